@@ -1,0 +1,132 @@
+"""The one way to write a file: whole or not at all. Imports errors only."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from fourier_probe.errors import OutputError
+
+_TEMPORARY = ".fourier-probe-"  # prefix of a file still being written; `sweep` removes strays
+
+
+def write_bytes(path: Path | str, data: bytes) -> None:
+    """Write `data` to `path` so that a reader sees the old file or the new one, never a part.
+
+    Raises:
+        OutputError: the bytes do not fit or the place cannot be written; the old file is intact.
+    """
+    path = Path(path)
+    temporary: Path | None = None
+    try:
+        handle, name = tempfile.mkstemp(prefix=_TEMPORARY, suffix=f".{os.getpid()}", dir=path.parent)
+        temporary = Path(name)
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+        temporary = None
+        _sync_folder(path.parent)
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        advice = "free some space and run again" if full else "choose another place with --out"
+        raise OutputError(
+            f"cannot write {len(data)} bytes to {path}: {error.strerror} (errno {errno.errorcode.get(error.errno or 0)}); "
+            f"what was there before is intact; {advice}."
+        ) from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path | str, text: str) -> None:
+    """`write_bytes` of UTF-8 text."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path | str, value: Any) -> None:
+    """`write_bytes` of JSON; NaN and infinity are refused, since no JSON reader takes them."""
+    write_bytes(path, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode())
+
+
+def sweep(folder: Path) -> list[Path]:
+    """Remove temporary files that a killed process left in `folder`; returns what was removed."""
+    strays = [stray for stray in folder.glob(f"{_TEMPORARY}*") if not _is_running(stray.suffix[1:])]
+    for stray in strays:
+        stray.unlink(missing_ok=True)
+    return strays
+
+
+def output_folder(folder: Path | str, *, results: tuple[str, ...] = (), force: bool = False) -> Path:
+    """Make `folder` ready for writing before any work is done; returns it.
+
+    Args:
+        folder: made if missing, with its parents.
+        results: globs of files that must not be there yet, unless `force`.
+        force: existing results may be overwritten.
+
+    Raises:
+        OutputError: it is a file, cannot be made or written, or holds results already.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        sweep(folder)
+        handle, name = tempfile.mkstemp(prefix=_TEMPORARY, dir=folder)
+        os.close(handle)
+        Path(name).unlink()
+    except OSError as error:
+        raise OutputError(
+            f"cannot write into {folder}: {error.strerror or error}; choose another place with --out."
+        ) from error
+    present = sorted(path.name for pattern in results for path in folder.glob(pattern))
+    if present and not force:
+        raise OutputError(
+            f"{folder} already holds {', '.join(present[:3])}: pass --force to overwrite, or another --out."
+        )
+    return folder
+
+
+def safe_name(name: str) -> str:
+    """A file name from any string: no separators, no leading dot, at most 120 characters.
+
+    >>> safe_name("../../etc/passwd"), safe_name("timm:resnet18")
+    ('etc-passwd', 'timm-resnet18')
+    """
+    clean = re.sub(r"[^A-Za-z0-9._+-]+", "-", name).strip("-.")
+    return re.sub(r"(\.\.)+-?", "", clean)[:120].strip("-.") or "unnamed"
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name == "posix":
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _is_running(pid: str) -> bool:
+    """Whether the writer of a temporary file may still be at work."""
+    if not pid.isdigit():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,53 @@
+"""The errors a user can meet: one base class, a leaf per room of the house.
+
+A message says what was expected, what came, where, and what to do about it.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class ProbeError(Exception):
+    """Base of every error this package raises on purpose; the command line exits 1 on it."""
+
+
+class DataError(ProbeError):
+    """Images or labels that cannot be read or used."""
+
+
+class ModelError(ProbeError):
+    """An architecture that is unknown or cannot be built as asked."""
+
+
+class CheckpointError(ProbeError):
+    """A checkpoint that is unsafe, damaged, or does not fit its model."""
+
+
+class PointError(ProbeError):
+    """A probe point that does not exist, was never called, or cannot be laid out on a grid."""
+
+
+class ResultError(ProbeError):
+    """A saved result that cannot be read or compared."""
+
+
+class OutputError(ProbeError):
+    """A place that cannot be written to."""
+
+
+class TrainingError(ProbeError):
+    """A training run that cannot start, continue or resume."""
+
+
+def suggest(name: str, known: Iterable[str], *, limit: int = 3) -> str:
+    """End of a message about an unknown name: its nearest neighbours, or nothing.
+
+    >>> suggest("resnet5O", ["resnet50", "resnet18", "vgg16"], limit=1)
+    ' Did you mean resnet50?'
+    >>> suggest("zzz", ["resnet50"])
+    ''
+    """
+    near = difflib.get_close_matches(name, list(known), n=limit, cutoff=0.6)
+    return f" Did you mean {', '.join(near)}?" if near else ""
