@@ -1,0 +1,114 @@
+"""Hooks on a model that give each probe point's maps to a function, and leave no trace. May import points, errors."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fourier_probe.errors import PointError
+from fourier_probe.probe.points import Point, first_tensor
+
+
+class Capture(contextlib.AbstractContextManager["Capture"]):
+    """Listen at probe points while the caller runs the model.
+
+    Inside the block the model is in eval mode; each time a probe point is reached its features are laid out as
+    (B, C, H, W) and given to `reduce` within the hook: on the model's device, before any in-place operation can touch
+    them, and without keeping them. Afterwards the hooks are gone, and train/eval mode of every module and the state of
+    torch's random generators are what they were, also when the forward or `reduce` raised.
+
+    Args:
+        model: any module.
+        points: from `find_points`.
+        reduce: called with the point and its maps, a view that must not be modified.
+
+    >>> from fourier_probe.probe.points import find_points
+    >>> model = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 4, 3, padding=1))
+    >>> image, shapes = torch.zeros(2, 3, 8, 8), []
+    >>> with Capture(model, find_points(model, image), lambda point, maps: shapes.append(tuple(maps.shape))) as capture:
+    ...     _ = model(image)
+    ...     capture.check()
+    """
+
+    def __init__(self, model: nn.Module, points: Sequence[Point], reduce: Callable[[Point, Tensor], None]) -> None:
+        self.model = model
+        self.points = list(points)
+        self.reduce = reduce
+        self.calls: Counter[str] = Counter()  # forwards of each listened module side since the model's forward began
+        self._reached: set[str] = set()
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> Capture:
+        modules = dict(self.model.named_modules(remove_duplicate=False))
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(_eval_mode(self.model))
+            stack.enter_context(_random_state())
+            stack.callback(self.model.register_forward_pre_hook(self._begin).remove)
+            listeners: dict[tuple[str, str], list[Point]] = {}
+            for point in self.points:
+                if point.module not in modules:
+                    raise PointError(f"probe point {point.name}: the model has no module {point.module!r}.")
+                listeners.setdefault((point.module, point.side), []).append(point)
+            for (name, side), points in listeners.items():
+                stack.callback(self._listen(modules[name], f"{name}:{side}", side, points).remove)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def check(self) -> None:
+        """Raise unless every point was reached in the last forward.
+
+        Raises:
+            PointError: names the points that were not, which means they are not part of this forward.
+        """
+        missing = [point.name for point in self.points if point.name not in self._reached]
+        if missing:
+            raise PointError(
+                f"{len(missing)} of {len(self.points)} probe points were never called in this forward: "
+                f"{', '.join(missing[:5])}. Choose others with --points; `fourier-probe points` lists them."
+            )
+
+    def _begin(self, _module: nn.Module, _inputs: Any) -> None:
+        self.calls.clear()
+        self._reached.clear()
+
+    def _listen(self, module: nn.Module, key: str, side: str, points: list[Point]) -> Any:
+        def heard(features: Any) -> None:
+            call = self.calls[key]
+            self.calls[key] += 1
+            for point in points:
+                if point.call == call:
+                    self.reduce(point, point.layout(first_tensor(features), name=point.name))
+                    self._reached.add(point.name)
+
+        if side == "output":
+            return module.register_forward_hook(lambda _m, _inputs, output: heard(output))
+        return module.register_forward_pre_hook(
+            lambda _m, inputs, kwargs: heard([*inputs, *kwargs.values()]), with_kwargs=True
+        )
+
+
+@contextlib.contextmanager
+def _eval_mode(model: nn.Module) -> Iterator[None]:
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+@contextlib.contextmanager
+def _random_state() -> Iterator[None]:
+    """Keep torch's generators as they are; those of a GPU only where one has been used."""
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
+    with torch.random.fork_rng(devices=devices):
+        yield
