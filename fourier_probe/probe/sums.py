@@ -89,8 +89,8 @@ def jackknife(
         sums: (G, ...) sums by group; "count" (G,) is the number of images of each.
 
     Returns:
-        Estimates without the leading axis, and their standard errors, sqrt((G - 1) / G sum_g (t_g - mean t)^2) where t_g
-        is the estimate without group g; NaN when a group is empty, as it is with fewer images than groups.
+        Estimates without the leading axis, and their standard errors sqrt((G - 1) / G sum_g (t_g - mean t)^2), t_g
+        being the estimate without group g; NaN when a group is empty, as it is with fewer images than groups.
 
     >>> values = np.arange(20.0)  # one image a group: the jackknife of a mean is its classical standard error
     >>> value, error = jackknife(lambda s: {"mean": s["x"] / s["count"]}, {"x": values, "count": np.ones(20)})

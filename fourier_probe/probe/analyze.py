@@ -1,0 +1,237 @@
+"""Stream images through a model and add up what its probe points respond to. May import everything in probe, and data.
+
+Memory does not grow with the number of images: each batch is reduced to sums inside the hooks. Under torchrun every
+rank sees its share of the images and all ranks return the result of the whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fourier_probe.data import Batch, check_labels, pixel_digest
+from fourier_probe.errors import DataError, PointError
+from fourier_probe.probe.capture import Capture
+from fourier_probe.probe.points import Point, find_points
+from fourier_probe.probe.spectra import PointSpectrum, Spectra, add_steps, point_spectrum
+from fourier_probe.probe.spectrum import Definition, image_statistics
+from fourier_probe.probe.sums import Sums
+
+
+@dataclass
+class _Totals:
+    """What one process has seen: sums, never images."""
+
+    points: list[Point] = field(default_factory=list)
+    sums: dict[str, Sums] = field(default_factory=dict)
+    count: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))  # images of each group
+    labelled: int = 0
+    correct: int = 0
+    digest: Tensor = field(default_factory=lambda: torch.zeros(4, dtype=torch.int64))
+    ranked: bool = True  # whether the model's output ranks classes, so that top-1 exists
+
+    def merge(self, other: _Totals) -> None:
+        self.points = self.points or other.points
+        for name, sums in other.sums.items():
+            self.sums.setdefault(name, Sums(sums.groups)).merge(sums)
+        self.count = self.count + other.count
+        self.labelled += other.labelled
+        self.correct += other.correct
+        self.digest = self.digest + other.digest
+        self.ranked = self.ranked and other.ranked
+
+
+def analyze(
+    model: nn.Module,
+    images: Iterable[Any],
+    *,
+    metrics: Literal["all", "diagonal"] = "all",
+    definition: Definition | None = None,
+    points: Sequence[str] | Sequence[Point] = (),
+    maps: bool = False,
+    device: torch.device | str | None = None,
+    amp: torch.dtype | None = None,
+    target: dict[str, Any] | None = None,
+    source: dict[str, Any] | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Spectra:
+    """Relative log-amplitude spectra, and the other metrics, of every probe point of a model over a set of images.
+
+    Args:
+        model: any module that takes (B, C, H, W). It runs in eval mode without gradients and is left as it was.
+        images: batches (B, C, H, W) already normalised for the model, or (batch, labels) pairs, or the `Batch`es of
+            `fourier_probe.data.batches`. Read once, in order; grids are read off the first.
+        metrics: "all", or "diagonal" for log-amplitude along the diagonal alone. Not used when `definition` is given.
+        definition: logarithm, window, axis, groups.
+        points: globs of module or point names, or `Point`s; empty for the model's own probe points.
+        maps: also keep the mean 2-D log-amplitude of each point.
+        device: where to run; where the model is by default.
+        amp: run the forward under autocast to this dtype; spectra are computed in float32 or better all the same.
+        target: provenance of the model for the result.
+        source: provenance of the images for the result: source, size, mean, std, skipped.
+        progress: called after each batch with the number of images in it.
+
+    Returns:
+        The result. Points whose features were not finite are in `excluded`, with the reason. Under torch.distributed
+        batches that carry no index are dealt out to the ranks in turn, and every rank returns the whole result.
+
+    Raises:
+        DataError: no images, or labels outside the model's classes.
+        PointError: no points, points never called, or features that cannot be laid out.
+
+    >>> model = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU())
+    >>> result = analyze(model, [torch.rand(2, 3, 8, 8) for _ in range(3)])
+    >>> result.images["n"], result.points[-1].grid
+    (6, (8, 8))
+    """
+    definition = definition or Definition(metrics=metrics)
+    device = torch.device(device) if device is not None else _device_of(model)
+    model = model.to(device)
+    totals = _stream(model, _share(images), definition, points, maps, device, amp, progress)
+    totals = _merge_ranks(totals)
+    n = int(totals.count.sum())
+    if n == 0:
+        raise DataError("there are no images to analyze: the source is empty. Give at least one image.")
+    described = {"source": None, "size": None, "mean": None, "std": None, "skipped": 0} | (source or {})
+    digest = totals.digest.numpy().astype("<i8").tobytes().hex()
+    spectra, excluded = _results(totals, definition)
+    return Spectra(
+        target=target or {"source": type(model).__name__},
+        images=described | {"n": n, "digest": digest},
+        definition=definition,
+        points=spectra,
+        top1=totals.correct / totals.labelled if totals.labelled and totals.ranked else None,
+        excluded=excluded,
+    )
+
+
+def _stream(
+    model: nn.Module,
+    batches: Iterator[Batch],
+    definition: Definition,
+    select: Sequence[str] | Sequence[Point],
+    maps: bool,
+    device: torch.device,
+    amp: torch.dtype | None,
+    progress: Callable[[int], None] | None,
+) -> _Totals:
+    totals = _Totals(count=torch.zeros(definition.groups, dtype=torch.int64))
+    first = next(batches, None)
+    if first is None:
+        return totals
+    autocast = torch.autocast(device.type, amp) if amp is not None else contextlib.nullcontext()
+    with torch.inference_mode(), autocast:
+        totals.points = _points(model, first.images[:1].to(device), select)
+        totals.sums = {point.name: Sums(definition.groups) for point in totals.points}
+        group = torch.zeros(0, dtype=torch.int64)
+
+        def reduce(point: Point, features: Tensor) -> None:
+            if features.shape[0] != len(group):
+                raise PointError(
+                    f"probe point {point.name} gave {features.shape[0]} maps for {len(group)} images: the model merges "
+                    "or splits images there; leave the point out with --points."
+                )
+            totals.sums[point.name].update(image_statistics(features, definition, maps=maps), group)
+
+        with Capture(model, totals.points, reduce) as capture:
+            for batch in itertools.chain([first], batches):
+                group = (batch.index % definition.groups).to(device)
+                output = model(batch.images.to(device, non_blocking=True))
+                capture.check()
+                totals.count += torch.bincount(batch.index % definition.groups, minlength=definition.groups)
+                totals.digest += batch.digest.sum(0)
+                _count_correct(totals, output, batch.labels)
+                if progress is not None:
+                    progress(len(batch.index))
+    return totals
+
+
+def _points(model: nn.Module, example: Tensor, select: Sequence[str] | Sequence[Point]) -> list[Point]:
+    given = [point for point in select if isinstance(point, Point)]
+    points = given or find_points(model, example, select=[name for name in select if isinstance(name, str)])
+    if not points:
+        raise PointError("no probe point was found in this model: name modules with --points GLOB.")
+    return points
+
+
+def _count_correct(totals: _Totals, output: Any, labels: Tensor | None) -> None:
+    if labels is None:
+        return
+    if not isinstance(output, Tensor) or output.ndim != 2:
+        totals.ranked = False
+        return
+    check_labels(labels.numpy(), output.shape[1])
+    totals.labelled += len(labels)
+    totals.correct += int((output.argmax(1).cpu() == labels).sum())
+
+
+def _results(totals: _Totals, definition: Definition) -> tuple[list[PointSpectrum], list[dict[str, str]]]:
+    spectra, excluded = [], []
+    for point in totals.points:
+        sums = totals.sums[point.name].cpu()
+        if sums.bad is not None and int(sums.bad):
+            reason = f"features were not finite in {int(sums.bad)} of {int(totals.count.sum())} images"
+            excluded.append({"name": point.name, "reason": reason})
+            continue
+        meta = {name: getattr(point, name) for name in ("name", "kind", "op", "depth")}
+        meta |= {"grid": point.layout.grid, "channels": point.layout.channels}
+        arrays = sums.arrays() | {"count": totals.count.numpy().astype(np.float64)}
+        spectra.append(point_spectrum(meta, arrays, None if sums.flat is None else sums.flat.numpy(), definition))
+    add_steps(spectra)
+    return spectra, excluded
+
+
+# --- batches in, ranks together --------------------------------------------------------------------------------------
+
+
+def _share(images: Iterable[Any]) -> Iterator[Batch]:
+    """This rank's batches. A `Batch` is taken as it comes; anything else is numbered and dealt out in turn."""
+    rank, world = _rank()
+    start = 0
+    for turn, item in enumerate(images):
+        if isinstance(item, Batch):
+            yield item
+            continue
+        batch, labels = item if isinstance(item, tuple | list) and len(item) == 2 else (item, None)
+        if not isinstance(batch, Tensor) or batch.ndim != 4 or not batch.is_floating_point():
+            found = f"{batch.dtype} {tuple(batch.shape)}" if isinstance(batch, Tensor) else type(batch).__name__
+            raise DataError(
+                f"expected batches of normalised images, floating (B, C, H, W), got {found} in batch {turn}."
+            )
+        index = torch.arange(start, start + len(batch))
+        start += len(batch)
+        if turn % world == rank and len(batch):
+            raw = batch.detach().cpu().contiguous().numpy()
+            digest = torch.from_numpy(np.stack([pixel_digest(int(i), x) for i, x in zip(index, raw, strict=True)]))
+            yield Batch(batch, None if labels is None else torch.as_tensor(labels).cpu().long(), index, digest)
+
+
+def _merge_ranks(totals: _Totals) -> _Totals:
+    world = _rank()[1]
+    if world == 1:
+        return totals
+    totals.sums = {name: sums.cpu() for name, sums in totals.sums.items()}
+    gathered: list[_Totals] = [totals] * world
+    torch.distributed.all_gather_object(gathered, totals)
+    merged = _Totals(count=torch.zeros_like(totals.count))
+    for part in gathered:
+        merged.merge(part)
+    return merged
+
+
+def _rank() -> tuple[int, int]:
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank(), torch.distributed.get_world_size()
+    return 0, 1
+
+
+def _device_of(model: nn.Module) -> torch.device:
+    tensor = next(itertools.chain(model.parameters(), model.buffers()), None)
+    return torch.device("cpu") if tensor is None else tensor.device
