@@ -1,0 +1,135 @@
+"""Spectra and depth profiles on Axes. Sees results, never models."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib import cm, colors
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from fourier_probe.plots.style import ATTENTION_SHADE, COLUMN, DOWNSAMPLE_SHADE, PAGE, categories, depth_colors, style
+from fourier_probe.probe.compare import DepthProfile, common_frequency, depth_profile
+from fourier_probe.probe.spectra import Spectra
+from fourier_probe.probe.spectrum import ZERO_MEAN_WHITE_NOISE
+
+
+def draw_spectra(ax: Axes, result: Spectra, *, intervals: bool = True) -> Axes:
+    """Delta against frequency, one curve a stream point, coloured by depth.
+
+    The band is the 95 % jackknife interval over images. Nyquist, a real coefficient half ln 2 lower than its
+    neighbours, is drawn apart as an open circle. Triangles in the right margin are the level of white noise with the
+    mean and variance of each point; the dotted line is that of zero-mean white noise.
+
+    Source: the layout of Park & Kim 2022, figure 2; the axis is the true one unless the result says "paper".
+    """
+    cmap = depth_colors()
+    for point in result.stream:
+        color, usable = cmap(point.depth), point.usable
+        frequency, delta = point.frequency[:usable], point.delta[:usable]
+        ax.plot(frequency, delta, color=color, marker="." if usable < 3 else None)
+        if intervals and np.isfinite(point.stderr).all():
+            band = 1.96 * point.stderr[:usable]
+            ax.fill_between(frequency, delta - band, delta + band, color=color, alpha=0.25, linewidth=0)
+        if usable < len(point.frequency):
+            ax.plot(point.frequency[usable:], point.delta[usable:], "o", mfc="none", mec=color, ms=3, mew=0.7)
+        white = point.scalars.get("white_delta", np.nan)
+        if np.isfinite(white):
+            ax.plot([1.0], [white], marker="<", ms=3.5, color=color, transform=ax.get_yaxis_transform(), clip_on=False)
+    ax.axhline(ZERO_MEAN_WHITE_NOISE, color="0.45", linestyle=":", linewidth=0.8, zorder=0)
+    ax.annotate(
+        "white noise, zero mean", (0.02, ZERO_MEAN_WHITE_NOISE), xycoords=("axes fraction", "data"), xytext=(0, 1.5),
+        textcoords="offset points", fontsize=5.5, color="0.35",
+    )  # fmt: skip
+    ax.margins(y=0.08)
+    ax.set_xlim(0, 1.04)
+    ax.set_xticks([0, 0.5, 1.0], ["0", r"0.5$\pi$", r"1.0$\pi$"])
+    ax.set_xlabel("Frequency per axis" + (" (paper's axis)" if result.definition.axis == "paper" else ""))
+    ax.set_ylabel(r"$\Delta$ log amplitude (nats)")
+    return ax
+
+
+def draw_depth_profile(
+    ax: Axes, profile: DepthProfile, *, color: object = "#1f4e79", label: str | None = None, shade: bool = True
+) -> Axes:
+    """High-frequency delta against depth, with 95 % intervals over images.
+
+    With `shade` the steps of attention are shaded grey and those that subsample blue, from the step before to the step.
+    """
+    if shade:
+        before = np.concatenate([[0.0], profile.depth[:-1]])
+        for start, end, op in zip(before, profile.depth, profile.ops, strict=True):
+            fill = {"attention": ATTENTION_SHADE, "downsample": DOWNSAMPLE_SHADE}.get(op)
+            if fill and end > start:
+                ax.axvspan(start, end, color=fill, linewidth=0, zorder=0)
+    error = 1.96 * profile.stderr if np.isfinite(profile.stderr).all() else None
+    look = {"marker": "o", "ms": 3, "capsize": 1.5, "elinewidth": 0.7}
+    ax.errorbar(profile.depth, profile.value, yerr=error, color=color, label=label, **look)
+    ax.set_xlim(-0.02, 1.02)
+    ax.set_xlabel("Normalized depth")
+    ax.set_ylabel(rf"$\Delta$ log amplitude at {profile.frequency:.2f}$\pi$ (nats)")
+    return ax
+
+
+def shade_legend(ax: Axes, ops: Sequence[str]) -> None:
+    """Say what the shades mean, where there are any."""
+    handles = [
+        Patch(color=color, label=label)
+        for op, color, label in (
+            ("attention", ATTENTION_SHADE, "attention"),
+            ("downsample", DOWNSAMPLE_SHADE, "subsampling"),
+        )
+        if op in ops
+    ]
+    if handles:
+        ax.legend(handles=handles, loc="best", handlelength=1.0)
+
+
+def depth_colorbar(figure: Figure, axes: Axes | Sequence[Axes]) -> None:
+    """The colour bar of depth beside one Axes or several."""
+    mappable = cm.ScalarMappable(norm=colors.Normalize(0, 1), cmap=depth_colors())
+    bar = figure.colorbar(mappable, ax=axes, pad=0.03, aspect=30)
+    bar.set_label("Normalized depth")
+    bar.outline.set_linewidth(0.5)
+
+
+# --- whole figures ---------------------------------------------------------------------------------------------------
+
+
+def spectra_figure(results: Sequence[Spectra], titles: Sequence[str]) -> Figure:
+    """Spectra side by side, one panel a result, shared axes, one colour bar."""
+    with style():
+        columns = min(len(results), 4)
+        rows = -(-len(results) // columns)
+        width = COLUMN if columns == 1 else PAGE
+        figure = Figure(figsize=(width, 2.6 * rows))
+        axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+        for ax, result, title in zip(axes.flat, results, titles, strict=False):
+            draw_spectra(ax, result)
+            ax.set_title(title)
+        for ax in axes.flat[len(results) :]:
+            ax.set_visible(False)
+        for ax in axes.flat:
+            ax.label_outer()
+        depth_colorbar(figure, list(axes.flat))
+        return figure
+
+
+def depth_figure(results: Sequence[Spectra], titles: Sequence[str]) -> Figure:
+    """Depth profiles at the highest usable frequency all results share: overlaid; shaded where there is only one."""
+    with style():
+        figure = Figure(figsize=(COLUMN if len(results) == 1 else 0.7 * PAGE, 2.6))
+        ax = figure.subplots()
+        frequency = common_frequency(results)
+        palette = categories(len(results))
+        for result, title, color in zip(results, titles, palette, strict=True):
+            profile = depth_profile(result, frequency)
+            draw_depth_profile(ax, profile, color=color, label=title, shade=len(results) == 1)
+        if len(results) == 1:
+            ax.set_title(titles[0])
+            shade_legend(ax, depth_profile(results[0], frequency).ops)
+        else:
+            ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+        return figure

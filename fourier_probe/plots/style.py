@@ -1,0 +1,74 @@
+"""How every figure looks, and how it is written. Imports matplotlib, seaborn and atomic."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import seaborn as sns
+from matplotlib.colors import Colormap, ListedColormap
+from matplotlib.figure import Figure
+
+from fourier_probe import atomic
+
+COLUMN, PAGE = 3.5, 7.0  # widths of a journal's column and page, inches
+ATTENTION_SHADE, DOWNSAMPLE_SHADE = "0.90", "#cfe3f5"
+
+_RC: dict[Any, Any] = {
+    "font.size": 8,
+    "axes.labelsize": 8,
+    "axes.titlesize": 8,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7,
+    "legend.frameon": False,
+    "axes.linewidth": 0.6,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "lines.linewidth": 1.1,
+    "lines.markersize": 3.5,
+    "figure.dpi": 150,
+    "savefig.dpi": 200,
+    "pdf.fonttype": 42,  # text stays text
+    "figure.constrained_layout.use": True,
+    "svg.hashsalt": "fourier-probe",
+}
+
+
+@contextlib.contextmanager
+def style() -> Iterator[None]:
+    """Everything drawn inside the block has the project's look."""
+    with sns.axes_style("ticks"), mpl.rc_context(_RC):
+        yield
+
+
+def depth_colors() -> Colormap:
+    """Shallow dark to deep bright; the palest end of plasma is left out, since it vanishes on white paper."""
+    return ListedColormap([mpl.colormaps["plasma"](0.93 * i / 255) for i in range(256)], name="depth")
+
+
+def categories(count: int) -> list[Any]:
+    """Distinct colours for up to eight things, safe for colour-blind readers; more start again."""
+    return list(sns.color_palette("colorblind", max(count, 1)))
+
+
+def save(figure: Figure, stem: Path | str) -> list[Path]:
+    """Write PDF and PNG, the same bytes for the same figure; returns both paths.
+
+    Args:
+        figure: any figure.
+        stem: path without suffix.
+    """
+    paths = []
+    for suffix, metadata in ((".pdf", {"CreationDate": None}), (".png", {"Software": None})):
+        buffer = io.BytesIO()
+        with mpl.rc_context(_RC):
+            figure.savefig(buffer, format=suffix[1:], metadata=metadata)
+        path = Path(f"{stem}{suffix}")
+        atomic.write_bytes(path, buffer.getvalue())
+        paths.append(path)
+    return paths
