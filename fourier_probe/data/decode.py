@@ -1,0 +1,115 @@
+"""One image file -> one 8-bit grey or RGB image, or a reason why not."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image
+
+from fourier_probe.errors import DataError
+
+_NAMED = 5  # bad files that a message names; the rest are counted
+_ORIENTATION = 0x0112  # the EXIF tag, and what undoes each of its values
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+class BadImageError(DataError):
+    """Images that cannot be used.
+
+    Attributes:
+        bad: (name, reason) of each.
+    """
+
+    def __init__(self, bad: Iterable[tuple[str, str]]) -> None:
+        self.bad = list(bad)
+        super().__init__(self.bad)  # the arguments of an exception are what pickle rebuilds it from
+
+    def __str__(self) -> str:
+        named = ", ".join(f"{name} ({reason})" for name, reason in self.bad[:_NAMED])
+        rest = f" and {len(self.bad) - _NAMED} more" if len(self.bad) > _NAMED else ""
+        count = "1 image" if len(self.bad) == 1 else f"{len(self.bad)} images"
+        return f"cannot use {count}: {named}{rest}; mend the files, or pass --skip-bad to leave such images out."
+
+
+def decode(file: Path | BinaryIO, name: str | None = None) -> Image.Image:
+    """Read an image file completely; returns it upright, in mode "L" or "RGB".
+
+    Palettes, CMYK, YCbCr and the like become RGB; 16-bit grey is scaled so that 65535 becomes 255 (16-bit colour keeps
+    its high byte, as Pillow reads it); transparency is composited on white, the colour of a page; the EXIF orientation
+    is applied; of an animation or a file of several pages, the first is taken.
+
+    Args:
+        file: a path, or an open binary file.
+        name: what a message calls it; by default the path.
+
+    Raises:
+        BadImageError: the file is missing, damaged, cut short, has over `Image.MAX_IMAGE_PIXELS` pixels (a decompression
+            bomb), or holds numbers without a range (32-bit integers, floats).
+    """
+    name = name if name is not None else str(file)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(file) as image:
+                image.load()
+                return _upright(to_8bit(image), image)
+    except MemoryError:  # says something about the machine, not about the file
+        raise
+    except Exception as error:  # decoders fail on damaged files with almost any exception
+        raise BadImageError([(name, _reason(error))]) from error
+
+
+def to_8bit(image: Image.Image) -> Image.Image:
+    """Any decoded image -> mode "L" or "RGB", by the rules of `decode`.
+
+    Raises:
+        ValueError: the numbers have no agreed range.
+    """
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
+        return _from_16bit(image)
+    if image.mode in ("I", "F"):
+        kind = "32-bit integers" if image.mode == "I" else "floating-point numbers"
+        raise ValueError(f"its pixels are {kind}, which have no fixed white: store 8 or 16 bits")
+    grey = image.mode in ("1", "L", "LA", "La")
+    if image.has_transparency_data:
+        straight = image.convert("LA") if image.mode == "La" else image  # "La" converts to nothing else
+        rgba = straight.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+    return image.convert("L" if grey else "RGB")
+
+
+def _from_16bit(image: Image.Image) -> Image.Image:
+    """16-bit grey -> "L", rounded to nearest; the value declared transparent becomes white, as alpha does."""
+    values = np.asarray(image).astype(np.int64)  # (H, W), 0 to 65535
+    clear = image.info.get("transparency")
+    if isinstance(clear, int):
+        values = np.where(values == clear, 65535, values)
+    return Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8))
+
+
+def _upright(image: Image.Image, original: Image.Image) -> Image.Image:
+    turn = _UPRIGHT.get(original.getexif().get(_ORIENTATION, 1))
+    return image if turn is None else image.transpose(turn)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, Image.UnidentifiedImageError):
+        return "not an image that Pillow knows"
+    if isinstance(error, Image.DecompressionBombWarning | Image.DecompressionBombError):
+        return f"over {Image.MAX_IMAGE_PIXELS} pixels, a possible decompression bomb"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,105 @@
+"""Image folders: with or without splits, with or without classes.
+
+| layout                     | splits served     | labels |
+|----------------------------|-------------------|--------|
+| `root/test/cat/1.png`      | those that exist  | 0, 1, ... in the order of the class names |
+| `root/test/1.png`          | those that exist  | none   |
+| `root/cat/1.png`           | any: all images   | 0, 1, ... in the order of the class names |
+| `root/1.png`               | any: all images   | none   |
+
+Classes are sorted as plain strings and counted over all splits, so that a class without test images shifts no label. A
+folder below a class belongs to that class. Images are in the order of class, then path.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path, PurePath
+
+import numpy as np
+
+from fourier_probe.data.images import Files, ImageSet
+from fourier_probe.errors import DataError
+
+SPLITS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
+_SUFFIXES = frozenset(
+    (".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+)
+
+
+def open_folder(source: str, root: Path, split: str) -> ImageSet:
+    """The images of one split of a folder, decoded when asked for.
+
+    Raises:
+        DataError: the split is missing, there are no images, or images lie both beside and inside class folders.
+    """
+    splits = _split_folders(root)
+    if splits and split not in splits:
+        have = ", ".join(f"{name} ({folder.name}/)" for name, folder in splits.items())
+        raise DataError(
+            f"{root} has no {split} split: it has {have}. Ask for one of these, or name a folder inside it as the "
+            f"data: a folder without splits serves any."
+        )
+    base = splits.get(split, root)
+    classes = sorted({child.name for folder in (splits.values() or [root]) for child in _class_folders(folder)})
+    inside = _class_folders(base)
+    loose = sorted(path for path in base.iterdir() if _is_image(path.name) and path.is_file())
+    if inside and loose:
+        raise DataError(
+            f"{base} holds images both directly ({loose[0].name}) and in class folders ({inside[0].name}/): move the "
+            f"{len(loose)} loose images into a class folder or out of {base}."
+        )
+    if not inside and not loose:
+        raise DataError(
+            f"{base} has no images: expected files of type {' '.join(sorted(_SUFFIXES))}, in class folders or not."
+        )
+    if loose:
+        return ImageSet(source, split, classes=tuple(classes) or None, reader=Files(tuple(loose)))
+    found = [(path, label) for label, name in enumerate(classes) for path in sorted(_images(base / name))]
+    return ImageSet(
+        source,
+        split,
+        labels=np.array([label for _, label in found], dtype=np.int64),
+        classes=tuple(classes),
+        reader=Files(tuple(path for path, _ in found)),
+    )
+
+
+def _split_folders(root: Path) -> dict[str, Path]:
+    """Split -> folder. A folder called `train` beside other folders of images is a class (of trains), not a split."""
+    children = {child.name.lower(): child for child in _folders(root)}
+    found = {split: children[name] for split, names in SPLITS.items() for name in reversed(names) if name in children}
+    others = [child for child in children.values() if child not in found.values()]
+    return {} if any(_has_images(child) for child in others) else found
+
+
+def _class_folders(folder: Path) -> list[Path]:
+    return [child for child in _folders(folder) if _has_images(child)]
+
+
+def _folders(folder: Path) -> list[Path]:
+    return [child for child in sorted(folder.iterdir()) if child.is_dir() and not _hidden(child.name)]
+
+
+def _has_images(folder: Path) -> bool:
+    return next(_images(folder), None) is not None
+
+
+def _images(folder: Path) -> Iterator[Path]:
+    """Images at any depth, through links, but never twice through a link that leads back."""
+    seen: set[str] = set()
+    for here, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(here)
+        folders[:] = [] if real in seen else sorted(name for name in folders if not _hidden(name))
+        if real not in seen:
+            yield from (Path(here, name) for name in files if _is_image(name))
+        seen.add(real)
+
+
+def _is_image(name: str) -> bool:
+    return PurePath(name).suffix.lower() in _SUFFIXES and not _hidden(name)
+
+
+def _hidden(name: str) -> bool:
+    return name.startswith(".") or name == "__MACOSX"

@@ -1,0 +1,190 @@
+"""Batches of an image set, in order, in constant memory."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from fourier_probe.data.decode import BadImageError
+from fourier_probe.data.images import ImageSet, without_bad
+from fourier_probe.data.subset import spread
+from fourier_probe.data.transform import InputSpec, fit, normalise
+from fourier_probe.errors import DataError
+
+
+class Batch(NamedTuple):
+    """Some images, ready for a model.
+
+    Attributes:
+        images: (B, C, H, W) float32, normalised.
+        labels: (B,) int64, or None where the source has none.
+        index: (B,) int64, position in the chosen sequence, 0 to n - 1.
+        digest: (B, 4) int64, see `image_digest`.
+    """
+
+    images: Tensor
+    labels: Tensor | None
+    index: Tensor  # type: ignore[assignment]  # hides tuple.index, which no one misses
+    digest: Tensor
+
+
+def choose(images: ImageSet, *, limit: int | None = None, skip_bad: bool = False) -> ImageSet:
+    """The images that an analysis reads: `limit` of them, spread evenly over the set and its classes, in its order.
+
+    A set sorted by class would give its first class only if its first images were taken (`subset.spread`).
+
+    Args:
+        images: the split.
+        limit: how many at most; None for all.
+        skip_bad: decode the chosen images now, leave out those that cannot be read, and count them in `skipped`.
+
+    Raises:
+        DataError: a limit below 1.
+        BadImageError: `skip_bad`, and not one image can be read.
+    """
+    if limit is not None and limit < 1:
+        raise DataError(f"{limit} images asked for: expected at least 1.")
+    if limit is not None and limit < len(images):
+        images = images.take(spread(len(images), limit, images.labels))
+    return without_bad(images) if skip_bad else images
+
+
+def batches(
+    images: ImageSet,
+    spec: InputSpec,
+    *,
+    batch_size: int,
+    limit: int | None = None,
+    shard: tuple[int, int] = (0, 1),
+    workers: int = 0,
+    skip_bad: bool = False,
+) -> Iterator[Batch]:
+    """Stream images through the model's transform, in order, the last batch being what is left.
+
+    Arrays already at the model's size are scaled and normalised only, and resized without a crop otherwise; files are
+    resized and cropped by `spec.crop_pct` (`transform.fit`).
+
+    Args:
+        images: the split; `choose` applies `limit` and `skip_bad` to it first, here as there.
+        spec: what the model wants to see.
+        batch_size: images a batch.
+        limit: how many images at most; None for all.
+        shard: (rank, world): every world-th image from the rank-th on, without padding or duplicates; may be empty.
+        workers: processes that decode files, started by spawn; 0 decodes in this process. An array in memory is always
+            read in this process: there is nothing to decode.
+        skip_bad: leave out images that cannot be read. To learn how many, call `choose` yourself and read `skipped`.
+
+    Returns:
+        An iterator. Arguments are checked at once; files are read while iterating.
+
+    Raises:
+        DataError: an argument out of range, or channels that cannot be converted.
+        BadImageError: images that cannot be read, all those of the batch in hand; raised while iterating.
+    """
+    rank, world = shard
+    if not 0 <= rank < world:
+        raise DataError(f"the shard is {rank} of {world}: expected a rank from 0 to {world - 1}.")
+    if batch_size < 1 or workers < 0:
+        raise DataError(f"batch size {batch_size}, {workers} workers: expected at least 1 image, and no fewer than 0.")
+    if spec.channels not in (1, 3):
+        raise DataError(f"the model takes {spec.channels} channels: images are grey (1) or RGB (3).")
+    chosen = choose(images, limit=limit, skip_bad=skip_bad)
+    positions = np.arange(rank, len(chosen), world, dtype=np.int64)
+    blocks = _Blocks(chosen, positions, spec, batch_size)
+    return _stream(blocks, workers if chosen.reader is not None else 0)
+
+
+def image_digest(index: int, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
+    """SHA-256 of an image and its place, as numbers to be summed.
+
+    The sum over a set, modulo 2^64 as int64 adds, depends neither on the order nor on the sharding.
+
+    Args:
+        index: position in the chosen sequence.
+        pixels: (H, W, C) uint8, as decoded, before any resizing.
+
+    Returns:
+        (4,) int64: the digest of index, H, W, C (little-endian int64) and the pixels in rows, read as little-endian.
+    """
+    head = struct.pack("<4q", index, *pixels.shape)
+    digest = hashlib.sha256(head + pixels.tobytes()).digest()
+    return np.frombuffer(digest, dtype="<i8").astype(np.int64)
+
+
+@dataclass(frozen=True)
+class _Block:
+    """One batch on its way out of a loader process: pixels still 8-bit, or what was wrong."""
+
+    pixels: Tensor  # (B, H, W, C) uint8
+    labels: Tensor | None
+    index: Tensor
+    digest: Tensor
+    bad: list[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class _Blocks(Dataset[_Block]):
+    """The batches of a shard, by number."""
+
+    images: ImageSet
+    positions: npt.NDArray[np.int64]
+    spec: InputSpec
+    batch_size: int
+
+    def __len__(self) -> int:
+        return -(-len(self.positions) // self.batch_size)
+
+    def __getitem__(self, number: int) -> _Block:
+        index = self.positions[number * self.batch_size : (number + 1) * self.batch_size]
+        pixels = np.empty((len(index), *self.spec.size, self.spec.channels), dtype=np.uint8)
+        digest = np.zeros((len(index), 4), dtype=np.int64)
+        bad: list[tuple[str, str]] = []
+        for row, position in enumerate(index):
+            try:
+                raw = self.images.read(int(position))
+            except BadImageError as error:
+                bad += error.bad
+                continue
+            digest[row] = image_digest(int(position), raw)
+            pixels[row] = fit(raw, self.spec, crop=self.images.reader is not None)
+        labels = None if self.images.labels is None else torch.from_numpy(self.images.labels[index])
+        return _Block(torch.from_numpy(pixels), labels, torch.from_numpy(index.copy()), torch.from_numpy(digest), bad)
+
+
+def _stream(blocks: _Blocks, workers: int) -> Iterator[Batch]:
+    for block in _loaded(blocks, workers):
+        if block.bad:
+            raise BadImageError(block.bad)
+        images = normalise(block.pixels.permute(0, 3, 1, 2).contiguous(), blocks.spec.mean, blocks.spec.std)
+        yield Batch(images, block.labels, block.index, block.digest)
+
+
+def _loaded(blocks: _Blocks, workers: int) -> Iterator[_Block]:
+    if not workers:
+        yield from (blocks[number] for number in range(len(blocks)))
+        return
+    loader = DataLoader(
+        blocks,
+        batch_size=None,  # an item is a batch already
+        num_workers=workers,
+        multiprocessing_context="spawn",  # a fork after torch has run can hang
+        collate_fn=_as_it_is,
+        generator=torch.Generator(),  # or the loader would draw a seed from the global one
+    )
+    try:
+        yield from loader
+    except RuntimeError as error:  # torch's word for a process that was killed, most often for its memory
+        raise DataError(f"a loader process failed: {error}; use fewer workers, or none (--workers 0).") from error
+
+
+def _as_it_is(block: Any) -> Any:
+    return block

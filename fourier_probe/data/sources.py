@@ -1,0 +1,46 @@
+"""What the user named -> the images of one split."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fourier_probe.data.arrays import BUNDLED, open_npz
+from fourier_probe.data.folder import SPLITS, open_folder
+from fourier_probe.data.images import ImageSet, without_bad
+from fourier_probe.data.timm_names import is_timm_name, open_timm
+from fourier_probe.errors import DataError, suggest
+
+
+def open_data(source: str, split: str = "test", *, skip_bad: bool = False) -> ImageSet:
+    """Open one split of a source.
+
+    Args:
+        source: `bundled`; a `.npz` file in the MedMNIST layout (`data.arrays`); an image folder (`data.folder`); or a
+            timm data set name such as `torch/cifar100` (`data.timm_names`). A path that exists wins over a timm name.
+        split: "train", "val" or "test"; a folder without split folders serves any of them.
+        skip_bad: decode every file of the split now, leave out those that cannot be read, and count them in
+            `ImageSet.skipped`. To check only the images that will be used, leave it off and use `choose`.
+
+    Raises:
+        DataError: nothing of that name, no such split, no images, or arrays of another shape or type.
+        BadImageError: `skip_bad`, and not one image can be read.
+    """
+    if split not in SPLITS:
+        raise DataError(f"unknown split {split!r}: expected train, val or test.{suggest(split, SPLITS)}")
+    if source == "bundled":
+        return open_npz(source, BUNDLED, split)
+    path = Path(source).expanduser()
+    if path.is_dir():
+        images = open_folder(source, path, split)
+    elif path.suffix.lower() == ".npz" and path.is_file():
+        return open_npz(source, path, split)
+    elif is_timm_name(source) and not path.exists():
+        images = open_timm(source, split, skip_bad=skip_bad)
+    else:
+        problem = "is a file of another kind" if path.exists() else "does not exist"
+        raise DataError(
+            f"cannot open data {source!r}: it {problem}. Expected bundled, a .npz file of uint8 arrays, a folder "
+            f"of images, or a timm data set name such as torch/cifar100, hfds/OWNER/NAME or wds/NAME."
+            f"{suggest(source, ['bundled'])}"
+        )
+    return without_bad(images) if skip_bad else images
