@@ -1,1 +1,81 @@
-"""."""
+"""The command line: one module a verb, imported only when the verb is called. Nothing here imports torch."""
+
+from __future__ import annotations
+
+import importlib
+import signal
+import sys
+from typing import Any, NoReturn
+
+import click
+
+from fourier_probe.errors import ProbeError, suggest
+
+COMMANDS = {
+    "analyze": "Spectra of every layer of a checkpoint or timm model.",
+    "points": "List the probe points of a model, with grid and channels.",
+    "models": "List the models that can be created by name.",
+    "compare": "Spectra and depth profiles of several targets side by side.",
+    "train": "Train a model; --schedule makes it a PRS run.",
+    "schedule": "Print and draw what a schedule would convert, and when.",
+    "demo": "Train a PRS model, a CNN and a ViT on the bundled data and compare them.",
+}
+
+
+class Verbs(click.Group):
+    """A group that imports a command's module when it is called, and turns our errors into exit codes in one place."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All verbs, in the order a user meets them."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of a verb, from the module of its name."""
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f"fourier_probe.cli.{cmd_name}").command
+        return command
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        """As click does, with near names for a verb that does not exist."""
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            ctx.fail(f"No such command {args[0]!r}.{suggest(args[0], COMMANDS)}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list of verbs, without importing any."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run; exit 1 on a `ProbeError`, 130 on Ctrl-C."""
+        try:
+            return super().invoke(ctx)
+        except ProbeError as error:
+            click.echo(f"error: {error}", err=True)
+            ctx.exit(1)
+        except KeyboardInterrupt:
+            click.echo("interrupted", err=True)
+            ctx.exit(130)
+
+
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="fourier-probe")
+def group() -> None:
+    """See what a vision model responds to, frequency by frequency and layer by layer.
+
+    \b
+    fourier-probe analyze timm:vit_tiny_patch16_224     spectra of an architecture
+    fourier-probe analyze ckpt.pt --data photos/        of a checkpoint, on your images
+    fourier-probe train --schedule linear               a PRS run on the bundled data
+    """  # noqa: D301
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    signal.signal(signal.SIGTERM, _terminate)
+    group(prog_name="fourier-probe")
+
+
+def _terminate(_number: int, _frame: object) -> NoReturn:
+    sys.exit(143)

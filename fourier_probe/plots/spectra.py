@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib import cm, colors
@@ -52,7 +53,7 @@ def draw_spectra(ax: Axes, result: Spectra, *, intervals: bool = True) -> Axes:
 
 
 def draw_depth_profile(
-    ax: Axes, profile: DepthProfile, *, color: object = "#1f4e79", label: str | None = None, shade: bool = True
+    ax: Axes, profile: DepthProfile, *, color: Any = "#1f4e79", label: str | None = None, shade: bool = True
 ) -> Axes:
     """High-frequency delta against depth, with 95 % intervals over images.
 
@@ -65,8 +66,8 @@ def draw_depth_profile(
             if fill and end > start:
                 ax.axvspan(start, end, color=fill, linewidth=0, zorder=0)
     error = 1.96 * profile.stderr if np.isfinite(profile.stderr).all() else None
-    look = {"marker": "o", "ms": 3, "capsize": 1.5, "elinewidth": 0.7}
-    ax.errorbar(profile.depth, profile.value, yerr=error, color=color, label=label, **look)
+    x, y = profile.depth, profile.value
+    ax.errorbar(x, y, error, color=color, label=label, marker="o", ms=3, capsize=1.5, elinewidth=0.7)
     ax.set_xlim(-0.02, 1.02)
     ax.set_xlabel("Normalized depth")
     ax.set_ylabel(rf"$\Delta$ log amplitude at {profile.frequency:.2f}$\pi$ (nats)")

@@ -1,0 +1,174 @@
+"""Options and output shared by several verbs. Nothing here imports torch."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import click
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def key_values(_ctx: click.Context, _param: click.Parameter, pairs: Sequence[str]) -> dict[str, Any]:
+    """KEY=VALUE options as a dictionary; a value is a Python literal where it reads as one, else a string."""
+    out: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not equals or not key.isidentifier():
+            raise click.BadParameter(f"{pair!r} is not KEY=VALUE")
+        try:
+            out[key] = ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            out[key] = text
+    return out
+
+
+def numbers(_ctx: click.Context, _param: click.Parameter, text: str | None) -> tuple[float, ...] | None:
+    """Comma- or space-separated numbers, for --mean and --std."""
+    if text is None:
+        return None
+    try:
+        return tuple(float(part) for part in text.replace(",", " ").split())
+    except ValueError as error:
+        raise click.BadParameter(f"{text!r} is not a list of numbers") from error
+
+
+def size(_ctx: click.Context, _param: click.Parameter, text: str | None) -> tuple[int, int] | None:
+    """An image size in pixels: `224`, or height x width as `224x320`."""
+    if text is None:
+        return None
+    parts = text.lower().split("x")
+    if len(parts) > 2 or not all(part.isdigit() and int(part) > 0 for part in parts):
+        raise click.BadParameter(f"{text!r} is not a size: give pixels as 224, or height x width as 224x320")
+    return int(parts[0]), int(parts[-1])
+
+
+def model_options(command: Command) -> Command:
+    """How to make the model of a target."""
+    for option in reversed(
+        [
+            click.option(
+                "--model",
+                metavar="NAME",
+                help="Architecture, if the file does not say: timm, ours, or file.py:factory.",
+            ),
+            click.option(
+                "--model-arg",
+                "model_args",
+                metavar="KEY=VALUE",
+                multiple=True,
+                callback=key_values,
+                help="Argument of the model; repeat.",
+            ),
+            click.option(
+                "--pretrained", is_flag=True, help="For timm:NAME: load its published weights (needs a network)."
+            ),
+            click.option(
+                "--use-ema/--no-ema",
+                default=None,
+                help="Probe the EMA weights or the raw ones.  [default: EMA where the file has it]",
+            ),
+            click.option("--untrained", is_flag=True, help="Probe the same architecture before any training."),
+            click.option(
+                "--img-size", metavar="PX", callback=size, help="Input size: 224, or 224x320 (height x width)."
+            ),
+            click.option("--mean", metavar="R,G,B", callback=numbers, help="Channel mean in [0, 1]."),
+            click.option("--std", metavar="R,G,B", callback=numbers, help="Channel standard deviation."),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
+def image_options(command: Command) -> Command:
+    """Which images to look at, and how."""
+    for option in reversed(
+        [
+            click.option(
+                "--data",
+                metavar="D",
+                help="bundled, a .npz, an image folder, or a timm data set name.  "
+                "[default: what the checkpoint was trained on, else bundled]",
+            ),
+            click.option("--split", default="test", show_default=True, help="train, val or test."),
+            click.option(
+                "--images",
+                "limit",
+                type=click.IntRange(min=1),
+                default=1000,
+                show_default=True,
+                help="At most this many, spread evenly over the split.",
+            ),
+            click.option(
+                "-b",
+                "--batch-size",
+                type=click.IntRange(min=1),
+                default=32,
+                show_default=True,
+                help="Images in a batch.",
+            ),
+            click.option(
+                "--workers",
+                type=click.IntRange(min=0),
+                default=0,
+                show_default=True,
+                help="Processes that read image files.",
+            ),
+            click.option(
+                "--skip-bad",
+                is_flag=True,
+                help="Leave unreadable images out (counted in the result) instead of stopping.",
+            ),
+            click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps."),
+            click.option(
+                "--amp",
+                type=click.Choice(["none", "bf16", "fp16"]),
+                default="none",
+                show_default=True,
+                help="Run the forward in half precision.",
+            ),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
+@contextlib.contextmanager
+def progress(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """A progress bar on stderr, nothing where that is no terminal; yields a function to advance it."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda done: bar.advance(task, done)
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table on stdout: drawn on a terminal, plain aligned text elsewhere."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    terminal = sys.stdout.isatty()
+    width = None if terminal else 200
+    drawn = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD if terminal else box.ASCII2)
+    for index, column in enumerate(columns):
+        drawn.add_column(column, justify="left" if index == 0 else "right", overflow="fold")
+    for row in rows:
+        drawn.add_row(*row)
+    Console(file=sys.stdout, width=width, markup=False, highlight=False).print(drawn)
+
+
+def note(text: str) -> None:
+    """A remark on stderr, once a run even under torchrun."""
+    import os
+
+    if os.environ.get("RANK", "0") == "0":
+        click.echo(f"note: {text}", err=True)
