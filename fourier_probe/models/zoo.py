@@ -1,0 +1,248 @@
+"""Any model by name, what it wants to see, and what it costs."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from fourier_probe.errors import ModelError, suggest
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fourier_probe.data.transform import InputSpec
+
+FACTORY = re.compile(r"(?P<file>.+\.py):(?P<factory>\w+)")
+
+
+class Stats(NamedTuple):
+    """What a model costs."""
+
+    parameters: int
+    multiply_adds: int  # for one image; half of torch's FLOPs
+
+
+def create(name: str, *, pretrained: bool = False, **model_args: Any) -> nn.Module:
+    """A model by name, initialised from torch's global generator as its authors do.
+
+    Args:
+        name: a model of timm or of `fourier_probe.models.small`, or `path/to/file.py:factory`, where
+            `factory(**model_args)` returns an `nn.Module`. The file is run: only name files you trust.
+        pretrained: fetch the weights its authors publish (timm only; needs a network the first time).
+        model_args: what the model takes: `num_classes`, `in_chans`, `img_size`, ...
+
+    Raises:
+        ModelError: an unknown name, arguments the model does not take, a factory that fails, or no such weights.
+    """
+    if factory := FACTORY.fullmatch(name):
+        if pretrained:
+            raise ModelError(f"pretrained weights were asked for, but {name} is a file: let its factory load them.")
+        return _from_file(Path(factory["file"]).expanduser(), factory["factory"], model_args)
+    if not is_registered(name):
+        advice = suggest(name, names()) or " `fourier-probe models PATTERN` lists them."
+        raise ModelError(
+            f"unknown model {name!r}: expected the name of a timm model, of one of ours, or path/to/file.py:factory."
+            f"{advice}"
+        )
+    import timm
+
+    try:
+        model: nn.Module = timm.create_model(name, pretrained=pretrained, **model_args)
+    except Exception as error:  # whatever a constructor raises, or a hub client where there is no network
+        weights = "with pretrained weights " if pretrained else ""
+        raise ModelError(f"cannot create {name} {weights}from {_listed(model_args)}: {_first_line(error)}") from error
+    return model
+
+
+def skeleton(name: str, **model_args: Any) -> nn.Module:
+    """The model without its weights: `create` on torch's meta device, for its names and shapes.
+
+    A model whose constructor reads values of tensors is created in full. Leaves torch's generator as it was.
+    """
+    with torch.random.fork_rng(devices=[]):
+        try:
+            with torch.device("meta"):
+                return create(name, **model_args)
+        except ModelError:
+            return create(name, **model_args)
+
+
+def is_registered(name: str) -> bool:
+    """Whether timm knows `name`, also with a tag of pretrained weights (`resnet50.a1_in1k`)."""
+    import timm
+
+    return bool(timm.is_model(name))
+
+
+def names(pattern: str = "*") -> list[str]:
+    """Names that `create` takes and that match a shell pattern, sorted naturally.
+
+    >>> names("cifar_resnet20*")
+    ['cifar_resnet20', 'cifar_resnet20_x2', 'cifar_resnet20_x4']
+    """
+    import timm
+
+    return list(timm.list_models(pattern))
+
+
+def input_spec(
+    model: nn.Module,
+    *,
+    img_size: int | Sequence[int] | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+) -> InputSpec:
+    """What a model wants to see. What is given here comes first, then what the model says of itself, then a default.
+
+    - size: `img_size`; the `img_size` the model was created with (timm's traits); timm's `pretrained_cfg`; 224 x 224.
+    - channels: timm's `in_chans`; `in_channels` of the first convolution; 3.
+    - mean, std, interpolation, crop: timm's `pretrained_cfg`; without one ImageNet's mean and std, bicubic, no crop.
+      Given for another number of channels, mean and std are averaged into one and repeated: a grey image has about the
+      mean of the colours. timm keeps the three.
+
+    Args:
+        model: any module.
+        img_size: pixels, one number or (H, W).
+        mean: one number, or one a channel, in [0, 1].
+        std: likewise.
+
+    Raises:
+        ModelError: a mean or std given for another number of channels than the model has.
+        DataError: values no image can have.
+    """
+    from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, resolve_data_config
+
+    from fourier_probe.data.transform import InputSpec
+
+    config: dict[str, Any] = {"mean": IMAGENET_DEFAULT_MEAN, "std": IMAGENET_DEFAULT_STD, "input_size": (3, 224, 224)}
+    if getattr(model, "pretrained_cfg", None):
+        config = resolve_data_config({}, model=model)  # type: ignore[no-untyped-call]
+    channels = _channels(model)
+    return InputSpec(
+        channels=channels,
+        size=_pair(img_size or getattr(model, "_traits", {}).get("img_size") or config["input_size"][1:]),
+        mean=_per_channel("mean", mean, config["mean"], channels),
+        std=_per_channel("std", std, config["std"], channels),
+        interpolation=config.get("interpolation", "bicubic"),
+        crop_pct=min(config.get("crop_pct", 1.0), 1.0),
+    )
+
+
+def stats(model: nn.Module, size: int | Sequence[int]) -> Stats:
+    """Parameters, and multiply-adds of one image, by torch's FLOP counter.
+
+    Counted are convolutions, matrix products and attention, as in papers; not normalisation, activation, pooling. torch
+    counts a multiply-add as two operations, papers as one, and so do we. The forward pass runs in evaluation mode on
+    the meta device, where nothing is allocated or computed; if some layer cannot run there, on zeros.
+
+    Args:
+        model: any module; left as it was.
+        size: (H, W) or (C, H, W) of one image, pixels.
+
+    Raises:
+        ModelError: the model does not take images of this size.
+    """
+    from torch.func import functional_call
+    from torch.utils.flop_counter import FlopCounterMode
+
+    shape = (*([] if not isinstance(size, int) and len(size) == 3 else [_channels(model)]), *_sides(size))
+    tensors: dict[str, Tensor] = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    training = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            try:
+                meta = {name: tensor.to("meta") for name, tensor in tensors.items()}
+                with FlopCounterMode(display=False) as counter:
+                    functional_call(model, meta, (torch.empty(1, *shape, device="meta"),))
+            except Exception:  # a tensor that is neither parameter nor buffer, an operator without a meta kernel
+                like = next((tensor for tensor in tensors.values() if tensor.is_floating_point()), torch.empty(0))
+                with FlopCounterMode(display=False) as counter:
+                    model(torch.zeros(1, *shape, device=like.device, dtype=like.dtype))
+    except Exception as error:
+        raise ModelError(
+            f"{type(model).__name__} does not take an image of {' x '.join(map(str, shape))}: {_first_line(error)}"
+        ) from error
+    finally:
+        for module, mode in training.items():
+            module.training = mode
+    return Stats(sum(each.numel() for each in model.parameters()), counter.get_total_flops() // 2)
+
+
+def _from_file(file: Path, factory: str, model_args: dict[str, Any]) -> nn.Module:
+    """`factory(**model_args)` of a Python file, which is run once a call."""
+    if not file.is_file():
+        raise ModelError(f"no such file: {file}; expected path/to/file.py:factory.")
+    # A name of its own, so that pickling and dataclasses find the module and two files called model.py do not meet.
+    module_name = f"fourier_probe_file_{hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:16]}"
+    spec = importlib.util.spec_from_file_location(module_name, file)
+    if spec is None or spec.loader is None:
+        raise ModelError(f"{file} cannot be loaded as a Python module.")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[module_name]
+        raise ModelError(f"{file} fails when it is loaded: {type(error).__name__}: {_first_line(error)}") from error
+    build = getattr(module, factory, None)
+    if not callable(build):
+        functions = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
+        raise ModelError(f"{file} has no function {factory!r}; it has {', '.join(functions) or 'none'}.")
+    try:
+        model = build(**model_args)
+    except Exception as error:
+        raise ModelError(
+            f"{factory} of {file} fails on {_listed(model_args)}: {type(error).__name__}: {_first_line(error)}"
+        ) from error
+    if not isinstance(model, nn.Module):
+        raise ModelError(f"{factory} of {file} returned {type(model).__name__}, expected a torch.nn.Module.")
+    return model
+
+
+def _channels(model: nn.Module) -> int:
+    """Channels of the images a model takes; see `input_spec`."""
+    said = getattr(model, "in_chans", None)
+    if isinstance(said, int):
+        return said
+    first = next((module for module in model.modules() if isinstance(module, nn.Conv2d)), None)
+    return first.in_channels if first is not None else 3
+
+
+def _per_channel(
+    what: str, given: Sequence[float] | None, default: Sequence[float], channels: int
+) -> tuple[float, ...]:
+    if given is not None and len(given) not in (1, channels):
+        raise ModelError(f"{what} has {len(given)} values: expected 1, or one for each of the {channels} channels.")
+    values = tuple(float(each) for each in (default if given is None else given))
+    return values if len(values) == channels else (sum(values) / len(values),) * channels
+
+
+def _sides(size: int | Sequence[int]) -> tuple[int, ...]:
+    sides = (size, size) if isinstance(size, int) else tuple(int(side) for side in size)
+    if len(sides) not in (2, 3) or min(sides) < 1:
+        raise ModelError(f"the image size is {size}: expected pixels, one number or (height, width).")
+    return sides
+
+
+def _pair(size: int | Sequence[int]) -> tuple[int, int]:
+    sides = _sides(size)
+    if len(sides) != 2:
+        raise ModelError(f"the image size is {size}: expected pixels, one number or (height, width).")
+    return sides[0], sides[1]
+
+
+def _listed(model_args: dict[str, Any]) -> str:
+    return ", ".join(f"{name}={value!r}" for name, value in model_args.items()) or "its defaults"
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import copy
+
+import pytest
+import timm
+import torch
+from torch import nn
+
+from fourier_probe.models import create, names
+
+VITS = names("cifar_vit*")
+
+
+def batch_norm(channels: int) -> int:
+    return 2 * channels
+
+
+def resnet_parameters(blocks: int, width: int, classes: int) -> int:
+    """He et al. 2015, section 4.2, counted by hand; a 1x1 projection and BatchNorm lead into stages 2 and 3."""
+    total = 3 * width * 9 + batch_norm(width)
+    inputs = width
+    for outputs in (width, 2 * width, 4 * width):
+        total += inputs * outputs * 9 + (2 * blocks - 1) * outputs * outputs * 9 + 2 * blocks * batch_norm(outputs)
+        total += inputs * outputs + batch_norm(outputs) if inputs != outputs else 0
+        inputs = outputs
+    return total + (inputs + 1) * classes
+
+
+@pytest.mark.parametrize(
+    ("name", "blocks", "width"),
+    [
+        ("cifar_resnet8", 1, 16),
+        ("cifar_resnet20", 3, 16),
+        ("cifar_resnet20_x2", 3, 32),
+        ("cifar_resnet20_x4", 3, 64),
+    ],
+)
+def test_resnet_has_the_parameters_of_its_recipe(name: str, blocks: int, width: int) -> None:
+    model = create(name, num_classes=10)
+    assert sum(each.numel() for each in model.parameters()) == resnet_parameters(blocks, width, 10)
+
+
+def test_resnet20_is_the_papers_but_for_the_projections() -> None:
+    """Table 6 of He et al. 2015 gives 0.27M for ResNet-20 with identity shortcuts."""
+    projections = 16 * 32 + batch_norm(32) + 32 * 64 + batch_norm(64)
+    assert resnet_parameters(3, 16, 10) - projections == 269_722
+
+
+@pytest.mark.parametrize(("name", "width"), list(zip(VITS, (64, 128, 256), strict=True)))
+def test_vit_has_the_parameters_of_its_recipe(name: str, width: int) -> None:
+    block = 4 * width * width + 4 * width + 8 * width * width + 5 * width + 4 * width  # attention, MLP, two norms
+    total = 6 * block + (3 * 16 + 1) * width + 65 * width + width + 2 * width + (width + 1) * 10
+    assert sum(each.numel() for each in create(name, num_classes=10).parameters()) == total
+
+
+def test_names_of_modules_are_timms() -> None:
+    ours = dict(create("cifar_resnet20").named_modules())
+    theirs = dict(timm.create_model("resnet18").named_modules())
+    convolutions = [name for name, module in ours.items() if type(module) is nn.Conv2d]
+    assert {"conv1", "layer1.0.conv1", "layer3.1.conv2", "layer3.2.conv2", "layer2.0.downsample.0"} <= set(convolutions)
+    assert {"bn1", "act1", "layer1", "layer2", "layer3", "global_pool", "fc"} <= set(ours)
+    assert {name for name in ours if name.startswith("layer2.1")} == {
+        name for name in theirs if name.startswith("layer2.1")
+    }
+    three = [ours[name] for name in convolutions if "downsample" not in name]
+    assert len(three) == 19
+    assert all(each.kernel_size == (3, 3) and each.padding == (1, 1) and each.padding_mode == "zeros" for each in three)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("name", ["cifar_resnet8", "cifar_vit_patch4"])
+@pytest.mark.parametrize("size", [(32, 32), (32, 48), (28, 28), (64, 64)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_grey_and_oblong_images(name: str, size: tuple[int, int], channels: int) -> None:
+    size_arg = {"img_size": size} if "vit" in name else {}
+    model = timm.create_model(name, num_classes=10, in_chans=channels, **size_arg).eval()
+    assert model(torch.zeros(2, channels, *size)).shape == (2, 10)
+
+
+def test_resnet_takes_odd_sizes() -> None:
+    model = create("cifar_resnet8", num_classes=10).eval()
+    assert model.forward_features(torch.zeros(2, 3, 29, 35)).shape == (2, 64, 8, 9)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("name", ["cifar_resnet8", "cifar_vit_patch4"])
+def test_timms_model_interface(name: str) -> None:
+    model = create(name)
+    images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    assert model.num_classes == 100 and model(images).shape == (2, 100)
+    features = model.forward_features(images)  # type: ignore[operator]
+    assert model.forward_head(features, pre_logits=True).shape == (2, model.num_features)  # type: ignore[operator]
+    headless = copy.deepcopy(model)
+    headless.reset_classifier(0)  # type: ignore[operator]
+    assert headless(images).shape == (2, model.num_features)
+    headless.reset_classifier(7)  # type: ignore[operator]
+    assert headless.get_classifier().out_features == 7  # type: ignore[operator]
+    assert create(name, num_classes=0)(images).shape == (2, model.num_features)
+
+
+def test_features_only() -> None:
+    model = timm.create_model("cifar_resnet8", features_only=True)
+    shapes = [tuple(each.shape[1:]) for each in model(torch.zeros(1, 3, 32, 32))]
+    assert shapes == [(16, 32, 32), (16, 32, 32), (32, 16, 16), (64, 8, 8)]
+
+
+@pytest.mark.parametrize("name", ["cifar_resnet20", "cifar_vit_patch4"])
+def test_nothing_is_dropped_by_default(name: str) -> None:
+    model = create(name)
+    rates = [each.p for each in model.modules() if isinstance(each, nn.Dropout)]
+    assert not any(rates) and not any(getattr(each, "drop_prob", 0) for each in model.modules())
+
+
+@pytest.mark.parametrize("name", ["cifar_resnet8", "cifar_vit_patch4"])
+def test_gradient_reaches_every_parameter(name: str) -> None:
+    model = create(name, num_classes=10)
+    images = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    model(images).square().sum().backward()
+    assert all(each.grad is not None and each.grad.abs().sum() > 0 for each in model.parameters())

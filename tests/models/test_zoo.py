@@ -1,0 +1,185 @@
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from torch import nn
+
+from fourier_probe.errors import DataError, ModelError
+from fourier_probe.models import create, input_spec, names, stats
+from fourier_probe.models.zoo import skeleton
+
+
+@pytest.fixture
+def factory(tmp_path: Path) -> Path:
+    file = tmp_path / "nets.py"
+    file.write_text(
+        "from dataclasses import dataclass\n"
+        "from torch import nn\n"
+        "@dataclass\nclass Config:\n    width: int = 4\n"
+        "def tiny(width=4):\n    return nn.Sequential(nn.Conv2d(1, width, 3), nn.Flatten())\n"
+        "def number():\n    return 3\n"
+        "def broken():\n    raise RuntimeError('no weights here')\n"
+    )
+    return file
+
+
+def test_a_model_of_timm_and_one_of_ours() -> None:
+    assert type(create("resnet10t", num_classes=3)).__name__ == "ResNet"
+    assert type(create("cifar_resnet8", num_classes=3)).__name__ == "CifarResNet"
+
+
+def test_importing_the_package_registers_ours_with_timm() -> None:
+    code = "import timm; before = timm.is_model('cifar_resnet8'); import fourier_probe.models; "
+    code += "assert not before and timm.is_model('cifar_resnet8')"
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, timeout=60)
+
+
+def test_names() -> None:
+    assert names("cifar_resnet20*") == ["cifar_resnet20", "cifar_resnet20_x2", "cifar_resnet20_x4"]
+    assert "resnet50" in names() and names("no-such-*") == []
+
+
+@pytest.mark.parametrize(
+    ("name", "model_args", "message"),
+    [
+        ("cifar_resnet2O", {}, r"unknown model 'cifar_resnet2O'.*Did you mean cifar_resnet20"),
+        ("zzzzzzzz", {}, r"unknown model 'zzzzzzzz'.*fourier-probe models"),
+        ("../resnet18", {}, "unknown model"),
+        ("resnet10t", {"widht": 3}, r"cannot create resnet10t from widht=3: .*unexpected keyword argument 'widht'"),
+        ("cifar_vit_patch4", {"num_heads": 7}, r"cannot create cifar_vit_patch4 from num_heads=7"),
+        ("cifar_resnet8", {"pretrained": True}, r"cifar_resnet8 with pretrained weights .*No pretrained weights"),
+        ("resnet10t.nonsense", {}, "Invalid pretrained tag"),
+    ],
+)
+def test_what_cannot_be_created(name: str, model_args: dict[str, object], message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        create(name, **model_args)
+
+
+def test_factory_in_a_file(factory: Path) -> None:
+    model = create(f"{factory}:tiny", width=6)
+    assert model[0].out_channels == 6  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("suffix", "model_args", "message"),
+    [
+        (":huge", {}, r"nets.py has no function 'huge'; it has .*tiny"),
+        (":number", {}, r"number of .*nets.py returned int, expected a torch.nn.Module"),
+        (":broken", {}, r"broken of .*nets.py fails on its defaults: RuntimeError: no weights here"),
+        (":tiny", {"depth": 3}, r"tiny of .*nets.py fails on depth=3: TypeError"),
+        (":tiny", {"pretrained": True}, "let its factory load them"),
+    ],
+)
+def test_factories_that_fail(factory: Path, suffix: str, model_args: dict[str, object], message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        create(f"{factory}{suffix}", **model_args)
+
+
+def test_files_that_are_no_factory(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"no such file: .*nowhere.py"):
+        create(f"{tmp_path / 'nowhere.py'}:tiny")
+    (tmp_path / "wrong.py").write_text("def tiny(:\n")
+    with pytest.raises(ModelError, match=r"wrong.py fails when it is loaded: SyntaxError"):
+        create(f"{tmp_path / 'wrong.py'}:tiny")
+
+
+# --- what a model wants to see
+
+
+def test_input_is_read_from_timms_cfg() -> None:
+    spec = input_spec(create("resnet10t"))
+    assert (spec.channels, spec.size, spec.mean[0], spec.interpolation, spec.crop_pct) == (
+        3,
+        (176, 176),
+        0.485,
+        "bicubic",
+        0.875,
+    )
+
+
+def test_input_follows_the_model_as_it_was_created() -> None:
+    spec = input_spec(create("cifar_vit_patch4", img_size=(28, 48), in_chans=1))
+    assert (spec.channels, spec.size) == (1, (28, 48))
+    assert spec.mean == (pytest.approx((0.5071 + 0.4865 + 0.4409) / 3),)
+
+
+def test_input_as_asked_for() -> None:
+    spec = input_spec(create("cifar_resnet8", in_chans=3), img_size=64, mean=[0.5], std=[0.2, 0.3, 0.4])
+    assert (spec.size, spec.mean, spec.std) == ((64, 64), (0.5,) * 3, (0.2, 0.3, 0.4))
+
+
+def test_input_of_a_model_that_says_nothing() -> None:
+    spec = input_spec(nn.Sequential(nn.Conv2d(1, 4, 3)))
+    assert (spec.channels, spec.size, len(spec.mean), spec.crop_pct) == (1, (224, 224), 1, 1.0)
+
+
+def test_input_that_cannot_be() -> None:
+    model = create("cifar_resnet8")
+    with pytest.raises(ModelError, match="mean has 2 values: expected 1, or one for each of the 3 channels"):
+        input_spec(model, mean=[0.5, 0.5])
+    with pytest.raises(ModelError, match="image size is 0"):
+        input_spec(model, img_size=[0, 3])
+    with pytest.raises(DataError, match="std above 0"):
+        input_spec(model, std=[0.0])
+
+
+# --- what it costs
+
+
+def test_multiply_adds_of_a_convolution_and_a_product() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.Flatten(), nn.Linear(8 * 4 * 6, 5))
+    model.train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    cost = stats(model, (4, 6))
+    assert cost.parameters == 3 * 8 * 9 + 8 + 16 + 8 * 24 * 5 + 5
+    assert cost.multiply_adds == 4 * 6 * 8 * 27 + 8 * 24 * 5
+    assert model.training and all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+def test_multiply_adds_of_resnet20_are_the_papers() -> None:
+    """40.8M at 32 x 32: 40.55M of the 3x3 convolutions and the head, 0.26M of the two projections."""
+    head, projections = 64 * 10, 16 * 16 * 16 * 32 + 8 * 8 * 32 * 64
+    stages = 32 * 32 * 16 * 9 * (3 + 6 * 16) + 16 * 16 * 32 * 9 * (16 + 5 * 32) + 8 * 8 * 64 * 9 * (32 + 5 * 64)
+    assert stats(create("cifar_resnet20", num_classes=10), 32).multiply_adds == stages + head + projections
+
+
+def test_attention_is_counted() -> None:
+    tokens, width = 65, 64
+    block = tokens * width * width * 12 + 2 * tokens * tokens * width
+    assert stats(create("cifar_vit_patch4"), (3, 32, 32)).multiply_adds == 64 * 48 * width + 6 * block + width * 100
+
+
+def test_a_layer_that_cannot_run_on_meta() -> None:
+    class Peek(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 1)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            features: torch.Tensor = self.conv(images)
+            return features * (1.0 if math.isfinite(float(features.sum())) else 0.0)
+
+    assert stats(Peek(), 8).multiply_adds == 64 * 12
+
+
+def test_an_image_the_model_does_not_take() -> None:
+    with pytest.raises(ModelError, match=r"does not take an image of 3 x 33 x 33: .*33"):
+        stats(create("cifar_vit_patch4"), 33)
+
+
+def test_skeleton_has_names_and_shapes_but_no_weights() -> None:
+    state = torch.get_rng_state()
+    bones = skeleton("vit_tiny_patch16_224", num_classes=3)
+    assert torch.equal(state, torch.get_rng_state())
+    assert all(each.is_meta for each in bones.parameters())
+    assert {name: value.shape for name, value in bones.state_dict().items()} == {
+        name: value.shape
+        for name, value in timm.create_model("vit_tiny_patch16_224", num_classes=3).state_dict().items()
+    }
