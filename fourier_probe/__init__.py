@@ -1,1 +1,67 @@
-"""See what a vision model responds to, frequency by frequency and layer by layer."""
+"""See what a vision model responds to, frequency by frequency and layer by layer.
+
+    import fourier_probe as fp
+
+    spectra = fp.analyze(model, images)             any nn.Module, any iterable of batches
+    fp.relative_log_amplitude(features)             (B, C, H, W) -> frequency (K,), delta (K,)
+    fp.recast(conv)                                 nn.Conv2d -> GPSAConv2d, same function
+    fp.PRSSchedule.linear(layers, early=150, late=50)
+
+Names are imported when first used, so that `import fourier_probe` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fourier_probe.data import open_data
+    from fourier_probe.errors import ProbeError
+    from fourier_probe.models.recast import recast, recast_
+    from fourier_probe.models.zoo import create
+    from fourier_probe.probe.analyze import analyze
+    from fourier_probe.probe.points import find_points
+    from fourier_probe.probe.spectra import Spectra
+    from fourier_probe.probe.spectrum import Definition, image_statistics, relative_log_amplitude
+    from fourier_probe.training.schedule import PRSSchedule
+
+_HOME = {
+    "Definition": "probe.spectrum",
+    "PRSSchedule": "training.schedule",
+    "ProbeError": "errors",
+    "Spectra": "probe.spectra",
+    "analyze": "probe.analyze",
+    "create": "models.zoo",
+    "find_points": "probe.points",
+    "image_statistics": "probe.spectrum",
+    "open_data": "data",
+    "recast": "models.recast",
+    "recast_": "models.recast",
+    "relative_log_amplitude": "probe.spectrum",
+}
+
+__all__ = [
+    "Definition",
+    "PRSSchedule",
+    "ProbeError",
+    "Spectra",
+    "analyze",
+    "create",
+    "find_points",
+    "image_statistics",
+    "open_data",
+    "recast",
+    "recast_",
+    "relative_log_amplitude",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'fourier_probe' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"fourier_probe.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

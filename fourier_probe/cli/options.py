@@ -172,3 +172,39 @@ def note(text: str) -> None:
 
     if os.environ.get("RANK", "0") == "0":
         click.echo(f"note: {text}", err=True)
+
+
+def device_of(name: str) -> str:
+    """The device to run on; `auto` takes a GPU where there is one, and under torchrun the rank's own."""
+    import os
+
+    import torch
+
+    if name != "auto":
+        return name
+    if torch.cuda.is_available():
+        return f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+    return "cpu"
+
+
+def rank_and_world() -> tuple[int, int]:
+    """This process among those torchrun started; (0, 1) without it."""
+    import os
+
+    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+
+
+@contextlib.contextmanager
+def ranks() -> Iterator[int]:
+    """Join the other processes where torchrun started several; yields this one's rank."""
+    rank, world = rank_and_world()
+    if world == 1:
+        yield 0
+        return
+    import torch
+
+    torch.distributed.init_process_group("gloo")  # sums are gathered on the CPU, whatever the model runs on
+    try:
+        yield rank
+    finally:
+        torch.distributed.destroy_process_group()

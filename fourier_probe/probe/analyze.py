@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fourier_probe.data import Batch, check_labels, pixel_digest
+from fourier_probe.data import Batch, check_labels, image_digest
 from fourier_probe.errors import DataError, PointError
 from fourier_probe.probe.capture import Capture
 from fourier_probe.probe.points import Point, find_points
@@ -208,8 +208,8 @@ def _share(images: Iterable[Any]) -> Iterator[Batch]:
         index = torch.arange(start, start + len(batch))
         start += len(batch)
         if turn % world == rank and len(batch):
-            raw = batch.detach().cpu().contiguous().numpy()
-            digest = torch.from_numpy(np.stack([pixel_digest(int(i), x) for i, x in zip(index, raw, strict=True)]))
+            raw = batch.detach().cpu().contiguous().view(torch.uint8).numpy()
+            digest = torch.from_numpy(np.stack([image_digest(int(i), x) for i, x in zip(index, raw, strict=True)]))
             yield Batch(batch, None if labels is None else torch.as_tensor(labels).cpu().long(), index, digest)
 
 

@@ -69,6 +69,11 @@ def common_frequency(results: Sequence[Spectra]) -> float:
     return min(highest)
 
 
+def has_frequencies(result: Spectra) -> bool:
+    """Whether any stream point has a usable frequency above 0."""
+    return any(point.highest > 0 for point in result.stream)
+
+
 def depth_profile(result: Spectra, frequency: float | None = None) -> DepthProfile:
     """Delta at one frequency against depth; bins are interpolated linearly.
 
@@ -130,12 +135,6 @@ def summary(results: Sequence[Spectra], labels: Sequence[str]) -> list[dict[str,
             }
         rows.append(row)
     return rows
-
-
-def labels_of(results: Sequence[Spectra]) -> list[str]:
-    """A short distinct name for each result."""
-    names = [_label(result) for result in results]
-    return [f"{name} #{names[:i].count(name) + 1}" if names.count(name) > 1 else name for i, name in enumerate(names)]
 
 
 def _delta_at(point: PointSpectrum, frequency: float) -> tuple[float, float]:

@@ -110,8 +110,8 @@ class Spectra:
 
     @property
     def stream(self) -> list[PointSpectrum]:
-        """The stem and the residual stream: the points a depth profile is drawn over."""
-        return [point for point in self.points if point.kind in ("stem", "residual")]
+        """The stem and the residual stream, over which a depth profile is drawn; all points if none is on it."""
+        return [point for point in self.points if point.kind in ("stem", "residual")] or self.points
 
     # --- files ---
 
@@ -123,7 +123,7 @@ class Spectra:
         """
         folder = atomic.output_folder(folder, results=FILES, force=force)
         atomic.write_bytes(folder / "spectra.npz", self._npz())
-        atomic.write_text(folder / "spectra.csv", self._csv())
+        atomic.write_text(folder / "spectra.csv", self.to_csv())
         atomic.write_json(folder / "spectra.json", self.to_json())  # last: its presence says that the result is whole
         return folder / "spectra.json"
 
@@ -216,7 +216,8 @@ class Spectra:
             point.map = mine.pop("mean_map", None)
             point.sums = mine or None
 
-    def _csv(self) -> str:
+    def to_csv(self) -> str:
+        """What spectra.csv holds: a row a point and frequency, diagonal and radial; empty where a value does not exist."""
         buffer = io.StringIO()
         writer = csv.writer(buffer, lineterminator="\n")
         writer.writerow(

@@ -1,0 +1,203 @@
+"""`fourier-probe analyze`: from a checkpoint and images to spectra, their files and two figures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fourier_probe import atomic
+from fourier_probe.cli import options
+
+if TYPE_CHECKING:
+    from fourier_probe.probe.spectra import Spectra
+    from fourier_probe.targets import Target
+
+FILES = ("spectra.json", "spectra.npz", "spectra.csv", "spectra.pdf", "spectra.png", "depth.pdf", "depth.png")
+
+
+@click.command()
+@click.argument("target")
+@options.model_options
+@options.image_options
+@click.option("--points", metavar="GLOB", multiple=True, help="Listen at the modules or points of this name instead.")
+@click.option("--metrics", type=click.Choice(["all", "diagonal"]), default="all", show_default=True)
+@click.option("--axis", type=click.Choice(["true", "paper"]), default="true", show_default=True, help="Frequency axis.")
+@click.option("--log", type=click.Choice(["floor", "log1p", "plain"]), default="floor", help="Which logarithm of |F|.")
+@click.option("--floor", type=float, default=1e-6, show_default=True, help="Of ln(|F| + floor).")
+@click.option("--window", type=click.Choice(["none", "hann"]), default="none", show_default=True)
+@click.option("--maps", is_flag=True, help="Keep the mean 2-D log-amplitude of each point in spectra.npz.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder for the results.  [default: results/NAME]")
+@click.option("--force", is_flag=True, help="Overwrite results that are there.")
+@click.option("--json", "as_json", is_flag=True, help="Print spectra.json on stdout instead of the table.")
+def command(target: str, out: Path | None, force: bool, as_json: bool, **given: Any) -> None:
+    """Relative log-amplitude spectra of every layer of TARGET over a set of images.
+
+    TARGET is a checkpoint (.pt .pth .th .tar .ckpt .safetensors), a run folder, or timm:NAME.
+
+    \b
+    fourier-probe analyze timm:resnet50 --data photos/
+    fourier-probe analyze ckpt.pt --model resnet18 --model-arg num_classes=10 --data test.npz
+    fourier-probe analyze runs/cifar_resnet20 --untrained --out results/before
+    torchrun --nproc-per-node 2 -m fourier_probe analyze ckpt.pt --data photos/
+    """  # noqa: D301
+    folder = out or Path("results") / atomic.safe_name(target + ("-untrained" if given["untrained"] else ""))
+    with options.ranks() as rank:
+        if rank == 0:
+            atomic.output_folder(folder, results=FILES, force=force)  # before any work
+        result, label = run(target, **given)
+        if rank:
+            return
+        write(result, label, folder)
+    if as_json:
+        click.echo(json.dumps(result.to_json(), allow_nan=False))
+    else:
+        print_table(result, label)
+        click.echo(f"written to {folder}: {', '.join(FILES)}")
+
+
+def run(target: str, **given: Any) -> tuple[Spectra, str]:
+    """Resolve, open, analyze: what `analyze`, `compare` and `demo` share; returns the result and the target's label."""
+    from fourier_probe.targets import resolve
+
+    names = ("model", "model_args", "pretrained", "use_ema", "untrained")
+    found = resolve(target, **{name: given[name] for name in names})
+    if found.spectra is not None:
+        return found.spectra, found.label
+    return analyze_target(found, **{key: value for key, value in given.items() if key not in names}), found.label
+
+
+def analyze_target(
+    target: Target,
+    *,
+    data: str | None,
+    split: str,
+    limit: int | None,
+    batch_size: int,
+    workers: int,
+    skip_bad: bool,
+    device: str,
+    amp: str,
+    img_size: tuple[int, int] | None,
+    mean: tuple[float, ...] | None,
+    std: tuple[float, ...] | None,
+    points: tuple[str, ...] = (),
+    metrics: str = "all",
+    axis: str = "true",
+    log: str = "floor",
+    floor: float = 1e-6,
+    window: str = "none",
+    maps: bool = False,
+) -> Spectra:
+    """Spectra of a resolved target over a source of images; notes and a progress bar go to stderr."""
+    import torch
+
+    from fourier_probe.data import batches, choose, open_data
+    from fourier_probe.probe.analyze import analyze
+    from fourier_probe.probe.spectrum import Definition
+
+    if target.model is None:
+        raise click.UsageError(f"{target.label} is a saved result; analyze needs a model.")
+    definition = Definition(log=log, floor=floor, window=window, axis=axis, metrics=metrics)  # type: ignore[arg-type]
+    source = data or target.data or "bundled"
+    images = choose(open_data(source, split, skip_bad=skip_bad), limit=limit, skip_bad=skip_bad)
+    spec = target.input_spec(img_size=img_size, mean=mean, std=std)
+    if images.pixels is not None and min(spec.size) > min(images.pixels.shape[1:3]):
+        small = "x".join(map(str, images.pixels.shape[1:3]))
+        options.note(
+            f"the images of {source} are {small} and are enlarged to {spec.size[0]}x{spec.size[1]} for this model: "
+            "the highest frequencies hold no image content. Give larger images with --data."
+        )
+    rank, world = options.rank_and_world()
+    stream = batches(images, spec, batch_size=batch_size, shard=(rank, world), workers=workers)
+    if (classes := _mismatch(target, images)) is not None:
+        options.note(f"{source} has {classes[0]} classes and the model {classes[1]}: top-1 is left out.")
+        stream = (batch._replace(labels=None) for batch in stream)
+    with options.progress(f"analyze {target.label}", len(range(rank, len(images), world))) as advance:
+        result = analyze(
+            target.model,
+            stream,
+            definition=definition,
+            points=points,
+            maps=maps,
+            device=options.device_of(device),
+            amp={"none": None, "bf16": torch.bfloat16, "fp16": torch.float16}[amp],
+            target=target.provenance,
+            source={
+                "source": source,
+                "split": split,
+                "size": list(spec.size),
+                "mean": list(spec.mean),
+                "std": list(spec.std),
+                "skipped": images.skipped,
+            },
+            progress=advance,
+        )
+    for excluded in result.excluded:
+        options.note(f"{excluded['name']} is left out: {excluded['reason']}.")
+    return result
+
+
+def write(result: Spectra, label: str, folder: Path) -> None:
+    """The three result files and both figures."""
+    from fourier_probe.plots import depth_figure, save, spectra_figure
+    from fourier_probe.probe.compare import has_frequencies
+
+    result.save(folder, force=True)
+    save(spectra_figure([result], [label]), folder / "spectra")
+    if has_frequencies(result):
+        save(depth_figure([result], [label]), folder / "depth")
+    else:
+        options.note("no point has two usable frequencies, so there is no depth profile to draw.")
+
+
+def print_table(result: Spectra, label: str) -> None:
+    """One line a point, and what the columns mean."""
+    from fourier_probe.probe.compare import common_frequency, depth_profile, has_frequencies
+
+    values: dict[str, str] = {}
+    heading = "delta"
+    if has_frequencies(result):
+        frequency = common_frequency([result])
+        profile = depth_profile(result, frequency)
+        heading = f"delta at {frequency:.2f} pi"
+        for name, value, error in zip(profile.names, profile.value, profile.stderr, strict=True):
+            values[name] = f"{value:+.2f}" + (f" ± {1.96 * error:.2f}" if error == error else "")
+
+    def show(value: float | None, form: Callable[[float], str]) -> str:
+        return form(value) if value is not None and value == value else "-"
+
+    rows = [
+        [
+            point.name,
+            point.op,
+            "x".join(map(str, point.grid)),
+            str(point.channels),
+            f"{point.depth:.2f}",
+            values.get(point.name, "-"),
+            show(point.scalars.get("hfd_share"), "{:.3f}".format),
+            show(point.hfd_share_white, "{:.3f}".format),
+            show(point.scalars.get("slope"), "{:+.2f}".format),
+        ]
+        for point in result.points
+    ]
+    seen, top1 = result.images, "" if result.top1 is None else f", top-1 {100 * result.top1:.1f} %"
+    title = f"{label} ({result.target.get('weights')} weights), {seen['n']} images of {seen['source']}{top1}"
+    columns = ["point", "op", "grid", "ch", "depth", heading, "HFD share", "white", "slope"]
+    options.table(title, columns, rows)
+    click.echo(
+        "delta: ln amplitude relative to DC, nats, ± 95 % over images; HFD share: power beyond half Nyquist, beside "
+        "white noise's; slope: of ln power density on ln frequency."
+    )
+
+
+def _mismatch(target: Target, images: Any) -> tuple[int, int] | None:
+    """Number of classes of the data and of the model, where both are known and differ."""
+    ours = getattr(target.model, "num_classes", None)
+    if images.labels is None or not isinstance(ours, int):
+        return None
+    theirs = len(images.classes) if images.classes is not None else int(images.labels.max()) + 1
+    return (theirs, ours) if theirs != ours else None

@@ -1,0 +1,62 @@
+"""`fourier-probe points`: where the analysis would listen."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+import click
+
+from fourier_probe.cli import options
+
+
+@click.command()
+@click.argument("target")
+@options.model_options
+@click.option("--points", metavar="GLOB", multiple=True, help="The modules or points of this name instead.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the table.")
+def command(
+    target: str,
+    points: tuple[str, ...],
+    as_json: bool,
+    img_size: tuple[int, int] | None,
+    mean: tuple[float, ...] | None,
+    std: tuple[float, ...] | None,
+    **given: Any,
+) -> None:
+    """List the probe points of TARGET in execution order, with grid and channels.
+
+    \b
+    fourier-probe points timm:vit_tiny_patch16_224
+    fourier-probe points timm:swin_tiny_patch4_window7_224 --img-size 224x448
+    fourier-probe points ckpt.pt --points 'blocks.*.attn'
+    """  # noqa: D301
+    import torch
+
+    from fourier_probe.probe.points import find_points
+    from fourier_probe.targets import resolve
+
+    found = resolve(target, **given)
+    spec = found.input_spec(img_size=img_size, mean=mean, std=std)
+    if found.model is None:
+        raise click.UsageError(f"{target} is a saved result; points needs a model.")
+    listed = find_points(found.model, torch.zeros(1, spec.channels, *spec.size), select=points)
+    if as_json:
+        click.echo(json.dumps([asdict(point) for point in listed], allow_nan=False))
+        return
+    rows = [
+        [
+            point.name,
+            point.kind,
+            point.op,
+            f"{point.depth:.3f}",
+            "x".join(map(str, point.layout.grid)),
+            str(point.layout.channels),
+            point.layout.kind + (f" + {point.layout.prefix} prefix" if point.layout.prefix else ""),
+            f"{point.side} of {point.module or 'the model'}",
+        ]
+        for point in listed
+    ]
+    title = f"{found.label}: {len(listed)} points at {spec.size[0]}x{spec.size[1]} pixels"
+    options.table(title, ["point", "kind", "op", "depth", "grid", "ch", "layout", "read at"], rows)
