@@ -35,10 +35,11 @@ def write_bytes(path: Path | str, data: bytes) -> None:
         temporary = None
         _sync_folder(path.parent)
     except OSError as error:
+        number = errno.errorcode.get(error.errno or 0, str(error.errno))
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         advice = "free some space and run again" if full else "choose another place with --out"
         raise OutputError(
-            f"cannot write {len(data)} bytes to {path}: {error.strerror} (errno {errno.errorcode.get(error.errno or 0)}); "
+            f"cannot write {len(data)} bytes to {path}: {error.strerror} ({number}); "
             f"what was there before is intact; {advice}."
         ) from error
     finally:

@@ -202,7 +202,7 @@ class Spectra:
 
     def _attach(self, path: Path) -> None:
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
         except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
             raise ResultError(f"{path} is damaged ({error}): run the analysis again, or move it away.") from error
@@ -217,7 +217,7 @@ class Spectra:
             point.sums = mine or None
 
     def to_csv(self) -> str:
-        """What spectra.csv holds: a row a point and frequency, diagonal and radial; empty where a value does not exist."""
+        """What spectra.csv holds: a row a point and frequency, diagonal and radial; empty where there is no value."""
         buffer = io.StringIO()
         writer = csv.writer(buffer, lineterminator="\n")
         writer.writerow(

@@ -42,11 +42,13 @@ class Sums:
             statistics: see `image_statistics`; the first dimension is the image.
             group: (B,) int64, the group of each image.
         """
-        bad: Tensor | int = 0
+        # A NaN or infinity anywhere in an image's statistics makes their total one.
+        total = torch.stack([value.reshape(len(value), -1).sum(1) for value in statistics.values()]).sum(0)
+        bad = (~total.isfinite()).sum()
+        self.bad = bad if self.bad is None else self.bad + bad
         for name, value in statistics.items():
             if value.device.type == "mps":  # no float64 there
                 value, group = value.cpu(), group.cpu()
-            bad = bad + (~value.isfinite()).flatten(1).any(1).sum()
             if name == "flat":
                 largest = value.amax(0)
                 self.flat = largest if self.flat is None else torch.maximum(self.flat, largest)
@@ -54,7 +56,6 @@ class Sums:
             if name not in self.sums:
                 self.sums[name] = torch.zeros((self.groups, *value.shape[1:]), dtype=torch.float64, device=value.device)
             self.sums[name].index_add_(0, group, value.double())
-        self.bad = bad if self.bad is None else self.bad + bad  # type: ignore[assignment]
 
     def merge(self, other: Sums) -> None:
         """Add what another process or shard saw of the same point."""
