@@ -34,10 +34,12 @@ def open_npz(source: str, path: Path, split: str) -> ImageSet:
         DataError: the file is damaged, holds pickled objects, lacks the split, or has arrays of other shapes or types.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file:  # np.load leaves a damaged file open if it opens it itself
+            archive = np.load(file, allow_pickle=False)
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise DataError(f"{path} holds a single array: expected a .npz with {split}_images and {split}_labels.")
-            return _from_archive(source, archive, split)
+            with archive:
+                return _from_archive(source, archive, split)
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
         raise DataError(f"cannot read {path}: {error}; expected a .npz of plain arrays, whole.") from error
 

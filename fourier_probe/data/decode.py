@@ -55,17 +55,18 @@ def decode(file: Path | BinaryIO, name: str | None = None) -> Image.Image:
         name: what a message calls it; by default the path.
 
     Raises:
-        BadImageError: the file is missing, damaged, cut short, has over `Image.MAX_IMAGE_PIXELS` pixels (a decompression
-            bomb), or holds numbers without a range (32-bit integers, floats).
+        BadImageError: the file is missing, damaged, cut short, has over `Image.MAX_IMAGE_PIXELS` pixels (a
+            decompression bomb), or holds numbers without a range (32-bit integers, floats).
     """
     name = name if name is not None else str(file)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(file) as image:
-                image.load()
-                return _upright(to_8bit(image), image)
+            if isinstance(file, Path):  # never by its name: Pillow then maps a turned TIFF with its sides exchanged
+                with file.open("rb") as opened:
+                    return _decoded(opened)
+            return _decoded(file)
     except MemoryError:  # says something about the machine, not about the file
         raise
     except Exception as error:  # decoders fail on damaged files with almost any exception
@@ -89,6 +90,12 @@ def to_8bit(image: Image.Image) -> Image.Image:
         rgba = straight.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
     return image.convert("L" if grey else "RGB")
+
+
+def _decoded(file: BinaryIO) -> Image.Image:
+    with Image.open(file) as image:
+        image.load()
+        return _upright(to_8bit(image), image)
 
 
 def _from_16bit(image: Image.Image) -> Image.Image:

@@ -14,9 +14,11 @@ import contextlib
 import importlib.util
 import io
 import os
+import shutil
 import sys
 import tempfile
-from dataclasses import dataclass, field
+import weakref
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -155,18 +157,8 @@ def _from_reader(source: str, dataset: Any, split: str) -> ImageSet:
     )
 
 
-@dataclass(frozen=True)
-class _Copied(Files):
-    """Files in a temporary folder, which goes when the reader that made it does."""
-
-    folder: tempfile.TemporaryDirectory[str] | None = field(default=None, compare=False)
-
-    def __reduce__(self) -> tuple[type[Files], tuple[tuple[Path, ...]]]:
-        return Files, (self.paths,)  # a loader process borrows the files
-
-
 def _from_stream(source: str, dataset: Any, split: str, skip_bad: bool) -> ImageSet:
-    folder = tempfile.TemporaryDirectory(prefix="fourier-probe-")
+    folder = tempfile.mkdtemp(prefix="fourier-probe-")
     paths: list[Path] = []
     labels: list[int] = []
     bad: list[tuple[str, str]] = []
@@ -177,14 +169,16 @@ def _from_stream(source: str, dataset: Any, split: str, skip_bad: bool) -> Image
         except (ValueError, OSError) as error:
             bad.append((f"image {position} of {source}", str(error)))
             continue
-        paths.append(Path(folder.name, f"{position:08d}.png"))
+        paths.append(Path(folder, f"{position:08d}.png"))
         paths[-1].write_bytes(buffer.getvalue())
         labels.append(label)
     expected = int(getattr(dataset.reader, "num_samples", 0) or 0)
     lost = max(0, expected - len(paths) - len(bad))  # timm logs and drops what it cannot decode
     if lost:
         bad += [(f"an image of {source}", "dropped by timm, see its log")] * lost
+    reader = Files(tuple(paths))
+    weakref.finalize(reader, shutil.rmtree, folder, ignore_errors=True)  # copies in loader processes only borrow it
     if bad and not (skip_bad and paths):
         raise BadImageError(bad)
     values: npt.NDArray[np.int64] = as_labels(np.array(labels, dtype=np.int64), f"the labels of {source}")
-    return ImageSet(source, split, labels=values, reader=_Copied(tuple(paths), folder), skipped=len(bad))
+    return ImageSet(source, split, labels=values, reader=reader, skipped=len(bad))

@@ -73,7 +73,7 @@ def fit(pixels: npt.NDArray[np.uint8], spec: InputSpec, *, crop: bool) -> npt.ND
         pixels: (H, W, C) uint8, C 1 or 3.
         spec: the model's input.
         crop: for image files: resize so that the image covers `spec.size` / `spec.crop_pct`, keeping its aspect, and
-            cut out the centre. Otherwise, for arrays: resize to `spec.size`, and not at all where the size is that already.
+            cut out the centre. Otherwise, for arrays: resize to `spec.size`; not at all where that is the size already.
 
     Returns:
         (H', W', channels) uint8, (H', W') = `spec.size`.
