@@ -92,6 +92,8 @@ def _create(name: str, root: str | None, split: str, source: str) -> Any:
         except _FOREIGN as error:
             cause = error
             reasons.append(f"{candidate}: {' '.join(str(error).split()) or type(error).__name__}")
+            if isinstance(error, OSError):  # no network, or no such set: another name of the split helps nothing
+                break
     raise DataError(
         f"timm cannot open the {split} split of {source} ({'; '.join(reasons)}). Check the name and the split; without "
         f"a network, name the folder that holds the data, as in {name}:/path/to/data."

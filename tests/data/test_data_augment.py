@@ -98,6 +98,11 @@ def test_erased_rectangles_lie_inside_and_have_the_areas_and_aspects_asked_for()
     assert aspect.log().mean().item() == pytest.approx(0, abs=0.1)
 
 
+def test_a_rectangle_never_spans_the_image() -> None:
+    boxes = erase_boxes((5000, 3, 3, 30), seeded(), 1.0, area=AREA, aspect=ASPECT)
+    assert boxes[:, 2].max() == 2
+
+
 def test_rectangles_agree_with_timm_in_distribution() -> None:
     """Mean height, width and erased share against timm's own loop; equal within five standard errors."""
     import random

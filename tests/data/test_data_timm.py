@@ -69,16 +69,20 @@ def test_a_torchvision_folder_is_read_by_our_own_rules(tmp_path: Path) -> None:
     assert (images[0].mode, np.asarray(images[0]).max()) == ("L", 255)  # transparent, so white: not the value 2
 
 
-def test_what_timm_cannot_open_is_said_clearly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_timm_cannot_open_is_said_clearly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(DataError, match=r"cannot open the test split of torch/nothing:.*Unknown torchvision dataset"):
         open_data(f"torch/nothing:{tmp_path}")
 
     def unreachable(*_: object, **__: object) -> None:
+        print("https://example.org/data.tar.gz")
         raise OSError("<urlopen error [Errno -3] Temporary failure in name resolution>")
 
     monkeypatch.setattr(timm.data, "create_dataset", unreachable)
     with pytest.raises(DataError, match=r"name resolution.*without a network, name the folder.*torch/cifar100:/path"):
         open_data(f"torch/cifar100:{tmp_path}")
+    assert capsys.readouterr() == ("", "https://example.org/data.tar.gz\n")  # results alone go to stdout
     monkeypatch.setattr(timm.data, "create_dataset", lambda *_, **__: object())
     with pytest.raises(DataError, match="lists no files"):
         open_data(f"torch/cifar100:{tmp_path}")
