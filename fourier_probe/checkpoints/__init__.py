@@ -1,0 +1,13 @@
+"""A file -> a model, safely; a model -> a file.
+
+files      bytes -> plain values, refusing what is damaged (pickles: what is no plain data)
+formats    plain values -> `Checkpoint`, whoever wrote them
+building   `Checkpoint` -> model, every key matched
+writing    plain values -> file, whole or not at all
+"""
+
+from fourier_probe.checkpoints.building import build
+from fourier_probe.checkpoints.formats import Checkpoint, read
+from fourier_probe.checkpoints.writing import save
+
+__all__ = ["Checkpoint", "build", "read", "save"]

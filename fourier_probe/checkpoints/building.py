@@ -1,0 +1,213 @@
+"""`Checkpoint` -> model: the architecture created, every name, shape and number checked, then loaded."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fourier_probe.checkpoints.formats import Checkpoint
+from fourier_probe.errors import CheckpointError, ModelError, suggest
+from fourier_probe.models import zoo
+
+_SHOWN = 4  # names of a list in a message
+
+
+def build(
+    checkpoint: Checkpoint,
+    *,
+    model: str | None = None,
+    model_args: dict[str, Any] | None = None,
+    untrained: bool = False,
+) -> nn.Module:
+    """The checkpoint's model, in evaluation mode on the CPU, in the precision its architecture has (float32).
+
+    Half-precision and double weights are cast to it. Arguments neither the file nor the caller gives are read off the
+    weights, for models of timm and ours: `num_classes` off the head (timm's `classifier`), `in_chans` off the first
+    convolution. Missing `num_batches_tracked` (torch before 0.4.1) does not matter in evaluation and is let through.
+
+    Args:
+        checkpoint: from `read`.
+        model: name or `path/to/file.py:factory`, for a file that does not say; overrides one that does.
+        model_args: on top of the file's.
+        untrained: the same architecture, initialised from a fixed seed: the control without training.
+
+    Raises:
+        CheckpointError: the architecture is not known, the weights do not all fit it, or are not finite.
+        ModelError: the architecture cannot be created with these arguments.
+    """
+    name = model or checkpoint.arch
+    if name is None:
+        raise CheckpointError(
+            f"{checkpoint.path} does not say what it is ({len(checkpoint.state)} tensors, the first "
+            f"{next(iter(checkpoint.state))}): pass --model NAME and, where needed, --model-arg KEY=VALUE."
+        )
+    if model is None:
+        _check_name(checkpoint, name)
+    arguments = {**(checkpoint.model_args if _speaks_of(checkpoint, name) else {}), **(model_args or {})}
+    with _seeded():
+        if zoo.is_registered(name):
+            arguments = _inferred(name, arguments, checkpoint)
+        built = zoo.create(name, **arguments)
+        _replay(built, checkpoint)
+    built.eval()
+    fresh = built.state_dict()
+    state = _under_model_names(checkpoint, fresh)
+    if problem := _misfit(state, fresh):
+        label = f"{name}({', '.join(f'{key}={value!r}' for key, value in arguments.items())})"
+        raise CheckpointError(
+            f"{checkpoint.path} does not fit {label}: {problem}. The file says it is {checkpoint.says}. "
+            f"{_advice(state, fresh, built)}"
+        )
+    if not untrained:
+        broken = {key for key, value in fresh.items() if not _finite(value)}  # a mask may hold inf by design
+        try:
+            built.load_state_dict(state, strict=True)
+        except RuntimeError as error:
+            raise CheckpointError(f"{checkpoint.path} does not fit {name}: {error}") from error
+        for key, value in built.state_dict().items():
+            if key not in broken and not _finite(value):
+                count = int((~torch.isfinite(value)).sum())
+                raise CheckpointError(
+                    f"{checkpoint.path}: {key} holds {count} of {value.numel()} values that are NaN or infinite "
+                    f"(as {str(value.dtype).removeprefix('torch.')}): the run diverged. Use an earlier checkpoint."
+                )
+    return built
+
+
+@contextmanager
+def _seeded() -> Iterator[None]:
+    """Initialise from seed 0 and leave torch's generator as it was; devices other than the CPU are not touched."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)
+        yield
+
+
+def _check_name(checkpoint: Checkpoint, name: str) -> None:
+    """A file may name an architecture, not code to run."""
+    if zoo.FACTORY.fullmatch(name):
+        raise CheckpointError(
+            f"{checkpoint.path} asks for the code in {name}: if you trust that file, pass --model {name}."
+        )
+    if not zoo.is_registered(name):
+        raise CheckpointError(
+            f"{checkpoint.path} says it is {name!r}, which is no model of timm or ours: pass --model NAME or "
+            f"--model path/to/file.py:factory.{suggest(name, zoo.names())}"
+        )
+
+
+def _speaks_of(checkpoint: Checkpoint, name: str) -> bool:
+    """Whether the file's arguments are meant for this model, which the caller may have named."""
+    if checkpoint.arch is None:
+        return zoo.is_registered(name)
+    moved = zoo.FACTORY.fullmatch(name) and zoo.FACTORY.fullmatch(checkpoint.arch)  # the same code, in another place
+    return name == checkpoint.arch or bool(moved)
+
+
+def _inferred(name: str, arguments: dict[str, Any], checkpoint: Checkpoint) -> dict[str, Any]:
+    """`arguments` with what the weights tell of the rest."""
+    state = checkpoint.state
+    bones = zoo.skeleton(name, **arguments)
+    expected = bones.state_dict()
+    config = getattr(bones, "pretrained_cfg", {})
+    read: dict[str, Any] = {}
+    head, stem = _first(config.get("classifier")), _first(config.get("first_conv"))
+    if head and f"{head}.weight" in expected:
+        if f"{head}.weight" in state:
+            read["num_classes"] = len(state[f"{head}.weight"])
+        elif not any(key.startswith(f"{head}.") for key in state):
+            read["num_classes"] = 0
+    if stem and (weight := f"{stem}.weight") in expected and weight in state and state[weight].dim() == 4:
+        channels = int(getattr(bones, "in_chans", 3)) * state[weight].shape[1]  # a stem may fold pixels into channels
+        if channels % expected[weight].shape[1] == 0:
+            read["in_chans"] = channels // expected[weight].shape[1]
+    default = {"num_classes": getattr(bones, "num_classes", None), "in_chans": getattr(bones, "in_chans", None)}
+    arguments = {**{key: value for key, value in read.items() if value != default[key]}, **arguments}
+    if "img_size" in checkpoint.hints and "img_size" not in arguments:
+        hinted = {**arguments, "img_size": checkpoint.hints["img_size"]}
+        try:  # timm's scripts also keep the size of the images there, which says nothing of the model
+            if not _misfit(state, zoo.skeleton(name, **hinted).state_dict()):
+                return hinted
+        except ModelError:
+            pass
+    return arguments
+
+
+def _replay(model: nn.Module, checkpoint: Checkpoint) -> None:
+    """Recast the layers that were recast while the checkpoint was trained."""
+    if not checkpoint.conversions:
+        return
+    from fourier_probe.models.recast import recast_
+
+    for conversion in checkpoint.conversions:
+        try:
+            recast_(model, [conversion["layer"]], **conversion.get("options", {}))
+        except (KeyError, TypeError, AttributeError) as error:
+            raise CheckpointError(
+                f"{checkpoint.path}: the conversion {conversion!r} cannot be repeated: {error}. Expected the layer and "
+                "the options of recast."
+            ) from error
+
+
+def _under_model_names(checkpoint: Checkpoint, fresh: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights under the model's names, should a stripped prefix be one of its own (`self.model = ...`)."""
+    parts = re.findall(r"\w+\.", checkpoint.prefix)
+    for kept in ("".join(parts[index:]) for index in range(len(parts), -1, -1)):
+        state = {kept + name: tensor for name, tensor in checkpoint.state.items()}
+        if kept and set(state) >= {name for name in fresh if not _optional(name)}:
+            return state
+    return checkpoint.state
+
+
+def _misfit(state: Mapping[str, Tensor], fresh: Mapping[str, Tensor]) -> str:
+    """What keeps `state` from being the model's; empty if nothing."""
+    missing = [key for key in fresh if key not in state and not _optional(key)]
+    unexpected = [key for key in state if key not in fresh]
+    common = [key for key in fresh if key in state]
+    shapes = [
+        f"{key} is {tuple(state[key].shape)}, expected {tuple(fresh[key].shape)}"
+        for key in common
+        if state[key].shape != fresh[key].shape
+    ]
+    kinds = [
+        f"{key} is {state[key].dtype}, expected {fresh[key].dtype}"
+        for key in common
+        if state[key].is_floating_point() != fresh[key].is_floating_point() or state[key].is_complex()
+    ]
+    found = (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes), ("of another kind", kinds))
+    return "; ".join(f"{len(keys)} {what} ({_some(keys)})" for what, keys in found if keys)
+
+
+def _advice(state: Mapping[str, Tensor], fresh: Mapping[str, Tensor], model: nn.Module) -> str:
+    """What to do about a misfit."""
+    head = _first(getattr(model, "pretrained_cfg", {}).get("classifier"))
+    have, want = state.get(f"{head}.weight"), fresh.get(f"{head}.weight")
+    if have is not None and want is not None and len(have) != len(want):
+        return (
+            f"Its head {head} has {len(have)} classes, the model was asked for {len(want)}: pass --model-arg "
+            f"num_classes={len(have)}, or none."
+        )
+    if any("pos" in key and fresh[key].shape != value.shape for key, value in state.items() if key in fresh):
+        return "Position embeddings differ: pass the size it was trained at, --model-arg img_size=N."
+    return "Pass the architecture it was trained as: --model NAME, --model-arg KEY=VALUE."
+
+
+def _optional(key: str) -> bool:
+    return key.endswith("num_batches_tracked")
+
+
+def _finite(value: Tensor) -> bool:
+    return not value.is_floating_point() or bool(torch.isfinite(value).all())
+
+
+def _first(names: Any) -> str | None:
+    """The first name: timm gives one, several (a head and its distilled twin), or none."""
+    return names if isinstance(names, str) else next(iter(names or ()), None)
+
+
+def _some(keys: list[str]) -> str:
+    return ", ".join(keys[:_SHOWN]) + (", ..." if len(keys) > _SHOWN else "")

@@ -1,0 +1,272 @@
+"""Plain values -> `Checkpoint`: where each kind of file keeps its weights, and what it says of itself.
+
+| written by | weights, EMA | architecture and arguments |
+|---|---|---|
+| this package | `state_dict`, `state_dict_ema` | `arch`, `model_args` |
+| timm | `state_dict`, `state_dict_ema` | `arch`, `args` (num_classes, in_chans, gp, bn_eps, model_kwargs, img_size) |
+| torchvision's references | `model`, `model_ema` (`module.` and a counter, `n_averaged`) | `args.model` |
+| Lightning | `state_dict` (`model.`) | `hyper_parameters` |
+| open_clip, others | `state_dict`, `model`, `model_state_dict`, or the whole file | `arch`, if any |
+| safetensors | the whole file | its metadata, or timm's `config.json` beside a `model.safetensors` |
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fourier_probe.checkpoints import files
+from fourier_probe.checkpoints.writing import VERSION, digest
+from fourier_probe.errors import CheckpointError
+
+PREFIXES = ("module.", "_orig_mod.", "model.")  # DistributedDataParallel, torch.compile, Lightning
+_RAW = ("state_dict", "model", "model_state_dict")
+_EMA = ("state_dict_ema", "model_ema")
+_ARCH = ("arch", "architecture", "model", "model_name", "backbone")
+# Arguments of timm.create_model that fetch or wrap a model: never followed from inside a file.
+_NOT_ARCHITECTURE = {
+    "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "pretrained_model_args", "checkpoint_path", "cache_dir",
+    "features_only", "out_indices", "scriptable", "exportable", "no_jit", "device", "dtype",
+}  # fmt: skip
+
+
+@dataclass
+class Checkpoint:
+    """A file's weights and what it says of them. `build` makes it a model.
+
+    Attributes:
+        path: of the file.
+        sha256: of the file's bytes, hexadecimal.
+        state: name -> tensor, on the CPU, in the type of the file, without `prefix`.
+        arch: name of the architecture, if the file gives one.
+        model_args: arguments it was created with, as far as the file says.
+        weights: which of the file's weights these are, "raw" or "ema".
+        config: of the training run; timm's and torchvision's `args`, Lightning's `hyper_parameters`.
+        epoch: as the file counts.
+        conversions: layers recast as attention, `{layer, epoch, options}` each; only in files of this package.
+        metrics: name -> number.
+        format: who wrote it: fourier-probe, timm, torchvision, lightning, safetensors or pytorch.
+        prefix: stripped from every name.
+        hints: arguments from the file that only some models take (`img_size`).
+        payload: all the file holds (optimizer, scaler, rng, ...), to resume from.
+    """
+
+    path: Path
+    sha256: str
+    state: dict[str, Tensor]
+    arch: str | None
+    model_args: dict[str, Any]
+    weights: str
+    config: dict[str, Any]
+    epoch: int | None
+    conversions: list[dict[str, Any]]
+    metrics: dict[str, Any]
+    format: str = "pytorch"
+    prefix: str = ""
+    hints: dict[str, Any] = field(default_factory=dict)
+    payload: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def says(self) -> str:
+        """What the file says it is, for messages."""
+        arguments = ", ".join(f"{name}={value!r}" for name, value in self.model_args.items())
+        what = f"{self.arch}({arguments})" if self.arch else "no architecture"
+        return f"{what}{'' if self.epoch is None else f' at epoch {self.epoch}'}, written by {self.format}"
+
+
+def read(path: Path | str, *, use_ema: bool | None = None) -> Checkpoint:
+    """Read a checkpoint, running nothing in it.
+
+    Args:
+        path: .pt, .pth, .tar, .ckpt, .bin or .safetensors; recognised by content.
+        use_ema: the averaged weights: None if the file has them, True or else fail, False never.
+
+    Raises:
+        CheckpointError: not there, damaged, unsafe, without weights, or without the ones asked for.
+    """
+    path = Path(path)
+    contents = files.load(path)
+    values = contents.values
+    if contents.metadata is not None:
+        values = {"state_dict": values, **_metadata(contents.metadata)}
+        if "arch" not in values:
+            values.update(_hub_config(path))
+    if not isinstance(values, dict):
+        raise CheckpointError(f"{path} holds a {type(values).__name__}, expected a dictionary of weights.")
+    if values and all(isinstance(each, Tensor) for each in values.values()):
+        values = {"state_dict": values, **_hub_config(path)}
+    kind = "safetensors" if contents.metadata is not None else _format(values)
+    if kind == "fourier-probe":
+        _verify(path, values)
+
+    weights, state = _weights(path, values, use_ema)
+    state, prefix = strip_prefixes(state)
+    settings = _settings(values)
+    model_args, hints = _model_args(values, settings, kind)
+    metrics = values.get("metrics")
+    epoch = values.get("epoch")
+    conversions = values.get("conversions") if kind == "fourier-probe" else None
+    return Checkpoint(
+        path=path,
+        sha256=contents.sha256,
+        state=state,
+        arch=_arch(values, settings),
+        model_args=model_args,
+        weights=weights,
+        config=settings,
+        epoch=epoch if type(epoch) is int else None,
+        conversions=list(conversions or []),
+        metrics=metrics if isinstance(metrics, dict) else {k: values[k] for k in ("metric",) if k in values},
+        format=kind,
+        prefix=prefix,
+        hints=hints,
+        payload=values,
+    )
+
+
+def strip_prefixes(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], str]:
+    """Names without `module.`, `_orig_mod.`, `model.`, each taken once and only if every name has it; what was taken.
+
+    >>> names = {"module._orig_mod.fc.weight": torch.zeros(1), "module._orig_mod.fc.bias": torch.zeros(1)}
+    >>> list(strip_prefixes(names)[0]), strip_prefixes(names)[1]
+    (['fc.weight', 'fc.bias'], 'module._orig_mod.')
+    """
+    prefix, left = "", list(PREFIXES)
+    while found := next((each for each in left if all(name.startswith(prefix + each) for name in state)), None):
+        prefix += found
+        left.remove(found)
+    return {name[len(prefix) :]: tensor for name, tensor in state.items()}, prefix
+
+
+def _weights(path: Path, values: dict[str, Any], use_ema: bool | None) -> tuple[str, dict[str, Tensor]]:
+    """("raw" or "ema", names -> tensors) of what the caller asked for."""
+    raw, ema = (next((key for key in keys if isinstance(values.get(key), dict)), "") for keys in (_RAW, _EMA))
+    if not raw and not ema:
+        raise CheckpointError(
+            f"{path} holds no weights: expected {', '.join(_RAW)} or a dictionary of tensors, found "
+            f"{', '.join(map(str, list(values)[:8])) or 'nothing'}."
+        )
+    if use_ema and not ema:
+        raise CheckpointError(
+            f"{path} has no averaged (EMA) weights, expected {' or '.join(_EMA)}: ask for the raw ones."
+        )
+    if use_ema is False and not raw:
+        raise CheckpointError(
+            f"{path} has only averaged (EMA) weights, expected one of {', '.join(_RAW)}: ask for EMA."
+        )
+    key = raw if use_ema is False or not ema else ema
+    found = dict(values[key])
+    if len(found) > 1:
+        found.pop("n_averaged", None)  # the counter of torch's AveragedModel
+    if not found:
+        raise CheckpointError(f"{path} holds no weights: its {key} is empty.")
+    for name, tensor in found.items():
+        if not isinstance(tensor, Tensor) or not isinstance(name, str):
+            raise CheckpointError(f"{path}: {key}[{name!r}] is a {type(tensor).__name__}, expected a tensor.")
+        if tensor.layout is not torch.strided or tensor.is_quantized or tensor.device.type != "cpu":
+            raise CheckpointError(
+                f"{path}: {key}[{name!r}] is sparse, quantized or empty of data; expected dense numbers."
+            )
+    return ("ema" if key == ema else "raw"), found
+
+
+def _verify(path: Path, values: dict[str, Any]) -> None:
+    """Refuse a file of ours that is newer than this code, or whose tensors are not those that were saved."""
+    if values["version"] > VERSION:
+        raise CheckpointError(
+            f"{path} was written by a newer fourier-probe (checkpoint version {values['version']}, this one reads up "
+            f"to {VERSION}): upgrade it."
+        )
+    if values["digest"] != digest(values):
+        raise CheckpointError(
+            f"{path} is damaged: the SHA-256 of its tensors is not the one saved with them. Use another copy, or an "
+            "earlier checkpoint; it was not changed."
+        )
+
+
+def _format(values: dict[str, Any]) -> str:
+    if isinstance(values.get("digest"), str) and type(values.get("version")) is int:
+        return "fourier-probe"
+    if "pytorch-lightning_version" in values or "hyper_parameters" in values:
+        return "lightning"
+    if "model" in values and "args" in values:
+        return "torchvision"
+    return "timm" if "args" in values else "pytorch"
+
+
+def _settings(values: dict[str, Any]) -> dict[str, Any]:
+    """The run's configuration, under whichever name."""
+    found = (values.get(key) for key in ("config", "args", "hyper_parameters"))
+    return next((dict(each) for each in found if isinstance(each, dict)), {})
+
+
+def _arch(values: dict[str, Any], settings: dict[str, Any]) -> str | None:
+    named = (place.get(key) for place in (values, settings) for key in _ARCH)
+    return next((each for each in named if isinstance(each, str) and each), None)
+
+
+def _model_args(values: dict[str, Any], settings: dict[str, Any], kind: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Arguments the model was created with, and those it may have been."""
+    said = values.get("model_args")
+    found = dict(said) if isinstance(said, dict) else {}
+    hints: dict[str, Any] = {}
+    if kind != "fourier-probe":
+        extra = settings.get("model_kwargs")
+        found = {**_timm_args(settings), **(extra if isinstance(extra, dict) else {}), **_timm_args(values), **found}
+        if "img_size" not in found and isinstance(settings.get("img_size"), int):
+            hints["img_size"] = settings["img_size"]
+    return {str(name): each for name, each in found.items() if name not in _NOT_ARCHITECTURE}, hints
+
+
+def _timm_args(settings: dict[str, Any]) -> dict[str, Any]:
+    """What timm's training script hands to `create_model`, under its names there."""
+
+    def pairs() -> Iterator[tuple[str, Any]]:
+        size = settings.get("input_size")
+        if isinstance(size, list | tuple) and len(size) == 3:
+            yield "in_chans", size[0]
+        for ours, theirs, kinds in (
+            ("in_chans", "in_chans", int),
+            ("num_classes", "num_classes", int),
+            ("global_pool", "gp", str),
+            ("global_pool", "global_pool", str),
+            ("bn_eps", "bn_eps", float),
+        ):
+            if isinstance(settings.get(theirs), kinds):
+                yield ours, settings[theirs]
+
+    return dict(pairs())
+
+
+def _metadata(metadata: dict[str, str]) -> dict[str, Any]:
+    """What a safetensors file says of its architecture: every value is a string, some are JSON."""
+    said: dict[str, Any] = {}
+    for key, text in metadata.items():
+        if key in ("arch", "architecture"):
+            said["arch"] = text
+        elif key in ("model_args", "num_classes", "in_chans", "global_pool", "epoch"):
+            try:
+                said[key] = json.loads(text)
+            except ValueError:
+                said[key] = text
+    return said
+
+
+def _hub_config(path: Path) -> dict[str, Any]:
+    """What timm's `config.json` beside weights downloaded from a hub says: architecture, num_classes, ..."""
+    if path.name not in ("model.safetensors", "pytorch_model.bin"):
+        return {}
+    try:
+        config = json.loads(path.with_name("config.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    if not isinstance(config, dict) or not isinstance(config.get("architecture"), str):
+        return {}
+    named = {key: config[key] for key in ("num_classes", "global_pool", "model_args") if key in config}
+    return {"arch": config["architecture"], **named}
