@@ -1,0 +1,246 @@
+"""The verbs as a user meets them: tables, files, exit codes, and errors that say what to do."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import click
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from fourier_probe import cli
+from fourier_probe.models import zoo
+from fourier_probe.probe.spectra import Spectra
+
+FEW = ["--images", "24", "--batch-size", "8"]
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(cli.group, list(arguments))
+
+
+def good(*arguments: str) -> Result:
+    result = run(*arguments)
+    assert result.exit_code == 0, result.output
+    return result
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    model = zoo.create("cifar_resnet8", num_classes=10, in_chans=1)
+    path = tmp_path / "ckpt.pt"
+    torch.save(model.state_dict(), path)
+    return path
+
+
+BARE = ["--model", "cifar_resnet8", "--model-arg", "num_classes=10", "--model-arg", "in_chans=1"]
+
+
+# --- analyze ---
+
+
+def test_analyze_writes_results_and_figures_and_prints_a_table(checkpoint: Path, tmp_path: Path) -> None:
+    result = good("analyze", str(checkpoint), *BARE, *FEW, "--out", "out")
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {f"spectra.{s}" for s in ("json", "npz", "csv", "pdf", "png")} | {"depth.pdf", "depth.png"}
+    assert "layer3.0" in result.stdout
+    assert "24 images of bundled" in result.stdout
+    saved = Spectra.load(tmp_path / "out")
+    assert saved.target["weights"] == "raw"
+    assert len(saved.target["sha256"]) == 64
+    assert saved.top1 is not None
+    assert saved.images["size"] == [32, 32]
+
+
+def test_json_on_stdout_is_the_result_file(checkpoint: Path, tmp_path: Path) -> None:
+    result = good("analyze", str(checkpoint), *BARE, *FEW, "--out", "out", "--json", "--metrics", "diagonal")
+    assert json.loads(result.stdout) == json.loads((tmp_path / "out" / "spectra.json").read_text())
+
+
+def test_results_are_kept_unless_forced(checkpoint: Path, tmp_path: Path) -> None:
+    command = ["analyze", str(checkpoint), *BARE, *FEW, "--out", "out"]
+    good(*command)
+    before = (tmp_path / "out" / "spectra.json").read_bytes()
+    refused = run(*command)
+    assert refused.exit_code == 1
+    assert "--force" in refused.stderr
+    assert (tmp_path / "out" / "spectra.json").read_bytes() == before
+    good(*command, "--force")
+
+
+def test_untrained_is_the_same_architecture_with_other_weights(checkpoint: Path, tmp_path: Path) -> None:
+    good("analyze", str(checkpoint), *BARE, *FEW, "--out", "raw")
+    good("analyze", str(checkpoint), *BARE, *FEW, "--untrained", "--out", "fresh")
+    raw, fresh = Spectra.load(tmp_path / "raw"), Spectra.load(tmp_path / "fresh")
+    assert fresh.target["weights"] == "untrained"
+    assert fresh.images["digest"] == raw.images["digest"]
+    assert not np.allclose(fresh.points[-1].delta, raw.points[-1].delta)
+
+
+def test_paper_axis_window_logarithm_points_and_maps_reach_the_result(tmp_path: Path) -> None:
+    good(
+        "analyze", "timm:cifar_resnet8", *FEW, "--axis", "paper", "--log", "log1p", "--window", "hann", "--maps",
+        "--points", "layer2*", "--out", "out",
+    )  # fmt: skip
+    saved = Spectra.load(tmp_path / "out")
+    assert saved.definition.formula == "ln(1+|F|)"
+    assert (saved.definition.axis, saved.definition.window) == ("paper", "hann")
+    assert all(point.name.startswith("layer2") for point in saved.points)
+    assert saved.points[0].map is not None
+    assert saved.points[0].frequency[-1] == 1.0
+    assert saved.target["weights"] == "untrained"
+
+
+def test_other_sizes_and_statistics_and_photographs(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name in ("a", "b"):
+        folder = tmp_path / "photos" / name
+        folder.mkdir(parents=True)
+        for i in range(3):
+            Image.fromarray(rng.integers(0, 255, (40, 60, 3), dtype=np.uint8)).save(folder / f"{i}.png")
+    options = ["--data", "photos", "--img-size", "24x40", "--mean", "0.5", "--std", "0.25,0.25,0.25"]
+    result = good("analyze", "timm:cifar_resnet8", *options, "--out", "out")
+    saved = Spectra.load(tmp_path / "out")
+    assert saved.points[0].grid == (24, 40)
+    assert saved.images["std"] == [0.25] * 3
+    assert saved.top1 is None
+    assert "2 classes and the model" in result.stderr
+
+
+def test_sharded_runs_give_the_single_process_result(tmp_path: Path) -> None:
+    # 25 images: the last batch of one rank is of one, and the other rank sees one image fewer
+    arguments = ["analyze", "timm:cifar_resnet8", "--images", "25", "--batch-size", "4"]
+    good(*arguments, "--out", "one")
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
+    done = subprocess.run(
+        [*launcher, "fourier_probe", *arguments, "--out", "two"],
+        capture_output=True, text=True, timeout=120, cwd=tmp_path, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    one, two = Spectra.load(tmp_path / "one"), Spectra.load(tmp_path / "two")
+    assert one.images == two.images
+    for a, b in zip(one.points, two.points, strict=True):
+        assert a.log_amplitude == pytest.approx(b.log_amplitude, abs=1e-6)
+        assert a.stderr == pytest.approx(b.stderr, abs=1e-6)
+        assert a.scalars == pytest.approx(b.scalars, rel=1e-5, nan_ok=True)
+
+
+# --- the other verbs ---
+
+
+def test_points_lists_what_is_listened_to() -> None:
+    lines = good("points", "timm:cifar_resnet8").stdout
+    assert "layer1.0" in lines
+    assert "16x16" in lines
+    value = json.loads(good("points", "timm:cifar_resnet8", "--json", "--points", "layer*.0").stdout)
+    assert [point["name"] for point in value] == ["layer1.0", "layer2.0", "layer3.0"]
+
+
+def test_models_lists_ours_and_timms() -> None:
+    assert "cifar_resnet20" in good("models").stdout
+    rows = json.loads(good("models", "resnet18", "--json").stdout)
+    assert rows == [
+        {
+            "name": "resnet18",
+            "parameters": 11689512,
+            "multiply_adds": pytest.approx(1.814e9, rel=1e-3),
+            "size": [224, 224],
+        }
+    ]
+    assert "no model matches" in run("models", "resnet-nope").stderr
+
+
+def test_compare_takes_models_and_saved_results_on_the_same_images(checkpoint: Path, tmp_path: Path) -> None:
+    good("analyze", str(checkpoint), *BARE, *FEW, "--out", "saved")
+    result = good("compare", "saved", "timm:cifar_vit_patch4", "timm:cifar_vit_patch4", *FEW, "--out", "both")
+    assert {p.name for p in (tmp_path / "both").iterdir()} == {
+        "compare.csv", "spectra.pdf", "spectra.png", "depth.pdf", "depth.png",
+    }  # fmt: skip
+    assert "cifar_vit_patch4 #2" in result.stdout
+    header, *rows = (tmp_path / "both" / "compare.csv").read_text().splitlines()
+    assert header.startswith("label,target,")
+    assert len({row.split(",")[0] for row in rows}) == 3
+    other = run("compare", "saved", "timm:cifar_vit_patch4", "--images", "20", "--out", "differs")
+    assert other.exit_code == 1
+    assert "cannot be compared" in other.stderr
+
+
+# --- errors ---
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["analyze", "nowhere.pt"], "no file or folder nowhere.pt"),
+        (["analyze", "resnet18"], "Did you mean timm:resnet18?"),
+        (["analyze", "timm:resnet1800"], "unknown model 'resnet1800'"),
+        (["analyze", "timm:cifar_resnet8", "--data", "nowhere.npz"], "nowhere.npz"),
+        (["analyze", "timm:cifar_resnet8", "--points", "layer9*", *FEW], "layer9*"),
+        (["analyze", "timm:cifar_resnet8", "--out", "/proc/nope/x"], "cannot write into /proc/nope/x"),
+        (["analyze", "timm:cifar_resnet8", "--floor", "0", *FEW], "must be positive"),
+        (["compare", "empty"], "neither a run folder"),
+    ],
+)
+def test_domain_errors_exit_1_and_say_what_to_do(tmp_path: Path, arguments: list[str], message: str) -> None:
+    (tmp_path / "empty").mkdir()
+    result = run(*arguments)
+    assert result.exit_code == 1, result.output
+    assert message in result.stderr
+    assert result.stderr.startswith(("error: ", "note: "))
+    assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["analyse", "x"],
+        ["analyze"],
+        ["analyze", "x", "--img-size", "big"],
+        ["analyze", "x", "--mean", "a,b"],
+        ["analyze", "x", "--model-arg", "novalue"],
+        ["analyze", "x", "--axis", "sideways"],
+    ],
+)
+def test_usage_errors_exit_2(arguments: list[str]) -> None:
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert "Usage" in result.stderr
+
+
+def test_an_unknown_verb_suggests_a_near_one() -> None:
+    assert "Did you mean analyze?" in run("analyse", "x").stderr
+
+
+def test_every_verb_has_help_with_an_example() -> None:
+    for verb in cli.COMMANDS:
+        assert f"fourier-probe {verb}" in good(verb, "--help").stdout, verb
+
+
+def test_ctrl_c_exits_130(monkeypatch: pytest.MonkeyPatch) -> None:
+    @click.command()
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli.Verbs, "get_command", lambda *_: interrupted)
+    assert run("models").exit_code == 130
+
+
+def test_help_answers_in_under_half_a_second_and_without_torch() -> None:
+    command = [sys.executable, "-X", "importtime", "-m", "fourier_probe", "--help"]
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        times.append(time.perf_counter() - start)
+    assert "torch" not in done.stderr
+    assert "analyze" in done.stdout
+    assert min(times) < 0.5

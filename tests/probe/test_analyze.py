@@ -1,0 +1,254 @@
+"""The same numbers for any batch size, what is left out, what is refused, and the reference on real models."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import reference
+import timm
+import torch
+from torch import Tensor, nn
+
+from fourier_probe.data import batches, open_data
+from fourier_probe.errors import DataError, PointError
+from fourier_probe.models import zoo
+from fourier_probe.probe.analyze import analyze
+from fourier_probe.probe.spectra import Spectra
+from fourier_probe.probe.spectrum import Definition
+
+
+def net(*, out: int = 10) -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 6, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(6, 6, 3, padding=1, stride=2),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(6, out),
+    )
+
+
+def pictures(n: int = 41, size: tuple[int, int] = (12, 12)) -> Tensor:
+    return torch.rand(n, 3, *size, generator=torch.Generator().manual_seed(1))
+
+
+def same(first: Spectra, second: Spectra, tolerance: float = 1e-6) -> None:
+    assert [point.name for point in first.points] == [point.name for point in second.points]
+    for a, b in zip(first.points, second.points, strict=True):
+        for name in ("log_amplitude", "delta", "stderr", "log_density", "log_density_stderr"):
+            assert getattr(a, name) == pytest.approx(getattr(b, name), abs=tolerance, nan_ok=True), (a.name, name)
+        assert a.scalars == pytest.approx(b.scalars, rel=1e-5, abs=tolerance, nan_ok=True)
+    assert first.images["digest"] == second.images["digest"]
+    assert first.top1 == second.top1
+
+
+@pytest.mark.parametrize("size", [1, 7, 20, 41])
+def test_batch_size_changes_nothing(size: int) -> None:
+    images, labels = pictures(), torch.arange(41) % 10
+    whole = analyze(net(), [(images, labels)])
+    same(analyze(net(), zip(images.split(size), labels.split(size), strict=True)), whole)
+    assert whole.top1 is not None
+    assert whole.images["n"] == 41
+
+
+def test_top1_counts_and_is_left_out_without_labels_or_classes() -> None:
+    images = pictures(20)
+    model = net().eval()
+    right = model(images).argmax(1)
+    assert analyze(model, [(images, right)]).top1 == 1.0
+    assert analyze(model, [(images, (right + 1) % 10)]).top1 == 0.0
+    assert analyze(model, [images]).top1 is None
+    assert analyze(model[:4], [(images, right)]).top1 is None  # the output is a map, not classes
+
+
+def test_the_model_is_left_as_it_was() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.Dropout(), nn.ReLU()).train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    state = torch.get_rng_state()
+    analyze(model, [pictures(8)])
+    assert model.training and all(module.training for module in model)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), state)
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
+def test_any_iterable_is_read_once_and_in_constant_memory() -> None:
+    seen = []
+
+    def stream() -> Any:
+        for i in range(5):
+            seen.append(i)
+            yield pictures(4)
+
+    assert analyze(net(), stream()).images["n"] == 20
+    assert seen == [0, 1, 2, 3, 4]
+
+
+def test_bundled_images_through_our_own_model() -> None:
+    torch.manual_seed(0)
+    model = zoo.create("cifar_resnet8", num_classes=10, in_chans=1)
+    result = analyze(model, batches(open_data("bundled"), zoo.input_spec(model), batch_size=25, limit=50))
+    assert result.images["n"] == 50
+    assert result.top1 is not None
+    assert result.points[0].grid == (32, 32)
+    assert all(np.isfinite(point.stderr).all() for point in result.points)
+
+
+# --- what is refused, left out, or has no frequencies (faults 7, 18, 20, 21) ---
+
+
+def test_zero_images_are_an_error() -> None:
+    for nothing in ([], [torch.zeros(0, 3, 8, 8)]):
+        with pytest.raises(DataError, match="no images to analyze"):
+            analyze(net(), nothing)
+
+
+def test_one_image_and_a_last_batch_of_one_work() -> None:
+    single = analyze(net(), [pictures(1)])
+    assert single.images["n"] == 1
+    assert all(np.isnan(point.stderr).all() for point in single.points)
+    assert analyze(net(), pictures(21).split(20)).images["n"] == 21
+
+
+@pytest.mark.parametrize("batch", [torch.zeros(3, 8, 8), torch.zeros(2, 3, 8, 8, dtype=torch.uint8), "image", None])
+def test_what_is_no_batch_is_refused(batch: Any) -> None:
+    with pytest.raises(DataError, match=r"expected batches of normalised images.*in batch 0"):
+        analyze(net(), [batch])
+
+
+def test_labels_outside_the_classes_are_refused_with_both_numbers() -> None:
+    with pytest.raises(DataError, match=r"(?s)12.*10|10.*12"):
+        analyze(net(), [(pictures(2), torch.tensor([0, 12]))])
+
+
+def test_a_point_with_non_finite_features_is_named_and_left_out() -> None:
+    class Poison(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            """One image of infinity."""
+            return torch.cat([x[:1] * math.inf, x[1:]]) if len(x) > 3 else x
+
+    model = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1), Poison())
+    result = analyze(model, [pictures(20)], points=["0", "2"])
+    assert [point.name for point in result.points] == ["0"]
+    assert result.excluded[0]["name"] == "2"
+    assert "not finite in 1 of 20 images" in result.excluded[0]["reason"]
+    assert result.to_json()["excluded"] == result.excluded
+
+
+def test_non_square_odd_and_single_position_maps() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.MaxPool2d(2), nn.AdaptiveAvgPool2d(1))
+    result = analyze(model, [pictures(20, (9, 14))], points=["0", "1", "2"])
+    assert [point.grid for point in result.points] == [(9, 14), (4, 7), (1, 1)]
+    assert len(result.points[0].frequency) == 5
+    single = result.points[2]
+    assert single.frequency.tolist() == [0.0]
+    assert single.highest == 0.0
+    assert single.hfd_share_white is None
+    assert result.to_json()["points"][2]["hfd_share"] is None
+
+
+def test_a_point_that_splits_images_is_refused() -> None:
+    class Windows(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            """Two images from one."""
+            return torch.cat(x.chunk(2, dim=3))
+
+    model = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), Windows(), nn.Conv2d(4, 4, 3, padding=1))
+    with pytest.raises(PointError, match=r"40 maps for 20 images"):
+        analyze(model, [pictures(20)], points=["2"])
+
+
+# --- the published steps on real models ---
+
+
+def spoil(model: nn.Module) -> None:
+    """Make channel 0 of the stream dead and channel 1 constant wherever the last writer is one of these."""
+    with torch.no_grad():
+        for name, module in model.named_modules():
+            if name.endswith(("attn.proj", "mlp.fc2", "patch_embed.proj")):
+                module.weight[:2] = 0
+                module.bias[:2] = torch.tensor([0.0, 0.7]).to(module.bias)
+            if name.endswith(("bn2", "downsample.1")) or name == "bn1":
+                module.weight[:2] = 0
+                module.bias[:2] = torch.tensor([-1.0, 0.7])
+        for name in ("pos_embed",):
+            if isinstance(getattr(model, name, None), nn.Parameter):
+                getattr(model, name)[..., :2] = 0
+
+
+def maps_by_hand(name: str, feature: Tensor, grid: tuple[int, int]) -> np.ndarray:
+    """(B, C, H, W) by what each family is known to give, without our grid code."""
+    if name.startswith("resnet"):
+        return feature.double().numpy()
+    if feature.ndim == 4:  # swin: channels last
+        return feature.permute(0, 3, 1, 2).double().numpy()
+    tokens = feature[:, -grid[0] * grid[1] :]  # the class token comes first
+    return tokens.transpose(1, 2).reshape(len(feature), -1, *grid).double().numpy()
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        ("resnet18", 224),
+        ("vit_tiny_patch16_224", 224),
+        ("swin_tiny_patch4_window7_224", 224),
+        ("convit_tiny", 224),
+    ],
+)
+def test_the_published_numbers_come_out_on_real_activations(name: str, size: int) -> None:
+    torch.manual_seed(0)
+    model = timm.create_model(name).eval()
+    spoil(model)
+    data = batches(open_data("bundled"), zoo.input_spec(model), batch_size=4, limit=4)
+    images = next(iter(data)).images
+    result = analyze(model, [images], definition=Definition(axis="paper"))
+
+    heard: dict[str, Tensor] = {}
+    modules = dict(model.named_modules())
+    from fourier_probe.probe.points import find_points
+
+    handles = []
+    for point in find_points(model, images[:1]):
+        if point.side == "output":
+            hook = modules[point.module].register_forward_hook(
+                lambda _m, _i, out, key=point.name: heard.__setitem__(key, out.clone())
+            )
+        else:
+            hook = modules[point.module].register_forward_pre_hook(
+                lambda _m, i, key=point.name: heard.__setitem__(key, i[0].clone())
+            )
+        handles.append(hook)
+    with torch.inference_mode():
+        model(images)
+    for handle in handles:
+        handle.remove()
+
+    constant = 0
+    for point in result.points:
+        maps = maps_by_hand(name, heard[point.name], point.grid)
+        assert maps.shape[1] == point.channels
+        frequency, delta = reference.published_delta(maps)
+        assert point.frequency == pytest.approx(frequency), point.name
+        assert point.delta == pytest.approx(delta, abs=1e-5), point.name
+        constant += int((maps.std(axis=(2, 3)) == 0).all(0).sum())
+    assert constant > 0, "no constant or dead channel among the activations"
+
+
+@pytest.mark.parametrize("name", ["resnet18", "vit_tiny_patch16_224", "swin_tiny_patch4_window7_224"])
+def test_features_are_those_of_forward_intermediates(name: str) -> None:
+    torch.manual_seed(0)
+    model = timm.create_model(name).eval()
+    images = torch.rand(2, 3, 224, 224, generator=torch.Generator().manual_seed(2))
+    with torch.inference_mode():
+        theirs = model.forward_intermediates(images, intermediates_only=True)
+    diagonal = Definition(metrics="diagonal")
+    ours = analyze(model, [images], definition=diagonal)
+    expected = [reference.log_amplitude(feature.numpy()) for feature in theirs]
+    found = [point.log_amplitude for point in ours.points]
+    for wanted in expected:
+        assert any(len(wanted) == len(a) and np.abs(wanted - a).max() < 1e-5 for a in found)
