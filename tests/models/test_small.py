@@ -65,7 +65,7 @@ def test_names_of_modules_are_timms() -> None:
     }
     three = [ours[name] for name in convolutions if "downsample" not in name]
     assert len(three) == 19
-    assert all(each.kernel_size == (3, 3) and each.padding == (1, 1) and each.padding_mode == "zeros" for each in three)  # type: ignore[union-attr]
+    assert all(each.kernel_size == (3, 3) and each.padding == (1, 1) and each.padding_mode == "zeros" for each in three)
 
 
 @pytest.mark.parametrize("name", ["cifar_resnet8", "cifar_vit_patch4"])
