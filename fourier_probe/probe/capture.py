@@ -109,6 +109,6 @@ def _eval_mode(model: nn.Module) -> Iterator[None]:
 @contextlib.contextmanager
 def _random_state() -> Iterator[None]:
     """Keep torch's generators as they are; those of a GPU only where one has been used."""
-    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
     with torch.random.fork_rng(devices=devices):
         yield

@@ -1,0 +1,448 @@
+"""Where to listen: the probe points of any model, in execution order. May import grid, trace and errors.
+
+A point is found from one traced forward (`fourier_probe.probe.trace`), by rules in this order; docs/points.md has them with examples.
+
+1. Blocks. The modules whose own forward adds two maps of one shape are the residual blocks; of nested ones the outermost
+   counts, unless it holds several of one kind and its sum is not its output: then it is a stage. Modules that stand
+   where a block could (`blocks.3.0` beside `blocks.3.1`) are blocks too, with or without a shortcut.
+2. The stream. Each sum inside a block is listened to where another module of the block takes it in (`blocks.3+attn` is
+   read at the input of `blocks.3.norm2`); the last at the block's output. The stem is what the first block takes in.
+3. Subsampling. Between two blocks the last module that changed the grid is a point.
+4. Without sums: concatenations in place of additions (DenseNet, Inception); without these the trunk of plain layers, each
+   convolution with the normalisation and activation behind it.
+
+What is no map, such as the class token alone, is not on the stream.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fnmatch
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from fourier_probe.errors import PointError, suggest
+from fourier_probe.probe.grid import Grid, Layout, infer_layout
+from fourier_probe.probe.trace import Call, Sum, Trace, first_tensor, trace
+
+__all__ = ["Point", "find_points", "first_tensor"]
+
+ATTENTION = re.compile(r"attn|attention|gpsa|xca|mh?sa", re.IGNORECASE)
+CHANNEL_GATE = re.compile(r"squeeze|effective|channelattn|cbam|gatherexcite|\bse\b|eca", re.IGNORECASE)
+CLASS_ATTENTION = re.compile(r"class_?att", re.IGNORECASE)
+READS_NCHW = re.compile(r"conv2d|batchnorm|norm2d|groupnorm|pool2d|pool(ing)?$|gpsaconv", re.IGNORECASE)
+READS_NHWC = re.compile(r"^(linear|layernorm|rmsnorm)$", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Point:
+    """A place to listen.
+
+    Attributes:
+        name: unique and stable: the module's path, with `+attn`, `+mlp` or `+conv` for the residual stream after that part
+            of a block, `stem` for what the first block takes in, and `#2` for a second call.
+        module, side: the hook: "output" of the module at this path, or "input".
+        call: which of several calls of the module in one forward.
+        kind: "stem", "residual" (on the main stream, after attention too; in plain networks the trunk), "branch".
+        op: what the step to this point did: "embed", "attention", "mlp", "conv", "downsample".
+        depth: index of the residual step over their number, 0 to 1.
+        layout: how its features lie in memory.
+    """
+
+    name: str
+    module: str
+    side: Literal["output", "input"]
+    call: int
+    kind: str
+    op: str
+    depth: float
+    layout: Layout
+
+
+def find_points(model: nn.Module, example: Tensor, *, select: Sequence[str] = ()) -> list[Point]:
+    """The probe points of a model.
+
+    Args:
+        model: any module; runs once, in eval mode without gradients, and is left as it was.
+        example: (B, C, H, W) images of the size to be analyzed; only the first is used.
+        select: globs of module names, or of names of the model's own points, to listen at instead.
+
+    Returns:
+        Points in execution order.
+
+    Raises:
+        PointError: nothing was found, a glob matches nothing, a named module was never called, or its features cannot be
+            laid out as maps; names the point, its shape, and near names.
+
+    >>> model = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2))
+    >>> [(point.name, point.op, point.layout.grid) for point in find_points(model, torch.zeros(1, 3, 8, 8))]
+    [('1', 'embed', (8, 8)), ('2', 'downsample', (4, 4))]
+    """
+    twice = example[:1].expand(2, *example.shape[1:])  # two images tell a batch from a broadcast
+    with _undisturbed(model):
+        found = trace(model, twice)
+    forward = _Forward(found, (int(example.shape[2]), int(example.shape[3])))
+    points = _numbered(_stream(forward))
+    if select:
+        return _selected(model, forward, points, select)
+    if not points:
+        raise PointError(
+            f"no probe point was found in {type(model).__name__}: it gives no feature maps that can be laid out on a grid. "
+            "Name modules with --points GLOB."
+        )
+    return points
+
+
+class _Forward:
+    """A trace with the questions the rules ask of it."""
+
+    def __init__(self, found: Trace, image: Grid) -> None:
+        self.trace, self.image = found, image
+        self.grids: list[tuple[int, Grid]] = [(-1, image)]  # certain grids, and when they were seen
+        for call in found.calls:
+            self._learn(call)
+        self.grids.sort(key=lambda seen: seen[0])
+
+    def _learn(self, call: Call) -> None:
+        """A convolution or pooling knows its grid; so does a layer that works on the last of four dimensions."""
+        kind = reads(call.module)
+        for shape, when in ((call.inputs, call.start), (call.output, call.end)):
+            if kind and shape and len(shape) == 4 and shape[0] == self.trace.batch:
+                self.grids.append((when, (shape[2], shape[3]) if kind == "nchw" else (shape[1], shape[2])))
+
+    def layout(self, shape: tuple[int, ...] | None, when: int, evidence: str | None = None) -> Layout | None:
+        """Layout of features of this shape at this moment of the forward."""
+        if shape is None or shape[0] != self.trace.batch:
+            return None
+        known = [grid for seen, grid in self.grids if seen <= when]
+        return infer_layout(shape, known, evidence=evidence)  # type: ignore[arg-type]
+
+    def of_output(self, call: Call) -> Layout | None:
+        """Layout of what a call returns."""
+        evidence = reads(call.module)
+        if evidence is None and call.output is not None and len(call.output) == 4:
+            evidence = self._around(call)
+        return self.layout(call.output, call.end, evidence)
+
+    def of_input(self, call: Call) -> Layout | None:
+        """Layout of what a call takes in."""
+        return self.layout(call.inputs, call.end, reads(call.module))
+
+    def _around(self, call: Call) -> str | None:
+        """How the layers inside a call read 4-D maps of its output's shape, where they agree."""
+        inside = [c for c in self.trace.calls if call.start <= c.start <= call.end]
+        kinds = {reads(c.module) for c in inside for shape in (c.inputs, c.output) if shape == call.output} - {None}
+        return kinds.pop() if len(kinds) == 1 else None
+
+
+def reads(module: nn.Module) -> Literal["nchw", "nhwc"] | None:
+    """The layout a layer reads and writes 4-D maps in, where its class says so."""
+    name = type(module).__name__
+    if READS_NCHW.search(name) or isinstance(module, nn.Conv2d | nn.BatchNorm2d | nn.GroupNorm):
+        return "nchw"
+    return "nhwc" if READS_NHWC.search(name) else None
+
+
+# --- the stream ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Step:
+    """A point before depths are known; `when` orders it."""
+
+    when: int
+    name: str
+    call: Call
+    side: Literal["output", "input"]
+    op: str
+    layout: Layout
+
+
+def _stream(forward: _Forward) -> list[Point]:
+    for kind in ("add", "cat"):
+        blocks = _blocks(forward, kind)
+        if blocks:
+            steps = _block_steps(forward, blocks, kind)
+            if len(steps) > 1:
+                return _with_depth(steps)
+    return _with_depth(_trunk(forward))
+
+
+def _blocks(forward: _Forward, kind: str) -> list[Call]:
+    """Calls of the blocks, in execution order."""
+    calls, sums = forward.trace.calls, [s for s in forward.trace.sums if s.kind == kind and _is_map(forward, s)]
+    owners = {s.owner for s in sums}
+    returned = {call.name for call in calls if call.gives is not None and call.gives.owner == call.name}
+
+    def is_stage(name: str) -> bool:
+        inside = [_pattern(other) for other in owners if other.startswith(name + "." if name else "") and other != name]
+        repeated = len(inside) > len(set(inside))
+        return name == "" or (repeated and (kind == "cat" or name not in returned))
+
+    owners = {name for name in owners if not is_stage(name)}
+    outermost = {name for name in owners if not any(_inside(name, other) for other in owners)}
+    patterns = {_pattern(name) for name in outermost}
+    blocks = [
+        call
+        for call in calls
+        if call.name in outermost
+        or (_pattern(call.name) in patterns and _is_sibling(call) and _lays_out(forward.of_output(call)))
+    ]
+    # A sibling that holds a block is a stage, and one inside a block is a part.
+    names = {call.name for call in blocks}
+    return [
+        call
+        for call in blocks
+        if not any(_inside(call.name, other) for other in names)
+        and (call.name in outermost or not any(_inside(other, call.name) for other in outermost))
+    ]
+
+
+def _block_steps(forward: _Forward, blocks: list[Call], kind: str) -> list[_Step]:
+    calls = forward.trace.calls
+    first = blocks[0]
+    steps: list[_Step] = []
+    layout = forward.of_input(first) or _same_as_inside(forward, first)
+    if _lays_out(layout):
+        steps.append(_Step(first.start, "stem", first, "input", "embed", layout))
+    previous = first
+    for block in blocks:
+        if block is not first:
+            steps += _between(forward, previous, block, steps)
+        inner = [c for c in calls if block.start < c.start < block.end]
+        if not any(CLASS_ATTENTION.search(type(c.module).__name__) for c in [block, *inner]):
+            steps += _inside_block(forward, block, inner, kind, previous)
+        previous = block
+    if kind == "cat":  # a dense block returns the concatenation of all it made
+        ends = [c for c in calls if c.gives is not None and c.gives.kind == "cat" and c.gives.owner == c.name]
+        steps += [_Step(c.end, c.name, c, "output", "conv", layout) for c in ends if (layout := forward.of_output(c))]
+    unique = {(s.call.name, s.call.index, s.side): s for s in sorted(steps, key=lambda s: s.when)}
+    return sorted(unique.values(), key=lambda s: s.when)
+
+
+def _inside_block(forward: _Forward, block: Call, inner: list[Call], kind: str, previous: Call) -> Iterator[_Step]:
+    """The stream inside one block and behind it."""
+    output = forward.of_output(block)
+    mine = [s for s in forward.trace.sums if s.owner == block.name and block.start < s.start < block.end]
+    children = [c for c in inner if not any(o.start < c.start and c.end < o.end for o in inner)]
+    since = block.start
+    used: set[str] = set()
+    for position, found in enumerate(mine):
+        taken = next((c for c in inner if c.made_by is found), None)
+        segment = [c for c in children if since < c.start < found.start]
+        last = position == len(mine) - 1 and kind == "add"
+        if taken is None or last or found.shape != (block.output if kind == "add" else found.shape):
+            continue
+        layout = forward.of_input(taken) or (output if output and block.output == taken.inputs else None)
+        if layout is None or not _lays_out(layout):
+            continue
+        op = _op(segment) if segment else "conv"
+        label = {"attention": "attn"}.get(op, op)
+        label = f"{label}{sum(u.startswith(label) for u in used) + 1}" if label in used else label
+        used.add(label)
+        name = f"{block.name}+{label}" if segment else previous.name
+        yield _Step(found.start, name, taken, "input", op, layout)
+        since = found.start
+    if kind == "add" and _lays_out(output):
+        segment = [c for c in children if since < c.start] or children
+        yield _Step(block.end, block.name, block, "output", _op(segment), output)
+
+
+def _between(forward: _Forward, previous: Call, block: Call, steps: list[_Step]) -> list[_Step]:
+    """The last module between two blocks that changed the grid, if any did."""
+    if not steps:
+        return []
+    grid = steps[-1].layout.grid
+    changed = [
+        (call, layout)
+        for call in forward.trace.calls
+        if previous.end < call.start and 0 <= call.end < block.start and _lays_out(layout := forward.of_output(call))
+    ]
+    if not changed or changed[-1][1].grid == grid and all(layout.grid == grid for _, layout in changed):
+        return []
+    target = (forward.of_input(block) or changed[-1][1]).grid
+    if target == grid:
+        return []
+    right = [(call, layout) for call, layout in changed if layout.grid == target]
+    outer = [(c, lay) for c, lay in right if not any(o.start < c.start and c.end < o.end for o, _ in right)]
+    return [_Step(c.end, c.name, c, "output", "downsample", lay) for c, lay in outer[-1:]]
+
+
+def _trunk(forward: _Forward) -> list[_Step]:
+    """Plain layers: every convolution, linear map or pooling with the layers without weights that follow it."""
+    steps: list[_Step] = []
+    for call in forward.trace.calls:
+        unit = not list(call.module.children()) or any(True for _ in call.module.parameters(recurse=False))
+        nested = any(s.call.start < call.start and call.end < s.call.end for s in steps[-1:])
+        layout = forward.of_output(call)
+        if not unit or nested or not _lays_out(layout):
+            continue
+        if layout.grid == (1, 1) and steps and steps[-1].layout.grid != (1, 1):
+            break  # pooled to one position: the classifier begins
+        weights = [p for p in call.module.parameters() if p.ndim >= 2]
+        pool = not weights and bool(steps) and layout.grid != steps[-1].layout.grid
+        if weights or pool:
+            steps.append(_Step(call.end, call.name, call, "output", "downsample" if pool else _op([call]), layout))
+        elif steps and layout == steps[-1].layout:
+            steps[-1] = replace(steps[-1], when=call.end, name=call.name, call=call)
+    return steps
+
+
+def _with_depth(steps: list[_Step]) -> list[Point]:
+    points = []
+    for index, step in enumerate(steps):
+        op = step.op
+        if index and step.layout.grid != steps[index - 1].layout.grid:
+            op = "downsample"
+        points.append(
+            Point(
+                name=step.name,
+                module=step.call.name,
+                side=step.side,
+                call=step.call.index,
+                kind="residual" if index else "stem",
+                op=op if index else "embed",
+                depth=index / max(len(steps) - 1, 1),
+                layout=step.layout,
+            )
+        )
+    return points
+
+
+def _numbered(points: list[Point]) -> list[Point]:
+    """Unique names: a second point of one name is `name#2`."""
+    seen: dict[str, int] = {}
+    out = []
+    for point in points:
+        seen[point.name] = seen.get(point.name, 0) + 1
+        count = seen[point.name]
+        out.append(point if count == 1 else replace(point, name=f"{point.name}#{count}"))
+    return out
+
+
+# --- points by name --------------------------------------------------------------------------------------------------
+
+
+def _selected(model: nn.Module, forward: _Forward, stream: list[Point], select: Sequence[str]) -> list[Point]:
+    modules = [name for name, _ in model.named_modules() if name]
+    aliases = [name for name, _ in model.named_modules(remove_duplicate=False) if name]
+    own = {point.name: point for point in stream}
+    chosen: dict[tuple[str, str, int], tuple[int, Point]] = {}
+    starts = {(call.name, call.index): call for call in forward.trace.calls}
+    for glob in select:
+        names = fnmatch.filter([*own, *aliases], glob)
+        if not names:
+            near = suggest(glob, [*own, *modules])
+            raise PointError(f"--points {glob!r} matches no probe point and no module.{near}")
+        for name in dict.fromkeys(names):
+            found = (
+                [own[name]] if name in own else list(_module_points(model, forward, stream, name, exact=name == glob))
+            )
+            for point in found:
+                call = starts[(point.module, point.call)]
+                key = (point.module, point.side, point.call)
+                chosen.setdefault(key, (call.end if point.side == "output" else call.start, point))
+    return [point for _, point in sorted(chosen.values(), key=lambda item: item[0])]
+
+
+def _module_points(
+    model: nn.Module, forward: _Forward, stream: list[Point], name: str, *, exact: bool
+) -> Iterator[Point]:
+    """A point for each call of a named module, on the stream where one of the model's own points is read there."""
+    module = model.get_submodule(name)
+    calls = [call for call in forward.trace.calls if call.module is module]
+    if not calls and exact:
+        raise PointError(f"module {name!r} is never called in the forward of {type(model).__name__}.")
+    ends = {(c.name, c.index): c for c in forward.trace.calls}
+    for call in calls:
+        layout = forward.of_output(call)
+        if layout is None:
+            raise PointError(
+                f"point {name}: its output of shape {_shown(call.output)} cannot be laid out as maps (B, C, H, W): no grid "
+                "that was seen before it fits. Leave it out of --points."
+            )
+        own = [p for p in stream if (p.module, p.call, p.side) == (call.name, call.index, "output")]
+        if own:
+            yield own[0]
+            continue
+        before = [p.depth for p in stream if ends[(p.module, p.call)].start <= call.start]
+        suffix = f"#{call.index + 1}" if call.index else ""
+        yield Point(
+            name + suffix, call.name, "output", call.index, "branch", _op([call]), max(before, default=0.0), layout
+        )
+
+
+# --- small questions -------------------------------------------------------------------------------------------------
+
+
+def _op(calls: list[Call]) -> str:
+    """What a part of a block does, by the layers in it: attention, else a spatial convolution or pooling, else an MLP."""
+    modules = [(f"{call.name}.{name}", m) for call in calls for name, m in call.module.named_modules()]
+    for name, module in modules:
+        kind = type(module).__name__
+        if (
+            ATTENTION.search(kind)
+            and not CHANNEL_GATE.search(f"{kind} {name}")
+            and any(True for _ in module.parameters())
+        ):
+            return "attention"
+    for _, module in modules:
+        kernel = getattr(module, "kernel_size", 1)
+        if max(kernel) > 1 if isinstance(kernel, tuple) else isinstance(kernel, int) and kernel > 1:
+            return "conv"
+    return "mlp" if any(isinstance(m, nn.Linear | nn.Conv2d) for _, m in modules) else "conv"
+
+
+def _is_map(forward: _Forward, found: Sum) -> bool:
+    if len(found.shape) == 3:
+        return forward.layout(found.shape, found.start) is not None
+    return True
+
+
+def _is_sibling(call: Call) -> bool:
+    """A composite module that is more than a bare chain of layers."""
+    children = list(call.module.children())
+    chain = isinstance(call.module, nn.Sequential) and not any(list(child.children()) for child in children)
+    return bool(children) and not chain
+
+
+def _same_as_inside(forward: _Forward, block: Call) -> Layout | None:
+    """Layout of a block's 4-D input by the layers inside that read the same shape."""
+    inside = [c for c in forward.trace.calls if block.start < c.start < block.end and c.inputs == block.inputs]
+    return next((layout for c in inside if (layout := forward.of_input(c)) is not None), None)
+
+
+def _lays_out(layout: Layout | None) -> bool:
+    return layout is not None
+
+
+def _pattern(name: str) -> str:
+    """A path with its numbers left out: `layer2.0` and `layer1.3` are in the same place."""
+    return re.sub(r"\d+", "*", name)
+
+
+def _inside(name: str, other: str) -> bool:
+    return name != other and name.startswith(other + ".")
+
+
+def _shown(shape: tuple[int, ...] | None) -> str:
+    return "no tensor" if shape is None else str(("B", *shape[1:])).replace("'", "")
+
+
+@contextlib.contextmanager
+def _undisturbed(model: nn.Module) -> Iterator[None]:
+    """Eval mode inside; train/eval mode of every module and torch's random state as they were afterwards."""
+    modes = [(module, module.training) for module in model.modules()]
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
+    with torch.random.fork_rng(devices=devices):
+        model.eval()
+        try:
+            yield
+        finally:
+            for module, training in modes:
+                module.training = training

@@ -1,0 +1,155 @@
+"""What happens in one forward: which modules run, and where the residual additions are. Imports torch only.
+
+A residual network is recognised by what it computes, not by the names of its classes: a `TorchDispatchMode` sees every
+addition of two equally shaped feature maps, and hooks say which module's forward was running when it happened. A module's
+input or output is then traced back to the addition that made it through the memory it lies in.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+ADD = {torch.ops.aten.add.Tensor, torch.ops.aten.add_.Tensor}
+CAT = {torch.ops.aten.cat.default}
+COPY = {
+    torch.ops.aten.clone.default,
+    torch.ops.aten._to_copy.default,
+    torch.ops.aten.contiguous.default,
+    torch.ops.aten._unsafe_view.default,
+    torch.ops.aten.copy_.default,
+}
+
+
+@dataclass(eq=False)
+class Sum:
+    """An addition of two maps of one shape (or a concatenation of maps along channels), owned by the running module."""
+
+    owner: str
+    shape: tuple[int, ...]
+    start: int
+    kind: str  # "add" or "cat"
+
+
+@dataclass(eq=False)
+class Call:
+    """One call of one module.
+
+    Attributes:
+        name: module path. index: how many calls of it came before. start, end: the order of events.
+        inputs, output: shape of the first tensor, None without one. made_by: the sum whose result it is handed unchanged.
+        gives: the sum whose result it returns unchanged.
+    """
+
+    name: str
+    module: nn.Module
+    index: int
+    start: int
+    end: int = -1
+    inputs: tuple[int, ...] | None = None
+    output: tuple[int, ...] | None = None
+    made_by: Sum | None = None
+    gives: Sum | None = None
+
+
+@dataclass
+class Trace:
+    """All calls and sums of one forward, in the order they began."""
+
+    batch: int
+    calls: list[Call] = field(default_factory=list)
+    sums: list[Sum] = field(default_factory=list)
+
+
+def first_tensor(value: Any) -> Tensor | None:
+    """The first tensor of a module's input or output, looking into tuples, lists and dictionaries."""
+    if isinstance(value, Tensor):
+        return value
+    items = value.values() if isinstance(value, dict) else value if isinstance(value, tuple | list) else ()
+    return next((found for item in items if (found := first_tensor(item)) is not None), None)
+
+
+def trace(model: nn.Module, example: Tensor) -> Trace:
+    """Run one forward of `model` on `example` in its present mode and write down what happens. Leaves no hook behind."""
+    recorder = _Recorder(len(example))
+    with contextlib.ExitStack() as stack:
+        for name, module in model.named_modules():
+            if isinstance(module, torch.jit.ScriptModule):
+                continue  # takes no hooks
+            stack.callback(module.register_forward_pre_hook(recorder.before(name), with_kwargs=True).remove)
+            stack.callback(module.register_forward_hook(recorder.after).remove)
+        stack.enter_context(torch.no_grad())
+        stack.enter_context(recorder)
+        model(example)
+    return recorder.found
+
+
+class _Recorder(TorchDispatchMode):
+    def __init__(self, batch: int) -> None:
+        super().__init__()
+        self.found = Trace(batch)
+        self.running: list[Call] = []
+        self.seen: Counter[str] = Counter()
+        self.clock = 0
+        # Memory -> the sum that its present content is the result of. Memory that is freed and used again is written by
+        # another operation first, so nothing needs to be kept alive.
+        self.writer: dict[int, Sum | None] = {}
+
+    def before(self, name: str) -> Any:
+        def hook(module: nn.Module, args: Any, kwargs: Any) -> None:
+            call = Call(name, module, self.seen[name], self._tick())
+            self.seen[name] += 1
+            tensor = first_tensor([*args, *kwargs.values()])
+            if tensor is not None:
+                call.inputs, call.made_by = tuple(tensor.shape), self.writer.get(_memory(tensor))
+            self.found.calls.append(call)
+            self.running.append(call)
+
+        return hook
+
+    def after(self, _module: nn.Module, _args: Any, output: Any) -> None:
+        call = self.running.pop()
+        call.end = self._tick()
+        tensor = first_tensor(output)
+        if tensor is not None:
+            call.output, call.gives = tuple(tensor.shape), self.writer.get(_memory(tensor))
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = function(*args, **(kwargs or {}))
+        if function.is_view or not isinstance(result, Tensor):
+            for tensor in result if isinstance(result, tuple | list) and not function.is_view else ():
+                if isinstance(tensor, Tensor):
+                    self.writer[_memory(tensor)] = None
+            return result
+        self.writer[_memory(result)] = self._sum(function, args, result)
+        return result
+
+    def _sum(self, function: Any, args: Any, result: Tensor) -> Sum | None:
+        if function in COPY:
+            source = args[1] if function is torch.ops.aten.copy_.default else args[0]
+            return self.writer.get(_memory(source)) if source.numel() == result.numel() else None
+        if not self.running or result.ndim not in (3, 4) or len(result) != self.found.batch:
+            return None
+        if function in ADD and isinstance(args[1], Tensor) and args[0].shape == args[1].shape == result.shape:
+            kind = "add"
+        elif function in CAT and len(args[0]) > 1 and result.ndim == 4 and args[1:2] == (1,):
+            kind = "cat"
+        else:
+            return None
+        found = Sum(self.running[-1].name, tuple(result.shape), self._tick(), kind)
+        self.found.sums.append(found)
+        return found
+
+    def _tick(self) -> int:
+        self.clock += 1
+        return self.clock
+
+
+def _memory(tensor: Tensor) -> int:
+    return tensor.untyped_storage()._cdata
