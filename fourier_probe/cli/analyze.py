@@ -103,7 +103,7 @@ def analyze_target(
         raise click.UsageError(f"{target.label} is a saved result; analyze needs a model.")
     definition = Definition(log=log, floor=floor, window=window, axis=axis, metrics=metrics)  # type: ignore[arg-type]
     source = data or target.data or "bundled"
-    images = choose(open_data(source, split, skip_bad=skip_bad), limit=limit, skip_bad=skip_bad)
+    images = choose(open_data(source, split), limit=limit, skip_bad=skip_bad)
     spec = target.input_spec(img_size=img_size, mean=mean, std=std)
     if images.pixels is not None and min(spec.size) > min(images.pixels.shape[1:3]):
         small = "x".join(map(str, images.pixels.shape[1:3]))

@@ -21,9 +21,9 @@ def command(pattern: str | None, img_size: tuple[int, int] | None, as_json: bool
     fourier-probe models
     fourier-probe models 'convit*'
     """  # noqa: D301
-    from fourier_probe.models import small, zoo
+    from fourier_probe.models import zoo
 
-    names = zoo.names(pattern) if pattern else list(small.NAMES)
+    names = zoo.names(pattern) if pattern else zoo.ours()
     if not names:
         raise ModelError(f"no model matches {pattern!r}: patterns are shell globs, as in 'vit_tiny*'.")
     found = []

@@ -92,6 +92,16 @@ def names(pattern: str = "*") -> list[str]:
     return list(timm.list_models(pattern))
 
 
+def ours() -> list[str]:
+    """Names of the models this package registers, sorted naturally."""
+    import timm
+
+    import fourier_probe.models
+
+    home = fourier_probe.models.__name__
+    return [name for name in names() if timm.models.model_entrypoint(name).__module__.startswith(home)]
+
+
 def input_spec(
     model: nn.Module,
     *,

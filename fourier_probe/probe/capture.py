@@ -85,7 +85,10 @@ class Capture(contextlib.AbstractContextManager["Capture"]):
             self.calls[key] += 1
             for point in points:
                 if point.call == call:
-                    self.reduce(point, point.layout(first_tensor(features), name=point.name))
+                    maps = first_tensor(features)
+                    if maps is None:
+                        raise PointError(f"probe point {point.name} gave {type(features).__name__}, no tensor.")
+                    self.reduce(point, point.layout(maps, name=point.name))
                     self._reached.add(point.name)
 
         if side == "output":

@@ -46,12 +46,14 @@ class Layout:
             PointError: the features have another shape than this layout; names the point and both shapes.
         """
         if tuple(features.shape[1:]) != self.shape:
+            wanted = ", ".join(map(str, self.shape))
             raise PointError(
-                f"{name} gave features of shape {tuple(features.shape)}, expected (B, {', '.join(map(str, self.shape))}) "
-                f"({self.kind}): all images of an analysis must have the size of the first batch."
+                f"{name} gave features of shape {tuple(features.shape)}, expected (B, {wanted}) ({self.kind}): "
+                "all images of an analysis must have the size of the first batch."
             )
         if self.kind == "tokens":
-            return features[:, self.prefix :].transpose(1, 2).unflatten(2, self.grid)
+            B = len(features)
+            return features[:, self.prefix :].transpose(1, 2).reshape(B, self.channels, *self.grid)
         return features if self.kind == "nchw" else features.permute(0, 3, 1, 2)
 
 

@@ -1,15 +1,15 @@
 """Where to listen: the probe points of any model, in execution order. May import grid, trace and errors.
 
-A point is found from one traced forward (`fourier_probe.probe.trace`), by rules in this order; docs/points.md has them with examples.
+A point is found from one traced forward (`fourier_probe.probe.trace`), by rules in this order (docs/points.md):
 
-1. Blocks. The modules whose own forward adds two maps of one shape are the residual blocks; of nested ones the outermost
-   counts, unless it holds several of one kind and its sum is not its output: then it is a stage. Modules that stand
-   where a block could (`blocks.3.0` beside `blocks.3.1`) are blocks too, with or without a shortcut.
+1. Blocks. The modules whose own forward adds two maps of one shape are the residual blocks; of nested ones the
+   outermost counts, unless it holds several of one kind and its sum is not its output: then it is a stage. Modules that
+   stand where a block could (`blocks.3.0` beside `blocks.3.1`) are blocks too, with or without a shortcut.
 2. The stream. Each sum inside a block is listened to where another module of the block takes it in (`blocks.3+attn` is
    read at the input of `blocks.3.norm2`); the last at the block's output. The stem is what the first block takes in.
 3. Subsampling. Between two blocks the last module that changed the grid is a point.
-4. Without sums: concatenations in place of additions (DenseNet, Inception); without these the trunk of plain layers, each
-   convolution with the normalisation and activation behind it.
+4. Without sums: concatenations in place of additions (DenseNet, Inception); without these the trunk of plain layers,
+   each convolution with the normalisation and activation behind it.
 
 What is no map, such as the class token alone, is not on the stream.
 """
@@ -44,8 +44,8 @@ class Point:
     """A place to listen.
 
     Attributes:
-        name: unique and stable: the module's path, with `+attn`, `+mlp` or `+conv` for the residual stream after that part
-            of a block, `stem` for what the first block takes in, and `#2` for a second call.
+        name: unique and stable: the module's path, with `+attn`, `+mlp` or `+conv` for the residual stream after that
+            part of a block, `stem` for what the first block takes in, and `#2` for a second call.
         module, side: the hook: "output" of the module at this path, or "input".
         call: which of several calls of the module in one forward.
         kind: "stem", "residual" (on the main stream, after attention too; in plain networks the trunk), "branch".
@@ -76,8 +76,8 @@ def find_points(model: nn.Module, example: Tensor, *, select: Sequence[str] = ()
         Points in execution order.
 
     Raises:
-        PointError: nothing was found, a glob matches nothing, a named module was never called, or its features cannot be
-            laid out as maps; names the point, its shape, and near names.
+        PointError: nothing was found, a glob matches nothing, a named module was never called, or its features cannot
+            be laid out as maps; names the point, its shape, and near names.
 
     >>> model = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2))
     >>> [(point.name, point.op, point.layout.grid) for point in find_points(model, torch.zeros(1, 3, 8, 8))]
@@ -92,8 +92,8 @@ def find_points(model: nn.Module, example: Tensor, *, select: Sequence[str] = ()
         return _selected(model, forward, points, select)
     if not points:
         raise PointError(
-            f"no probe point was found in {type(model).__name__}: it gives no feature maps that can be laid out on a grid. "
-            "Name modules with --points GLOB."
+            f"no probe point was found in {type(model).__name__}: it gives no feature maps that can be laid out on a "
+            "grid. Name modules with --points GLOB."
         )
     return points
 
@@ -124,7 +124,7 @@ class _Forward:
 
     def of_output(self, call: Call) -> Layout | None:
         """Layout of what a call returns."""
-        evidence = reads(call.module)
+        evidence: str | None = reads(call.module)
         if evidence is None and call.output is not None and len(call.output) == 4:
             evidence = self._around(call)
         return self.layout(call.output, call.end, evidence)
@@ -191,7 +191,7 @@ def _blocks(forward: _Forward, kind: str) -> list[Call]:
         call
         for call in calls
         if call.name in outermost
-        or (_pattern(call.name) in patterns and _is_sibling(call) and _lays_out(forward.of_output(call)))
+        or (_pattern(call.name) in patterns and _is_sibling(call) and forward.of_output(call) is not None)
     ]
     # A sibling that holds a block is a stage, and one inside a block is a part.
     names = {call.name for call in blocks}
@@ -208,7 +208,7 @@ def _block_steps(forward: _Forward, blocks: list[Call], kind: str) -> list[_Step
     first = blocks[0]
     steps: list[_Step] = []
     layout = forward.of_input(first) or _same_as_inside(forward, first)
-    if _lays_out(layout):
+    if layout is not None:
         steps.append(_Step(first.start, "stem", first, "input", "embed", layout))
     previous = first
     for block in blocks:
@@ -239,7 +239,7 @@ def _inside_block(forward: _Forward, block: Call, inner: list[Call], kind: str, 
         if taken is None or last or found.shape != (block.output if kind == "add" else found.shape):
             continue
         layout = forward.of_input(taken) or (output if output and block.output == taken.inputs else None)
-        if layout is None or not _lays_out(layout):
+        if layout is None:
             continue
         op = _op(segment) if segment else "conv"
         label = {"attention": "attn"}.get(op, op)
@@ -248,7 +248,7 @@ def _inside_block(forward: _Forward, block: Call, inner: list[Call], kind: str, 
         name = f"{block.name}+{label}" if segment else previous.name
         yield _Step(found.start, name, taken, "input", op, layout)
         since = found.start
-    if kind == "add" and _lays_out(output):
+    if kind == "add" and output is not None:
         segment = [c for c in children if since < c.start] or children
         yield _Step(block.end, block.name, block, "output", _op(segment), output)
 
@@ -258,17 +258,17 @@ def _between(forward: _Forward, previous: Call, block: Call, steps: list[_Step])
     if not steps:
         return []
     grid = steps[-1].layout.grid
-    changed = [
+    found = [
         (call, layout)
         for call in forward.trace.calls
-        if previous.end < call.start and 0 <= call.end < block.start and _lays_out(layout := forward.of_output(call))
+        if previous.end < call.start and 0 <= call.end < block.start and (layout := forward.of_output(call)) is not None
     ]
-    if not changed or changed[-1][1].grid == grid and all(layout.grid == grid for _, layout in changed):
+    if not found:
         return []
-    target = (forward.of_input(block) or changed[-1][1]).grid
+    target = (forward.of_input(block) or found[-1][1]).grid
     if target == grid:
         return []
-    right = [(call, layout) for call, layout in changed if layout.grid == target]
+    right = [(call, layout) for call, layout in found if layout.grid == target]
     outer = [(c, lay) for c, lay in right if not any(o.start < c.start and c.end < o.end for o, _ in right)]
     return [_Step(c.end, c.name, c, "output", "downsample", lay) for c, lay in outer[-1:]]
 
@@ -280,7 +280,7 @@ def _trunk(forward: _Forward) -> list[_Step]:
         unit = not list(call.module.children()) or any(True for _ in call.module.parameters(recurse=False))
         nested = any(s.call.start < call.start and call.end < s.call.end for s in steps[-1:])
         layout = forward.of_output(call)
-        if not unit or nested or not _lays_out(layout):
+        if not unit or nested or layout is None:
             continue
         if layout.grid == (1, 1) and steps and steps[-1].layout.grid != (1, 1):
             break  # pooled to one position: the classifier begins
@@ -301,7 +301,7 @@ def _with_depth(steps: list[_Step]) -> list[Point]:
             op = "downsample"
         points.append(
             Point(
-                name=step.name,
+                name=step.name if not step.call.index else f"{step.name}#{step.call.index + 1}",
                 module=step.call.name,
                 side=step.side,
                 call=step.call.index,
@@ -363,8 +363,8 @@ def _module_points(
         layout = forward.of_output(call)
         if layout is None:
             raise PointError(
-                f"point {name}: its output of shape {_shown(call.output)} cannot be laid out as maps (B, C, H, W): no grid "
-                "that was seen before it fits. Leave it out of --points."
+                f"point {name}: its output of shape {_shown(call.output)} for two images cannot be laid out as maps (B, C, H, W): no "
+                "grid that was seen before it fits. Leave it out of --points."
             )
         own = [p for p in stream if (p.module, p.call, p.side) == (call.name, call.index, "output")]
         if own:
@@ -381,7 +381,7 @@ def _module_points(
 
 
 def _op(calls: list[Call]) -> str:
-    """What a part of a block does, by the layers in it: attention, else a spatial convolution or pooling, else an MLP."""
+    """What a part of a block does, by its layers: attention, else a spatial convolution or pooling, else an MLP."""
     modules = [(f"{call.name}.{name}", m) for call in calls for name, m in call.module.named_modules()]
     for name, module in modules:
         kind = type(module).__name__
@@ -417,10 +417,6 @@ def _same_as_inside(forward: _Forward, block: Call) -> Layout | None:
     return next((layout for c in inside if (layout := forward.of_input(c)) is not None), None)
 
 
-def _lays_out(layout: Layout | None) -> bool:
-    return layout is not None
-
-
 def _pattern(name: str) -> str:
     """A path with its numbers left out: `layer2.0` and `layer1.3` are in the same place."""
     return re.sub(r"\d+", "*", name)
@@ -431,7 +427,7 @@ def _inside(name: str, other: str) -> bool:
 
 
 def _shown(shape: tuple[int, ...] | None) -> str:
-    return "no tensor" if shape is None else str(("B", *shape[1:])).replace("'", "")
+    return "no tensor" if shape is None else str(shape)
 
 
 @contextlib.contextmanager

@@ -1,8 +1,8 @@
 """What happens in one forward: which modules run, and where the residual additions are. Imports torch only.
 
 A residual network is recognised by what it computes, not by the names of its classes: a `TorchDispatchMode` sees every
-addition of two equally shaped feature maps, and hooks say which module's forward was running when it happened. A module's
-input or output is then traced back to the addition that made it through the memory it lies in.
+addition of two equally shaped feature maps, and hooks say which module's forward was running when it happened. A
+module's input or output is then traced back to the addition that made it through the memory it lies in.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ class Call:
 
     Attributes:
         name: module path. index: how many calls of it came before. start, end: the order of events.
-        inputs, output: shape of the first tensor, None without one. made_by: the sum whose result it is handed unchanged.
-        gives: the sum whose result it returns unchanged.
+        inputs, output: shape of the first tensor, None without one.
+        made_by: the sum whose result it is handed unchanged. gives: the sum whose result it returns unchanged.
     """
 
     name: str
@@ -76,7 +76,7 @@ def first_tensor(value: Any) -> Tensor | None:
 
 
 def trace(model: nn.Module, example: Tensor) -> Trace:
-    """Run one forward of `model` on `example` in its present mode and write down what happens. Leaves no hook behind."""
+    """Run one forward of `model` in its present mode and write down what happens. Leaves no hook behind."""
     recorder = _Recorder(len(example))
     with contextlib.ExitStack() as stack:
         for name, module in model.named_modules():
@@ -90,9 +90,9 @@ def trace(model: nn.Module, example: Tensor) -> Trace:
     return recorder.found
 
 
-class _Recorder(TorchDispatchMode):
+class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self, batch: int) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.found = Trace(batch)
         self.running: list[Call] = []
         self.seen: Counter[str] = Counter()
@@ -152,4 +152,4 @@ class _Recorder(TorchDispatchMode):
 
 
 def _memory(tensor: Tensor) -> int:
-    return tensor.untyped_storage()._cdata
+    return int(tensor.untyped_storage()._cdata)

@@ -35,7 +35,7 @@ def good(*arguments: str) -> Result:
 
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> Path:
-    torch.manual_seed(0)
+    torch.manual_seed(7)
     model = zoo.create("cifar_resnet8", num_classes=10, in_chans=1)
     path = tmp_path / "ckpt.pt"
     torch.save(model.state_dict(), path)
@@ -141,7 +141,7 @@ def test_points_lists_what_is_listened_to() -> None:
     lines = good("points", "timm:cifar_resnet8").stdout
     assert "layer1.0" in lines
     assert "16x16" in lines
-    value = json.loads(good("points", "timm:cifar_resnet8", "--json", "--points", "layer*.0").stdout)
+    value = json.loads(good("points", "timm:cifar_resnet8", "--json", "--points", "layer[123].0").stdout)
     assert [point["name"] for point in value] == ["layer1.0", "layer2.0", "layer3.0"]
 
 

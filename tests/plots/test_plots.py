@@ -19,7 +19,10 @@ from fourier_probe.probe.spectrum import Definition
 def result() -> Spectra:
     torch.manual_seed(0)
     model = torch.nn.Sequential(
-        torch.nn.Conv2d(3, 4, 3, padding=1), torch.nn.ReLU(), torch.nn.Conv2d(4, 4, 3, padding=1, stride=2), torch.nn.ReLU()
+        torch.nn.Conv2d(3, 4, 3, padding=1),
+        torch.nn.ReLU(),
+        torch.nn.Conv2d(4, 4, 3, padding=1, stride=2),
+        torch.nn.ReLU(),
     )
     return analyze(model, [torch.rand(20, 3, 16, 16) for _ in range(2)])
 

@@ -49,9 +49,9 @@ def same(first: Spectra, second: Spectra, tolerance: float = 1e-6) -> None:
 
 @pytest.mark.parametrize("size", [1, 7, 20, 41])
 def test_batch_size_changes_nothing(size: int) -> None:
-    images, labels = pictures(), torch.arange(41) % 10
-    whole = analyze(net(), [(images, labels)])
-    same(analyze(net(), zip(images.split(size), labels.split(size), strict=True)), whole)
+    images, labels = pictures().double(), torch.arange(41) % 10  # in float32 the convolution itself depends on it
+    whole = analyze(net().double(), [(images, labels)])
+    same(analyze(net().double(), zip(images.split(size), labels.split(size), strict=True)), whole, 1e-9)
     assert whole.top1 is not None
     assert whole.images["n"] == 41
 
@@ -159,7 +159,7 @@ def test_a_point_that_splits_images_is_refused() -> None:
             return torch.cat(x.chunk(2, dim=3))
 
     model = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), Windows(), nn.Conv2d(4, 4, 3, padding=1))
-    with pytest.raises(PointError, match=r"40 maps for 20 images"):
+    with pytest.raises(PointError, match=r"point 2: its output of shape \(4, 4, 12, 6\) for two images cannot be"):
         analyze(model, [pictures(20)], points=["2"])
 
 
@@ -173,6 +173,9 @@ def spoil(model: nn.Module) -> None:
             if name.endswith(("attn.proj", "mlp.fc2", "patch_embed.proj")):
                 module.weight[:2] = 0
                 module.bias[:2] = torch.tensor([0.0, 0.7]).to(module.bias)
+            if name == "patch_embed.norm" and isinstance(module, nn.LayerNorm):  # swin
+                module.weight[:2] = 0
+                module.bias[:2] = torch.tensor([0.0, 0.7])
             if name.endswith(("bn2", "downsample.1")) or name == "bn1":
                 module.weight[:2] = 0
                 module.bias[:2] = torch.tensor([-1.0, 0.7])
@@ -250,5 +253,5 @@ def test_features_are_those_of_forward_intermediates(name: str) -> None:
     ours = analyze(model, [images], definition=diagonal)
     expected = [reference.log_amplitude(feature.numpy()) for feature in theirs]
     found = [point.log_amplitude for point in ours.points]
-    for wanted in expected:
+    for wanted in expected[1:] if name == "resnet18" else expected:  # resnet's first is before the pooling
         assert any(len(wanted) == len(a) and np.abs(wanted - a).max() < 1e-5 for a in found)
