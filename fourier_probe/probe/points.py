@@ -358,7 +358,12 @@ def _module_points(
     calls = [call for call in forward.trace.calls if call.module is module]
     if not calls and exact:
         raise PointError(f"module {name!r} is never called in the forward of {type(model).__name__}.")
-    ends = {(c.name, c.index): c for c in forward.trace.calls}
+    by_key = {(c.name, c.index): c for c in forward.trace.calls}
+
+    def moment(point: Point) -> int:
+        of = by_key[(point.module, point.call)]
+        return of.end if point.side == "output" else of.start
+
     for call in calls:
         layout = forward.of_output(call)
         if layout is None:
@@ -370,7 +375,7 @@ def _module_points(
         if own:
             yield own[0]
             continue
-        before = [p.depth for p in stream if ends[(p.module, p.call)].start <= call.start]
+        before = [p.depth for p in stream if moment(p) <= call.start]
         suffix = f"#{call.index + 1}" if call.index else ""
         yield Point(
             name + suffix, call.name, "output", call.index, "branch", _op([call]), max(before, default=0.0), layout
