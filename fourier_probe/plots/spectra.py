@@ -38,7 +38,8 @@ def draw_spectra(ax: Axes, result: Spectra, *, intervals: bool = True) -> Axes:
             ax.plot(point.frequency[usable:], point.delta[usable:], "o", mfc="none", mec=color, ms=3, mew=0.7)
         white = point.scalars.get("white_delta", np.nan)
         if np.isfinite(white):
-            ax.plot([1.0], [white], marker="<", ms=3.5, color=color, transform=ax.get_yaxis_transform(), clip_on=False)
+            place = ax.get_yaxis_transform()  # x in widths of the axes, y in nats
+            ax.plot([1.02], [white], marker="<", ms=3, mew=0, color=color, transform=place, clip_on=False)
     ax.axhline(ZERO_MEAN_WHITE_NOISE, color="0.45", linestyle=":", linewidth=0.8, zorder=0)
     ax.annotate(
         "white noise, zero mean", (0.02, ZERO_MEAN_WHITE_NOISE), xycoords=("axes fraction", "data"), xytext=(0, 1.5),
@@ -91,7 +92,7 @@ def shade_legend(ax: Axes, ops: Sequence[str]) -> None:
 def depth_colorbar(figure: Figure, axes: Axes | Sequence[Axes]) -> None:
     """The colour bar of depth beside one Axes or several."""
     mappable = cm.ScalarMappable(norm=colors.Normalize(0, 1), cmap=depth_colors())
-    bar = figure.colorbar(mappable, ax=axes, pad=0.03, aspect=30)
+    bar = figure.colorbar(mappable, ax=axes, pad=0.05, aspect=30)
     bar.set_label("Normalized depth")
     bar.outline.set_linewidth(0.5)
 

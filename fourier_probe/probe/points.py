@@ -86,7 +86,8 @@ def find_points(model: nn.Module, example: Tensor, *, select: Sequence[str] = ()
     twice = example[:1].expand(2, *example.shape[1:])  # two images tell a batch from a broadcast
     with _undisturbed(model):
         found = trace(model, twice)
-    forward = _Forward(found, (int(example.shape[2]), int(example.shape[3])))
+    image = (int(example.shape[2]), int(example.shape[3]))
+    forward = _Forward(found, [*_declared(model, image), image])
     points = _numbered(_stream(forward))
     if select:
         return _selected(model, forward, points, select)
@@ -101,9 +102,9 @@ def find_points(model: nn.Module, example: Tensor, *, select: Sequence[str] = ()
 class _Forward:
     """A trace with the questions the rules ask of it."""
 
-    def __init__(self, found: Trace, image: Grid) -> None:
-        self.trace, self.image = found, image
-        self.grids: list[tuple[int, Grid]] = [(-1, image)]  # certain grids, and when they were seen
+    def __init__(self, found: Trace, known: list[Grid]) -> None:
+        self.trace = found
+        self.grids: list[tuple[int, Grid]] = [(-1, grid) for grid in known]  # certain grids, and when they were seen
         for call in found.calls:
             self._learn(call)
         self.grids.sort(key=lambda seen: seen[0])
@@ -368,8 +369,8 @@ def _module_points(
         layout = forward.of_output(call)
         if layout is None:
             raise PointError(
-                f"point {name}: its output of shape {_shown(call.output)} for two images cannot be laid out as maps (B, C, H, W): no "
-                "grid that was seen before it fits. Leave it out of --points."
+                f"point {name}: its output of shape {_shown(call.output)} for two images cannot be laid out as maps "
+                "(B, C, H, W): no grid that was seen before it fits. Leave it out of --points."
             )
         own = [p for p in stream if (p.module, p.call, p.side) == (call.name, call.index, "output")]
         if own:
@@ -425,6 +426,13 @@ def _same_as_inside(forward: _Forward, block: Call) -> Layout | None:
 def _pattern(name: str) -> str:
     """A path with its numbers left out: `layer2.0` and `layer1.3` are in the same place."""
     return re.sub(r"\d+", "*", name)
+
+
+def _declared(model: nn.Module, image: Grid) -> list[Grid]:
+    """Grids that timm's `feature_info` declares, for models that cut patches without a convolution."""
+    info = getattr(model, "feature_info", None)
+    strides = [each["reduction"] for each in info if "reduction" in each] if isinstance(info, list) else []
+    return [(image[0] // s, image[1] // s) for s in dict.fromkeys(strides) if image[0] % s == 0 and image[1] % s == 0]
 
 
 def _inside(name: str, other: str) -> bool:
