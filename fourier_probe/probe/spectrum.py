@@ -17,7 +17,6 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from fourier_probe.errors import ResultError
@@ -25,6 +24,7 @@ from fourier_probe.errors import ResultError
 EULER_GAMMA = 0.5772156649015329
 ZERO_MEAN_WHITE_NOISE = math.log(2) / 2  # delta of zero-mean white noise below Nyquist, nats
 DEAD = 1e-6  # a channel whose standard deviation is below this share of the map's RMS is dead
+CACHED = 2**19  # elements worked on at a time on a CPU
 
 Statistics = dict[str, Tensor]
 
@@ -167,22 +167,23 @@ def white_noise_hfd_share(grid: tuple[int, int]) -> float | None:
 
 
 @functools.lru_cache(maxsize=64)
-def _weights(grid: tuple[int, int], device: torch.device) -> tuple[Tensor, Tensor]:
-    """What turns squared (real, imaginary) pairs of the half plane into powers, each row standing for one of a pair.
+def _weights(grid: tuple[int, int], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """What turns squared (real, imaginary) pairs of the half plane into powers, each entry standing for one of a pair.
 
     Returns:
-        (P, 2): sums to the power of all non-DC bins, and of those beyond r = 0.5; (P, R): to the mean power of each
+        (P,) for the power of all non-DC bins; (P,) for that of those beyond r = 0.5; (P, R) for the mean power of each
         ring; P = 2 H (W // 2 + 1), float32.
     """
     times, ring, high = _half_plane(grid)
     rings = min(grid) // 2
-    totals = torch.tensor([[t, t * h] for t, h in zip(times, high, strict=True)], dtype=torch.float64)
     means = torch.zeros(len(times), rings, dtype=torch.float64)
     for row, (t, m) in enumerate(zip(times, ring, strict=True)):
         if t and 1 <= m <= rings:
             means[row, m - 1] = t
     means /= means.sum(0).clamp_min(1)
-    return tuple(w.repeat_interleave(2, 0).float().to(device) for w in (totals, means))  # type: ignore[return-value]
+    high_times = [t * h for t, h in zip(times, high, strict=True)]
+    weights = (torch.tensor(times), torch.tensor(high_times), means)
+    return tuple(w.repeat_interleave(2, 0).float().to(device) for w in weights)  # type: ignore[return-value]
 
 
 @functools.lru_cache(maxsize=64)
@@ -196,30 +197,28 @@ def _hann(grid: tuple[int, int], device: torch.device) -> Tensor:
 # --- the diagonal ----------------------------------------------------------------------------------------------------
 
 
-def diagonal_amplitude(deviation: Tensor, total: Tensor) -> tuple[Tensor, ...]:
+def diagonal_amplitude(padded: Tensor, total: Tensor) -> tuple[Tensor, ...]:
     """|F(j, j)| along the diagonal, exactly, at a fraction of the cost of a 2-D transform.
 
     On a square map F(k, k) = sum_s g(s) exp(-2 pi i k s / N), where g(s) is the sum over (x + y) mod N = s: wrapped
     anti-diagonal sums, then one 1-D transform in float64. A constant taken off the map changes only F(0, 0), so it is
-    done on `deviation`, which keeps the digits of nearly constant channels. On a non-square map bin j of the shorter
-    axis falls between two bins of the longer: both are returned with their weights.
+    done on the deviation from one, which keeps the digits of nearly constant channels. On a non-square map bin j of the
+    shorter axis falls between two bins of the longer: both are returned with their weights.
 
     Args:
-        deviation: (B, C, H, W) float32 contiguous, the map less any constant of each channel.
+        padded: (B, C, H, W + 1) contiguous, the map less any constant of each channel, and behind it a column of zeros.
         total: (B, C) sum of the map itself over positions, which is F(0, 0).
 
     Returns:
         One amplitude (B, C, K) float64 for a square map; for another two, and the weight (K,) of the second.
     """
-    B, C, H, W = deviation.shape
+    B, C, H, W = (*padded.shape[:3], padded.shape[3] - 1)
     if H == W:
-        # One zero column makes a row N + 1 long: read in rows of N, (y, x) then stands in column (x + y) mod N.
-        sums = F.pad(deviation, (0, 1)).view(B, C, H + 1, H).sum(2)  # (B, C, N)
-        amplitude = torch.fft.rfft(sums.double()).abs()  # (B, C, K)
-        amplitude[..., 0] = total.abs()
-        return (amplitude,)
+        # The column of zeros makes a row N + 1 long: read in rows of N, (y, x) then stands in column (x + y) mod N.
+        sums = padded.view(B, C, H + 1, H).sum(2)  # (B, C, N)
+        return (_amplitude(torch.fft.rfft(sums.double()), total),)  # (B, C, K)
     short, long = min(H, W), max(H, W)
-    maps = deviation if H < W else deviation.transpose(2, 3)  # (B, C, short, long)
+    maps = padded[..., :W] if H < W else padded[..., :W].transpose(2, 3)  # (B, C, short, long)
     rows = torch.fft.rfft(maps.double(), dim=2)  # (B, C, K, long)
     bins = torch.arange(rows.shape[2], device=maps.device, dtype=torch.float64)  # j
     place = bins * long / short  # the same true frequency on the longer axis, in bins
@@ -227,23 +226,29 @@ def diagonal_amplitude(deviation: Tensor, total: Tensor) -> tuple[Tensor, ...]:
 
     def at(k: Tensor) -> Tensor:
         wave = torch.polar(torch.ones(()).to(positions), -2 * torch.pi / long * torch.outer(k, positions))  # (K, long)
-        amplitude: Tensor = (rows * wave).sum(-1).abs()
-        amplitude[..., 0] = total.abs()
-        return amplitude
+        return _amplitude((rows * wave).sum(-1), total)
 
     return at(place.floor()), at(place.floor() + 1), place - place.floor()
 
 
-def _log_diagonal(deviation: Tensor, total: Tensor, definition: Definition) -> Tensor:
+def _amplitude(transform: Tensor, total: Tensor) -> Tensor:
+    """|F| of complex (B, C, K) with the DC bin replaced; a square root is several times faster than a complex abs."""
+    amplitude = torch.view_as_real(transform).square_().sum(-1).sqrt_()
+    amplitude[..., 0] = total.abs()
+    return amplitude
+
+
+def _log_diagonal(padded: Tensor, total: Tensor, definition: Definition) -> Tensor:
     """Log-amplitude of each channel along the diagonal, (B, C, K) float64, nats."""
-    parts = diagonal_amplitude(deviation, total)
+    parts = diagonal_amplitude(padded, total)
     logs = definition.log_of(parts[0])
     if (
         len(parts) == 3
     ):  # between two bins of the longer axis ln|F| is interpolated; bin 0 and exact hits take the first
         weight = parts[2]
         logs = torch.where(weight > 0, logs + weight * (definition.log_of(parts[1]) - logs), logs)
-    return logs[..., : len(frequencies(tuple(deviation.shape[2:]), definition.axis))]  # type: ignore[arg-type]
+    grid = (padded.shape[2], padded.shape[3] - 1)
+    return logs[..., : len(frequencies(grid, definition.axis))]
 
 
 # --- all of it -------------------------------------------------------------------------------------------------------
@@ -277,19 +282,24 @@ def image_statistics(features: Tensor, definition: Definition | None = None, *, 
         raise ResultError(f"expected floating feature maps (B, C, H, W), got {features.dtype} {tuple(features.shape)}.")
     with torch.no_grad(), torch.autocast(features.device.type, enabled=False):
         x = features if features.dtype == torch.float64 else features.float()  # fp16/bf16 have too few digits to sum
-        return _statistics(x, definition, maps)
+        if x.device.type != "cpu":
+            return _statistics(x, definition, maps)
+        # On a CPU a few images at a time stay in its cache through all passes.
+        images = max(CACHED // max(x[0].numel(), 1), 1)
+        parts = [_statistics(part, definition, maps) for part in x.split(images)]
+        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]} if len(parts) > 1 else parts[0]
 
 
 def _statistics(x: Tensor, definition: Definition, maps: bool) -> Statistics:
     B, C, H, W = x.shape
-    n = H * W
     total = x.sum((2, 3)).double()  # (B, C)
+    padded = x.new_empty(B, C, H, W + 1)  # one column more, for the diagonal
+    padded[..., W] = 0
+    deviation = torch.sub(x, x[..., :1, :1], out=padded[..., :W])
     if definition.window == "hann":
-        mean = total.to(x.dtype)[..., None, None] / n
-        deviation = ((x - mean) * _hann((H, W), x.device)).contiguous()
-    else:
-        deviation = torch.sub(x, x[..., :1, :1], out=torch.empty((B, C, H, W), dtype=x.dtype, device=x.device))
-    out: Statistics = {"log_amplitude": _log_diagonal(deviation, total, definition).mean(1)}
+        deviation -= deviation.mean((2, 3), keepdim=True)
+        deviation *= _hann((H, W), x.device).to(x.dtype)
+    out: Statistics = {"log_amplitude": _log_diagonal(padded, total, definition).mean(1)}
     if definition.metrics == "all":
         out |= _plane_statistics(x, deviation, total, definition)
     if maps:
@@ -301,12 +311,13 @@ def _statistics(x: Tensor, definition: Definition, maps: bool) -> Statistics:
 
 def _plane_statistics(x: Tensor, deviation: Tensor, total: Tensor, definition: Definition) -> Statistics:
     """Everything that needs the whole frequency plane or the positions themselves; see `image_statistics`."""
-    C, H, W = x.shape[1:]
+    B, C, H, W = x.shape
     n = H * W
-    squares = _squares(deviation)  # (B, C, P)
-    totals, means = (w.to(squares) for w in _weights((H, W), x.device))
-    power, high = (squares @ totals).double().unbind(-1)  # (B, C), over non-DC bins
-    ring = (squares.sum(1) @ means).double()  # (B, R)
+    squares = _squares(deviation).flatten(0, 1)  # (B * C, P)
+    all_bins, high_bins, means = (w.to(squares) for w in _weights((H, W), x.device))
+    power = (squares @ all_bins).view(B, C).double()  # over non-DC bins
+    high = (squares @ high_bins).view(B, C).double()
+    ring = (squares.view(B, C, -1).sum(1) @ means).double()  # (B, R)
     live = power > 0
     dc = total.square() / n  # squared norm over positions of the mean, (B, C)
     if definition.window == "none":
@@ -346,9 +357,9 @@ def _token_cosine(x: Tensor) -> tuple[Tensor, Tensor]:
     The sum over all pairs of unit vectors is the squared norm of their sum, so nothing of size N x N is made.
     """
     vectors = x.flatten(2)  # (B, C, N)
-    norm = torch.linalg.vector_norm(vectors, dim=1)  # (B, N)
+    norm = vectors.square().sum(1).sqrt()  # (B, N); several times faster than vector_norm over this dimension
     inverse = torch.where(norm > 0, 1 / norm, 0.0)
-    mean = torch.bmm(vectors, inverse.unsqueeze(2)).squeeze(2).double()  # sum of unit vectors, (B, C)
+    mean = (vectors * inverse.unsqueeze(1)).sum(2).double()  # sum of unit vectors, (B, C)
     count = (norm > 0).sum(1).double()
     pairs = count * (count - 1)
     exists = pairs > 0
@@ -387,6 +398,6 @@ def hfd_share(features: Tensor) -> Tensor:
     """
     with torch.no_grad(), torch.autocast(features.device.type, enabled=False):
         x = features.float()
-        totals, _ = _weights((x.shape[2], x.shape[3]), x.device)
-        power, high = (_squares(x - x[..., :1, :1]) @ totals).unbind(-1)
-        return high / power
+        squares = _squares(x - x[..., :1, :1])
+        all_bins, high_bins, _ = _weights((x.shape[2], x.shape[3]), x.device)
+        return (squares @ high_bins) / (squares @ all_bins)

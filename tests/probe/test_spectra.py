@@ -90,7 +90,7 @@ def test_the_error_of_delta_is_paired_over_bins() -> None:
 
 def test_merging_parts_is_the_whole() -> None:
     definition = Definition()
-    features = torch.randn(30, 3, 7, 7, generator=torch.Generator().manual_seed(3))
+    features = torch.randn(30, 3, 7, 7, generator=torch.Generator().manual_seed(3)).double()
     whole, first = summed(features, definition), summed(features[:13], definition)
     first.merge(summed(features[13:], definition, start=13))
     for name, value in whole.sums.items():
