@@ -1,0 +1,405 @@
+"""When each convolution becomes attention: `PRSSchedule`, layer name -> epoch.
+
+Progressive Reparameterization Scheduling (Lee et al. 2022, arXiv 2210.01370) converts late layers "linearly faster".
+Only the paper's abstract states this; the formula, the hard switch and every control below are our reading. With layers
+l = 1..L in execution order and early >= late,
+
+    linear:  e_l = late + (early - late) (L - l) / (L - 1),  to the nearest integer, ties up;  L = 1 -> late
+
+An epoch may be given as a number, or as a fraction of the training: a float strictly between 0 and 1, or "50%".
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from fractions import Fraction
+from types import MappingProxyType
+from typing import Any
+
+import torch
+
+from fourier_probe.errors import TrainingError, suggest
+
+Epoch = int | float | str
+"""50 (an epoch, counted from 0), 0.5 or "50%" (fractions of the training; 1.0 is epoch 1)."""
+
+KINDS = ("none", "linear", "reverse", "constant", "random", "stage", "stage-end", "soft")
+"""The schedules of `build` and of `--schedule`."""
+
+
+class PRSSchedule(Mapping[str, int]):
+    """An immutable mapping, layer name -> epoch at whose start it converts; layers in execution order.
+
+    Args:
+        epochs: layer -> epoch, at least 0.
+        kind: what made it, for records and legends.
+        ends: layer -> epoch at which a `soft` conversion ends, not before its start; layers without one switch hard.
+
+    Raises:
+        TrainingError: a negative or fractional epoch, an end without a layer or before its start.
+
+    >>> schedule = PRSSchedule.linear(["a", "b", "c"], early=10, late=4)
+    >>> dict(schedule), schedule.due(7), schedule.converted(7)
+    ({'a': 10, 'b': 7, 'c': 4}, ('b',), ('b', 'c'))
+    """
+
+    __slots__ = ("_ends", "_epochs", "_kind")
+
+    def __init__(
+        self, epochs: Mapping[str, int], *, kind: str = "custom", ends: Mapping[str, int] | None = None
+    ) -> None:
+        checked = {layer: _whole(epoch, f"layer {layer!r}") for layer, epoch in epochs.items()}
+        finals = {layer: _whole(epoch, f"the end of layer {layer!r}") for layer, epoch in (ends or {}).items()}
+        for layer, end in finals.items():
+            if layer not in checked:
+                raise TrainingError(f"schedule: an end is given for {layer!r}, which is not scheduled.")
+            if end < checked[layer]:
+                raise TrainingError(
+                    f"schedule: {layer!r} would end at epoch {end}, before its start, {checked[layer]}."
+                )
+        self._epochs: Mapping[str, int] = MappingProxyType(checked)
+        self._ends: Mapping[str, int] = MappingProxyType(finals)
+        self._kind = kind
+
+    def __getitem__(self, layer: str) -> int:
+        return self._epochs[layer]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._epochs)
+
+    def __len__(self) -> int:
+        return len(self._epochs)
+
+    def __repr__(self) -> str:
+        span = f"epochs {self.first} to {self.last}" if self._epochs else "nothing converts"
+        return f"PRSSchedule({self._kind}: {len(self)} layers, {span})"
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, PRSSchedule):
+            return (self._kind, self._epochs, self._ends) == (other._kind, other._epochs, other._ends)
+        return NotImplemented if not isinstance(other, Mapping) else dict(self) == dict(other)
+
+    __hash__ = None  # type: ignore[assignment]  # equal to plain mappings, which have none
+
+    def __reduce__(self) -> tuple[Callable[[Mapping[str, Any]], PRSSchedule], tuple[dict[str, Any]]]:
+        return PRSSchedule.from_dict, (self.to_dict(),)
+
+    @property
+    def kind(self) -> str:
+        """One of `KINDS`, or `custom`."""
+        return self._kind
+
+    @property
+    def ends(self) -> Mapping[str, int]:
+        """Layer -> epoch at which its `soft` conversion ends; empty for hard switches."""
+        return self._ends
+
+    @property
+    def first(self) -> int | None:
+        """The earliest epoch at which a layer converts; none if nothing does."""
+        return min(self._epochs.values(), default=None)
+
+    @property
+    def last(self) -> int | None:
+        """The latest epoch at which a layer converts; none if nothing does."""
+        return max(self._epochs.values(), default=None)
+
+    def due(self, epoch: int) -> tuple[str, ...]:
+        """Layers that convert at the start of `epoch` (from 0), in execution order."""
+        return tuple(layer for layer, start in self._epochs.items() if start == epoch)
+
+    def converted(self, epoch: int) -> tuple[str, ...]:
+        """Layers that are attention during `epoch`, in execution order: what to recast before resuming there."""
+        return tuple(layer for layer, start in self._epochs.items() if start <= epoch)
+
+    def progress(self, layer: str, epoch: float) -> float:
+        """How far the conversion of `layer` is at time `epoch`, 0 to 1: a step, or the ramp of a `soft` schedule.
+
+        `GPSAConv2d.anneal(gate=(1 - progress) * shift)` makes it a ramp of the logit lambda.
+        """
+        start = self._epochs[layer]
+        end = self._ends.get(layer, start)
+        if epoch < start:
+            return 0.0
+        return 1.0 if epoch >= end else (epoch - start) / (end - start)
+
+    def mean(self, weights: Mapping[str, float] | None = None) -> float:
+        """Mean epoch of conversion, plain or weighted (by parameters a layer, say).
+
+        Raises:
+            TrainingError: nothing converts, or a layer has no weight, or the weights are negative or all zero.
+        """
+        if not self._epochs:
+            raise TrainingError("schedule: nothing converts, so there is no mean epoch.")
+        if weights is None:
+            return float(Fraction(sum(self._epochs.values()), len(self)))
+        missing = [layer for layer in self if layer not in weights]
+        if missing:
+            raise TrainingError(f"schedule: no weight for layer {missing[0]!r} ({len(missing)} in all).")
+        values = {layer: float(weights[layer]) for layer in self}
+        total = math.fsum(values.values())
+        if not (all(0 <= value < math.inf for value in values.values()) and total > 0):
+            raise TrainingError("schedule: weights must be finite, not negative, and not all zero.")
+        return math.fsum(values[layer] * epoch for layer, epoch in self.items()) / total
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON or a checkpoint; `from_dict` is its inverse."""
+        return {"kind": self._kind, "epochs": dict(self._epochs), "ends": dict(self._ends)}
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> PRSSchedule:
+        """The schedule that `to_dict` recorded."""
+        if not isinstance(record, Mapping) or not isinstance(record.get("epochs"), Mapping):
+            raise TrainingError(f"schedule: expected a record with `kind` and `epochs`, got {record!r}.")
+        return cls(record["epochs"], kind=str(record.get("kind", "custom")), ends=record.get("ends") or {})
+
+    @classmethod
+    def none(cls) -> PRSSchedule:
+        """Nothing converts: the plain CNN."""
+        return cls({}, kind="none")
+
+    @classmethod
+    def linear(cls, layers: Sequence[str], early: Epoch, late: Epoch, *, epochs: int | None = None) -> PRSSchedule:
+        """Late layers first: the first layer at `early`, the last at `late`, the others evenly between.
+
+        >>> layers = ["l1", "l2", "l3", "l4", "l5", "l6", "l7", "l8"]
+        >>> list(PRSSchedule.linear(layers, early=150, late=50).values())
+        [150, 136, 121, 107, 93, 79, 64, 50]
+        """
+        names, steps = _names(layers), _steps(len(layers), early, late, epochs)
+        return cls(dict(zip(names, steps, strict=True)), kind="linear")
+
+    @classmethod
+    def reverse(cls, layers: Sequence[str], early: Epoch, late: Epoch, *, epochs: int | None = None) -> PRSSchedule:
+        """Early layers first: `linear`'s epochs backwards, the first layer at `late`, the last at `early`."""
+        names, steps = _names(layers), _steps(len(layers), early, late, epochs)
+        return cls(dict(zip(names, reversed(steps), strict=True)), kind="reverse")
+
+    @classmethod
+    def constant(cls, layers: Sequence[str], epoch: Epoch, *, epochs: int | None = None) -> PRSSchedule:
+        """All layers at one epoch (nearest integer, ties up); 0 is the hybrid from scratch.
+
+        Beside `linear`, take its `mean()`, plain to isolate the order of layers or weighted by their parameters.
+        """
+        return cls(dict.fromkeys(_names(layers), _resolve(epoch, "the epoch", epochs)), kind="constant")
+
+    @classmethod
+    def random(
+        cls, layers: Sequence[str], early: Epoch, late: Epoch, seed: int, *, epochs: int | None = None
+    ) -> PRSSchedule:
+        """`linear`'s epochs in an order drawn from `seed`."""
+        names, steps = _names(layers), _steps(len(layers), early, late, epochs)
+        order = torch.randperm(len(names), generator=torch.Generator().manual_seed(seed)).tolist()
+        return cls({name: steps[place] for name, place in zip(names, order, strict=True)}, kind="random")
+
+    @classmethod
+    def stage(
+        cls,
+        layers: Sequence[str],
+        early: Epoch,
+        late: Epoch,
+        *,
+        stages: Mapping[str, str] | None = None,
+        epochs: int | None = None,
+    ) -> PRSSchedule:
+        """A step per stage, late stages first: `linear` over stages in place of layers.
+
+        Args:
+            layers: names in execution order.
+            early: epoch of the first stage.
+            late: epoch of the last stage.
+            stages: layer -> stage; by default `stages_by_name`.
+            epochs: length of the training, for fractions.
+        """
+        names = _names(layers)
+        stage_of = _stages(names, stages)
+        order = list(dict.fromkeys(stage_of[name] for name in names))
+        steps = dict(zip(order, _steps(len(order), early, late, epochs), strict=True))
+        return cls({name: steps[stage_of[name]] for name in names}, kind="stage")
+
+    @classmethod
+    def stage_end(
+        cls,
+        layers: Sequence[str],
+        early: Epoch,
+        late: Epoch,
+        *,
+        stages: Mapping[str, str] | None = None,
+        epochs: int | None = None,
+    ) -> PRSSchedule:
+        """The last layers of every stage first, later stages before earlier ones: attention at the ends of stages.
+
+        After the advice of Park & Kim 2022 (arXiv 2202.06709). The epochs are `linear`'s, so the mean is too; layers
+        are ordered by their distance from the end of their stage. Arguments as for `stage`.
+        """
+        names = _names(layers)
+        stage_of = _stages(names, stages)
+        from_end: dict[str, int] = {}
+        seen: dict[str, int] = {}
+        for name in reversed(names):
+            from_end[name] = seen.get(stage_of[name], 0)
+            seen[stage_of[name]] = from_end[name] + 1
+        depth = {name: index for index, name in enumerate(names)}
+        order = sorted(names, key=lambda name: (-from_end[name], depth[name]))  # the last to convert comes first
+        steps = dict(zip(order, _steps(len(names), early, late, epochs), strict=True))
+        return cls({name: steps[name] for name in names}, kind="stage-end")
+
+    @classmethod
+    def soft(
+        cls,
+        layers: Sequence[str],
+        early: Epoch,
+        late: Epoch,
+        *,
+        ramp: Epoch | None = None,
+        epochs: int | None = None,
+    ) -> PRSSchedule:
+        """`linear`'s switches, each followed by a ramp of lambda from the convolution to the free gate (`progress`).
+
+        Args:
+            layers: names in execution order.
+            early: epoch at which the first layer starts.
+            late: epoch at which the last layer starts.
+            ramp: epochs a ramp takes; by default as long as the switches are spread over, at least 1.
+            epochs: length of the training, for fractions; a ramp is cut off there.
+        """
+        starts = cls.linear(layers, early, late, epochs=epochs)
+        spread = max(starts.values()) - min(starts.values())
+        length = max(1, spread) if ramp is None else _resolve(ramp, "the ramp", epochs)
+        ends = {layer: start + length for layer, start in starts.items()}
+        if epochs is not None:
+            ends = {layer: min(end, epochs) for layer, end in ends.items()}
+        return cls(dict(starts), kind="soft", ends=ends)
+
+
+def build(
+    kind: str,
+    layers: Sequence[str],
+    *,
+    early: Epoch = 0.5,
+    late: Epoch = 1 / 6,
+    epochs: int | None = None,
+    seed: int = 0,
+    weights: Mapping[str, float] | None = None,
+    stages: Mapping[str, str] | None = None,
+    ramp: Epoch | None = None,
+) -> PRSSchedule:
+    """A schedule by name, as `--schedule` takes it.
+
+    The default epochs are 150 and 50 of 300, as fractions: give `epochs`.
+
+    Args:
+        kind: one of `KINDS`.
+        layers: names in execution order.
+        early: epoch, or fraction, of the first layer.
+        late: epoch, or fraction, of the last layer; at most `early`.
+        epochs: length of the training; every conversion must come before its end.
+        seed: of `random`.
+        weights: parameters a layer: `constant` is then at `linear`'s weighted mean epoch, else at its plain mean.
+        stages: layer -> stage, for `stage` and `stage-end`.
+        ramp: length of the ramps of `soft`.
+
+    Raises:
+        TrainingError: unknown kind, no layers, early before late, an epoch outside the training.
+    """
+    if kind == "none":
+        return PRSSchedule.none()
+    if kind == "linear":
+        return PRSSchedule.linear(layers, early, late, epochs=epochs)
+    if kind == "reverse":
+        return PRSSchedule.reverse(layers, early, late, epochs=epochs)
+    if kind == "constant":
+        middle = PRSSchedule.linear(layers, early, late, epochs=epochs).mean(weights)
+        return PRSSchedule.constant(layers, math.floor(middle + 0.5), epochs=epochs)
+    if kind == "random":
+        return PRSSchedule.random(layers, early, late, seed, epochs=epochs)
+    if kind == "stage":
+        return PRSSchedule.stage(layers, early, late, stages=stages, epochs=epochs)
+    if kind == "stage-end":
+        return PRSSchedule.stage_end(layers, early, late, stages=stages, epochs=epochs)
+    if kind == "soft":
+        return PRSSchedule.soft(layers, early, late, ramp=ramp, epochs=epochs)
+    raise TrainingError(f"unknown schedule {kind!r}; known are {', '.join(KINDS)}.{suggest(kind, KINDS)}")
+
+
+def stages_by_name(layers: Sequence[str]) -> dict[str, str]:
+    """Layer -> stage, from the name up to its first numbered part.
+
+    >>> stages_by_name(["layer1.0.conv1", "blocks.2.0.conv_dw", "stages.3.blocks.1.conv_dw"])
+    {'layer1.0.conv1': 'layer1', 'blocks.2.0.conv_dw': 'blocks.2', 'stages.3.blocks.1.conv_dw': 'stages.3'}
+    """
+    stages = {}
+    for name in layers:
+        parts = name.split(".")
+        numbered = next((i for i, part in enumerate(parts) if any(c.isdigit() for c in part)), len(parts) - 1)
+        stages[name] = ".".join(parts[: numbered + 1])
+    return stages
+
+
+def _names(layers: Sequence[str]) -> list[str]:
+    if isinstance(layers, str):
+        raise TrainingError(f"schedule: expected a list of layer names, got the string {layers!r}.")
+    names = list(layers)
+    if not names:
+        raise TrainingError("schedule: there are no layers to convert; see --convert, or --schedule none.")
+    twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
+    if twice:
+        raise TrainingError(f"schedule: layer {twice[0]!r} is listed twice.")
+    return names
+
+
+def _stages(names: Sequence[str], stages: Mapping[str, str] | None) -> Mapping[str, str]:
+    if stages is None:
+        return stages_by_name(names)
+    missing = [name for name in names if name not in stages]
+    if missing:
+        raise TrainingError(f"schedule: layer {missing[0]!r} has no stage ({len(missing)} in all).")
+    return stages
+
+
+def _steps(count: int, early: Epoch, late: Epoch, epochs: int | None) -> list[int]:
+    """e_1..e_count of the linear formula, exactly."""
+    first, last = _resolve(early, "early", epochs), _resolve(late, "late", epochs)
+    if first < last:
+        raise TrainingError(
+            f"schedule: early ({first}) must not be before late ({last}): late layers convert first. "
+            "Use `reverse` for the other order."
+        )
+    if count == 1:
+        return [last]
+    return [_nearest(last + Fraction((first - last) * (count - 1 - i), count - 1)) for i in range(count)]
+
+
+def _resolve(epoch: Epoch, what: str, epochs: int | None) -> int:
+    """A whole epoch within the training from a number, a fraction of it, or a percentage."""
+    value: Fraction
+    share = isinstance(epoch, float) and 0 < epoch < 1
+    try:
+        if isinstance(epoch, str) and epoch.strip().endswith("%"):
+            value, share = Fraction(epoch.strip()[:-1]) / 100, True
+        else:
+            # The shortest decimal, so that 0.15 of 10 epochs is the tie 1.5, which goes up.
+            value = Fraction(str(epoch))
+            share = share or (isinstance(epoch, str) and 0 < value < 1)
+    except (ValueError, ZeroDivisionError):
+        raise TrainingError(f'schedule: {what} must be an epoch, a fraction or "50%", got {epoch!r}.') from None
+    if share:
+        if epochs is None:
+            raise TrainingError(f"schedule: {what} is a fraction, {epoch!r}; say how many `epochs` the training has.")
+        value *= epochs
+    whole = _nearest(value)
+    if whole < 0 or (epochs is not None and whole >= epochs):
+        inside = f"0 to {epochs - 1}" if epochs is not None else "0 or later"
+        raise TrainingError(f"schedule: {what} is epoch {whole}; expected {inside}.")
+    return whole
+
+
+def _nearest(value: Fraction) -> int:
+    return math.floor(value + Fraction(1, 2))
+
+
+def _whole(epoch: Any, what: str) -> int:
+    if isinstance(epoch, bool) or not isinstance(epoch, int | float) or epoch != epoch // 1 or epoch < 0:
+        raise TrainingError(f"schedule: {what} needs a whole epoch, 0 or later, got {epoch!r}.")
+    return int(epoch)
