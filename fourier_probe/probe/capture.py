@@ -1,4 +1,4 @@
-"""Hooks on a model that give each probe point's maps to a function, and leave no trace. May import points, errors."""
+"""Hooks on a model that give each point's maps to a function, and leave no trace. May import points, trace, errors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from fourier_probe.errors import PointError
-from fourier_probe.probe.points import Point, first_tensor
+from fourier_probe.probe.points import Point
+from fourier_probe.probe.trace import pick
 
 
 class Capture(contextlib.AbstractContextManager["Capture"]):
@@ -85,7 +86,7 @@ class Capture(contextlib.AbstractContextManager["Capture"]):
             self.calls[key] += 1
             for point in points:
                 if point.call == call:
-                    maps = first_tensor(features)
+                    maps = pick(features, point.layout.fits)
                     if maps is None:
                         raise PointError(f"probe point {point.name} gave {type(features).__name__}, no tensor.")
                     self.reduce(point, point.layout(maps, name=point.name))
@@ -93,9 +94,7 @@ class Capture(contextlib.AbstractContextManager["Capture"]):
 
         if side == "output":
             return module.register_forward_hook(lambda _m, _inputs, output: heard(output))
-        return module.register_forward_pre_hook(
-            lambda _m, inputs, kwargs: heard([*inputs, *kwargs.values()]), with_kwargs=True
-        )
+        return module.register_forward_pre_hook(lambda _m, inputs, kwargs: heard([inputs, kwargs]), with_kwargs=True)
 
 
 @contextlib.contextmanager

@@ -39,13 +39,17 @@ class Layout:
             return (self.prefix + H * W, self.channels)
         return (self.channels, H, W) if self.kind == "nchw" else (H, W, self.channels)
 
+    def fits(self, features: Tensor) -> bool:
+        """Whether these are features of this layout, of any number of images."""
+        return tuple(features.shape[1:]) == self.shape
+
     def __call__(self, features: Tensor, *, name: str = "features") -> Tensor:
         """Lay features out as (B, C, H, W): a view, nothing is copied.
 
         Raises:
             PointError: the features have another shape than this layout; names the point and both shapes.
         """
-        if tuple(features.shape[1:]) != self.shape:
+        if not self.fits(features):
             wanted = ", ".join(map(str, self.shape))
             raise PointError(
                 f"{name} gave features of shape {tuple(features.shape)}, expected (B, {wanted}) ({self.kind}): "

@@ -28,9 +28,7 @@ from torch import Tensor, nn
 
 from fourier_probe.errors import PointError, suggest
 from fourier_probe.probe.grid import Grid, Layout, infer_layout
-from fourier_probe.probe.trace import Call, Sum, Trace, first_tensor, trace
-
-__all__ = ["Point", "find_points", "first_tensor"]
+from fourier_probe.probe.trace import Call, Sum, Trace, trace
 
 ATTENTION = re.compile(r"attn|attention|gpsa|xca|mh?sa", re.IGNORECASE)
 CHANNEL_GATE = re.compile(r"squeeze|effective|channelattn|cbam|gatherexcite|\bse\b|eca", re.IGNORECASE)
@@ -194,6 +192,9 @@ def _blocks(forward: _Forward, kind: str) -> list[Call]:
         if call.name in outermost
         or (_pattern(call.name) in patterns and _is_sibling(call) and forward.of_output(call) is not None)
     ]
+    image = calls[0].inputs
+    if blocks and image and blocks[0].inputs == image and (blocks[0].output or ())[1:] != image[1:]:
+        blocks = blocks[1:]  # what turns the image into something else is the embedding, position embedding added
     # A sibling that holds a block is a stage, and one inside a block is a part.
     names = {call.name for call in blocks}
     return [

@@ -286,7 +286,7 @@ def image_statistics(features: Tensor, definition: Definition | None = None, *, 
             return _statistics(x, definition, maps)
         # On a CPU a few images at a time stay in its cache through all passes.
         images = max(CACHED // max(x[0].numel(), 1), 1)
-        parts = [_statistics(part, definition, maps) for part in x.split(images)]
+        parts = [_statistics(part, definition, maps) for part in torch.split(x, images)]
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]} if len(parts) > 1 else parts[0]
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -43,7 +44,7 @@ class Call:
 
     Attributes:
         name: module path. index: how many calls of it came before. start, end: the order of events.
-        inputs, output: shape of the first tensor, None without one.
+        inputs, output: shape of the first tensor that could be maps of these images, None without a tensor.
         made_by: the sum whose result it is handed unchanged. gives: the sum whose result it returns unchanged.
     """
 
@@ -67,12 +68,19 @@ class Trace:
     sums: list[Sum] = field(default_factory=list)
 
 
-def first_tensor(value: Any) -> Tensor | None:
-    """The first tensor of a module's input or output, looking into tuples, lists and dictionaries."""
+def tensors(value: Any) -> Iterator[Tensor]:
+    """The tensors of a module's input or output, looking into tuples, lists and dictionaries."""
     if isinstance(value, Tensor):
-        return value
+        yield value
     items = value.values() if isinstance(value, dict) else value if isinstance(value, tuple | list) else ()
-    return next((found for item in items if (found := first_tensor(item)) is not None), None)
+    for item in items:
+        yield from tensors(item)
+
+
+def pick(value: Any, fits: Callable[[Tensor], bool]) -> Tensor | None:
+    """The first tensor of a module's input or output that fits, else the first of all."""
+    found = list(tensors(value))
+    return next((tensor for tensor in found if fits(tensor)), found[0] if found else None)
 
 
 def trace(model: nn.Module, example: Tensor) -> Trace:
@@ -105,7 +113,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         def hook(module: nn.Module, args: Any, kwargs: Any) -> None:
             call = Call(name, module, self.seen[name], self._tick())
             self.seen[name] += 1
-            tensor = first_tensor([*args, *kwargs.values()])
+            tensor = self._map([args, kwargs])
             if tensor is not None:
                 call.inputs, call.made_by = tuple(tensor.shape), self.writer.get(_memory(tensor))
             self.found.calls.append(call)
@@ -116,7 +124,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def after(self, _module: nn.Module, _args: Any, output: Any) -> None:
         call = self.running.pop()
         call.end = self._tick()
-        tensor = first_tensor(output)
+        tensor = self._map(output)
         if tensor is not None:
             call.output, call.gives = tuple(tensor.shape), self.writer.get(_memory(tensor))
 
@@ -145,6 +153,9 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         found = Sum(self.running[-1].name, tuple(result.shape), self._tick(), kind)
         self.found.sums.append(found)
         return found
+
+    def _map(self, value: Any) -> Tensor | None:
+        return pick(value, lambda tensor: tensor.ndim in (3, 4) and len(tensor) == self.found.batch)
 
     def _tick(self) -> int:
         self.clock += 1
