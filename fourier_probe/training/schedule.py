@@ -279,6 +279,7 @@ def build(
     *,
     early: Epoch = 0.5,
     late: Epoch = 1 / 6,
+    at: Epoch | None = None,
     epochs: int | None = None,
     seed: int = 0,
     weights: Mapping[str, float] | None = None,
@@ -294,9 +295,10 @@ def build(
         layers: names in execution order.
         early: epoch, or fraction, of the first layer.
         late: epoch, or fraction, of the last layer; at most `early`.
+        at: epoch, or fraction, of `constant`; by default `linear`'s mean.
         epochs: length of the training; every conversion must come before its end.
         seed: of `random`.
-        weights: parameters a layer: `constant` is then at `linear`'s weighted mean epoch, else at its plain mean.
+        weights: parameters a layer: that mean is then weighted by them.
         stages: layer -> stage, for `stage` and `stage-end`.
         ramp: length of the ramps of `soft`.
 
@@ -310,8 +312,9 @@ def build(
     if kind == "reverse":
         return PRSSchedule.reverse(layers, early, late, epochs=epochs)
     if kind == "constant":
-        middle = PRSSchedule.linear(layers, early, late, epochs=epochs).mean(weights)
-        return PRSSchedule.constant(layers, math.floor(middle + 0.5), epochs=epochs)
+        if at is None:
+            at = math.floor(PRSSchedule.linear(layers, early, late, epochs=epochs).mean(weights) + 0.5)
+        return PRSSchedule.constant(layers, at, epochs=epochs)
     if kind == "random":
         return PRSSchedule.random(layers, early, late, seed, epochs=epochs)
     if kind == "stage":

@@ -1,0 +1,288 @@
+"""Which convolutions of a network can become attention, in the order they run.
+
+Ours: the K x K (K > 1) plain `nn.Conv2d` of the residual blocks, by default those whose key grid (their input) is at
+most 16 x 16. Stem, 1x1 and shortcut convolutions stay; so do subclasses of `nn.Conv2d` and other padding than zeros.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from fourier_probe.errors import TrainingError, suggest
+from fourier_probe.models.recast import GPSAConv2d, default_head_dim, multiply_adds, refusal
+from fourier_probe.training.schedule import stages_by_name
+
+MAX_GRID = 16
+"""Default largest key grid, pixels a side: the content map has heads N^2 entries an image, 0.6 M at 16 x 16."""
+
+_SHORTCUT = re.compile(r"(^|[._])(downsample|down_sample|shortcut|skip|identity)([._]|\d*$|\d*\.)")
+_ADDS = {
+    torch.add,
+    torch.Tensor.add,
+    torch.Tensor.add_,
+    torch.Tensor.__add__,
+    torch.Tensor.__radd__,
+    torch.Tensor.__iadd__,
+}
+
+
+@dataclass(frozen=True)
+class ConvLayer:
+    """One convolution that the forward runs.
+
+    Attributes:
+        name: of the module.
+        keys: (H, W) of its input, the grid attention looks at.
+        queries: (H', W') of its output.
+        channels: (in, out).
+        heads: taps of its kernel, one head each.
+        stage: `layer3`, `blocks.4`, ... by name, or the key grid (`8x8`) in a network without numbered stages.
+        parameters: of the convolution.
+        added: parameters that a recast adds, with the default width of queries and keys.
+        multiply_adds: an image, as a convolution.
+        multiply_adds_recast: an image, as GPSA.
+        skipped: why it does not convert; empty for those that do.
+    """
+
+    name: str
+    keys: tuple[int, int]
+    queries: tuple[int, int]
+    channels: tuple[int, int]
+    heads: int
+    stage: str
+    parameters: int
+    added: int
+    multiply_adds: int
+    multiply_adds_recast: int
+    skipped: str = ""
+
+
+def convertible_layers(
+    model: nn.Module, example: Tensor, *, convert: Sequence[str] = (), max_grid: int | None = MAX_GRID
+) -> list[ConvLayer]:
+    """The convolutions to convert, in execution order: those of `survey_layers` that nothing excludes.
+
+    Raises:
+        TrainingError: there is none, with the reasons; or a pattern of `convert` fits no layer that can convert.
+    """
+    surveyed = survey_layers(model, example, convert=convert, max_grid=max_grid)
+    chosen = [layer for layer in surveyed if not layer.skipped]
+    if not chosen:
+        reasons = dict.fromkeys(layer.skipped for layer in surveyed)
+        why = f" Reasons: {'; '.join(list(reasons)[:4])}." if reasons else " It runs no convolution."
+        raise TrainingError(
+            f"{type(model).__name__} has no convolution to convert at input {tuple(example.shape)}.{why} "
+            "Name layers with --convert, or allow larger grids with --max-key-grid."
+        )
+    return chosen
+
+
+def survey_layers(
+    model: nn.Module, example: Tensor, *, convert: Sequence[str] = (), max_grid: int | None = MAX_GRID
+) -> list[ConvLayer]:
+    """Every convolution that a forward of `example` runs, in order, and why those that stay do.
+
+    A residual block is the innermost module that adds two maps of one shape and holds a K x K convolution, or a module
+    of its class or at the same place in a sibling stage (a stride-2 block without a shortcut, say). In a network
+    without any (VGG), every K x K convolution but the first counts.
+
+    Args:
+        model: any network; runs once, in eval mode, without gradients, and is left as it was.
+        example: (B, C, H, W) input.
+        convert: glob patterns over names. If given, exactly the layers that match convert, whatever their place or
+            grid; what cannot be recast at all stays skipped.
+        max_grid: pixels a side; key grids of at most max_grid^2 pixels convert. None sets no limit.
+
+    Raises:
+        TrainingError: a pattern matches nothing, or only what cannot be recast; `max_grid` is not positive.
+    """
+    if max_grid is not None and max_grid < 1:
+        raise TrainingError(f"max_grid must be at least 1 pixel, got {max_grid}.")
+    trace = _run(model, example)
+    layers = [_describe(name, module, trace.grids[name]) for name, module in trace.convolutions.items()]
+    if convert:
+        layers = _by_pattern(layers, trace, convert)
+    else:
+        blocks = _block_names(model, trace)
+        limit = None if max_grid is None else max_grid * max_grid
+        layers = [_by_rule(layer, trace.convolutions[layer.name], layers, blocks, limit) for layer in layers]
+    return _with_stages(layers)
+
+
+def _describe(name: str, module: nn.Module, grids: tuple[tuple[int, int], tuple[int, int]]) -> ConvLayer:
+    """Sizes and costs; `skipped` if it cannot be recast at all."""
+    keys, queries = grids
+    if not isinstance(module, nn.Conv2d | GPSAConv2d):
+        raise TypeError(type(module).__name__)
+    heads = module.kernel_size[0] * module.kernel_size[1]
+    places = queries[0] * queries[1]
+    if isinstance(module, GPSAConv2d):
+        added = module.added_parameters()
+    else:
+        added = heads * (4 + 2 * default_head_dim(module) * module.in_channels)
+    own = [module.weight] + ([module.bias] if module.bias is not None else [])
+    return ConvLayer(
+        name=name,
+        keys=keys,
+        queries=queries,
+        channels=(module.in_channels, module.out_channels),
+        heads=heads,
+        stage="",
+        parameters=sum(parameter.numel() for parameter in own),
+        added=added,
+        multiply_adds=places * heads * (module.in_channels // module.groups) * module.out_channels,
+        multiply_adds_recast=multiply_adds(module, keys),
+        skipped=refusal(module),
+    )
+
+
+def _by_pattern(layers: list[ConvLayer], trace: _Trace, convert: Sequence[str]) -> list[ConvLayer]:
+    for pattern in convert:
+        matched = [layer for layer in layers if fnmatchcase(layer.name, pattern)]
+        if not matched:
+            known = [layer.name for layer in layers]
+            raise TrainingError(f"--convert {pattern!r} matches no convolution.{suggest(pattern, known)}")
+        if all(layer.skipped for layer in matched):
+            raise TrainingError(f"--convert {pattern!r}: {matched[0].name} cannot convert: {matched[0].skipped}.")
+    return [
+        layer
+        if layer.skipped or any(fnmatchcase(layer.name, pattern) for pattern in convert)
+        else replace(layer, skipped="not asked for")
+        for layer in layers
+    ]
+
+
+def _by_rule(
+    layer: ConvLayer, module: nn.Module, layers: list[ConvLayer], blocks: set[str], limit: int | None
+) -> ConvLayer:
+    """The default choice: in a residual block, no shortcut, no head, key grid within the limit."""
+    if layer.skipped:
+        return layer
+    wide = [other.name for other in layers if other.heads > 1]
+    inside = [name for name in wide if _within(name, blocks)] if blocks else wide[1:]
+    why = ""
+    if _SHORTCUT.search(layer.name):
+        why = "a shortcut or downsampling convolution"
+    elif layer.name not in inside:
+        before = not inside or wide.index(layer.name) < wide.index(inside[0])
+        why = "the stem" if before else "outside the residual blocks"
+    elif layer.queries == (1, 1) and layer.keys == _reach(module):
+        why = "it covers its whole input, as a fully connected layer"
+    elif limit is not None and layer.keys[0] * layer.keys[1] > limit:
+        why = f"its key grid, {layer.keys[0]} x {layer.keys[1]}, is over the limit"
+    return replace(layer, skipped=why)
+
+
+def _reach(module: nn.Module) -> tuple[int, int]:
+    """(H, W) that the kernel spans; (0, 0) where padding lets it reach outside."""
+    if not isinstance(module, nn.Conv2d) or (module.padding not in ("valid", (0, 0))):
+        return 0, 0
+    y, x = (d * (k - 1) + 1 for d, k in zip(module.dilation, module.kernel_size, strict=True))
+    return y, x
+
+
+def _with_stages(layers: list[ConvLayer]) -> list[ConvLayer]:
+    chosen = [layer.name for layer in layers if not layer.skipped]
+    stages = stages_by_name([layer.name for layer in layers])
+    used = {stages[name] for name in chosen}
+    if len(chosen) > 1 and len(used) in (1, len(chosen)):  # `features.24`, or one list of blocks: no stages in names
+        stages = {layer.name: f"{layer.keys[0]}x{layer.keys[1]}" for layer in layers}
+    return [replace(layer, stage=stages[layer.name]) for layer in layers]
+
+
+def _block_names(model: nn.Module, trace: _Trace) -> set[str]:
+    """Residual blocks by what they did in the forward, by class, and by place."""
+    wide = [name for name, module in trace.convolutions.items() if max(getattr(module, "kernel_size", (1,))) > 1]
+    modules = dict(model.named_modules())
+    holds = {name for name in modules if any(inner.startswith(f"{name}.") for inner in wide)} - {""}
+    added = {name for name in trace.adds if name in holds}
+    if not added:
+        return set()
+    classes = {type(modules[name]) for name in added} - {nn.Sequential, nn.ModuleList, nn.ModuleDict}
+    places = {_place(name) for name in added if _place(name) != name}
+    return {name for name in holds if name in added or type(modules[name]) in classes or _place(name) in places}
+
+
+def _place(name: str) -> str:
+    """The name with its numbers blotted out: `blocks.2.0` and `blocks.0.0` are at the same place.
+
+    A number that is part of a word counts too: `layer1.0` and `layer4.0`.
+    """
+    return re.sub(r"\d+", "#", name)
+
+
+def _within(name: str, blocks: set[str]) -> bool:
+    return any(name.startswith(f"{block}.") for block in blocks)
+
+
+@dataclass
+class _Trace:
+    """What one forward did."""
+
+    convolutions: dict[str, nn.Module]
+    grids: dict[str, tuple[tuple[int, int], tuple[int, int]]]
+    adds: set[str]
+
+
+def _run(model: nn.Module, example: Tensor) -> _Trace:
+    names: dict[nn.Module, str] = {}
+    for name, module in model.named_modules():
+        names.setdefault(module, name)
+    trace = _Trace({}, {}, set())
+    stack: list[str] = []
+
+    class Adds(TorchFunctionMode):
+        """Notes which module is running whenever two maps of one shape are added."""
+
+        def __torch_function__(
+            self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        ) -> Any:
+            if func in _ADDS and len(args) > 1 and all(isinstance(a, Tensor) and a.dim() == 4 for a in args[:2]):
+                if args[0].shape == args[1].shape:
+                    trace.adds.update(stack[-1:])
+            return func(*args, **(kwargs or {}))
+
+    def enter(module: nn.Module, _inputs: Any) -> None:
+        stack.append(names[module])
+
+    def leave(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        stack.pop()
+        if isinstance(module, nn.Conv2d | GPSAConv2d) and inputs and isinstance(output, Tensor):
+            name = names[module]
+            trace.convolutions.setdefault(name, module)
+            trace.grids.setdefault(name, (_grid(inputs[0]), _grid(output)))
+
+    with ExitStack() as clean:
+        clean.enter_context(_quietly(model))
+        for module in names:
+            clean.callback(module.register_forward_pre_hook(enter, prepend=True).remove)
+            clean.callback(module.register_forward_hook(leave).remove)
+        clean.enter_context(Adds())
+        model(example)
+    return trace
+
+
+def _grid(maps: Tensor) -> tuple[int, int]:
+    return maps.shape[-2], maps.shape[-1]
+
+
+@contextmanager
+def _quietly(model: nn.Module) -> Iterator[None]:
+    """Eval mode, no gradients, random state kept; all as it was afterwards."""
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        model.eval()
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training
