@@ -31,8 +31,9 @@ from fourier_probe.probe.grid import Grid, Layout, infer_layout
 from fourier_probe.probe.trace import Call, Sum, Trace, trace
 
 ATTENTION = re.compile(r"attn|attention|gpsa|xca|mh?sa", re.IGNORECASE)
-CHANNEL_GATE = re.compile(r"squeeze|effective|channelattn|cbam|gatherexcite|\bse\b|eca", re.IGNORECASE)
+CHANNEL_GATE = re.compile(r"squeeze|effective|channelattn|cbam|gatherexcite|\bse\b|eca|split|selective", re.IGNORECASE)
 CLASS_ATTENTION = re.compile(r"class_?att", re.IGNORECASE)
+REORDERS = {"Hiera"}  # keep tokens in an order of their own, which no grid describes
 READS_NCHW = re.compile(r"conv2d|batchnorm|norm2d|groupnorm|pool2d|pool(ing)?$|gpsaconv", re.IGNORECASE)
 READS_NHWC = re.compile(r"^(linear|layernorm|rmsnorm)$", re.IGNORECASE)
 
@@ -81,11 +82,15 @@ def find_points(model: nn.Module, example: Tensor, *, select: Sequence[str] = ()
     >>> [(point.name, point.op, point.layout.grid) for point in find_points(model, torch.zeros(1, 3, 8, 8))]
     [('1', 'embed', (8, 8)), ('2', 'downsample', (4, 4))]
     """
+    if type(model).__name__ in REORDERS:
+        raise PointError(
+            f"{type(model).__name__} keeps its tokens in an order of its own, which cannot be laid out as maps."
+        )
     twice = example[:1].expand(2, *example.shape[1:])  # two images tell a batch from a broadcast
     with _undisturbed(model):
         found = trace(model, twice)
     image = (int(example.shape[2]), int(example.shape[3]))
-    forward = _Forward(found, [*_declared(model, image), image])
+    forward = _Forward(found, image, _declared(model, image))
     points = _numbered(_stream(forward))
     if select:
         return _selected(model, forward, points, select)
@@ -100,9 +105,9 @@ def find_points(model: nn.Module, example: Tensor, *, select: Sequence[str] = ()
 class _Forward:
     """A trace with the questions the rules ask of it."""
 
-    def __init__(self, found: Trace, known: list[Grid]) -> None:
-        self.trace = found
-        self.grids: list[tuple[int, Grid]] = [(-1, grid) for grid in known]  # certain grids, and when they were seen
+    def __init__(self, found: Trace, image: Grid, declared: list[Grid]) -> None:
+        self.trace, self.image = found, image
+        self.grids: list[tuple[int, Grid]] = [(-1, grid) for grid in [*declared, image]]  # certain, and when seen
         for call in found.calls:
             self._learn(call)
         self.grids.sort(key=lambda seen: seen[0])
@@ -112,14 +117,22 @@ class _Forward:
         kind = reads(call.module)
         for shape, when in ((call.inputs, call.start), (call.output, call.end)):
             if kind and shape and len(shape) == 4 and shape[0] == self.trace.batch:
-                self.grids.append((when, (shape[2], shape[3]) if kind == "nchw" else (shape[1], shape[2])))
+                grid = (shape[2], shape[3]) if kind == "nchw" else (shape[1], shape[2])
+                if kind == "nchw" or self._looks_like_the_image(grid):
+                    self.grids.append((when, grid))
+
+    def _looks_like_the_image(self, grid: Grid) -> bool:
+        """Whether a grid has the image's proportions, up to rounding; (blocks, tokens of a block) has not."""
+        (H, W), (h, w) = self.image, grid
+        return abs(h * W - w * H) <= max(H, W)
 
     def layout(self, shape: tuple[int, ...] | None, when: int, evidence: str | None = None) -> Layout | None:
         """Layout of features of this shape at this moment of the forward."""
         if shape is None or shape[0] != self.trace.batch:
             return None
         known = [grid for seen, grid in self.grids if seen <= when]
-        return infer_layout(shape, known, evidence=evidence)  # type: ignore[arg-type]
+        found = infer_layout(shape, known, evidence=evidence)  # type: ignore[arg-type]
+        return None if found and found.kind == "nhwc" and not self._looks_like_the_image(found.grid) else found
 
     def of_output(self, call: Call) -> Layout | None:
         """Layout of what a call returns."""
@@ -433,7 +446,7 @@ def _declared(model: nn.Module, image: Grid) -> list[Grid]:
     """Grids that timm's `feature_info` declares, for models that cut patches without a convolution."""
     info = getattr(model, "feature_info", None)
     strides = [each["reduction"] for each in info if "reduction" in each] if isinstance(info, list) else []
-    return [(image[0] // s, image[1] // s) for s in dict.fromkeys(strides) if image[0] % s == 0 and image[1] % s == 0]
+    return [(-(-image[0] // s), -(-image[1] // s)) for s in dict.fromkeys(strides)]
 
 
 def _inside(name: str, other: str) -> bool:
