@@ -122,7 +122,7 @@ def normalise(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -
 
 def _covering(height: int, width: int, spec: InputSpec) -> tuple[int, int]:
     """Size (H, W) to resize to before the crop: the smallest of this aspect that covers the size over `crop_pct`."""
-    least = [round(side / spec.crop_pct) for side in spec.size]
+    least = [math.floor(side / spec.crop_pct) for side in spec.size]  # 224 at 0.95: 235, as timm
     if least[0] * width >= least[1] * height:  # the height is the side that binds
         return least[0], max(least[1], least[0] * width // height)
     return max(least[0], least[1] * height // width), least[1]
