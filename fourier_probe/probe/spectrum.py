@@ -70,9 +70,10 @@ class Definition:
         """The logarithm as a formula.
 
         >>> Definition().formula
-        'ln(|F|+1e-06)'
+        'ln(|F|+1e-6)'
         """
-        return {"floor": f"ln(|F|+{self.floor:g})", "log1p": "ln(1+|F|)", "plain": "ln|F|"}[self.log]
+        floor = f"{self.floor:g}".replace("e-0", "e-")
+        return {"floor": f"ln(|F|+{floor})", "log1p": "ln(1+|F|)", "plain": "ln|F|"}[self.log]
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for the result file; `log` becomes the formula."""

@@ -227,7 +227,7 @@ def test_results_of_other_images_or_definitions_are_not_compared() -> None:
         check_comparable([first, other])
     other = result()
     other.definition = Definition(log="log1p")
-    with pytest.raises(ResultError, match=r"logarithm ln\(\|F\|\+1e-06\) and ln\(1\+\|F\|\)"):
+    with pytest.raises(ResultError, match=r"logarithm ln\(\|F\|\+1e-6\) and ln\(1\+\|F\|\)"):
         check_comparable([first, other])
 
 
