@@ -59,9 +59,10 @@ class Target:
         if self.model is None:
             raise ModelError(f"{self.label} is a saved result: there is no model to give images to.")
         native = zoo.input_spec(self.model, **_known(self.transform))
-        if img_size is not None and img_size != native.size and hasattr(self.model, "set_input_size"):
+        resize = getattr(self.model, "set_input_size", None)
+        if img_size is not None and img_size != native.size and callable(resize):
             with contextlib.suppress(TypeError):  # some families have other arguments, and need none of this
-                self.model.set_input_size(img_size=img_size)
+                resize(img_size=img_size)
         given = {"img_size": img_size, "mean": mean, "std": std}
         return zoo.input_spec(
             self.model, **{**_known(self.transform), **{k: v for k, v in given.items() if v is not None}}
@@ -96,7 +97,8 @@ def resolve(
     path = Path(name).expanduser()
     if path.suffix == ".json" or (path.is_dir() and (path / "spectra.json").exists()):
         spectra = Spectra.load(path)
-        return Target(label=str(spectra.target.get("source") or name), provenance=spectra.target, spectra=spectra)
+        label = str(spectra.target.get("source") or name).removeprefix("timm:")
+        return Target(label=label, provenance=spectra.target, spectra=spectra)
     if path.is_dir():
         if not (path / "last.pt").exists():
             raise CheckpointError(

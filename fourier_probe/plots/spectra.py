@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib import cm, colors
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from fourier_probe.plots.style import ATTENTION_SHADE, COLUMN, DOWNSAMPLE_SHADE, PAGE, categories, depth_colors, style
@@ -58,7 +59,9 @@ def draw_depth_profile(
 ) -> Axes:
     """High-frequency delta against depth, with 95 % intervals over images.
 
-    With `shade` the steps of attention are shaded grey and those that subsample blue, from the step before to the step.
+    With `shade` the steps of attention are shaded grey and those that subsample blue, from the step before to the step,
+    and a dashed line is the level of white noise with each point's own mean and variance: delta depends on the grid,
+    and so does this line.
     """
     if shade:
         before = np.concatenate([[0.0], profile.depth[:-1]])
@@ -66,6 +69,7 @@ def draw_depth_profile(
             fill = {"attention": ATTENTION_SHADE, "downsample": DOWNSAMPLE_SHADE}.get(op)
             if fill and end > start:
                 ax.axvspan(start, end, color=fill, linewidth=0, zorder=0)
+        ax.plot(profile.depth, profile.white, color="0.45", linestyle="--", linewidth=0.8)
     error = 1.96 * profile.stderr if np.isfinite(profile.stderr).all() else None
     x, y = profile.depth, profile.value
     ax.errorbar(x, y, error, color=color, label=label, marker="o", ms=3, capsize=1.5, elinewidth=0.7)
@@ -75,16 +79,18 @@ def draw_depth_profile(
     return ax
 
 
-def shade_legend(ax: Axes, ops: Sequence[str]) -> None:
-    """Say what the shades mean, where there are any."""
-    handles = [
+def shade_legend(ax: Axes, profile: DepthProfile) -> None:
+    """Say what the shades and the dashed line mean, where there are any."""
+    handles: list[Any] = [
         Patch(color=color, label=label)
         for op, color, label in (
             ("attention", ATTENTION_SHADE, "attention"),
             ("downsample", DOWNSAMPLE_SHADE, "subsampling"),
         )
-        if op in ops
+        if op in profile.ops
     ]
+    if np.isfinite(profile.white).any():
+        handles.append(Line2D([], [], color="0.45", linestyle="--", linewidth=0.8, label="white noise"))
     if handles:
         ax.legend(handles=handles, loc="best", handlelength=1.0)
 
@@ -110,7 +116,7 @@ def spectra_figure(results: Sequence[Spectra], titles: Sequence[str]) -> Figure:
         axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
         for ax, result, title in zip(axes.flat, results, titles, strict=False):
             draw_spectra(ax, result)
-            ax.set_title(title)
+            ax.set_title(title, fontsize=8 if len(title) <= 24 else 6)
         for ax in axes.flat[len(results) :]:
             ax.set_visible(False)
         for ax in axes.flat:
@@ -131,7 +137,7 @@ def depth_figure(results: Sequence[Spectra], titles: Sequence[str]) -> Figure:
             draw_depth_profile(ax, profile, color=color, label=title, shade=len(results) == 1)
         if len(results) == 1:
             ax.set_title(titles[0])
-            shade_legend(ax, depth_profile(results[0], frequency).ops)
+            shade_legend(ax, depth_profile(results[0], frequency))
         else:
             ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
         return figure

@@ -21,6 +21,7 @@ class DepthProfile:
         frequency: where delta is read, pi rad/sample per axis.
         names, ops: of the points. depth: (P,) in [0, 1].
         value: (P,) delta at that frequency, nats. stderr: (P,) jackknife over images.
+        white: (P,) delta of white noise with the mean and variance of each point; NaN where it was not computed.
         left_out: names of points whose maps are too small to have a frequency of their own.
     """
 
@@ -30,6 +31,7 @@ class DepthProfile:
     depth: Array
     value: Array
     stderr: Array
+    white: Array
     left_out: tuple[str, ...]
 
 
@@ -100,6 +102,7 @@ def depth_profile(result: Spectra, frequency: float | None = None) -> DepthProfi
         depth=np.array([point.depth for point in points]),
         value=np.array([value for value, _ in values]),
         stderr=np.array([error for _, error in values]),
+        white=np.array([point.scalars.get("white_delta", np.nan) for point in points]),
         left_out=tuple(point.name for point in result.stream if point.highest <= 0),
     )
 
