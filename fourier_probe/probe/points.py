@@ -18,7 +18,9 @@ from __future__ import annotations
 
 import contextlib
 import fnmatch
+import math
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -28,11 +30,17 @@ from torch import Tensor, nn
 
 from fourier_probe.errors import PointError, suggest
 from fourier_probe.probe.grid import Grid, Layout, infer_layout
-from fourier_probe.probe.trace import Call, Sum, Trace, trace
+from fourier_probe.probe.trace import Call, Sum, Trace, Value, trace
 
-ATTENTION = re.compile(r"attn|attention|gpsa|xca|mh?sa", re.IGNORECASE)
-CHANNEL_GATE = re.compile(r"squeeze|effective|channelattn|cbam|gatherexcite|\bse\b|eca|split|selective", re.IGNORECASE)
+Kind = Literal["nchw", "nhwc"]
+
+ATTENTION = re.compile(r"attn|attention|gpsa(?!conv)|xca|[ms]h?sa|litemla", re.IGNORECASE)
+GATE = re.compile(  # attention by name that multiplies channels or positions by a number, or weighs branches
+    r"squeeze|effective|channelattn|cbam|gather|coordattn|efficientlocal|stripattn|spatialatt|splitattn|selective",
+    re.IGNORECASE,
+)
 CLASS_ATTENTION = re.compile(r"class_?att", re.IGNORECASE)
+SIDE_STREAM = {"FeatureBlock"}  # GCViT's global queries: pooled on the side, never added to the stream
 REORDERS = {"Hiera"}  # keep tokens in an order of their own, which no grid describes
 READS_NCHW = re.compile(r"conv2d|batchnorm|norm2d|groupnorm|pool2d|pool(ing)?$|gpsaconv", re.IGNORECASE)
 READS_NHWC = re.compile(r"^(linear|layernorm|rmsnorm)$", re.IGNORECASE)
@@ -108,6 +116,7 @@ class _Forward:
     def __init__(self, found: Trace, image: Grid, declared: list[Grid]) -> None:
         self.trace, self.image = found, image
         self.grids: list[tuple[int, Grid]] = [(-1, grid) for grid in [*declared, image]]  # certain, and when seen
+        self.users: dict[tuple[Value | None, tuple[int, ...] | None], set[Kind]] = {}
         for call in found.calls:
             self._learn(call)
         self.grids.sort(key=lambda seen: seen[0])
@@ -115,8 +124,12 @@ class _Forward:
     def _learn(self, call: Call) -> None:
         """A convolution or pooling knows its grid; so does a layer that works on the last of four dimensions."""
         kind = reads(call.module)
-        for shape, when in ((call.inputs, call.start), (call.output, call.end)):
+        for shape, value, when in (
+            (call.inputs, call.takes, call.start),
+            (call.output, call.returns, call.end),
+        ):
             if kind and shape and len(shape) == 4 and shape[0] == self.trace.batch:
+                self.users.setdefault((value, shape), set()).add(kind)
                 grid = (shape[2], shape[3]) if kind == "nchw" else (shape[1], shape[2])
                 if kind == "nchw" or self._looks_like_the_image(grid):
                     self.grids.append((when, grid))
@@ -126,33 +139,37 @@ class _Forward:
         (H, W), (h, w) = self.image, grid
         return abs(h * W - w * H) <= max(H, W)
 
-    def layout(self, shape: tuple[int, ...] | None, when: int, evidence: str | None = None) -> Layout | None:
+    def layout(self, shape: tuple[int, ...] | None, when: int, evidence: Kind | None = None) -> Layout | None:
         """Layout of features of this shape at this moment of the forward."""
         if shape is None or shape[0] != self.trace.batch:
             return None
         known = [grid for seen, grid in self.grids if seen <= when]
-        found = infer_layout(shape, known, evidence=evidence)  # type: ignore[arg-type]
+        found = infer_layout(shape, known, evidence=evidence)
         return None if found and found.kind == "nhwc" and not self._looks_like_the_image(found.grid) else found
 
     def of_output(self, call: Call) -> Layout | None:
         """Layout of what a call returns."""
-        evidence: str | None = reads(call.module)
-        if evidence is None and call.output is not None and len(call.output) == 4:
-            evidence = self._around(call)
+        evidence = reads(call.module) or self._beside(call.returns, call.output) or self._inside(call, call.output)
         return self.layout(call.output, call.end, evidence)
 
     def of_input(self, call: Call) -> Layout | None:
         """Layout of what a call takes in."""
-        return self.layout(call.inputs, call.end, reads(call.module))
+        evidence = reads(call.module) or self._beside(call.takes, call.inputs) or self._inside(call, call.inputs)
+        return self.layout(call.inputs, call.end, evidence)
 
-    def _around(self, call: Call) -> str | None:
-        """How the layers inside a call read 4-D maps of its output's shape, where they agree."""
-        inside = [c for c in self.trace.calls if call.start <= c.start <= call.end]
-        kinds = {reads(c.module) for c in inside for shape in (c.inputs, c.output) if shape == call.output} - {None}
+    def _beside(self, value: Value | None, shape: tuple[int, ...] | None) -> Kind | None:
+        """How the layers that made or took in this very tensor lay it out, where they agree."""
+        kinds = self.users.get((value, shape), set())
+        return next(iter(kinds)) if len(kinds) == 1 else None
+
+    def _inside(self, call: Call, shape: tuple[int, ...] | None) -> Kind | None:
+        """How the layers inside a call lay out maps of this shape, where they agree."""
+        inside = [c for c in self.trace.calls if call.holds(c)]
+        kinds = {kind for c in inside if shape in (c.inputs, c.output) and (kind := reads(c.module))}
         return kinds.pop() if len(kinds) == 1 else None
 
 
-def reads(module: nn.Module) -> Literal["nchw", "nhwc"] | None:
+def reads(module: nn.Module) -> Kind | None:
     """The layout a layer reads and writes 4-D maps in, where its class says so."""
     name = type(module).__name__
     if READS_NCHW.search(name) or isinstance(module, nn.Conv2d | nn.BatchNorm2d | nn.GroupNorm):
@@ -176,6 +193,8 @@ class _Step:
 
 
 def _stream(forward: _Forward) -> list[Point]:
+    if not forward.trace.calls:
+        return []
     for kind in ("add", "cat"):
         blocks = _blocks(forward, kind)
         if blocks:
@@ -187,9 +206,18 @@ def _stream(forward: _Forward) -> list[Point]:
 
 def _blocks(forward: _Forward, kind: str) -> list[Call]:
     """Calls of the blocks, in execution order."""
-    calls, sums = forward.trace.calls, [s for s in forward.trace.sums if s.kind == kind and _is_map(forward, s)]
+    calls = forward.trace.calls
+    aside = [call for call in calls if type(call.module).__name__ in SIDE_STREAM]
+    sums = [
+        s
+        for s in forward.trace.sums
+        if s.kind == kind
+        and _is_map(forward, s)
+        and _is_of_block(forward, s)
+        and not any(call.holds(s) for call in aside)
+    ]
     owners = {s.owner for s in sums}
-    returned = {call.name for call in calls if call.gives is not None and call.gives.owner == call.name}
+    returned = {call.name for call in calls if call.returns_own_sum()}
 
     def is_stage(name: str) -> bool:
         inside = [_pattern(other) for other in owners if other.startswith(name + "." if name else "") and other != name]
@@ -199,31 +227,31 @@ def _blocks(forward: _Forward, kind: str) -> list[Call]:
     owners = {name for name in owners if not is_stage(name)}
     outermost = {name for name in owners if not any(_inside(name, other) for other in owners)}
     patterns = {_pattern(name) for name in outermost}
-    blocks = [
-        call
+    classes = {type(call.module) for call in calls if call.name in outermost}
+    siblings = {
+        call.name
         for call in calls
-        if call.name in outermost
-        or (_pattern(call.name) in patterns and _is_sibling(call) and forward.of_output(call) is not None)
-    ]
+        if (_pattern(call.name) in patterns or type(call.module) in classes)
+        and not any(other.holds(call) for other in aside)
+        and _is_sibling(call)
+        and forward.of_output(call) is not None
+        # One that holds a block is a stage, and one inside a block is a part.
+        and not any(_inside(name, call.name) or _inside(call.name, name) for name in outermost)
+    }
+    names = outermost | {name for name in siblings if not any(_inside(name, other) for other in siblings)}
+    blocks = [call for call in calls if call.name in names]
     image = calls[0].inputs
     if blocks and image and blocks[0].inputs == image and (blocks[0].output or ())[1:] != image[1:]:
         blocks = blocks[1:]  # what turns the image into something else is the embedding, position embedding added
-    # A sibling that holds a block is a stage, and one inside a block is a part.
-    names = {call.name for call in blocks}
-    return [
-        call
-        for call in blocks
-        if not any(_inside(call.name, other) for other in names)
-        and (call.name in outermost or not any(_inside(other, call.name) for other in outermost))
-    ]
+    return blocks
 
 
 def _block_steps(forward: _Forward, blocks: list[Call], kind: str) -> list[_Step]:
     calls = forward.trace.calls
     first = blocks[0]
     steps: list[_Step] = []
-    layout = forward.of_input(first) or _same_as_inside(forward, first)
-    if layout is not None:
+    layout = forward.of_input(first)
+    if layout is not None and first.inputs != calls[0].inputs:  # the image itself is no stem
         steps.append(_Step(first.start, "stem", first, "input", "embed", layout))
     previous = first
     for block in blocks:
@@ -234,7 +262,7 @@ def _block_steps(forward: _Forward, blocks: list[Call], kind: str) -> list[_Step
             steps += _inside_block(forward, block, inner, kind, previous)
         previous = block
     if kind == "cat":  # a dense block returns the concatenation of all it made
-        ends = [c for c in calls if c.gives is not None and c.gives.kind == "cat" and c.gives.owner == c.name]
+        ends = [c for c in calls if c.returns_own_sum() and isinstance(c.returns, Sum) and c.returns.kind == "cat"]
         steps += [_Step(c.end, c.name, c, "output", "conv", layout) for c in ends if (layout := forward.of_output(c))]
     unique = {(s.call.name, s.call.index, s.side): s for s in sorted(steps, key=lambda s: s.when)}
     return sorted(unique.values(), key=lambda s: s.when)
@@ -243,23 +271,27 @@ def _block_steps(forward: _Forward, blocks: list[Call], kind: str) -> list[_Step
 def _inside_block(forward: _Forward, block: Call, inner: list[Call], kind: str, previous: Call) -> Iterator[_Step]:
     """The stream inside one block and behind it."""
     output = forward.of_output(block)
-    mine = [s for s in forward.trace.sums if s.owner == block.name and block.start < s.start < block.end]
-    children = [c for c in inner if not any(o.start < c.start and c.end < o.end for o in inner)]
+    children = [c for c in inner if not any(o.holds(c) for o in inner)]
     since = block.start
-    used: set[str] = set()
-    for position, found in enumerate(mine):
-        taken = next((c for c in inner if c.made_by is found), None)
+    used: Counter[str] = Counter()
+    for found in _sums_on_the_stream(forward, block, kind):
         segment = [c for c in children if since < c.start < found.start]
-        last = position == len(mine) - 1 and kind == "add"
-        if taken is None or last or found.shape != (block.output if kind == "add" else found.shape):
+        part = next((c for c in inner if c.returns is found and c.holds(found)), None)
+        if part is not None:  # a residual part of its own, such as a convolution that adds its position embedding
+            if layout := forward.of_output(part):
+                yield _Step(part.end, part.name, part, "output", _op(segment or [part]), layout)
+                since = found.start
+            continue
+        taken = next((c for c in inner if c.takes is found), None)
+        if taken is None:
             continue
         layout = forward.of_input(taken) or (output if output and block.output == taken.inputs else None)
         if layout is None:
             continue
         op = _op(segment) if segment else "conv"
         label = {"attention": "attn"}.get(op, op)
-        label = f"{label}{sum(u.startswith(label) for u in used) + 1}" if label in used else label
-        used.add(label)
+        used[label] += 1
+        label += str(used[label]) if used[label] > 1 else ""
         name = f"{block.name}+{label}" if segment else previous.name
         yield _Step(found.start, name, taken, "input", op, layout)
         since = found.start
@@ -268,11 +300,41 @@ def _inside_block(forward: _Forward, block: Call, inner: list[Call], kind: str, 
         yield _Step(block.end, block.name, block, "output", _op(segment), output)
 
 
+def _sums_on_the_stream(forward: _Forward, block: Call, kind: str) -> list[Sum]:
+    """The sums inside a block that are the stream: all but the last, whose result is read at the block's output.
+
+    They are those that the last one leads back to, each an operand of the next, as far as the block's input. Where an
+    operand was changed in between (a projected shortcut, a norm behind the sum) that chain is broken, and all the
+    block's own sums of the output's size count that a layer goes on from; sums of parallel branches are not.
+    """
+    mine = [s for s in forward.trace.sums if s.owner == block.name and block.holds(s)]
+    if kind == "cat" or not mine:
+        return mine
+    chain = _chain(mine[-1], block)
+    if chain is not None:
+        return chain[:-1]
+    size = math.prod(block.output or ())
+    used = [c.takes for c in forward.trace.calls if block.holds(c) and c.returns is not c.takes]
+    return [s for s in mine[:-1] if math.prod(s.shape) == size and s in used]
+
+
+def _chain(last: Sum, block: Call) -> list[Sum] | None:
+    """The sums from a block's input to `last`, where the operands lead there unchanged."""
+    if block.takes in last.operands:
+        return [last]
+    for operand in last.operands:
+        if isinstance(operand, Sum) and block.holds(operand):
+            before = _chain(operand, block)
+            if before is not None:
+                return [*before, last]
+    return None
+
+
 def _between(forward: _Forward, previous: Call, block: Call, steps: list[_Step]) -> list[_Step]:
     """The last module between two blocks that changed the grid, if any did."""
     if not steps:
         return []
-    grid = steps[-1].layout.grid
+    grid = min((step.layout.grid for step in steps), key=math.prod)
     found = [
         (call, layout)
         for call in forward.trace.calls
@@ -281,7 +343,7 @@ def _between(forward: _Forward, previous: Call, block: Call, steps: list[_Step])
     if not found:
         return []
     target = (forward.of_input(block) or found[-1][1]).grid
-    if target == grid:
+    if math.prod(target) >= math.prod(grid):
         return []
     right = [(call, layout) for call, layout in found if layout.grid == target]
     outer = [(c, lay) for c, lay in right if not any(o.start < c.start and c.end < o.end for o, _ in right)]
@@ -310,10 +372,11 @@ def _trunk(forward: _Forward) -> list[_Step]:
 
 def _with_depth(steps: list[_Step]) -> list[Point]:
     points = []
+    smallest = math.inf  # positions; of several streams of different resolution (HRNet, CrossViT) each counts once
     for index, step in enumerate(steps):
-        op = step.op
-        if index and step.layout.grid != steps[index - 1].layout.grid:
-            op = "downsample"
+        positions = math.prod(step.layout.grid)
+        op = "downsample" if positions < smallest else step.op
+        smallest = min(smallest, positions)
         points.append(
             Point(
                 name=step.name if not step.call.index else f"{step.name}#{step.call.index + 1}",
@@ -405,17 +468,20 @@ def _op(calls: list[Call]) -> str:
     modules = [(f"{call.name}.{name}", m) for call in calls for name, m in call.module.named_modules()]
     for name, module in modules:
         kind = type(module).__name__
-        if (
-            ATTENTION.search(kind)
-            and not CHANNEL_GATE.search(f"{kind} {name}")
-            and any(True for _ in module.parameters())
-        ):
+        gate = GATE.search(kind) or re.search(r"\bse\b", name)
+        if ATTENTION.search(kind) and not gate and any(True for _ in module.parameters()):
             return "attention"
     for _, module in modules:
         kernel = getattr(module, "kernel_size", 1)
         if max(kernel) > 1 if isinstance(kernel, tuple) else isinstance(kernel, int) and kernel > 1:
             return "conv"
     return "mlp" if any(isinstance(m, nn.Linear | nn.Conv2d) for _, m in modules) else "conv"
+
+
+def _is_of_block(forward: _Forward, found: Sum) -> bool:
+    """Whether a sum may be a block's: inside a layer without layers only if it adds to the layer's own input."""
+    owner = next(c for c in reversed(forward.trace.calls) if c.name == found.owner and c.holds(found))
+    return bool(list(owner.module.children())) or owner.takes in found.operands
 
 
 def _is_map(forward: _Forward, found: Sum) -> bool:
@@ -429,12 +495,6 @@ def _is_sibling(call: Call) -> bool:
     children = list(call.module.children())
     chain = isinstance(call.module, nn.Sequential) and not any(list(child.children()) for child in children)
     return bool(children) and not chain
-
-
-def _same_as_inside(forward: _Forward, block: Call) -> Layout | None:
-    """Layout of a block's 4-D input by the layers inside that read the same shape."""
-    inside = [c for c in forward.trace.calls if block.start < c.start < block.end and c.inputs == block.inputs]
-    return next((layout for c in inside if (layout := forward.of_input(c)) is not None), None)
 
 
 def _pattern(name: str) -> str:

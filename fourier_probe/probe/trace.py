@@ -1,15 +1,16 @@
 """What happens in one forward: which modules run, and where the residual additions are. Imports torch only.
 
 A residual network is recognised by what it computes, not by the names of its classes: a `TorchDispatchMode` sees every
-addition of two equally shaped feature maps, and hooks say which module's forward was running when it happened. A
-module's input or output is then traced back to the addition that made it through the memory it lies in.
+addition of two equally shaped feature maps, and hooks say which module's forward was running when it happened. What a
+module takes in or returns, and what an addition adds, is traced back to the addition that made it through the memory
+it lies in: views, copies and reshapes keep it, any other operation makes a new value.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,12 +31,23 @@ COPY = {
 
 @dataclass(eq=False)
 class Sum:
-    """An addition of two maps of one shape (or a concatenation of maps along channels), owned by the running module."""
+    """An addition of two maps of one shape (or a concatenation of maps along channels).
+
+    Attributes:
+        owner: path of the module whose own forward did it. shape: of the result. start: when.
+        kind: "add" or "cat".
+        operands: the values that were added, other sums among them.
+    """
 
     owner: str
     shape: tuple[int, ...]
     start: int
-    kind: str  # "add" or "cat"
+    kind: str
+    operands: tuple[Value, ...]
+
+
+Value = Sum | int
+"""Content of a tensor: the sum that it is the result of, or a number of its own."""
 
 
 @dataclass(eq=False)
@@ -45,7 +57,7 @@ class Call:
     Attributes:
         name: module path. index: how many calls of it came before. start, end: the order of events.
         inputs, output: shape of the first tensor that could be maps of these images, None without a tensor.
-        made_by: the sum whose result it is handed unchanged. gives: the sum whose result it returns unchanged.
+        takes, returns: value of the same tensor.
     """
 
     name: str
@@ -55,8 +67,16 @@ class Call:
     end: int = -1
     inputs: tuple[int, ...] | None = None
     output: tuple[int, ...] | None = None
-    made_by: Sum | None = None
-    gives: Sum | None = None
+    takes: Value | None = None
+    returns: Value | None = None
+
+    def holds(self, other: Call | Sum) -> bool:
+        """Whether the other happened while this call ran."""
+        return self.start < other.start < self.end
+
+    def returns_own_sum(self) -> bool:
+        """Whether what it returns is, unchanged, a sum of its own forward."""
+        return isinstance(self.returns, Sum) and self.returns.owner == self.name and self.holds(self.returns)
 
 
 @dataclass
@@ -105,9 +125,9 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.running: list[Call] = []
         self.seen: Counter[str] = Counter()
         self.clock = 0
-        # Memory -> the sum that its present content is the result of. Memory that is freed and used again is written by
-        # another operation first, so nothing needs to be kept alive.
-        self.writer: dict[int, Sum | None] = {}
+        # Memory -> what was last written there. Memory that is freed and used again is written by another operation
+        # first, so nothing needs to be kept alive.
+        self.written: dict[int, Value] = {}
 
     def before(self, name: str) -> Any:
         def hook(module: nn.Module, args: Any, kwargs: Any) -> None:
@@ -115,7 +135,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.seen[name] += 1
             tensor = self._map([args, kwargs])
             if tensor is not None:
-                call.inputs, call.made_by = tuple(tensor.shape), self.writer.get(_memory(tensor))
+                call.inputs, call.takes = tuple(tensor.shape), self._value(tensor)
             self.found.calls.append(call)
             self.running.append(call)
 
@@ -126,40 +146,49 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         call.end = self._tick()
         tensor = self._map(output)
         if tensor is not None:
-            call.output, call.gives = tuple(tensor.shape), self.writer.get(_memory(tensor))
+            call.output, call.returns = tuple(tensor.shape), self._value(tensor)
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = function(*args, **(kwargs or {}))
-        if function.is_view or not isinstance(result, Tensor):
-            for tensor in result if isinstance(result, tuple | list) and not function.is_view else ():
-                if isinstance(tensor, Tensor):
-                    self.writer[_memory(tensor)] = None
+        if function.is_view:
             return result
-        self.writer[_memory(result)] = self._sum(function, args, result)
+        for tensor in result if isinstance(result, tuple | list) else (result,):
+            if isinstance(tensor, Tensor):
+                self.written[_memory(tensor)] = self._made(function, args, tensor)
         return result
 
-    def _sum(self, function: Any, args: Any, result: Tensor) -> Sum | None:
+    def _made(self, function: Any, args: Any, result: Tensor) -> Value:
+        """The value that an operation gave its result."""
         if function in COPY:
             source = args[1] if function is torch.ops.aten.copy_.default else args[0]
-            return self.writer.get(_memory(source)) if source.numel() == result.numel() else None
-        if not self.running or result.ndim not in (3, 4) or len(result) != self.found.batch:
-            return None
-        if function in ADD and isinstance(args[1], Tensor) and args[0].shape == args[1].shape == result.shape:
-            kind = "add"
-        elif function in CAT and len(args[0]) > 1 and result.ndim == 4 and args[1:2] == (1,):
-            kind = "cat"
-        else:
-            return None
-        found = Sum(self.running[-1].name, tuple(result.shape), self._tick(), kind)
+            if isinstance(source, Tensor) and source.numel() == result.numel():
+                return self._value(source)
+        if self.running and result.ndim in (3, 4) and len(result) == self.found.batch:
+            if function in ADD and _same_shape(args[:2], result):
+                return self._sum("add", args[:2], result)
+            if function in CAT and len(args[0]) > 1 and result.ndim == 4 and args[1:2] == (1,):
+                return self._sum("cat", args[0], result)
+        return self._tick()
+
+    def _sum(self, kind: str, parts: Sequence[Tensor], result: Tensor) -> Sum:
+        operands = tuple(self._value(part) for part in parts)
+        found = Sum(self.running[-1].name, tuple(result.shape), self._tick(), kind, operands)
         self.found.sums.append(found)
         return found
 
     def _map(self, value: Any) -> Tensor | None:
         return pick(value, lambda tensor: tensor.ndim in (3, 4) and len(tensor) == self.found.batch)
 
+    def _value(self, tensor: Tensor) -> Value:
+        return self.written.setdefault(_memory(tensor), self._tick())
+
     def _tick(self) -> int:
         self.clock += 1
         return self.clock
+
+
+def _same_shape(parts: Sequence[Any], result: Tensor) -> bool:
+    return all(isinstance(part, Tensor) and part.shape == result.shape for part in parts)
 
 
 def _memory(tensor: Tensor) -> int:
