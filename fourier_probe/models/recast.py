@@ -222,10 +222,9 @@ class GPSAConv2d(nn.Module):
         if where not in self._tables:
             if len(self._tables) >= 16:
                 self._tables.clear()
-            with torch.inference_mode(False):  # a table made in inference mode could not be used in training
-                self._tables[where] = axis_offsets(
-                    keys, queries, stride=stride, padding=padding, device=device, dtype=dtype
-                )
+            self._tables[where] = axis_offsets(
+                keys, queries, stride=stride, padding=padding, device=device, dtype=dtype
+            )
         return self._tables[where]
 
     def _combine(self, seen: Tensor, grid: tuple[int, int], *, bias: bool) -> Tensor:

@@ -38,6 +38,7 @@ SHAPES: list[dict[str, Any]] = [
     {"kernel_size": 3, "padding": 4},
     {"kernel_size": 3, "padding": "same", "dilation": 2},
     {"kernel_size": 4, "padding": "same", "dilation": 2},
+    {"kernel_size": (2, 4), "padding": "same"},
     {"kernel_size": (3, 2), "padding": "valid"},
     {"kernel_size": 7, "padding": 3, "stride": 3},
 ]
@@ -53,6 +54,7 @@ def _error(got: Tensor, expected: Tensor) -> float:
     return float(((got - expected).abs().max() / expected.abs().max()).detach())
 
 
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
 @pytest.mark.parametrize("options", SHAPES, ids=str)
 def test_the_function_is_the_convolutions(options: dict[str, Any]) -> None:
     """Borders included, in float64, within rounding."""

@@ -252,6 +252,16 @@ def test_layers_of_timms_networks(name: str, size: int, expected: int, first: st
         assert "downsampling" in reasons["stages.1.downsample.1"]
 
 
+def test_a_stem_of_several_convolutions_stays_and_blocks_without_shortcut_convert() -> None:
+    reasons = _reasons(timm.create_model("resnet18d", num_classes=2), 64, max_grid=None)
+    assert [name for name, reason in reasons.items() if reason == "the stem"] == ["conv1.0", "conv1.3", "conv1.6"]
+    assert reasons["layer1.0.conv1"] == ""
+    model = timm.create_model("efficientnet_b0", num_classes=2)
+    reasons = _reasons(model, 64, max_grid=None)
+    assert reasons["conv_stem"] == "the stem"
+    assert reasons["blocks.0.0.conv_dw"] == ""  # of another class than those that add, at their place
+
+
 def test_subclasses_are_listed_with_their_reason() -> None:
     reasons = _reasons(timm.create_model("tf_efficientnet_b0", num_classes=2), 64)
     assert "Conv2dSame is a subclass" in reasons["blocks.5.0.conv_dw"]
