@@ -90,10 +90,11 @@ def find_points(model: nn.Module, example: Tensor, *, select: Sequence[str] = ()
     >>> [(point.name, point.op, point.layout.grid) for point in find_points(model, torch.zeros(1, 3, 8, 8))]
     [('1', 'embed', (8, 8)), ('2', 'downsample', (4, 4))]
     """
-    if type(model).__name__ in REORDERS:
-        raise PointError(
-            f"{type(model).__name__} keeps its tokens in an order of its own, which cannot be laid out as maps."
-        )
+    for module in model.modules():
+        if type(module).__name__ in REORDERS:
+            raise PointError(
+                f"{type(module).__name__} keeps its tokens in an order of its own, which cannot be laid out as maps."
+            )
     twice = example[:1].expand(2, *example.shape[1:])  # two images tell a batch from a broadcast
     with _undisturbed(model):
         found = trace(model, twice)
@@ -103,9 +104,11 @@ def find_points(model: nn.Module, example: Tensor, *, select: Sequence[str] = ()
     if select:
         return _selected(model, forward, points, select)
     if not points:
+        lost = next((s for s in found.sums if s.kind == "add" and not _is_map(forward, s)), None)
+        why = f" The stream in {lost.owner!r} has shape {lost.shape} for two images, which fits none." if lost else ""
         raise PointError(
             f"no probe point was found in {type(model).__name__}: it gives no feature maps that can be laid out on a "
-            "grid. Name modules with --points GLOB."
+            f"grid seen in its forward.{why} Name modules with --points GLOB."
         )
     return points
 

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from fourier_probe.errors import PointError
+from fourier_probe.models.recast import recast_
 from fourier_probe.probe.capture import Capture
-from fourier_probe.probe.grid import Layout, infer_layout
+from fourier_probe.probe.grid import Layout
 from fourier_probe.probe.points import Point, find_points
 
 
@@ -107,6 +108,25 @@ CASES = [
         "poolformer_s12", 28, {"embed": 1, "conv": 12, "mlp": 12, "downsample": 3},
         [(16, 24), (8, 12), (4, 6), (2, 3)], ("nchw", 64), "stages.3.blocks.1", (64, 96),
     ),
+    # Blocks that stand inside blocks, lack a shortcut, hold convolutions with a shortcut of their own, or pool aside.
+    Case(
+        "davit_tiny", 52, {"embed": 1, "attention": 12, "mlp": 12, "conv": 24, "downsample": 3},
+        square(16, 8, 4, 2), ("nchw", 96), "stages.3.blocks.0.1", (64, 64),
+    ),
+    Case(
+        "efficientvit_b0", 16, {"embed": 1, "attention": 4, "conv": 7, "downsample": 4},
+        square(32, 16, 8, 4, 2), ("nchw", 8), "stages.3.blocks.2.local_module", (64, 64),
+    ),
+    Case("dla34", 13, {"embed": 1, "conv": 8, "downsample": 4}, square(32, 16, 8, 4, 2), ("nchw", 32), "level5.tree2", (64, 64)),
+    Case(
+        "gcvit_xxtiny", 33, {"embed": 1, "attention": 12, "mlp": 12, "conv": 4, "downsample": 4},
+        square(112, 56, 28, 14, 7), ("nchw", 64), "stages.3.blocks.1",
+    ),
+    Case(
+        "levit_128s", 21, {"embed": 1, "attention": 9, "mlp": 9, "downsample": 2},
+        square(14, 7, 4), ("tokens", 128), "stages.2.blocks.3",
+    ),
+    Case("nest_tiny", 4, {"embed": 1, "attention": 1, "downsample": 2}, square(56, 28, 14), ("nchw", 96), "levels.2"),
 ]  # fmt: skip
 
 
@@ -224,6 +244,25 @@ def test_the_convit_class_token_joins_late() -> None:
     assert (prefix["blocks.9"], prefix["blocks.10+attn"], prefix["blocks.11"]) == (0, 1, 1)
 
 
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_a_change_in_the_image_is_found_where_it_was_made(case: Case) -> None:
+    """The independent check of every layout: what changes at a point when a part of the image does lies at that part.
+
+    A transposed grid, a sequence in another order, or a prefix of the wrong length moves it.
+    """
+    model = made(case.name, **case.args)
+    H, W = case.size
+    images = torch.rand(1, 3, H, W, generator=torch.Generator().manual_seed(2)).repeat(2, 1, 1, 1)
+    images[1, :, H // 8 : 3 * H // 8, 5 * W // 8 : 7 * W // 8] += 1.0  # in the upper right quarter
+    points = find_points(model, images)
+    points = [p for p in points if p.layout.grid == points[0].layout.grid or min(p.layout.grid) >= 8]
+    for point, maps in zip(points, heard(model, points, images).values(), strict=True):
+        change = (maps[1] - maps[0]).square().sum(dim=0)
+        h, w = change.shape
+        share = change[: (h + 1) // 2, w // 2 :].sum() / change.sum()
+        assert share > 0.4, (point.name, share)  # 0.25 by chance; a random network forgets places with depth
+
+
 # --- any module ---
 
 
@@ -297,38 +336,177 @@ def test_a_model_without_maps_says_what_to_do() -> None:
         find_points(nn.Sequential(nn.Flatten(), nn.Linear(3 * 64, 5)), torch.zeros(1, 3, 8, 8))
 
 
-# --- layouts ---
+class Tokens(nn.Module):
+    """A transformer put together from torch's own parts, with a class token."""
+
+    def __init__(self, blocks: nn.Module) -> None:
+        super().__init__()
+        self.patches, self.blocks, self.head = nn.Conv2d(3, 16, 4, 4), blocks, nn.Linear(16, 5)
+        self.token = nn.Parameter(torch.zeros(1, 1, 16))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images to class scores."""
+        tokens = self.patches(images).flatten(2).transpose(1, 2)
+        tokens = self.blocks(torch.cat([self.token.expand(len(tokens), -1, -1), tokens], dim=1))
+        scores: Tensor = self.head(tokens[:, 0])
+        return scores
 
 
-@pytest.mark.parametrize(
-    ("shape", "known", "evidence", "expected"),
-    [
-        ((2, 197, 192), [(224, 224), (14, 14)], None, Layout("tokens", (14, 14), 192, 1)),
-        ((2, 16, 8), [(2, 8)], None, Layout("tokens", (2, 8), 8)),  # never 4 x 4
-        ((2, 16, 8), [(2, 8), (4, 4)], None, Layout("tokens", (4, 4), 8)),  # the latest that fits
-        ((2, 17, 8), [(4, 4), (3, 5)], None, Layout("tokens", (4, 4), 8, 1)),  # the fewest prefix tokens
-        ((2, 100, 8), [(4, 4)], None, None),
-        ((2, 1, 8), [(14, 14)], None, None),  # the class token alone
-        ((2, 7, 7, 96), [(7, 7)], None, Layout("nhwc", (7, 7), 96)),
-        ((2, 96, 7, 9), [(7, 9)], None, Layout("nchw", (7, 9), 96)),
-        ((2, 7, 7, 7), [(7, 7)], None, None),  # evidence for both
-        ((2, 7, 7, 7), [(7, 7)], "nhwc", Layout("nhwc", (7, 7), 7)),
-        ((2, 3, 197, 197), [(14, 14)], None, None),  # an attention map is no feature map
-        ((2, 10), [(14, 14)], None, None),
-    ],
-)
-def test_layout_from_evidence(shape: Any, known: Any, evidence: Any, expected: Layout | None) -> None:
-    assert infer_layout(shape, known, evidence=evidence) == expected
+@pytest.mark.parametrize("norm_first", [True, False])
+def test_torch_s_own_transformer_before_and_after_the_norm(norm_first: bool) -> None:
+    layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True, norm_first=norm_first)
+    model = Tokens(nn.TransformerEncoder(layer, 2, enable_nested_tensor=False))
+    points = find_points(model, torch.zeros(1, 3, 16, 24))
+    assert [(p.name, p.op) for p in points] == [
+        ("stem", "embed"),
+        ("blocks.layers.0+attn", "attention"),
+        ("blocks.layers.0", "mlp"),
+        ("blocks.layers.1+attn", "attention"),
+        ("blocks.layers.1", "mlp"),
+    ]
+    assert {(p.layout.grid, p.layout.prefix) for p in points} == {((4, 6), 1)}
 
 
-def test_layouts_put_positions_in_their_place() -> None:
-    maps = torch.arange(2 * 3 * 4 * 5.0).reshape(2, 3, 4, 5)
-    tokens = torch.cat([torch.full((2, 2, 3), -1.0), maps.flatten(2).transpose(1, 2)], dim=1)
-    assert torch.equal(Layout("tokens", (4, 5), 3, 2)(tokens), maps)
-    assert torch.equal(Layout("nhwc", (4, 5), 3)(maps.permute(0, 2, 3, 1)), maps)
-    assert Layout("nchw", (4, 5), 3)(maps) is maps
-    assert Layout("tokens", (4, 5), 3, 2)(tokens).data_ptr() == tokens[:, 2:].data_ptr()  # a view
-    with pytest.raises(
-        PointError, match=r"here gave features of shape \(2, 3, 4, 6\), expected \(B, 3, 4, 5\) \(nchw\)"
-    ):
-        Layout("nchw", (4, 5), 3)(torch.zeros(2, 3, 4, 6), name="here")
+class Parallel(nn.Module):
+    """Attention and MLP beside each other: no stream between them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attn, self.mlp = nn.MultiheadAttention(16, 2, batch_first=True), nn.Linear(16, 16)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Both at once."""
+        return x + self.attn(x, x, x)[0] + self.mlp(x)
+
+
+def test_a_parallel_block_is_one_step() -> None:
+    points = find_points(Tokens(nn.Sequential(Parallel(), Parallel())), torch.zeros(1, 3, 16, 16))
+    assert [(p.name, p.op) for p in points] == [("stem", "embed"), ("blocks.0", "attention"), ("blocks.1", "attention")]
+
+
+class Reparametrised(nn.Module):
+    """Parallel branches of one convolution, and a gate that passes the sum on: no residual addition between them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wide, self.narrow, self.norm = nn.Conv2d(4, 4, 3, padding=1), nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)
+        self.drop = nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Sum of three branches."""
+        out: Tensor = self.drop(self.wide(x) + self.narrow(x)) + self.norm(x)
+        return out.relu()
+
+
+def test_sums_of_branches_are_no_stream() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), *[Reparametrised() for _ in range(3)])
+    assert [p.name for p in find_points(model, torch.zeros(1, 3, 8, 8))] == ["stem", "1", "2", "3"]
+
+
+class Wrapped(nn.Module):
+    """A model inside another, giving a dictionary."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Scores by name."""
+        return {"scores": self.inner(images)}
+
+
+def test_a_wrapped_model_gives_the_same_points_under_longer_names() -> None:
+    with torch.device("meta"):
+        model, image = timm.create_model("resnet18"), torch.zeros(1, 3, 64, 64)
+        bare, wrapped = find_points(model, image), find_points(Wrapped(model), image)
+    assert [p.name.replace("inner.", "") for p in wrapped] == [p.name for p in bare]
+    assert [(p.op, p.depth, p.layout) for p in wrapped] == [(p.op, p.depth, p.layout) for p in bare]
+
+
+@pytest.mark.parametrize("name", ["resnet18", "vgg11", "densenet121"])
+def test_a_recast_model_gives_the_same_points(name: str) -> None:
+    model, image = made(name), torch.zeros(1, 3, 64, 64)
+    before = find_points(model, image)
+    wide = [
+        key for key, module in model.named_modules() if isinstance(module, nn.Conv2d) and module.kernel_size == (3, 3)
+    ]
+    recast_(model, wide[2:6])
+    assert find_points(model, image) == before
+
+
+def test_a_map_of_as_many_channels_as_rows_is_told_by_the_layers_beside_it() -> None:
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(inplace=True), nn.Conv2d(8, 8, 3, padding=1), nn.ReLU()
+    )
+    assert [p.name for p in find_points(model, torch.zeros(1, 3, 8, 8))] == ["1", "2"]
+
+
+class Shared(nn.Module):
+    """One layer called twice, under two names, beside one that is never called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 4, 3, padding=1)
+        self.layer = nn.Conv2d(4, 4, 3, padding=1)
+        self.alias = self.layer
+        self.unused = nn.Conv2d(4, 4, 1)
+        self.head = nn.Linear(4, 2)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Class scores."""
+        maps = self.alias(self.layer(self.first(images)))
+        scores: Tensor = self.head(maps.mean(dim=(2, 3)))
+        return scores
+
+
+def test_shared_modules_have_one_point_a_call_and_aliases_no_second() -> None:
+    model, image = Shared(), torch.zeros(1, 3, 6, 8)
+    assert [(p.name, p.call) for p in find_points(model, image)] == [("first", 0), ("layer", 0), ("layer#2", 1)]
+    chosen = find_points(model, image, select=["layer", "alias", "layer#2", "l*"])
+    assert [(p.name, p.module, p.call) for p in chosen] == [("layer", "layer", 0), ("layer#2", "layer", 1)]
+    assert [p.module for p in find_points(model, image, select=["alias"])] == ["layer", "layer"]
+
+
+def test_what_is_never_called_or_has_no_place_is_named() -> None:
+    model, image = Shared(), torch.zeros(1, 3, 6, 8)
+    with pytest.raises(PointError, match="module 'unused' is never called in the forward of Shared"):
+        find_points(model, image, select=["unused"])
+    with pytest.raises(PointError, match=r"point head: its output of shape \(2, 2\)"):
+        find_points(model, image, select=["*"])
+
+
+def test_a_stream_without_a_grid_is_an_error_with_its_shape() -> None:
+    class Shuffled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed, self.block = nn.Linear(3, 16), Parallel()
+
+        def forward(self, images: Tensor) -> Tensor:
+            """Only every third position is kept: no grid."""
+            tokens: Tensor = self.block(self.embed(images.flatten(2).transpose(1, 2)[:, ::3]))
+            return tokens
+
+    with pytest.raises(PointError, match=r"The stream in 'block' has shape \(2, 22, 16\).*--points GLOB"):
+        find_points(Shuffled(), torch.zeros(1, 3, 8, 8))
+
+
+def test_an_order_of_its_own_is_refused_inside_another_model_too() -> None:
+    with torch.device("meta"):
+        model = Wrapped(timm.create_model("hiera_tiny_224"))
+    with pytest.raises(PointError, match="Hiera keeps its tokens in an order of its own"):
+        find_points(model, torch.zeros(1, 3, 224, 224))
+
+
+def test_a_forward_that_raises_leaves_the_model_as_it_was() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Dropout(), nn.Linear(7, 2)).train()
+    state = torch.get_rng_state()
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        find_points(model, torch.zeros(1, 3, 8, 8))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(module.training for module in model.modules())
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
+def test_maps_of_one_position_are_points_too() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 4, 4), Residual(4), nn.Conv2d(4, 4, 2, 2), Residual(4))
+    assert [p.layout.grid for p in find_points(model, torch.zeros(1, 3, 8, 8))] == [(2, 2), (2, 2), (1, 1), (1, 1)]
