@@ -13,6 +13,7 @@ from fourier_probe.errors import PointError
 PREFIX_LIMIT = 32  # class, distillation and register tokens; more is no prefix but another sequence
 
 Grid = tuple[int, int]
+Kind4D = Literal["nchw", "nhwc"]
 
 
 @dataclass(frozen=True)
@@ -61,9 +62,7 @@ class Layout:
         return features if self.kind == "nchw" else features.permute(0, 3, 1, 2)
 
 
-def infer_layout(
-    shape: Sequence[int], known: Sequence[Grid], *, evidence: Literal["nchw", "nhwc"] | None = None
-) -> Layout | None:
+def infer_layout(shape: Sequence[int], known: Sequence[Grid], *, evidence: Kind4D | None = None) -> Layout | None:
     """The layout of features of this shape, from what is known and never from a guess.
 
     Args:

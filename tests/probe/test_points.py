@@ -465,6 +465,8 @@ def test_shared_modules_have_one_point_a_call_and_aliases_no_second() -> None:
     chosen = find_points(model, image, select=["layer", "alias", "layer#2", "l*"])
     assert [(p.name, p.module, p.call) for p in chosen] == [("layer", "layer", 0), ("layer#2", "layer", 1)]
     assert [p.module for p in find_points(model, image, select=["alias"])] == ["layer", "layer"]
+    wrapped = nn.Sequential(Shared(), nn.Identity())  # off the stream, each call by its own name too
+    assert [p.name for p in find_points(wrapped, image, select=["*layer#2"])] == ["0.layer#2"]
 
 
 def test_what_is_never_called_or_has_no_place_is_named() -> None:
