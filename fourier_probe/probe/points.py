@@ -1,6 +1,7 @@
 """Where to listen: the probe points of any model, in execution order, or those that are named.
 
-Found from one traced forward (`trace`) by rules on what it computes (`stream`). May import grid, trace, layouts, stream.
+Found from one traced forward (`trace`) by rules on what it computes (`stream`). May import all four of grid, trace,
+layouts and stream.
 """
 
 from __future__ import annotations

@@ -126,6 +126,14 @@ CASES = [
         "levit_128s", 21, {"embed": 1, "attention": 9, "mlp": 9, "downsample": 2},
         square(14, 7, 4), ("tokens", 128), "stages.2.blocks.3",
     ),
+    Case(
+        "cpubone_nano", 14, {"embed": 1, "attention": 3, "mlp": 3, "conv": 3, "downsample": 4},
+        square(32, 16, 8, 4, 2), ("nchw", 12), "stages.3.2.total.1", (64, 64),
+    ),
+    Case(  # two streams side by side
+        "crossvit_tiny_240", 31, {"embed": 1, "attention": 14, "mlp": 15, "downsample": 1},
+        square(20, 14, 20, 14, 20, 14), ("tokens", 96), "blocks.2.blocks.1.3", (240, 240), {1},
+    ),
     Case("nest_tiny", 4, {"embed": 1, "attention": 1, "downsample": 2}, square(56, 28, 14), ("nchw", 96), "levels.2"),
 ]  # fmt: skip
 
@@ -401,6 +409,29 @@ class Reparametrised(nn.Module):
 def test_sums_of_branches_are_no_stream() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 1), *[Reparametrised() for _ in range(3)])
     assert [p.name for p in find_points(model, torch.zeros(1, 3, 8, 8))] == ["stem", "1", "2", "3"]
+
+
+class Mixed(nn.Module):
+    """A layer without layers that mixes two maps of its own, as a gated convolution does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.rand(4, 4, 1, 1))
+        self.kernel_size = (1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Both halves."""
+        return nn.functional.conv2d(x, self.weight) + nn.functional.conv2d(x, self.weight.relu())
+
+
+def test_a_sum_inside_a_layer_makes_no_block_of_it() -> None:
+    def plain(layer: nn.Module) -> nn.Module:
+        return nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU(), layer, nn.ReLU(), nn.Conv2d(4, 4, 1), nn.ReLU())
+
+    image = torch.zeros(1, 3, 8, 10)
+    of_mixed, of_plain = find_points(plain(Mixed()), image), find_points(plain(nn.Conv2d(4, 4, 1)), image)
+    assert [(p.name, p.layout) for p in of_mixed] == [(p.name, p.layout) for p in of_plain]
+    assert [p.name for p in of_mixed] == ["1", "3", "5"]
 
 
 class Wrapped(nn.Module):
