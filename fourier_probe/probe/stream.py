@@ -242,6 +242,8 @@ def operation(calls: list[Call]) -> str:
         gate = GATE.search(kind) or re.search(r"\bse\b", name)
         if ATTENTION.search(kind) and not gate and any(True for _ in module.parameters()):
             return "attention"
+        if name.rstrip(".").endswith(".q_norm"):  # computed in the block's own forward
+            return "attention"
     for _, module in modules:
         kernel = getattr(module, "kernel_size", 1)
         if max(kernel) > 1 if isinstance(kernel, tuple) else isinstance(kernel, int) and kernel > 1:

@@ -406,6 +406,12 @@ class Reparametrised(nn.Module):
         return out.relu()
 
 
+def test_attention_in_a_block_s_own_forward_is_attention() -> None:
+    with torch.device("meta"):
+        points = find_points(timm.create_model("vit_base_patch16_xp_224", img_size=32), torch.zeros(1, 3, 32, 32))
+    assert Counter(p.op for p in points) == {"embed": 1, "attention": 12}
+
+
 def test_sums_of_branches_are_no_stream() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 1), *[Reparametrised() for _ in range(3)])
     assert [p.name for p in find_points(model, torch.zeros(1, 3, 8, 8))] == ["stem", "1", "2", "3"]
