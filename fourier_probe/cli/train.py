@@ -1,0 +1,200 @@
+"""`fourier-probe train`: a model, images, and a schedule -> a run folder. Its flags are the fields of `TrainConfig`."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import MISSING, Field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fourier_probe import atomic
+from fourier_probe.cli import options
+from fourier_probe.training.config import TrainConfig, checked, flag_of, read_config
+
+if TYPE_CHECKING:
+    from fourier_probe.training.progress import Progress
+
+_SCALARS = {"str": str, "int": int, "float": float}
+
+
+def _option(each: Field[Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The flag of one field. Its default is shown, not set, so that a config file can give another."""
+    meta, kind = each.metadata, str(each.type)
+    names = [flag_of(each.name), each.name]
+    if "short" in meta:
+        names.insert(0, meta["short"])
+    default = None if each.default is MISSING or each.default in ("", ()) else each.default
+    shown = f"{default:.3g}" if isinstance(default, float) else str(default)
+    text = meta["help"]
+    if kind != "bool" and default is not None:
+        text += f"  [default: {shown}{', by recipe' if meta.get('recipe') else ''}]"
+    more: dict[str, Any] = {"help": text, "default": None}
+    if kind == "bool":
+        return click.option(f"{names[0]}/--no-{names[0][2:]}", each.name, **more)
+    if kind.startswith("dict"):
+        return click.option(*names, multiple=True, metavar="KEY=VALUE", callback=options.key_values, help=text)
+    if kind.startswith("tuple"):
+        return click.option(*names, multiple=True, type=meta["element"], metavar=meta.get("metavar"), help=text)
+    if meta.get("choices"):
+        return click.option(*names, type=click.Choice(meta["choices"]), **more)
+    return click.option(*names, type=_SCALARS[kind], metavar=meta.get("metavar"), **more)
+
+
+class Sections(click.Command):
+    """A command whose help groups its options under headings."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The sections of `TrainConfig`, then the command's own options."""
+        named: dict[str, str] = {each.name: each.metadata["section"] for each in fields(TrainConfig)}
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for param in self.get_params(ctx):
+            record = param.get_help_record(ctx)
+            if record is not None:
+                sections.setdefault(named.get(param.name or "", "This command"), []).append(record)
+        for section, records in sections.items():
+            with formatter.section(section):
+                formatter.write_dl(records)
+
+
+def config_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """A flag for every field of `TrainConfig`, unset unless given; and `-c FILE`."""
+    for each in reversed(fields(TrainConfig)):
+        command = _option(each)(command)
+    path = click.Path(exists=True, dir_okay=False, path_type=Path)
+    given = click.option("-c", "--config", "config_file", type=path, help="YAML, TOML or JSON of flags; flags win.")
+    return given(command)
+
+
+def chosen(config_file: Path | None, flags: dict[str, Any]) -> dict[str, Any]:
+    """What the user gave: the config file's options under the flags that were set."""
+    given = {} if config_file is None else read_config(config_file)
+    for each in fields(TrainConfig):
+        value = flags.pop(each.name)
+        if value is not None and value != () and value != {}:
+            given[each.name] = checked(each.name, value, flag_of(each.name))
+    return given
+
+
+@click.command(cls=Sections)
+@config_options
+@click.option("--out", type=click.Path(path_type=Path), help="Run folder.  [default: runs/NAME]")
+@click.option("--resume", is_flag=True, help="Continue the run in the folder, exactly; other flags may be left out.")
+@click.option("--fork", metavar="RUN@EPOCH", help="Begin at the exact state of another run that shares its beginning.")
+@click.option("--force", is_flag=True, help="Overwrite the run in the folder.")
+@click.option("--json", "as_json", is_flag=True, help="Print config.json with the result on stdout.")
+def command(
+    config_file: Path | None, out: Path | None, resume: bool, fork: str | None, force: bool, as_json: bool, **flags: Any
+) -> None:
+    """Train a model; with --schedule its convolutions become attention, layer by layer (PRS).
+
+    Without flags: cifar_resnet20 on the bundled images. Defaults marked "recipe" depend on the model's family. Losses
+    are in nats; epochs below 1 are fractions of training. Exit codes: 1 error, 143 after SIGTERM and 130 after Ctrl-C,
+    with the state saved for --resume.
+
+    \b
+    fourier-probe train
+    fourier-probe train --schedule linear --early-epoch 0.5 --late-epoch 0.2
+    fourier-probe train --model resnet18 --data photos/ --schedule linear --epochs 90
+    fourier-probe train --schedule constant --fork runs/cifar_resnet20-linear@3
+    fourier-probe train --out runs/mine --resume
+    torchrun --nproc-per-node 2 -m fourier_probe train --model resnet50 --data photos/
+    """  # noqa: D301
+    given = chosen(config_file, flags)
+    if resume and force:
+        raise click.UsageError("--resume continues a run and --force overwrites it: choose one.")
+    config = _config(given, out, resume)
+    folder = out or Path("runs") / run_name(config)
+    from fourier_probe.training import train
+
+    with bar() as progress:
+        train(config, folder, resume=resume, force=force, fork=fork, progress=progress)
+    if options.rank_and_world()[0] == 0:
+        _report(folder, as_json)
+
+
+def run_name(config: TrainConfig) -> str:
+    """A folder name for a run: model, and what is not the default of data, scale, schedule, seed.
+
+    >>> run_name(TrainConfig(schedule="linear", seed=3))
+    'cifar_resnet20-linear-seed3'
+    """
+    parts = [Path(config.model.partition(":")[0]).stem if ".py:" in config.model else config.model]
+    if config.data != "bundled":
+        parts.append(Path(config.data.partition(":")[0]).stem)
+    if config.data_scale != 1:
+        parts.append(f"{100 * config.data_scale:g}pc")
+    parts += [config.schedule] * (config.schedule != "none") + [f"seed{config.seed}"] * (config.seed != 0)
+    return atomic.safe_name("-".join(parts))
+
+
+@contextlib.contextmanager
+def bar() -> Iterator[Progress]:
+    """A progress bar on stderr where that is a terminal, and a line an epoch everywhere."""
+    from rich.console import Console
+    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    from fourier_probe.training.progress import Progress, Tick
+
+    console = Console(stderr=True, markup=False, highlight=False)
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[said]}"), TimeRemainingColumn())
+
+    class Drawn(Progress):
+        def step(self, tick: Tick) -> None:
+            said = f"loss {tick.loss:.3f}  acc {100 * tick.accuracy:.1f} %  {tick.rate:.0f} img/s"
+            done, total = tick.epoch * tick.steps + tick.step, tick.epochs * tick.steps
+            drawn.update(
+                task, completed=done, total=total, said=said, description=f"epoch {tick.epoch + 1}/{tick.epochs}"
+            )
+
+        def epoch(self, row: dict[str, Any]) -> None:
+            text = f"epoch {row['epoch'] + 1}: train {row['train_loss']:.3f} nats, {100 * row['train_acc']:.1f} %"
+            if "val_acc" in row:
+                text += f"; val {row['val_loss']:.3f} nats, {100 * row['val_acc']:.1f} %"
+            if "ema_val_acc" in row:
+                text += f" (EMA {100 * row['ema_val_acc']:.1f} %)"
+            if row["converted"]:
+                text += f"; {row['converted']} layers are attention"
+            drawn.console.print(f"{text}; {row['seconds']:.1f} s")
+
+        def note(self, text: str) -> None:
+            drawn.console.print(f"note: {text}")
+
+        def warn(self, text: str) -> None:
+            drawn.console.print(f"warning: {text}")
+
+    with Bar(*columns, console=console, transient=True, disable=not console.is_terminal) as drawn:
+        task = drawn.add_task("train", total=None, said="")
+        yield Drawn()
+
+
+def _config(given: dict[str, Any], out: Path | None, resume: bool) -> TrainConfig:
+    """The config to run; when resuming, the run's own with what was given on top."""
+    if resume and out is not None and (out / "config.json").exists():
+        from fourier_probe.training.folder import read_record
+
+        before = TrainConfig.from_json(read_record(out)["config"])
+        return TrainConfig.from_json({**before.to_json(), **given})
+    return TrainConfig.of(given)
+
+
+def _report(folder: Path, as_json: bool) -> None:
+    from fourier_probe.training.folder import read_record
+
+    record = read_record(folder)
+    if as_json:
+        click.echo(json.dumps(record, allow_nan=False))
+        return
+    result = record["result"] or {}
+    names = {"train": "training", "val": "validation", "ema_val": "validation, EMA", "test": "test (once)"}
+    rows = [
+        [label, f"{result[f'{name}_loss']:.3f}", f"{100 * result[f'{name}_acc']:.2f}"]
+        for name, label in names.items()
+        if f"{name}_acc" in result
+    ]
+    options.table(f"{record['arch']}, {result.get('epochs')} epochs", ["images", "loss, nats", "top-1, %"], rows)
+    click.echo(f"written to {folder}: config.json, metrics.csv, conversions.csv, last.pt, best.pt")

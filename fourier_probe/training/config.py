@@ -1,0 +1,285 @@
+"""What a training run is asked to do: one frozen dataclass, whose fields are the flags and the keys of a config file.
+
+Imports errors only, so that the command line can list its flags without importing torch.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from fourier_probe.errors import TrainingError, suggest
+
+SCHEDULES = ("none", "linear", "reverse", "constant", "random", "stage", "stage-end", "soft")
+SCHEDULERS = ("cosine", "tanh", "step", "multistep", "poly", "constant")
+FREE = ("device", "workers", "threads", "checkpoint_every", "checkpoint_at", "probe_every", "probe_images", "log")
+"""What may change when a run is resumed: none of it changes what is learned (threads: up to rounding)."""
+SCHEDULE_FIELDS = (
+    "schedule", "early_epoch", "late_epoch", "at_epoch", "weighted_mean", "schedule_seed", "convert", "max_key_grid",
+    "soft_epochs", "recast_args", "anneal_epochs", "anneal_gate", "anneal_locality", "new_lr_mult", "gate_lr_mult",
+)  # fmt: skip
+"""What a run and the run it is forked from may differ in."""
+
+
+def _flag(section: str, default: Any, text: str, **more: Any) -> Any:
+    """A field that the command line and config files offer under its own name."""
+    made = {"default_factory": default} if callable(default) else {"default": default}
+    return field(**made, metadata={"section": section, "help": text, **more})
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything needed to repeat a run, checked when it is made.
+
+    `TrainConfig.of(...)` takes what is not given from the recipe of the model's family (`training.recipe`); the
+    defaults below are those of a small CNN. Epochs are passes over the training images; a switch epoch below 1 is a
+    fraction of training. `batch_size` is that of one optimizer step: under torchrun the ranks share it, so that the
+    same command trains the same model on any number of them (timm's is per process).
+
+    Raises:
+        TrainingError: a value out of range; names the flag.
+    """
+
+    # fmt: off
+    model: str = _flag("Model", "cifar_resnet20", "timm's or ours by name, or file.py:factory.", metavar="NAME")
+    model_args: dict[str, Any] = _flag("Model", dict, "Argument of the model; repeat.",  # noqa: RUF009
+                                       flag="--model-arg")
+    pretrained: bool = _flag("Model", False, "Start from the weights its authors publish (needs a network).")
+    img_size: int = _flag("Model", 0, "Input side, pixels; 0: that of arrays, else the model's own.", metavar="PX")
+    drop: float = _flag("Model", 0.0, "Dropout before the head, where the model has it.")
+    drop_path: float = _flag("Model", 0.0, "Stochastic depth, where the model has it.", recipe=True)
+    channels_last: bool = _flag("Model", False, "Channels-last memory format.")
+    compile: bool = _flag("Model", False, "torch.compile; compiled again at conversions.")
+    model_dtype: str = _flag("Model", "float32", "Type of the weights.", choices=("float32", "float64"))
+
+    data: str = _flag("Data", "bundled", "bundled, a .npz, an image folder, or a timm data set name.", metavar="D")
+    data_scale: float = _flag("Data", 1.0, "Train on a class-balanced, nested part of the images.", metavar="F")
+    data_seed: int = _flag("Data", 0, "Seed of that choice and of the validation split.")
+    iso_steps: bool = _flag("Data", False, "Multiply epochs so that every data scale takes the same steps.")
+    val_split: float = _flag("Data", 0.1, "Share of the training images held out for validation; 0: none.")
+    loader: str = _flag("Data", "auto", "Keep images on the device, or decode in processes.",
+                        choices=("auto", "device", "processes"))
+    workers: int = _flag("Data", 2, "Processes that decode image files; 0: this one.")
+
+    crop_padding: int = _flag("Augmentation", 4, "Random shift of images in memory, pixels.", recipe=True)
+    hflip: float = _flag("Augmentation", 0.5, "Probability of mirroring.", recipe=True)
+    scale_min: float = _flag("Augmentation", 0.35, "Image files: smallest area of the random resized crop.",
+                             recipe=True)
+    reprob: float = _flag("Augmentation", 0.0, "Probability of random erasing.", recipe=True)
+    aa: str = _flag("Augmentation", "", "timm's RandAugment, such as rand-m9-mstd0.5-inc1.", recipe=True, metavar="S")
+    mixup: float = _flag("Augmentation", 0.0, "Mixup alpha; 0: off.", recipe=True)
+    cutmix: float = _flag("Augmentation", 0.0, "CutMix alpha; 0: off.", recipe=True)
+    mixup_prob: float = _flag("Augmentation", 1.0, "Probability of either, a batch.")
+    mixup_switch_prob: float = _flag("Augmentation", 0.5, "Probability of CutMix where both are on.")
+    smoothing: float = _flag("Augmentation", 0.1, "Label smoothing.", recipe=True)
+
+    recipe: str = _flag("Optimisation", "auto", "Named defaults of this and the section above.",
+                        choices=("auto", "cnn-small", "vit-small", "cnn", "vit"))
+    epochs: int = _flag("Optimisation", 20, "Passes over the training images.", recipe=True)
+    batch_size: int = _flag("Optimisation", 128, "Images an optimizer step, over all ranks.", recipe=True, short="-b")
+    opt: str = _flag("Optimisation", "sgd", "timm's optimizers (sgd is with Nesterov momentum).", recipe=True)
+    lr: float = _flag("Optimisation", 0.1, "Peak learning rate.", recipe=True)
+    weight_decay: float = _flag("Optimisation", 5e-4, "Not on norms, biases, positions, gates.", recipe=True)
+    momentum: float = _flag("Optimisation", 0.9, "Where the optimizer has it.")
+    clip_grad: float = _flag("Optimisation", 0.0, "Largest gradient norm; 0: no clipping.", recipe=True)
+    sched: str = _flag("Optimisation", "cosine", "Learning-rate schedule.", choices=SCHEDULERS)
+    warmup_epochs: float = _flag("Optimisation", 1.0, "Linear warm-up.", recipe=True)
+    warmup_lr: float = _flag("Optimisation", 1e-5, "Where it begins.")
+    min_lr: float = _flag("Optimisation", 0.0, "Where the schedule ends.")
+    decay_rate: float = _flag("Optimisation", 0.1, "Of step and multistep; power of poly.")
+    decay_epochs: float = _flag("Optimisation", 30, "Interval of step.")
+    decay_milestones: tuple[int, ...] = _flag("Optimisation", (), "Epoch of multistep; repeat.", element=int)
+    model_ema: bool = _flag("Optimisation", False, "Also keep an average of the weights.")
+    model_ema_decay: float = _flag("Optimisation", 0.998, "Of that average, a step; warmed up.")
+    amp: str = _flag("Optimisation", "none", "Half-precision autocast.", choices=("none", "bf16", "fp16"))
+
+    schedule: str = _flag("Schedule", "none", "When convolutions become attention.", choices=SCHEDULES)
+    early_epoch: float = _flag("Schedule", 0.5, "Switch of the earliest layer, epochs or fraction.", metavar="E")
+    late_epoch: float = _flag("Schedule", 1 / 6, "Switch of the latest layer.", metavar="E")
+    at_epoch: float = _flag("Schedule", -1.0, "constant: its epoch; below 0: the mean of linear.", metavar="E")
+    weighted_mean: bool = _flag("Schedule", False, "constant: that mean weighted by parameters.")
+    schedule_seed: int = _flag("Schedule", 0, "random: seed of the order.")
+    soft_epochs: float = _flag("Schedule", 0.0, "soft: length of a ramp; 0: as long as the switches are spread.",
+                               metavar="E")
+    convert: tuple[str, ...] = _flag("Schedule", (), "Layers to convert; repeat.  [default: by key grid]",
+                                     metavar="GLOB", element=str)
+    max_key_grid: int = _flag("Schedule", 16, "Largest key grid converted by default, a side.")
+    recast_args: dict[str, Any] = _flag("Schedule", dict, "locality_strength, gate or head_dim; repeat.",  # noqa: RUF009
+                                        flag="--recast-arg")
+    anneal_epochs: float = _flag("Schedule", 0.0, "Ease a layer out of its convolution for so long.",
+                                 metavar="E")
+    anneal_gate: float = _flag("Schedule", 10.0, "Logit added to its gates at first, for soft and annealing.")
+    anneal_locality: float = _flag("Schedule", 0.0, "Locality strength added at first, likewise.")
+    new_lr_mult: float = _flag("Schedule", 1.0, "Learning rate of new query and key weights over the rest.")
+    gate_lr_mult: float = _flag("Schedule", 10.0, "Learning rate of gates and positions over the rest.")
+
+    seed: int = _flag("Run", 0, "Of weights, order and augmentation.")
+    device: str = _flag("Run", "auto", "auto, cpu, cuda, cuda:1, mps.")
+    threads: int = _flag("Run", 0, "Of the CPU; 0: as torch finds.")
+    deterministic: bool = _flag("Run", False, "On a GPU, only algorithms that repeat bit by bit.")
+    checkpoint_every: int = _flag("Run", 0, "Also keep epoch-NNN.pt every so many epochs.", metavar="K")
+    checkpoint_at: tuple[int, ...] = _flag("Run", (), "Also keep epoch-NNN.pt there; repeat.", metavar="E", element=int)
+    probe_every: int = _flag("Run", 0, "Write spectra/epoch-NNN.json every so many epochs, epoch 0 too.", metavar="K")
+    probe_images: int = _flag("Run", 256, "Images of those spectra.")
+    log: str = _flag("Run", "csv", "tensorboard: also to RUN/tensorboard.", choices=("csv", "tensorboard"))
+    # fmt: on
+
+    def __post_init__(self) -> None:
+        for name, test, expected in _RULES:
+            value = getattr(self, name)
+            if not test(value):
+                raise TrainingError(f"{flag_of(name)} is {value!r}: expected {expected}.")
+        for each in fields(self):
+            choices, value = each.metadata.get("choices"), getattr(self, each.name)
+            if choices and value not in choices:
+                raise TrainingError(
+                    f"{flag_of(each.name)} is {value!r}: expected one of {', '.join(choices)}."
+                    f"{suggest(str(value), choices)}"
+                )
+        if self.sched == "multistep" and not self.decay_milestones:
+            raise TrainingError("--sched multistep needs its epochs: --decay-milestones E, repeated.")
+        if self.loader == "device" and self.aa:
+            raise TrainingError("--aa (RandAugment) runs in processes: drop --loader device.")
+        if self.model_dtype == "float64" and self.amp != "none":
+            raise TrainingError("--amp lowers the precision that --model-dtype float64 asks for: choose one.")
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any] | None = None, /, **more: Any) -> TrainConfig:
+        """A config from what the user gave, and a recipe for the rest.
+
+        Args:
+            given: field -> value, as from a config file.
+            more: likewise; comes first.
+
+        Raises:
+            TrainingError: a name that is no field, a value out of range.
+            ModelError: a model that does not exist (the recipe depends on it).
+        """
+        from fourier_probe.training import recipe
+
+        chosen = {**(given or {}), **more}
+        unknown = [name for name in chosen if name not in NAMES]
+        if unknown:
+            raise TrainingError(f"unknown training option {unknown[0]!r}.{suggest(unknown[0], NAMES)}")
+        chosen = {name: checked(name, value, "options") for name, value in chosen.items()}
+        return cls(**{**chosen, **recipe.defaults(chosen), **{k: v for k, v in chosen.items() if k != "recipe"}})
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> TrainConfig:
+        """The config that `to_json` wrote; fields it lacks (an older version) have their defaults."""
+        kinds = {each.name: each.type for each in fields(cls)}
+        known: dict[str, Any] = {
+            name: tuple(value) if str(kinds[name]).startswith("tuple") else value
+            for name, value in values.items()
+            if name in kinds
+        }
+        return cls(**known)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, lists for tuples."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+
+    def differing(self, other: TrainConfig) -> list[str]:
+        """Names of the fields in which two configs differ."""
+        return [name for name in NAMES if getattr(self, name) != getattr(other, name)]
+
+
+NAMES = tuple(each.name for each in fields(TrainConfig))
+
+_RULES: list[tuple[str, Any, str]] = [
+    *((name, lambda v: 0 < v <= 1, "above 0, up to 1") for name in ("data_scale", "scale_min")),
+    *((name, lambda v: 0 <= v < 1, "from 0 to below 1") for name in ("val_split", "smoothing", "drop", "drop_path")),
+    *(
+        (name, lambda v: 0 <= v <= 1, "a probability, 0 to 1")
+        for name in ("hflip", "reprob", "mixup_prob", "mixup_switch_prob")
+    ),
+    *((name, lambda v: 0 < v < float("inf"), "a number above 0") for name in ("lr", "decay_epochs")),
+    *(
+        (name, lambda v: 0 <= v < float("inf"), "0 or more")
+        for name in (
+            "img_size", "data_seed", "workers", "crop_padding", "mixup", "cutmix", "weight_decay", "clip_grad",
+            "warmup_epochs", "warmup_lr", "min_lr", "early_epoch", "late_epoch", "soft_epochs", "seed", "threads",
+            "anneal_epochs", "checkpoint_every", "probe_every", "new_lr_mult", "gate_lr_mult", "schedule_seed",
+        )
+    ),
+    *((name, lambda v: v >= 1, "at least 1") for name in ("epochs", "batch_size", "probe_images", "max_key_grid")),
+    *((name, lambda v: 0 <= v < 1, "from 0 to below 1") for name in ("momentum", "model_ema_decay")),
+]  # fmt: skip
+
+
+def flag_of(name: str) -> str:
+    """The command-line flag of a field.
+
+    >>> flag_of("weight_decay"), flag_of("model_args")
+    ('--weight-decay', '--model-arg')
+    """
+    for each in fields(TrainConfig):
+        if each.name == name:
+            return str(each.metadata.get("flag") or "--" + name.replace("_", "-"))
+    return "--" + name.replace("_", "-")
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Options out of a YAML, TOML or JSON file, keys with dashes or underscores; a run's config.json works too.
+
+    Raises:
+        TrainingError: the file cannot be read, or names an option that does not exist.
+    """
+    try:
+        text = path.read_text()
+        values = _parse(path, text)
+    except (OSError, ValueError) as error:
+        raise TrainingError(f"cannot read {path}: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise TrainingError(f"{path} holds a {type(values).__name__}: expected options, a key each.")
+    if isinstance(values.get("config"), dict):  # a run's config.json
+        values = values["config"]
+    given = {str(key).replace("-", "_"): value for key, value in values.items()}
+    unknown = [name for name in given if name not in NAMES]
+    if unknown:
+        raise TrainingError(f"{path} has an unknown option {unknown[0]!r}.{suggest(unknown[0], NAMES)}")
+    return {name: checked(name, value, str(path)) for name, value in given.items()}
+
+
+def checked(name: str, value: Any, where: str) -> Any:
+    """`value` in the type of the field `name`; raises TrainingError if it is of another."""
+    kind = next(str(each.type) for each in fields(TrainConfig) if each.name == name)
+    if kind.startswith("tuple"):
+        if isinstance(value, list | tuple):
+            return tuple(value)
+    elif kind.startswith("dict"):
+        if isinstance(value, dict):
+            return value
+    elif kind == "float":
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return float(value)
+        if isinstance(value, str):  # YAML 1.1 reads 5e-4 as text
+            try:
+                return float(value)
+            except ValueError:
+                pass
+    elif type(value).__name__ == kind:
+        return value
+    raise TrainingError(f"{where}: {name} is {value!r}, expected {kind.partition('[')[0]}.")
+
+
+def _parse(path: Path, text: str) -> Any:
+    if path.suffix == ".json":
+        return json.loads(text)
+    if path.suffix == ".toml":
+        try:
+            import tomllib
+        except ModuleNotFoundError as error:  # Python 3.10
+            raise TrainingError(f"{path}: reading TOML needs Python 3.11; use YAML or JSON.") from error
+        return tomllib.loads(text)
+    if path.suffix in (".yaml", ".yml"):
+        import yaml  # type: ignore[import-untyped,unused-ignore]
+
+        try:
+            return yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ValueError(str(error)) from error
+    raise TrainingError(f"{path}: expected a .yaml, .toml or .json file.")

@@ -1,0 +1,158 @@
+"""Image files, and RandAugment, through timm's transforms in loader processes.
+
+What an image becomes is a function of (seed, epoch, image): each worker seeds the generators that timm draws from
+before every image. So neither the number of workers nor a stop in the middle of an epoch changes it.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from fourier_probe.data import ImageSet, InputSpec
+from fourier_probe.data.transform import fit
+from fourier_probe.errors import DataError, TrainingError
+from fourier_probe.training.config import TrainConfig
+
+_IMAGE = 3  # a stream of the seed of its own
+Item = tuple[int, int]  # epoch, image
+
+
+@dataclass
+class _Images(Dataset[tuple[npt.NDArray[np.uint8], int]]):
+    """Decoded, augmented images by (epoch, position)."""
+
+    images: ImageSet
+    spec: InputSpec
+    transform: Callable[[Any], Any] | None
+    seed: int
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, item: Item) -> tuple[npt.NDArray[np.uint8], int]:
+        epoch, position = item
+        picture = self.images[position].convert("L" if self.spec.channels == 1 else "RGB")
+        if self.transform is not None:
+            with _seeded(self.seed, epoch, position):
+                picture = self.transform(picture)
+        pixels = np.asarray(picture, dtype=np.uint8)
+        if pixels.ndim == 2:
+            pixels = pixels[:, :, None]
+        if self.images.reader is None:  # an array: RandAugment only; crop and flip follow on the device
+            pixels = fit(pixels, self.spec, crop=False).transpose(2, 0, 1)
+        return np.ascontiguousarray(pixels), int(self.images.labels[position]) if self.images.labels is not None else 0
+
+
+class _Rows:
+    """A batch sampler whose batches are set anew each epoch, so that workers can persist."""
+
+    def __init__(self) -> None:
+        self.rows: list[list[Item]] = []
+
+    def __iter__(self) -> Iterator[list[Item]]:
+        return iter(self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+@dataclass
+class Decoding:
+    """A loader over the training images; workers start at the first batch and stay.
+
+    Attributes:
+        loader: torch's, with timm's collation.
+        sampler: which (epoch, image) make up each batch.
+    """
+
+    loader: DataLoader[Any]
+    sampler: _Rows = field(repr=False)
+
+    @classmethod
+    def of(cls, config: TrainConfig, images: ImageSet, spec: InputSpec) -> Decoding:
+        """Arrays get RandAugment only; files also timm's random resized crop and flip.
+
+        Raises:
+            TrainingError: timm does not understand `--aa`.
+        """
+        from timm.data.loader import fast_collate
+
+        sampler = _Rows()
+        dataset = _Images(images, spec, _transform(config, images, spec), config.seed)
+        loader: DataLoader[Any] = DataLoader(
+            dataset,
+            batch_sampler=sampler,
+            num_workers=config.workers,
+            collate_fn=fast_collate,
+            multiprocessing_context="spawn" if config.workers else None,  # a fork after torch has run can hang
+            persistent_workers=config.workers > 0,
+            pin_memory=torch.cuda.is_available(),
+            generator=torch.Generator(),  # or the loader would draw a seed from the global one
+        )
+        return cls(loader, sampler)
+
+    def batches(self, rows: Tensor, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """uint8 (B, C, H, W) and labels for each row of positions, (steps, B)."""
+        self.sampler.rows = [[(epoch, position) for position in row] for row in rows.tolist()]
+        try:
+            yield from self.loader
+        except RuntimeError as error:  # torch's word for a process that was killed, most often for its memory
+            raise DataError(f"a loader process failed: {error}; use fewer workers, or none (--workers 0).") from error
+
+
+def _transform(config: TrainConfig, images: ImageSet, spec: InputSpec) -> Callable[[Any], Any] | None:
+    from timm.data import create_transform, rand_augment_transform
+
+    if config.aa and not config.aa.startswith("rand"):
+        raise TrainingError(f"--aa is {config.aa!r}: expected timm's RandAugment, such as rand-m9-mstd0.5-inc1.")
+    fill = tuple(round(255 * value) for value in spec.mean)
+    try:
+        if images.reader is None:
+            if not config.aa:
+                return None
+            options = {"img_mean": fill if spec.channels == 3 else fill[0], "translate_const": int(spec.size[0] * 0.45)}
+            made: Callable[[Any], Any] = rand_augment_transform(config.aa, options)
+            return made
+        made = create_transform(
+            (spec.channels, *spec.size),
+            is_training=True,
+            scale=(config.scale_min, 1.0),
+            hflip=config.hflip,
+            color_jitter=0.0,
+            auto_augment=config.aa or None,
+            interpolation=spec.interpolation,
+            mean=spec.mean,
+            use_prefetcher=True,  # ends in uint8 (C, H, W); scaled and erased on the device
+        )
+        return made
+    except (AssertionError, ValueError, KeyError) as error:
+        raise TrainingError(f"timm does not understand --aa {config.aa}: {error}.") from error
+
+
+class _seeded:  # noqa: N801 - reads as a verb
+    """Seed the global generators inside the block and put them back, so that workers=0 trains the same."""
+
+    def __init__(self, *seeds: int) -> None:
+        self.seeds = seeds
+
+    def __enter__(self) -> None:
+        self.saved = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002 - timm's
+        draws = np.random.SeedSequence([_IMAGE, *self.seeds]).generate_state(3)
+        random.seed(int(draws[0]))
+        np.random.seed(draws[1])  # noqa: NPY002 - timm draws from it
+        torch.manual_seed(int(draws[2]))
+
+    def __exit__(self, *_: object) -> None:
+        python, numpy, state = self.saved
+        random.setstate(python)
+        np.random.set_state(numpy)  # noqa: NPY002
+        torch.set_rng_state(state)

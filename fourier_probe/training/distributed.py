@@ -1,0 +1,101 @@
+"""The processes of one run. Under torchrun each takes its share of every batch; alone, all of this does nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from fourier_probe.errors import TrainingError
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among the others.
+
+    Attributes:
+        rank: 0 writes files and speaks; the others only train.
+        world: number of processes.
+        device: where this one trains.
+    """
+
+    rank: int
+    world: int
+    device: torch.device
+
+    @property
+    def first(self) -> bool:
+        """Whether this process writes the run folder."""
+        return self.rank == 0
+
+    def sum(self, values: Tensor) -> Tensor:
+        """Sum over all processes, in place."""
+        if self.world > 1:
+            torch.distributed.all_reduce(values)
+        return values
+
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is set in any process; all of them must ask."""
+        if self.world == 1:
+            return flag
+        return bool(self.sum(torch.tensor([float(flag)], device=self.device)) > 0)
+
+    def barrier(self) -> None:
+        """Wait for the others."""
+        if self.world > 1:
+            self.sum(torch.zeros(1, device=self.device))
+
+    def wrap(self, model: nn.Module) -> nn.Module:
+        """The model to call in training; averages gradients over processes. Wrap again when parameters come or go."""
+        if self.world == 1:
+            return model
+        ids = [self.device.index] if self.device.type == "cuda" else None
+        return nn.parallel.DistributedDataParallel(model, device_ids=ids)
+
+
+@contextlib.contextmanager
+def ranks(device: str) -> Iterator[Ranks]:
+    """Join the processes that torchrun started, unless the caller did; leave them again at the end.
+
+    Args:
+        device: auto, cpu, cuda, cuda:1, mps; auto takes a GPU where there is one, each rank its own.
+
+    Raises:
+        TrainingError: there is no such device.
+    """
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    chosen = _device(device, int(os.environ.get("LOCAL_RANK", "0")), world)
+    joined = torch.distributed.is_available() and torch.distributed.is_initialized()
+    if joined:
+        yield Ranks(torch.distributed.get_rank(), torch.distributed.get_world_size(), chosen)
+        return
+    if world == 1:
+        yield Ranks(0, 1, chosen)
+        return
+    torch.distributed.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+    try:
+        yield Ranks(torch.distributed.get_rank(), world, chosen)
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def _device(name: str, local_rank: int, world: int) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda":
+        name = f"cuda:{local_rank if world > 1 else 0}"
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise TrainingError(
+            f"--device {name} cannot be used: {reason}. Expected auto, cpu, cuda, cuda:1 or mps."
+        ) from (error)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    return device

@@ -1,0 +1,308 @@
+"""Images of a run: opened, split, checked before the first step, and dealt out in batches.
+
+Images in memory stay on the device as uint8 and are cropped and mirrored there, a batch at a time. Image files, and
+RandAugment, are decoded in processes by timm's transforms. Either way a batch is a function of (seed, epoch, step), so
+that a run can be resumed in the middle of an epoch and shared by any number of ranks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from fourier_probe.data import (
+    ImageSet,
+    InputSpec,
+    batches,
+    channel_statistics,
+    check_labels,
+    holdout,
+    normalise,
+    open_data,
+    random_crop,
+    random_flip,
+    subset,
+)
+from fourier_probe.data.images import Files
+from fourier_probe.data.subset import spread
+from fourier_probe.data.transform import fit
+from fourier_probe.errors import DataError, TrainingError
+from fourier_probe.training.config import TrainConfig
+from fourier_probe.training.decoding import Decoding
+from fourier_probe.training.distributed import Ranks
+
+HELD = 2 * 2**30  # bytes of uint8 images that are kept on the device
+FIXED = 1024  # training images on which both sides of a conversion are measured
+_ORDER, _STEP = 1, 2  # separate streams of one seed
+
+
+def derived(*numbers: int) -> int:
+    """A 63-bit seed from a few numbers."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The images of a run.
+
+    Attributes:
+        train: without those held out.
+        val: held out of the training images; None with `--val-split 0`.
+        test: looked at once, at the end; None where the source has none.
+        classes: number of classes.
+        whole: training images of the source at full data scale, without those that would be held out.
+        digest: SHA-256 of the training images (files: of their names and sizes) and labels.
+        note: what the user should know of the splits; may be empty.
+    """
+
+    train: ImageSet
+    val: ImageSet | None
+    test: ImageSet | None
+    classes: int
+    whole: int
+    digest: str
+    note: str
+
+
+def open_splits(config: TrainConfig) -> Splits:
+    """Open, thin out and split what `--data` names, and check every label before any step.
+
+    Raises:
+        DataError: nothing to open, no labels, or labels outside the classes of the training images.
+    """
+    full = open_data(config.data, "train")
+    if full.labels is None:
+        raise DataError(
+            f"{config.data} has no labels in its train split: training needs a class an image (folders: a folder a "
+            "class; .npz: train_labels)."
+        )
+    classes = len(full.classes) if full.classes is not None else int(full.labels.max()) + 1
+    check_labels(full.labels, classes)
+    chosen = full.take(subset(full.labels, config.data_scale, seed=config.data_seed))
+    val, whole = None, len(full)
+    train = chosen
+    if config.val_split:
+        kept, held = holdout(_labels(chosen), config.val_split, seed=config.data_seed)
+        train, val = chosen.take(kept), chosen.take(held)
+        whole = len(holdout(full.labels, config.val_split, seed=config.data_seed)[0])
+    test, note = _test(config.data, full)
+    if test is not None:
+        check_labels(_labels(test), classes)
+    return Splits(train, val, test, classes, whole, _digest(train), note)
+
+
+def input_spec(config: TrainConfig, images: ImageSet, native: InputSpec) -> InputSpec:
+    """Size, channels and statistics of the model's input: arrays keep their size and bring their statistics.
+
+    Args:
+        config: `img_size` comes first.
+        images: the training images.
+        native: what the model says of itself.
+    """
+    if images.pixels is None:
+        size = (config.img_size,) * 2 if config.img_size else native.size
+        return InputSpec(native.channels, size, native.mean, native.std, native.interpolation, native.crop_pct)
+    height, width = images.pixels.shape[1:3]
+    mean, std = images.mean, images.std
+    if mean is None or std is None:
+        mean, std = channel_statistics(images.pixels)
+    if len(mean) != native.channels:
+        mean, std = (sum(mean) / len(mean),) * native.channels, (sum(std) / len(std),) * native.channels
+    std = tuple(max(each, 1e-3) for each in std)  # a constant image
+    size = (config.img_size,) * 2 if config.img_size else (height, width)
+    return InputSpec(native.channels, size, tuple(mean), std, native.interpolation, native.crop_pct)
+
+
+@dataclass
+class Held:
+    """Images on the device.
+
+    Attributes:
+        images: (N, C, H, W) uint8.
+        labels: (N,) int64.
+    """
+
+    images: Tensor
+    labels: Tensor
+
+    @classmethod
+    def of(cls, images: ImageSet, spec: InputSpec, device: torch.device) -> Held:
+        """Every image in the model's size and channels."""
+        shape = (*spec.size, spec.channels)
+        if images.pixels is not None and images.pixels.shape[1:] == shape:
+            pixels = images.pixels
+        else:
+            pixels = np.empty((len(images), *shape), dtype=np.uint8)
+            for index in range(len(images)):
+                pixels[index] = fit(images.read(index), spec, crop=images.reader is not None)
+        tensor = torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)))
+        return cls(tensor.to(device), torch.from_numpy(_labels(images)).to(device))
+
+
+@dataclass
+class Evaluation:
+    """Images to be evaluated, in order, without augmentation; this rank's share of them.
+
+    Attributes:
+        images: the split.
+        spec: the model's input.
+        device: where they are wanted.
+        workers: processes that decode files.
+        batch_size: images a batch.
+        hold: keep them on the device once decoded.
+    """
+
+    images: ImageSet
+    spec: InputSpec
+    device: torch.device
+    workers: int
+    batch_size: int
+    hold: bool
+    held: Held | None = field(default=None, repr=False)
+
+    def batches(self, rank: int = 0, world: int = 1) -> Iterator[tuple[Tensor, Tensor]]:
+        """(B, C, H, W) float32 normalised, (B,) labels."""
+        if not self.hold:
+            shard = batches(
+                self.images, self.spec, batch_size=self.batch_size, shard=(rank, world), workers=self.workers
+            )
+            for batch in shard:
+                if batch.labels is not None:
+                    yield batch.images.to(self.device, non_blocking=True), batch.labels.to(self.device)
+            return
+        if self.held is None:
+            self.held = Held.of(self.images, self.spec, self.device)
+        mine = torch.arange(rank, len(self.images), world, device=self.device)
+        for index in torch.split(mine, self.batch_size):
+            yield normalise(self.held.images[index], self.spec.mean, self.spec.std), self.held.labels[index]
+
+
+@dataclass
+class Training:
+    """The training images, dealt out in steps.
+
+    Attributes:
+        config: of the run.
+        images: the training split.
+        spec: the model's input.
+        ranks: who shares a batch.
+        steps: an epoch.
+        batch: images of a step, over all ranks; a set smaller than a batch is one step.
+        held: the images, where they are on the device.
+    """
+
+    config: TrainConfig
+    images: ImageSet
+    spec: InputSpec
+    ranks: Ranks
+    steps: int
+    batch: int
+    held: Held | None
+    decoding: Decoding | None
+
+    @classmethod
+    def of(cls, config: TrainConfig, images: ImageSet, spec: InputSpec, ranks: Ranks) -> Training:
+        """Choose where the images live, and how many steps an epoch has.
+
+        Raises:
+            TrainingError: a batch that the ranks cannot share, or `--loader device` for too many images.
+        """
+        share = ranks.world * (2 if config.mixup or config.cutmix else 1)  # timm's Mixup pairs images
+        batch = min(config.batch_size, len(images) // share * share)
+        if batch < 1 or batch % share:
+            raise TrainingError(
+                f"a batch of {config.batch_size} of {len(images)} images cannot be shared by {ranks.world} processes"
+                f"{' in pairs, as mixup needs' if share > ranks.world else ''}: choose --batch-size a multiple of "
+                f"{share}, and at least {share} images."
+            )
+        size = len(images) * spec.channels * spec.size[0] * spec.size[1]
+        on_device = images.pixels is not None and not config.aa and size <= HELD
+        if config.loader == "device":
+            if size > HELD:
+                raise TrainingError(
+                    f"{len(images)} images of {spec.size[0]}x{spec.size[1]} take {size / 2**30:.1f} GiB, more than "
+                    f"{HELD / 2**30:.0f}: use --loader auto."
+                )
+            on_device = True
+        on_device = on_device and config.loader != "processes"
+        held = Held.of(images, spec, ranks.device) if on_device else None
+        decoding = None if on_device else Decoding.of(config, images, spec)
+        return cls(config, images, spec, ranks, max(1, len(images) // batch), batch, held, decoding)
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor, torch.Generator]]:
+        """The batches of an epoch from step `start` on: images uint8 (B, C, H, W), labels (B,), the step's generator.
+
+        Images have been cropped and mirrored. Each rank gets every world-th image of the batch.
+        """
+        order = torch.randperm(len(self.images), generator=_generator("cpu", self.config.seed, _ORDER, epoch))
+        rows = order[: self.steps * self.batch].view(self.steps, self.batch)[
+            start:, self.ranks.rank :: self.ranks.world
+        ]
+        decoded = None if self.decoding is None else self.decoding.batches(rows, epoch)
+        mine = rows.to(self.ranks.device) if decoded is None else rows
+        for step in range(start, self.steps):
+            seeds = (self.config.seed, _STEP, epoch, step, self.ranks.rank)
+            generator = _generator(self.ranks.device, *seeds)
+            if decoded is not None:
+                images, labels = next(decoded)
+                images, labels = (each.to(self.ranks.device, non_blocking=True) for each in (images, labels))
+            elif self.held is not None:
+                index = mine[step - start]
+                images, labels = self.held.images[index], self.held.labels[index]
+            if self.images.pixels is not None and self.config.crop_padding:
+                images = random_crop(images, self.config.crop_padding, generator)
+            if (self.images.pixels is not None or self.held is not None) and self.config.hflip:
+                images = random_flip(images, generator, self.config.hflip)
+            yield images, labels, generator
+
+
+def fixed_images(images: ImageSet) -> ImageSet:
+    """The same 1,024 training images for every conversion, spread evenly over the classes."""
+    return images.take(spread(len(images), FIXED, images.labels))
+
+
+def _generator(device: torch.device | str, *seeds: int) -> torch.Generator:
+    kind = torch.device(device)
+    return torch.Generator("cpu" if kind.type == "mps" else kind).manual_seed(derived(*seeds))
+
+
+def _test(source: str, train: ImageSet) -> tuple[ImageSet | None, str]:
+    """The test split; the validation split where that is all there is, as of ImageNet."""
+    for split in ("test", "val"):
+        try:
+            images = open_data(source, split)
+        except DataError:
+            continue
+        if images.labels is None:
+            return None, f"the {split} split of {source} has no labels: nothing is tested."
+        if _paths(images) is not None and _paths(images) == _paths(train):
+            return None, f"{source} has no splits: there is no test set, only the validation split."
+        return images, "" if split == "test" else f"{source} has no test split: its val split is tested, once."
+    return None, f"{source} has neither a test nor a val split: nothing is tested."
+
+
+def _paths(images: ImageSet) -> tuple[Any, ...] | None:
+    return images.reader.paths if isinstance(images.reader, Files) else None
+
+
+def _labels(images: ImageSet) -> npt.NDArray[np.int64]:
+    if images.labels is None:
+        raise DataError(f"{images.source} ({images.split}) has no labels: expected a class an image.")
+    return images.labels
+
+
+def _digest(images: ImageSet) -> str:
+    hashed = hashlib.sha256(_labels(images).astype("<i8").tobytes())
+    if images.pixels is not None:
+        hashed.update(np.ascontiguousarray(images.pixels).data)
+    elif images.reader is not None:
+        for index in range(len(images)):
+            hashed.update(images.reader.name(index).encode() + b"\0")
+    return hashed.hexdigest()

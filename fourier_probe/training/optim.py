@@ -1,0 +1,112 @@
+"""Optimizer, learning rate and loss from timm's parts, with parameter groups that are there before their parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fourier_probe.errors import TrainingError, suggest
+from fourier_probe.models.recast import GROUPS
+from fourier_probe.training.config import TrainConfig
+
+_POSITIONS = ("pos_embed", "cls_token", "dist_token", "reg_token", "relative_position_bias_table", "gating_param")
+
+
+def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+    """An optimizer of timm's over five groups: `decay`, `no_decay`, and the three of a conversion, empty for now.
+
+    timm's schedulers pair base rates with groups when they are made, so a group added later would keep a constant rate.
+
+    Raises:
+        TrainingError: timm has no such optimizer.
+    """
+    from timm.optim import create_optimizer_v2, list_optimizers
+
+    spared = set(getattr(model, "no_weight_decay", set)())
+    groups: dict[str, list[nn.Parameter]] = {"decay": [], "no_decay": []}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            groups["no_decay" if _spare(name, parameter, spared) else "decay"].append(parameter)
+    made: list[dict[str, Any]] = [
+        {"name": "decay", "params": groups["decay"], "weight_decay": config.weight_decay, "lr_scale": 1.0},
+        {"name": "no_decay", "params": groups["no_decay"], "weight_decay": 0.0, "lr_scale": 1.0},
+    ]
+    for group in GROUPS:
+        decay = config.weight_decay if group == "qk" else 0.0
+        made.append({"name": group, "params": [], "weight_decay": decay, "lr_scale": _multiplier(group, config)})
+    try:
+        optimizer: torch.optim.Optimizer = create_optimizer_v2(
+            made, opt=config.opt, lr=config.lr, weight_decay=config.weight_decay, momentum=config.momentum
+        )
+    except (ValueError, TypeError, ImportError) as error:
+        raise TrainingError(
+            f"--opt {config.opt}: {error}.{suggest(config.opt, map(str, list_optimizers()))}"
+        ) from error
+    return optimizer
+
+
+def adopt(optimizer: torch.optim.Optimizer, model: nn.Module, layers: Iterable[str]) -> None:
+    """Put the parameters that `layers` gained into the groups made for them."""
+    groups = {group.get("name"): group for group in optimizer.param_groups}
+    for layer in layers:
+        module = model.get_submodule(layer)
+        for group, names in GROUPS.items():
+            groups[group]["params"] += [module.get_parameter(name) for name in names]
+
+
+def rescale(optimizer: torch.optim.Optimizer, config: TrainConfig) -> None:
+    """Multipliers of this config for groups restored from another run."""
+    for group in optimizer.param_groups:
+        if group.get("name") in GROUPS:
+            group["lr_scale"] = _multiplier(group["name"], config)
+            group["weight_decay"] = config.weight_decay if group["name"] == "qk" else 0.0
+
+
+def make_scheduler(optimizer: torch.optim.Optimizer, config: TrainConfig, *, epochs: int, steps: int) -> Any:
+    """A learning-rate schedule of timm's, updated every step.
+
+    Args:
+        optimizer: its groups are those of `make_optimizer`.
+        config: epochs in it are multiplied by epochs / config.epochs.
+        epochs: of training.
+        steps: an epoch.
+    """
+    from timm.scheduler import create_scheduler_v2
+
+    scale = epochs / config.epochs
+    scheduler, _ = create_scheduler_v2(
+        optimizer,
+        sched=config.sched,
+        num_epochs=epochs,
+        decay_epochs=max(1, round(config.decay_epochs * scale)),
+        decay_milestones=[round(epoch * scale) for epoch in config.decay_milestones],
+        decay_rate=config.decay_rate,
+        min_lr=config.min_lr,
+        warmup_lr=config.warmup_lr,
+        warmup_epochs=config.warmup_epochs * scale,  # type: ignore[arg-type]  # a part of an epoch is as good
+        step_on_epochs=False,
+        updates_per_epoch=steps,
+    )
+    scheduler.step_update(0)
+    return scheduler
+
+
+def cross_entropy(logits: Tensor, targets: Tensor, smoothing: float = 0.0) -> Tensor:
+    """Mean loss, nats, in at least float32; targets are labels (B,) or probabilities (B, classes)."""
+    wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    if targets.is_floating_point():
+        return nn.functional.cross_entropy(wide, targets.to(wide.dtype))
+    return nn.functional.cross_entropy(wide, targets, label_smoothing=smoothing)
+
+
+def _spare(name: str, parameter: Tensor, spared: set[str]) -> bool:
+    """Whether a parameter keeps out of weight decay: norms, biases, tokens, positions, gates."""
+    last = name.rpartition(".")[2]
+    return parameter.ndim <= 1 or last == "bias" or name in spared or last in _POSITIONS or ".pos_proj." in f".{name}"
+
+
+def _multiplier(group: str, config: TrainConfig) -> float:
+    return config.new_lr_mult if group == "qk" else config.gate_lr_mult

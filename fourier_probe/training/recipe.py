@@ -1,0 +1,110 @@
+"""Named defaults of a training run, one for each family of models.
+
+| name | for | source |
+|---|---|---|
+| cnn-small | networks with BatchNorm, up to 64 pixels | He et al. 2015 (arXiv 1512.03385) 4.2, with a cosine, Nesterov momentum and smoothing (ours) |
+| vit-small | other networks, up to 64 pixels | AdamW, as vit, with less of everything that slows a short run (ours) |
+| cnn | networks with BatchNorm | He et al. 2015, 3.4, with a cosine, warm-up and smoothing (Goyal et al., 1706.02677) |
+| vit | other networks | DeiT (Touvron et al., 2012.12877), table 9; ConViT trains with the same |
+
+The learning rate is for the recipe's own batch size and scales with the batch, as in Goyal et al. and DeiT.
+"""  # noqa: E501
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+RECIPES: dict[str, dict[str, Any]] = {
+    "cnn-small": {
+        "epochs": 20,
+        "batch_size": 128,
+        "opt": "sgd",
+        "lr": 0.1,
+        "weight_decay": 5e-4,
+        "warmup_epochs": 1.0,
+        "smoothing": 0.1,
+        "crop_padding": 4,
+    },
+    "vit-small": {
+        "epochs": 30,
+        "batch_size": 128,
+        "opt": "adamw",
+        "lr": 1e-3,
+        "weight_decay": 0.05,
+        "warmup_epochs": 3.0,
+        "smoothing": 0.1,
+        "clip_grad": 1.0,
+        "crop_padding": 4,
+    },
+    "cnn": {
+        "epochs": 90,
+        "batch_size": 256,
+        "opt": "sgd",
+        "lr": 0.1,
+        "weight_decay": 1e-4,
+        "warmup_epochs": 5.0,
+        "smoothing": 0.1,
+        "crop_padding": 4,
+    },
+    "vit": {
+        "epochs": 300,
+        "batch_size": 512,
+        "opt": "adamw",
+        "lr": 5e-4,
+        "weight_decay": 0.05,
+        "warmup_epochs": 5.0,
+        "smoothing": 0.1,
+        "mixup": 0.8,
+        "cutmix": 1.0,
+        "aa": "rand-m9-mstd0.5-inc1",
+        "reprob": 0.25,
+        "drop_path": 0.1,
+        "scale_min": 0.08,
+        "crop_padding": 4,
+    },
+}
+SMALL = 64  # pixels, a side
+
+
+def defaults(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of `TrainConfig` by the recipe that is named, or that fits the model.
+
+    Args:
+        given: what the user chose; read are `recipe`, `model`, `model_args`, `epochs` and `batch_size`.
+
+    >>> defaults({"recipe": "cnn-small", "batch_size": 256})["lr"]
+    0.2
+    """
+    name = given.get("recipe", "auto")
+    if name == "auto":
+        name = suited(given.get("model", "cifar_resnet20"), given.get("model_args", {}))
+    chosen = RECIPES.get(name)
+    if chosen is None:  # TrainConfig says so
+        return {}
+    batch = given.get("batch_size", chosen["batch_size"])
+    epochs = given.get("epochs", chosen["epochs"])
+    return {
+        **chosen,
+        "recipe": name,
+        "lr": chosen["lr"] * batch / chosen["batch_size"],
+        "warmup_epochs": min(chosen["warmup_epochs"], epochs / 4),  # a short run is not all warm-up
+    }
+
+
+def suited(model: str, model_args: Mapping[str, Any]) -> str:
+    """The recipe of a model's family: by BatchNorm without attention, and by the size it is made for.
+
+    Raises:
+        ModelError: no such model.
+    """
+    from torch import nn
+
+    from fourier_probe.models import zoo
+
+    bones = zoo.skeleton(model, **model_args)
+    modules = list(bones.modules())
+    normed = any(isinstance(each, nn.modules.batchnorm._BatchNorm) for each in modules)
+    attends = any("attention" in type(each).__name__.lower() for each in modules)
+    size = (getattr(bones, "pretrained_cfg", None) or {}).get("input_size", (3, SMALL, SMALL))
+    return ("cnn" if normed and not attends else "vit") + ("-small" if max(size[1:]) <= SMALL else "")

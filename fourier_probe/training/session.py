@@ -1,0 +1,298 @@
+"""All that a run holds, made ready before its first step; and where it may begin other than at the beginning."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from fourier_probe import checkpoints
+from fourier_probe.data import InputSpec
+from fourier_probe.errors import CheckpointError, TrainingError
+from fourier_probe.models import zoo
+from fourier_probe.training.config import FREE, SCHEDULE_FIELDS, TrainConfig, flag_of
+from fourier_probe.training.distributed import Ranks
+from fourier_probe.training.folder import RunFolder, read_record
+from fourier_probe.training.inputs import HELD, Evaluation, Splits, Training, derived, fixed_images, open_splits
+from fourier_probe.training.optim import make_optimizer, make_scheduler, rescale
+from fourier_probe.training.plan import Plan, make_model
+from fourier_probe.training.progress import Progress
+from fourier_probe.training.state import State, changed, environment, versions
+from fourier_probe.training.steps import check_output
+from fourier_probe.training.stop import Stop
+
+if TYPE_CHECKING:
+    from timm.data import Mixup
+
+_WEIGHTS = 0  # a stream of the seed of its own
+_FORK = re.compile(r"(?P<run>.+)@(?P<epoch>\d+)")
+
+
+@dataclass
+class Session:
+    """A run, ready to go.
+
+    Attributes:
+        config: what was asked for.
+        ranks: the processes.
+        folder: its files.
+        progress: who listens.
+        stop: whether to end early.
+        splits: its images.
+        spec: the model's input.
+        plan: how long, and what converts when.
+        training: batches.
+        fixed: the training images on which both sides of a switch are measured.
+        state: what changes.
+        mixup: timm's, if asked for.
+        arch: name and arguments of the model, for checkpoints.
+    """
+
+    config: TrainConfig
+    ranks: Ranks
+    folder: RunFolder
+    progress: Progress
+    stop: Stop
+    splits: Splits
+    spec: InputSpec
+    plan: Plan
+    training: Training
+    fixed: Evaluation
+    val: Evaluation | None
+    state: State
+    mixup: Mixup | None
+    arch: dict[str, Any]
+    fork: str | None = None
+    net: nn.Module = field(init=False)
+    cost: zoo.Stats = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.rewrap()
+
+    @classmethod
+    def open(
+        cls, config: TrainConfig, ranks: Ranks, folder: RunFolder, progress: Progress, stop: Stop, fork: str | None
+    ) -> Session:
+        """Images, model, optimizer; everything that can be wrong is found here, before the first step.
+
+        Raises:
+            DataError, ModelError, TrainingError: what is wrong, and what to do.
+        """
+        from timm.data import Mixup
+        from timm.utils import ModelEmaV3
+
+        splits = open_splits(config)
+        if splits.note:
+            progress.note(splits.note)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derived(_WEIGHTS, config.seed))  # the same weights on every rank
+            model, arguments, spec = make_model(config, splits)
+        dtype = getattr(torch, config.model_dtype)
+        model = model.to(ranks.device, dtype)
+        if config.channels_last:
+            model = model.to(memory_format=torch.channels_last)
+        check_output(model, spec, splits.classes, dtype)
+        training = Training.of(config, splits.train, spec, ranks)
+        plan = Plan.of(config, model, spec, images=len(splits.train), whole=splits.whole, batch=training.batch)
+        optimizer = make_optimizer(model, config)
+        state = State(
+            model=model,
+            optimizer=optimizer,
+            scheduler=make_scheduler(optimizer, config, epochs=plan.epochs, steps=plan.steps),
+            scaler=torch.amp.GradScaler(ranks.device.type, enabled=config.amp == "fp16"),
+            ema=ModelEmaV3(model, decay=config.model_ema_decay, use_warmup=True) if config.model_ema else None,
+            sums=torch.zeros(3, dtype=torch.float64, device=ranks.device),
+        )
+        mixup = None
+        if config.mixup or config.cutmix:
+            mixup = Mixup(  # type: ignore[no-untyped-call]
+                mixup_alpha=config.mixup,
+                cutmix_alpha=config.cutmix,
+                prob=config.mixup_prob,
+                switch_prob=config.mixup_switch_prob,
+                label_smoothing=config.smoothing,
+                num_classes=splits.classes,
+            )
+        return cls(
+            config=config,
+            ranks=ranks,
+            folder=folder,
+            progress=progress,
+            stop=stop,
+            splits=splits,
+            spec=spec,
+            plan=plan,
+            training=training,
+            fixed=_evaluation(fixed_images(splits.train), spec, config, ranks),
+            val=None if splits.val is None else _evaluation(splits.val, spec, config, ranks),
+            state=state,
+            mixup=mixup,
+            arch={"arch": config.model, "model_args": arguments},
+            fork=fork,
+        )
+
+    def test(self) -> Evaluation | None:
+        """The test images; for the end."""
+        if self.splits.test is None:
+            return None
+        return _evaluation(self.splits.test, self.spec, self.config, self.ranks)
+
+    def rewrap(self) -> None:
+        """Wrap the model for training again, and count its cost again: its layers have changed."""
+        net = self.ranks.wrap(self.state.model)
+        self.net = torch.compile(net) if self.config.compile else net  # type: ignore[assignment]
+        self.cost = zoo.stats(self.state.model, (self.spec.channels, *self.spec.size))
+
+    def record(self) -> dict[str, Any]:
+        """config.json, but for the result."""
+        images = {"train": len(self.splits.train), "val": self.val and len(self.splits.val or ())}
+        return {
+            "config": self.config.to_json(),
+            "fork": self.fork,
+            **self.arch,
+            "input": self.input(),
+            "images": {**images, "test": self.splits.test and len(self.splits.test), "digest": self.splits.digest},
+            "classes": self.splits.classes,
+            "plan": {
+                "epochs": self.plan.epochs,
+                "steps": self.plan.steps,
+                "batch": self.training.batch,
+                "schedule": self.plan.schedule.to_dict(),
+            },
+            "environment": environment(self.ranks),
+            "versions": versions(),
+            "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+            "result": None,
+        }
+
+    def input(self) -> dict[str, Any]:
+        """Size, mean and std as checkpoints carry them."""
+        return {"size": list(self.spec.size), "mean": list(self.spec.mean), "std": list(self.spec.std)}
+
+    def payload(self, metrics: dict[str, Any], *, finished: bool = False) -> dict[str, Any]:
+        """The values of a checkpoint; every rank must call."""
+        record = {**self.arch, "config": {**self.config.to_json(), "input": self.input()}}
+        extra = {"finished": finished, "data_digest": self.splits.digest}
+        return {**self.state.payload(self.ranks, record, metrics), **extra}
+
+
+def resume(session: Session) -> bool:
+    """Take up the run in the folder where it was left; returns whether it is finished already.
+
+    Raises:
+        TrainingError: the folder's run was asked for something else; names the options.
+        CheckpointError: its last.pt is damaged.
+    """
+    record = session.folder.read_config()
+    before = TrainConfig.from_json(record["config"])
+    _refuse_other(before, session.config, FREE, f"{session.folder.path} was trained with", "--force starts over")
+    if not session.folder.last.exists():
+        session.progress.note(f"{session.folder.path} has no last.pt yet: starting from the beginning.")
+        return False
+    payload = _read(session.folder.last)
+    _check_data(payload, session, session.folder.path)
+    session.state.restore(payload, session.config, session.ranks)
+    session.rewrap()
+    if difference := changed(payload["environment"], environment(session.ranks)):
+        session.progress.warn(f"resumed under other conditions ({difference}): not promised to repeat bit by bit.")
+    return bool(payload["finished"])
+
+
+def fork(session: Session, source: str) -> None:
+    """Begin at the exact state of another run after some epochs.
+
+    Args:
+        session: of the new run, fresh.
+        source: RUN@EPOCH.
+
+    Raises:
+        TrainingError: no such run or state, or the runs differ in more than the schedule before that epoch.
+    """
+    match = _FORK.fullmatch(source)
+    if match is None:
+        raise TrainingError(f"--fork is {source!r}: expected RUN@EPOCH, such as runs/cifar_resnet20@10.")
+    path, epoch = Path(match["run"]), int(match["epoch"])
+    before = TrainConfig.from_json(read_record(path)["config"])
+    allowed = (*SCHEDULE_FIELDS, *FREE)
+    _refuse_other(before, session.config, allowed, f"{path} was trained with", "a fork may differ in the schedule only")
+    payload = _read(_state_at(path, epoch))
+    if (payload["epoch"], payload["step"]) != (epoch, 0):
+        raise TrainingError(
+            f"{path} was kept after {payload['epoch']} epochs and {payload['step']} steps, not {epoch}."
+        )
+    _check_data(payload, session, path)
+    done = {row["layer"]: row["epoch"] for row in payload["conversions"]}
+    planned = {layer: at for layer, at in session.plan.schedule.items() if at < epoch}
+    if done != planned:
+        raise TrainingError(
+            f"{source} cannot be forked: by epoch {epoch} it had converted {done or 'nothing'}, this schedule "
+            f"{planned or 'nothing'}. Fork before the first switch of both."
+        )
+    session.state.restore(payload, session.config, session.ranks)
+    rescale(session.state.optimizer, session.config)
+    session.rewrap()
+
+
+@contextlib.contextmanager
+def settings(config: TrainConfig, ranks: Ranks) -> Iterator[None]:
+    """Threads and deterministic algorithms as the run asks; put back at the end."""
+    threads = torch.get_num_threads()
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    try:
+        if config.threads:
+            torch.set_num_threads(config.threads)
+        if config.deterministic:
+            torch.use_deterministic_algorithms(True, warn_only=True)
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(deterministic)
+
+
+def _evaluation(images: Any, spec: InputSpec, config: TrainConfig, ranks: Ranks) -> Evaluation:
+    hold = len(images) * spec.channels * spec.size[0] * spec.size[1] <= HELD // 4
+    batch = max(1, min(512, 512 * 64 * 64 // (spec.size[0] * spec.size[1])))
+    return Evaluation(images, spec, ranks.device, config.workers, batch, hold)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    checkpoint = checkpoints.read(path)
+    if checkpoint.format != "fourier-probe" or "finished" not in checkpoint.payload:
+        raise CheckpointError(f"{path} is no state of a run: expected a file that `fourier-probe train` wrote.")
+    return checkpoint.payload
+
+
+def _state_at(path: Path, epoch: int) -> Path:
+    kept = RunFolder(path, None).epoch(epoch)
+    if kept.exists():
+        return kept
+    last = path / "last.pt"
+    if last.exists() and checkpoints.read(last).epoch == epoch:
+        return last
+    have = ", ".join(sorted(file.name for file in path.glob("epoch-*.pt"))) or "none"
+    raise TrainingError(
+        f"{path} has no state after {epoch} epochs (it has: {have}): train it with --checkpoint-at {epoch}, or "
+        "--checkpoint-every K. The state before its first switch is always kept."
+    )
+
+
+def _check_data(payload: dict[str, Any], session: Session, path: Path) -> None:
+    if payload.get("data_digest") != session.splits.digest:
+        raise TrainingError(
+            f"{path} was trained on other images or labels than {session.config.data} holds now (the digests "
+            "differ): point --data at the same set."
+        )
+
+
+def _refuse_other(before: TrainConfig, now: TrainConfig, allowed: tuple[str, ...], what: str, advice: str) -> None:
+    names = [name for name in before.differing(now) if name not in allowed]
+    if names:
+        listed = ", ".join(f"{flag_of(n)} {getattr(before, n)!r} (now {getattr(now, n)!r})" for n in names)
+        raise TrainingError(f"{what} {listed}: {advice}.")

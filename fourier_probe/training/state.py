@@ -1,0 +1,222 @@
+"""Everything that a run's future depends on, to a checkpoint and back."""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fourier_probe.errors import TrainingError
+from fourier_probe.training.config import TrainConfig
+from fourier_probe.training.convert import convert_
+from fourier_probe.training.distributed import Ranks
+from fourier_probe.training.inputs import derived
+
+if TYPE_CHECKING:
+    from timm.utils import ModelEmaV3
+
+_GLOBAL = 5  # a stream of the seed of its own
+
+
+@dataclass
+class State:
+    """A run between two steps.
+
+    Attributes:
+        model: bare; on the device.
+        optimizer: over its parameters.
+        scheduler: timm's, of the learning rate.
+        scaler: of fp16.
+        ema: timm's average of the weights, if asked for.
+        epoch: epochs that are done, or the one in progress, from 0.
+        step: steps done in that epoch.
+        sums: loss, correct, count of that epoch so far; (3,) float64.
+        converted: layers that are attention, in the order of their conversion.
+        conversions: rows of conversions.csv, with the options of each recast.
+        rows: of metrics.csv.
+        best: best validation accuracy so far; below 0: none yet.
+    """
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    scheduler: Any
+    scaler: torch.amp.GradScaler
+    ema: ModelEmaV3 | None
+    sums: Tensor
+    epoch: int = 0
+    step: int = 0
+    conversions: list[dict[str, Any]] = field(default_factory=list)
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    best: float = -1.0
+
+    @property
+    def converted(self) -> list[str]:
+        """Layers that are attention, in the order of their conversion."""
+        return [row["layer"] for row in self.conversions]
+
+    @property
+    def average(self) -> nn.Module | None:
+        """The averaged copy, if there is one."""
+        return None if self.ema is None else self.ema.module
+
+    @property
+    def judged(self) -> nn.Module:
+        """The weights that validation and test are about: the average where there is one."""
+        return self.model if self.ema is None else self.ema.module
+
+    def payload(self, ranks: Ranks, record: dict[str, Any], metrics: dict[str, Any]) -> dict[str, Any]:
+        """The values of a checkpoint; every rank must call, for its random state.
+
+        Args:
+            ranks: of the run.
+            record: `arch`, `model_args` and `config`.
+            metrics: name -> number.
+        """
+        out = {
+            **record,
+            "state_dict": dict(self.model.state_dict()),
+            "epoch": self.epoch,
+            "step": self.step,
+            "optimizer": _plain_groups(self.optimizer.state_dict()),
+            "scaler": self.scaler.state_dict(),
+            "conversions": self.conversions,
+            "metrics": metrics,
+            "rng": random_states(ranks),
+            "rows": self.rows,
+            "sums": self.sums.cpu(),
+            "best": self.best,
+            "environment": environment(ranks),
+        }
+        if self.ema is not None:
+            out["state_dict_ema"] = dict(self.ema.module.state_dict())
+        return out
+
+    def restore(self, payload: dict[str, Any], config: TrainConfig, ranks: Ranks) -> None:
+        """Become the state that `payload` holds; this one must be fresh.
+
+        Raises:
+            TrainingError: the payload lacks what a run needs.
+        """
+        missing = [key for key in ("state_dict", "optimizer", "rng", "rows", "sums") if key not in payload]
+        if missing:
+            raise TrainingError(f"the checkpoint has no {missing[0]}: it is no run's last.pt; nothing to resume from.")
+        for row in payload["conversions"]:
+            convert_([row["layer"]], self.model, self.average, self.optimizer, config)
+        self.model.load_state_dict(payload["state_dict"])
+        if self.ema is not None:
+            if "state_dict_ema" not in payload:
+                raise TrainingError("the checkpoint has no averaged weights, and --model-ema asks for them.")
+            self.ema.module.load_state_dict(payload["state_dict_ema"])
+        self.optimizer.load_state_dict(payload["optimizer"])
+        if payload["scaler"]:
+            self.scaler.load_state_dict(payload["scaler"])
+        self.epoch, self.step, self.best = payload["epoch"], payload["step"], payload["best"]
+        self.conversions, self.rows = list(payload["conversions"]), list(payload["rows"])
+        self.sums = payload["sums"].to(ranks.device)
+        restore_random(payload["rng"], ranks)
+
+
+def environment(ranks: Ranks) -> dict[str, Any]:
+    """What exact repetition depends on beside the config."""
+    name = torch.cuda.get_device_name(ranks.device) if ranks.device.type == "cuda" else ranks.device.type
+    return {
+        "torch": str(torch.__version__),
+        "device": name,
+        "threads": torch.get_num_threads(),
+        "world": ranks.world,
+    }
+
+
+def versions() -> dict[str, str]:
+    """Of what has a part in the result."""
+    from importlib.metadata import version
+
+    import timm
+
+    return {
+        "fourier_probe": version("fourier-probe"),
+        "torch": str(torch.__version__),
+        "timm": str(timm.__version__),
+        "numpy": str(np.__version__),
+        "python": platform.python_version(),
+    }
+
+
+def changed(then: dict[str, Any], now: dict[str, Any]) -> str:
+    """What differs between two environments, in words; empty if nothing."""
+    return ", ".join(f"{key} {then.get(key)} -> {now[key]}" for key in now if then.get(key) != now[key])
+
+
+@contextlib.contextmanager
+def seeded(seed: int, ranks: Ranks) -> Iterator[None]:
+    """Global generators as this rank's training needs them (timm draws from them); put back at the end."""
+    saved = _here(ranks.device)
+    draws = np.random.SeedSequence([_GLOBAL, seed, ranks.rank]).generate_state(2)
+    random.seed(int(draws[0]))
+    np.random.seed(draws[1])  # noqa: NPY002 - timm's Mixup draws from it
+    torch.manual_seed(derived(_GLOBAL, seed, ranks.rank))
+    try:
+        yield
+    finally:
+        _there(saved, ranks.device)
+
+
+def random_states(ranks: Ranks) -> list[dict[str, Any]]:
+    """The global generators of every rank, as plain values."""
+    mine = _here(ranks.device)
+    if ranks.world == 1:
+        return [mine]
+    every: list[dict[str, Any]] = [mine] * ranks.world
+    torch.distributed.all_gather_object(every, mine)
+    return every
+
+
+def restore_random(states: list[dict[str, Any]], ranks: Ranks) -> None:
+    """This rank's generators as they were; left alone where there were fewer ranks."""
+    if ranks.rank < len(states):
+        _there(states[ranks.rank], ranks.device)
+
+
+def _here(device: torch.device) -> dict[str, Any]:
+    kind, keys, position, has_gauss, gauss = np.random.get_state()  # noqa: NPY002
+    version, numbers, following = random.getstate()
+    state: dict[str, Any] = {
+        "torch": torch.get_rng_state(),
+        "numpy": [
+            str(kind),
+            torch.from_numpy(np.asarray(keys, dtype=np.int64)),
+            int(position),
+            int(has_gauss),
+            float(gauss),
+        ],
+        "python": [version, list(numbers), following],
+    }
+    if device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(device)
+    return state
+
+
+def _there(state: dict[str, Any], device: torch.device) -> None:
+    torch.set_rng_state(state["torch"])
+    kind, keys, position, has_gauss, gauss = state["numpy"]
+    np.random.set_state((kind, keys.numpy().astype(np.uint32), position, has_gauss, gauss))  # noqa: NPY002
+    version, numbers, following = state["python"]
+    random.setstate((version, tuple(numbers), following))
+    if device.type == "cuda" and "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"], device)
+
+
+def _plain_groups(state: dict[str, Any]) -> dict[str, Any]:
+    """An optimizer's state with plain values only: a learning rate may come as a numpy number."""
+    groups = [
+        {key: float(value) if isinstance(value, np.floating) else value for key, value in group.items()}
+        for group in state["param_groups"]
+    ]
+    return {**state, "param_groups": groups}

@@ -1,0 +1,183 @@
+"""One optimizer step, and one pass of evaluation."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from fourier_probe.data import InputSpec, normalise, random_erase
+from fourier_probe.errors import ModelError
+from fourier_probe.training.config import TrainConfig
+from fourier_probe.training.distributed import Ranks
+from fourier_probe.training.optim import cross_entropy
+
+if TYPE_CHECKING:
+    from timm.data import Mixup
+
+AMP = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Outcome(NamedTuple):
+    """What a step, or a pass, adds up to, on the device: sums over images, float64."""
+
+    loss: Tensor  # nats
+    correct: Tensor
+    count: Tensor  # type: ignore[assignment]  # hides tuple.count, which no one misses
+
+    @property
+    def means(self) -> tuple[float, float]:
+        """Loss and accuracy (0 to 1)."""
+        loss, correct, count = torch.stack(self).tolist()
+        return loss / count, correct / count
+
+
+class Diverged(Exception):  # noqa: N818 - an outcome of a step, which the trainer explains
+    """The loss or the gradient is not finite; the weights have not been touched."""
+
+
+def autocast(config: TrainConfig, device: torch.device) -> Any:
+    """The precision of a forward pass."""
+    return torch.autocast(device.type, AMP[config.amp]) if config.amp in AMP else contextlib.nullcontext()
+
+
+def prepare(
+    images: Tensor,
+    labels: Tensor,
+    generator: torch.Generator,
+    config: TrainConfig,
+    spec: InputSpec,
+    mixup: Mixup | None,
+) -> tuple[Tensor, Tensor]:
+    """uint8 (B, C, H, W) and labels (B,) as the model takes them in training: scaled, erased, mixed.
+
+    Returns:
+        Images (B, C, H, W) in the model's type; labels (B,), or mixed targets (B, classes).
+    """
+    inputs = normalise(images, spec.mean, spec.std).to(getattr(torch, config.model_dtype))
+    if config.reprob:
+        inputs = random_erase(inputs, generator, config.reprob)
+    targets = labels
+    if mixup is not None:
+        inputs, targets = mixup(inputs, labels)
+    if config.channels_last:
+        inputs = inputs.contiguous(memory_format=torch.channels_last)
+    return inputs, targets
+
+
+def train_step(
+    net: nn.Module,
+    inputs: Tensor,
+    targets: Tensor,
+    optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+    config: TrainConfig,
+    *,
+    check: bool = True,
+) -> Outcome:
+    """Forward, backward, clip, update.
+
+    Args:
+        net: in training mode, wrapped as the ranks need it.
+        inputs: (B, C, H, W).
+        targets: labels (B,) or probabilities (B, classes).
+        optimizer: whose gradients are None before and after.
+        scaler: of fp16; does nothing otherwise.
+        config: precision, smoothing, clipping.
+        check: look whether loss and gradient are finite before the update; makes the host wait for a GPU.
+
+    Raises:
+        Diverged: they are not.
+    """
+    with autocast(config, inputs.device):
+        logits = net(inputs)
+    loss = cross_entropy(logits, targets, config.smoothing)
+    scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+    scaler.unscale_(optimizer)
+    parameters = [each for group in optimizer.param_groups for each in group["params"] if each.grad is not None]
+    # NaN in one gradient would spread to all by clipping, so the norm is looked at first; it is cheap.
+    norm = nn.utils.get_total_norm([each.grad for each in parameters if each.grad is not None])
+    good = torch.isfinite(loss) & (torch.isfinite(norm) | scaler.is_enabled())
+    if check and not bool(good):
+        raise Diverged
+    if config.clip_grad:
+        nn.utils.clip_grads_with_norm_(parameters, config.clip_grad, norm)
+    scaler.step(optimizer)
+    scaler.update()
+    optimizer.zero_grad(set_to_none=True)
+    with torch.no_grad():
+        truth = targets.argmax(1) if targets.ndim == 2 else targets
+        count = torch.full((), len(truth), dtype=torch.float64, device=loss.device)
+        # A loss that went wrong unchecked turns the sum into NaN, which the next look finds.
+        seen = torch.where(good, loss.detach().double(), torch.nan) * count
+        return Outcome(seen, (logits.argmax(1) == truth).sum().double(), count)
+
+
+@torch.no_grad()
+def evaluate(
+    model: nn.Module,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    config: TrainConfig,
+    ranks: Ranks,
+    *,
+    interrupted: Callable[[], None] = lambda: None,
+) -> Outcome:
+    """Loss (without smoothing) and accuracy over all ranks, in eval mode; the mode is put back.
+
+    Args:
+        model: bare, not wrapped.
+        batches: this rank's images, normalised, and labels.
+        config: precision.
+        ranks: whose sums are added.
+        interrupted: called after each batch; may raise.
+    """
+    training = model.training
+    model.eval()
+    sums = torch.zeros(3, dtype=torch.float64, device=ranks.device)
+    try:
+        for images, labels in batches:
+            inputs = images.to(getattr(torch, config.model_dtype))
+            if config.channels_last:
+                inputs = inputs.contiguous(memory_format=torch.channels_last)
+            with autocast(config, ranks.device):
+                logits = model(inputs)
+            loss = cross_entropy(logits, labels) * len(labels)
+            correct = (logits.argmax(1) == labels).sum()
+            sums += torch.stack([loss.double(), correct.double(), torch.full_like(loss, len(labels)).double()])
+            interrupted()
+    finally:
+        model.train(training)
+    ranks.sum(sums)
+    return Outcome(*sums)
+
+
+@torch.no_grad()
+def check_output(model: nn.Module, spec: InputSpec, classes: int, dtype: torch.dtype) -> None:
+    """Run one blank image: the model must give a score for each class, before the first step (fault 7).
+
+    Raises:
+        ModelError: it gives something else; names both numbers.
+    """
+    training = model.training
+    model.eval()
+    parameter = next(model.parameters())
+    try:
+        with torch.random.fork_rng(devices=[]):
+            scores = model(torch.zeros(1, spec.channels, *spec.size, dtype=dtype, device=parameter.device))
+    except (RuntimeError, AssertionError, ValueError) as error:
+        raise ModelError(
+            f"{type(model).__name__} does not take images of {spec.channels} x {spec.size[0]} x {spec.size[1]}: "
+            f"{str(error).splitlines()[0]}; choose another size with --img-size or --model-arg img_size=N."
+        ) from error
+    finally:
+        model.train(training)
+    shape = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
+    if shape != (1, classes):
+        given = f"{shape[1]} classes" if isinstance(shape, tuple) and len(shape) == 2 else f"an output of {shape}"
+        raise ModelError(
+            f"{type(model).__name__} has {given}, but the data has {classes} classes: leave num_classes to the data, "
+            f"or pass --model-arg num_classes={classes}."
+        )

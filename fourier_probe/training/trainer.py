@@ -1,0 +1,270 @@
+"""The trainer: `train` from top to bottom.
+
+A run is a loop over epochs. Each begins by converting the layers that are due, passes once over the images, looks at
+the validation split, and is saved. The test set is looked at once, at the end.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fourier_probe import checkpoints
+from fourier_probe.errors import TrainingError
+from fourier_probe.training import logs
+from fourier_probe.training import session as sessions
+from fourier_probe.training.config import TrainConfig
+from fourier_probe.training.convert import convert_, ease_, options
+from fourier_probe.training.distributed import ranks
+from fourier_probe.training.folder import RunFolder
+from fourier_probe.training.inputs import Evaluation
+from fourier_probe.training.progress import Progress, Tick
+from fourier_probe.training.session import Session
+from fourier_probe.training.state import seeded
+from fourier_probe.training.steps import Diverged, evaluate, prepare, train_step
+from fourier_probe.training.stop import Stop
+
+LOOK = 20  # steps between two looks at a GPU, or at the other ranks: each makes the host wait
+
+
+def train(
+    config: TrainConfig,
+    out: Path | str,
+    *,
+    resume: bool = False,
+    force: bool = False,
+    fork: str | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Train a model; returns the run folder.
+
+    Args:
+        config: what to do.
+        out: the run folder (see `training.folder`); made if missing.
+        resume: continue the run in it, exactly; from the beginning where there is nothing to continue.
+        force: overwrite the run in it.
+        fork: RUN@EPOCH, another run whose state to begin from.
+        progress: who listens; nobody by default.
+
+    Raises:
+        ProbeError: a leaf of it that says what is wrong and what to do; the last good checkpoint is kept.
+        SystemExit: 143 after SIGTERM, once the step in hand is done and saved.
+        KeyboardInterrupt: after Ctrl-C, likewise.
+    """
+    if resume and force:
+        raise TrainingError("resume continues a run and force overwrites it: choose one.")
+    out, progress = Path(out), progress or Progress()
+    with ranks(config.device) as team, Stop() as stop, sessions.settings(config, team), seeded(config.seed, team):
+        folder = RunFolder.claim(out, resume=resume, force=force) if team.first else RunFolder(out, None)
+        try:
+            again = resume and (out / "config.json").exists()
+            team.barrier()
+            session = Session.open(config, team, folder, progress if team.first else Progress(), stop, fork)
+            if again and sessions.resume(session):
+                session.progress.note(f"{out} is finished: nothing is left to train.")
+                return out
+            if not again:
+                if fork is not None:
+                    sessions.fork(session, fork)
+                if team.first:
+                    folder.clear()
+                    folder.write_config(session.record())
+            with logs.writer(session):
+                _fit(session)
+        finally:
+            folder.close()
+    return out
+
+
+def _fit(session: Session) -> None:
+    state, plan = session.state, session.plan
+    if state.epoch == 0 and state.step == 0:
+        logs.probe(session)
+    while state.epoch < plan.epochs:
+        _convert(session)
+        seconds = _pass(session)
+        _finish_epoch(session, seconds)
+    _finish(session)
+
+
+def _convert(session: Session) -> None:
+    """Switch the layers that are due, measuring both sides on the same fixed images."""
+    state, plan, config = session.state, session.plan, session.config
+    due = [layer for layer in plan.schedule.due(state.epoch) if layer not in state.converted]
+    for layer in due:
+        before = evaluate(state.model, _share(session.fixed, session), config, session.ranks).means
+        convert_([layer], state.model, state.average, state.optimizer, config)
+        for model in (state.model, state.average):
+            if model is not None:
+                ease_(model, [layer], plan, config, state.epoch)
+        after = evaluate(state.model, _share(session.fixed, session), config, session.ranks).means
+        state.conversions.append(
+            {
+                "layer": layer,
+                "epoch": state.epoch,
+                "options": options(config),
+                "loss_before": before[0],
+                "acc_before": before[1],
+                "loss_after": after[0],
+                "acc_after": after[1],
+                "ratio": after[0] / before[0],
+                "images": len(session.fixed.images),
+            }
+        )
+    if due:
+        session.rewrap()
+
+
+def _pass(session: Session) -> float:
+    """One pass over the images, or what is left of it; returns its seconds."""
+    state, plan, config, spec = session.state, session.plan, session.config, session.spec
+    gpu = session.ranks.device.type == "cuda"
+    look = LOOK if gpu or session.ranks.world > 1 else 1
+    bad = torch.full((), -1, device=session.ranks.device)
+    converted = state.converted
+    start, first = time.perf_counter(), state.step
+    session.net.train()
+    for images, labels, generator in session.training.epoch(state.epoch, state.step):
+        now = state.epoch + state.step / plan.steps
+        ease_(state.model, converted, plan, config, now)
+        inputs, targets = prepare(images, labels, generator, config, spec, session.mixup)
+        try:
+            outcome = train_step(session.net, inputs, targets, state.optimizer, state.scaler, config, check=not gpu)
+        except Diverged:
+            raise _diverged(session, state.step) from None
+        state.sums += torch.stack(outcome)
+        if gpu:
+            bad = torch.where((bad < 0) & outcome.loss.isnan(), state.step, bad)
+        state.step += 1
+        done = state.epoch * plan.steps + state.step
+        if state.ema is not None:
+            state.ema.update(state.model, step=done)
+            ease_(state.ema.module, converted, plan, config, now)
+        state.scheduler.step_update(done)
+        if state.step % look == 0 or state.step == plan.steps:
+            if gpu and int(bad) >= 0:
+                raise _diverged(session, int(bad))
+            loss, correct, count = state.sums.tolist()
+            rate = (state.step - first) * session.training.batch / (time.perf_counter() - start)
+            session.progress.step(
+                Tick(state.epoch, plan.epochs, state.step, plan.steps, loss / count, correct / count, rate)
+            )
+            if session.ranks.any(session.stop.requested):
+                _leave(session)
+    return time.perf_counter() - start
+
+
+def _finish_epoch(session: Session, seconds: float) -> None:
+    """Validate, log, save."""
+    state, plan, config = session.state, session.plan, session.config
+    lr = next(group["lr"] for group in state.optimizer.param_groups)
+    sums = session.ranks.sum(state.sums.clone()).tolist()
+    row: dict[str, Any] = {
+        "epoch": state.epoch,
+        "step": state.epoch * plan.steps + plan.steps,
+        "lr": float(lr),
+        "train_loss": sums[0] / sums[2],
+        "train_acc": sums[1] / sums[2],
+        "converted": len(state.converted),
+        "parameters": session.cost.parameters,
+        "multiply_adds": session.cost.multiply_adds,
+        "seconds": seconds,
+        "images_per_second": sums[2] / seconds if seconds else None,
+    }
+    judged = None
+    if session.val is not None:
+        row["val_loss"], row["val_acc"] = _evaluate(session, state.model, session.val)
+        judged = row["val_acc"]
+        if state.ema is not None:
+            row["ema_val_loss"], row["ema_val_acc"] = _evaluate(session, state.ema.module, session.val)
+            judged = row["ema_val_acc"]
+        if not math.isfinite(row["val_loss"]):
+            raise _diverged(session, plan.steps - 1)
+    state.rows.append(row)
+    state.epoch, state.step = state.epoch + 1, 0
+    state.sums = torch.zeros_like(state.sums)
+    better = judged is not None and judged > state.best
+    if better and judged is not None:
+        state.best = judged
+    metrics = {key: value for key, value in row.items() if key.endswith(("loss", "acc"))}
+    payload = session.payload(metrics)
+    if session.ranks.first:
+        if better:
+            weights = ("optimizer", "scaler", "rng", "rows", "sums")
+            checkpoints.save(session.folder.best, {k: v for k, v in payload.items() if k not in weights})
+        if _keep(session):
+            checkpoints.save(session.folder.epoch(state.epoch), payload)
+        _save(session, payload)
+    logs.epoch(session, row)
+    if config.probe_every and state.epoch % config.probe_every == 0:
+        logs.probe(session)
+    if session.ranks.any(session.stop.requested) and state.epoch < plan.epochs:
+        session.stop.leave()
+
+
+def _finish(session: Session) -> None:
+    """Look at the test set, once, and write down what came of the run."""
+    state = session.state
+    row = state.rows[-1]
+    test = session.test()
+    if test is not None:
+        row["test_loss"], row["test_acc"] = _evaluate(session, state.judged, test)
+    result = {key: value for key, value in row.items() if key.endswith(("loss", "acc"))}
+    if state.best >= 0:
+        result["best_val_acc"] = state.best
+    payload = session.payload(result, finished=True)
+    if session.ranks.first:
+        _save(session, payload)
+        session.folder.write_config({**session.folder.read_config(), "result": {**result, "epochs": state.epoch}})
+
+
+def _keep(session: Session) -> bool:
+    """Whether the state after this epoch is kept to fork from: asked for, or the last before the first switch."""
+    epoch, config = session.state.epoch, session.config
+    every = bool(config.checkpoint_every) and epoch % config.checkpoint_every == 0
+    return every or epoch in config.checkpoint_at or epoch == session.plan.schedule.first
+
+
+def _save(session: Session, payload: dict[str, Any]) -> None:
+    checkpoints.save(session.folder.last, payload)
+    session.folder.write_logs(session.state.rows, session.state.conversions)
+
+
+def _evaluate(session: Session, model: torch.nn.Module, images: Evaluation) -> tuple[float, float]:
+    """Loss and accuracy; a signal is answered at once, since the state before is whole."""
+
+    def interrupted() -> None:
+        if session.stop.requested and session.ranks.world == 1:
+            _leave(session)
+
+    batches = _share(images, session)
+    return evaluate(model, batches, session.config, session.ranks, interrupted=interrupted).means
+
+
+def _share(images: Evaluation, session: Session) -> Any:
+    return images.batches(session.ranks.rank, session.ranks.world)
+
+
+def _leave(session: Session) -> None:
+    """Save the state as it is, also in the middle of an epoch, and end."""
+    rows = session.state.rows
+    payload = session.payload(rows[-1] if rows else {})
+    if session.ranks.first:
+        _save(session, payload)
+    session.stop.leave()
+
+
+def _diverged(session: Session, step: int) -> TrainingError:
+    state = session.state
+    lr = state.optimizer.param_groups[0]["lr"]
+    kept = session.folder.last
+    have = f"{kept} holds the state after {len(state.rows)} epochs" if kept.exists() else "no epoch was finished"
+    return TrainingError(
+        f"the loss or its gradient became NaN or infinite at step {state.epoch * session.plan.steps + step} (epoch "
+        f"{state.epoch}, step {step}) at learning rate {lr:.3g}: nothing of it was saved; {have}. Lower --lr, "
+        f"lengthen --warmup-epochs, or clip with --clip-grad 1."
+    )
