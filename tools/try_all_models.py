@@ -31,7 +31,7 @@ BEGIN, END = "<!-- table: begin -->", "<!-- table: end -->"
 def attempt(name: str, device: str) -> dict[str, Any]:
     """The points of one model, or why there are none."""
     with torch.device(device):
-        model = timm.create_model(name).eval()
+        model: Any = timm.create_model(name).eval()
         channels, height, width = model.pretrained_cfg.get("input_size", (3, 224, 224))
         points = find_points(model, torch.zeros(1, channels, height, width))
     kinds = collections.Counter(point.op for point in points)
