@@ -49,7 +49,7 @@ class _Images(Dataset[tuple[npt.NDArray[np.uint8], int]]):
             pixels = pixels[:, :, None]
         if self.images.reader is None:  # an array: RandAugment only; crop and flip follow on the device
             pixels = fit(pixels, self.spec, crop=False).transpose(2, 0, 1)
-        return np.ascontiguousarray(pixels), int(self.images.labels[position]) if self.images.labels is not None else 0
+        return np.array(pixels, order="C"), int(self.images.labels[position]) if self.images.labels is not None else 0
 
 
 class _Rows:

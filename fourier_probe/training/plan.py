@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -106,7 +106,16 @@ def make_model(config: TrainConfig, splits: Splits) -> tuple[nn.Module, dict[str
             if value and name not in arguments and _takes(config.model, {**arguments, name: value}):
                 arguments[name] = value
         model = zoo.create(config.model, pretrained=config.pretrained, **arguments)
-    return model, arguments, input_spec(config, splits.train, zoo.input_spec(model))
+    native = zoo.input_spec(model)
+    if arguments.get("in_chans", native.channels) != native.channels:  # a model without convolutions does not say
+        native = _channels(native, int(arguments["in_chans"]))
+    return model, arguments, input_spec(config, splits.train, native)
+
+
+def _channels(spec: InputSpec, count: int) -> InputSpec:
+    """The same input in `count` channels, with the mean of the statistics."""
+    mean, std = sum(spec.mean) / spec.channels, sum(spec.std) / spec.channels
+    return replace(spec, channels=count, mean=(mean,) * count, std=(std,) * count)
 
 
 def _takes(name: str, arguments: dict[str, Any]) -> bool:

@@ -100,9 +100,15 @@ def suited(model: str, model_args: Mapping[str, Any]) -> str:
     """
     from torch import nn
 
+    from fourier_probe.errors import ModelError
     from fourier_probe.models import zoo
 
-    bones = zoo.skeleton(model, **model_args)
+    try:
+        bones = zoo.skeleton(model, **model_args)
+    except ModelError:
+        if not zoo.FACTORY.fullmatch(model):
+            raise
+        bones = zoo.skeleton(model, **{"num_classes": 2, "in_chans": 3, **model_args})  # as the data will say
     modules = list(bones.modules())
     normed = any(isinstance(each, nn.modules.batchnorm._BatchNorm) for each in modules)
     attends = any("attention" in type(each).__name__.lower() for each in modules)

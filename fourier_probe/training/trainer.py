@@ -95,8 +95,10 @@ def _convert(session: Session) -> None:
     """Switch the layers that are due, measuring both sides on the same fixed images."""
     state, plan, config = session.state, session.plan, session.config
     due = [layer for layer in plan.schedule.due(state.epoch) if layer not in state.converted]
+    if not due:
+        return
+    before = evaluate(state.model, _share(session.fixed, session), config, session.ranks).means
     for layer in due:
-        before = evaluate(state.model, _share(session.fixed, session), config, session.ranks).means
         convert_([layer], state.model, state.average, state.optimizer, config)
         for model in (state.model, state.average):
             if model is not None:
@@ -115,8 +117,8 @@ def _convert(session: Session) -> None:
                 "images": len(session.fixed.images),
             }
         )
-    if due:
-        session.rewrap()
+        before = after
+    session.rewrap()
 
 
 def _pass(session: Session) -> float:
