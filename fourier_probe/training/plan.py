@@ -11,6 +11,7 @@ from torch import nn
 from fourier_probe.data import ImageSet, InputSpec
 from fourier_probe.errors import ModelError
 from fourier_probe.models import zoo
+from fourier_probe.models.recast import GPSAConv2d, multiply_adds
 from fourier_probe.training import schedule as schedules
 from fourier_probe.training.config import TrainConfig
 from fourier_probe.training.inputs import Splits, input_spec
@@ -71,6 +72,21 @@ class Plan:
             ramp=_epoch(config.soft_epochs, scale) if config.soft_epochs else None,
         )
         return cls(epochs, steps, schedule, layers, scale)
+
+    def cost(self, model: nn.Module, plain: zoo.Stats) -> zoo.Stats:
+        """Parameters of a model as it stands, and multiply-adds of an image, recast layers as they are used.
+
+        Args:
+            model: some of its layers may be converted.
+            plain: what it cost before any was. (torch's counter would count the padding of fused attention.)
+        """
+        extra = 0
+        for layer in self.layers:
+            module = model.get_submodule(layer.name)
+            if isinstance(module, GPSAConv2d):
+                extra += multiply_adds(module, layer.keys) - layer.multiply_adds
+        parameters = sum(parameter.numel() for parameter in model.parameters())
+        return zoo.Stats(parameters, plain.multiply_adds + extra)
 
     def eased(self, config: TrainConfig, layer: str, time: float) -> float:
         """Share of the annealing shift that `layer` still has at `time` epochs: 1 at its switch, 0 at the end."""

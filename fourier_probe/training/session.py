@@ -74,6 +74,7 @@ class Session:
     cost: zoo.Stats = field(init=False)
 
     def __post_init__(self) -> None:
+        self._plain = zoo.stats(self.state.model, (self.spec.channels, *self.spec.size))
         self.rewrap()
 
     @classmethod
@@ -148,7 +149,7 @@ class Session:
         """Wrap the model for training again, and count its cost again: its layers have changed."""
         net = self.ranks.wrap(self.state.model)
         self.net = torch.compile(net) if self.config.compile else net  # type: ignore[assignment]
-        self.cost = zoo.stats(self.state.model, (self.spec.channels, *self.spec.size))
+        self.cost = self.plan.cost(self.state.model, self._plain)
 
     def record(self) -> dict[str, Any]:
         """config.json, but for the result."""

@@ -1,0 +1,83 @@
+"""Runs that share their beginning: forked, they are what they would have been from the start."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fourier_probe.errors import TrainingError
+from fourier_probe.training import train
+
+from .tiny import assert_same_run, last, log, tiny
+
+EMA = {"model_ema": True, "mixup": 0.4}
+
+
+@pytest.fixture(scope="module")
+def linear(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its first switch is at epoch 1."""
+    return train(tiny(data, schedule="linear", **EMA), tmp_path_factory.mktemp("fork") / "linear")
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"schedule": "none"},
+        {"schedule": "constant", "at_epoch": 2, "gate_lr_mult": 3.0},
+        {"schedule": "reverse"},
+        {"schedule": "linear", "recast_args": {"gate": 2.0}},
+    ],
+    ids=lambda more: str(more["schedule"]),
+)
+def test_a_forked_run_equals_one_from_the_start(
+    more: dict[str, object], data: Path, linear: Path, tmp_path: Path
+) -> None:
+    config = tiny(data, **EMA, **more)
+    train(config, tmp_path / "whole")
+    train(config, tmp_path / "forked", fork=f"{linear}@1")
+    assert_same_run(tmp_path / "whole", tmp_path / "forked")
+    assert len(log(tmp_path / "forked")) == 4
+
+
+def test_a_forked_run_resumes_without_the_fork(data: Path, linear: Path, tmp_path: Path) -> None:
+    from .tiny import At, terminate
+
+    config = tiny(data, schedule="reverse", **EMA)
+    train(config, tmp_path / "whole")
+    with pytest.raises(SystemExit):
+        train(config, tmp_path / "forked", fork=f"{linear}@1", progress=At((2, 1), terminate))
+    train(config, tmp_path / "forked", resume=True)
+    assert_same_run(tmp_path / "whole", tmp_path / "forked")
+
+
+def test_the_last_state_can_be_forked_too(data: Path, tmp_path: Path) -> None:
+    from .tiny import stop_at
+
+    stop_at(tiny(data), tmp_path / "a", (1, None))
+    train(tiny(data, schedule="constant", at_epoch=2), tmp_path / "b", fork=f"{tmp_path / 'a'}@2")
+    assert last(tmp_path / "b")["finished"]
+
+
+def test_more_than_the_schedule_differs(data: Path, linear: Path, tmp_path: Path) -> None:
+    with pytest.raises(
+        TrainingError, match=r"--lr 0.0125 \(now 0.02\), --seed 0 \(now 7\): a fork may differ in the sch"
+    ):
+        train(tiny(data, **EMA, lr=0.02, seed=7), tmp_path / "run", fork=f"{linear}@1")
+    assert not (tmp_path / "run" / "config.json").exists()
+
+
+def test_a_schedule_that_would_have_switched_before(data: Path, linear: Path, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"by epoch 1 it had converted nothing, this schedule .*layer1.0.conv1"):
+        train(tiny(data, schedule="constant", at_epoch=0, **EMA), tmp_path / "run", fork=f"{linear}@1")
+
+
+def test_a_state_that_was_not_kept(data: Path, linear: Path, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"no state after 3 epochs \(it has: epoch-001.pt\).*--checkpoint-at 3"):
+        train(tiny(data, schedule="none", **EMA), tmp_path / "run", fork=f"{linear}@3")
+
+
+@pytest.mark.parametrize("source", ["nowhere@1", "nowhere"])
+def test_no_such_run(source: str, data: Path, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"holds no run|expected RUN@EPOCH"):
+        train(tiny(data), tmp_path / "run", fork=source)
