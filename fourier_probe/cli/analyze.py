@@ -51,12 +51,12 @@ def command(target: str, out: Path | None, force: bool, as_json: bool, **given: 
         result, label = run(target, **given)
         if rank:
             return
-        write(result, label, folder)
+        written = write(result, label, folder)
     if as_json:
         click.echo(json.dumps(result.to_json(), allow_nan=False))
     else:
         print_table(result, label)
-        click.echo(f"written to {folder}: {', '.join(FILES)}")
+        click.echo(f"written to {folder}: {', '.join(written)}")
 
 
 def run(target: str, **given: Any) -> tuple[Spectra, str]:
@@ -66,7 +66,7 @@ def run(target: str, **given: Any) -> tuple[Spectra, str]:
     names = ("model", "model_args", "pretrained", "use_ema", "untrained")
     found = resolve(target, **{name: given[name] for name in names})
     if found.spectra is not None:
-        return found.spectra, found.label
+        raise click.UsageError(f"{target} is a saved result already; `fourier-probe compare` draws it again.")
     return analyze_target(found, **{key: value for key, value in given.items() if key not in names}), found.label
 
 
@@ -100,7 +100,7 @@ def analyze_target(
     from fourier_probe.probe.spectrum import Definition
 
     if target.model is None:
-        raise click.UsageError(f"{target.label} is a saved result; analyze needs a model.")
+        raise click.UsageError(f"{target.label} is a saved result: there is no model to analyze.")
     definition = Definition(log=log, floor=floor, window=window, axis=axis, metrics=metrics)  # type: ignore[arg-type]
     source = data or target.data or "bundled"
     images = choose(open_data(source, split), limit=limit, skip_bad=skip_bad)
@@ -113,9 +113,6 @@ def analyze_target(
         )
     rank, world = options.rank_and_world()
     stream = batches(images, spec, batch_size=batch_size, shard=(rank, world), workers=workers)
-    if (classes := _mismatch(target, images)) is not None:
-        options.note(f"{source} has {classes[0]} classes and the model {classes[1]}: top-1 is left out.")
-        stream = (batch._replace(labels=None) for batch in stream)
     with options.progress(f"analyze {target.label}", len(range(rank, len(images), world))) as advance:
         result = analyze(
             target.model,
@@ -134,24 +131,42 @@ def analyze_target(
                 "std": list(spec.std),
                 "skipped": images.skipped,
             },
+            classes=_classes(target, images),
             progress=advance,
         )
+    if images.labels is not None and result.top1 is None:
+        ours = getattr(target.model, "num_classes", "another number")
+        options.note(f"top-1 is left out: {source} has {_classes(target, images)} classes and the model has {ours}.")
     for excluded in result.excluded:
         options.note(f"{excluded['name']} is left out: {excluded['reason']}.")
     return result
 
 
-def write(result: Spectra, label: str, folder: Path) -> None:
-    """The three result files and both figures."""
+def write(result: Spectra, label: str, folder: Path) -> list[str]:
+    """The three result files and both figures; returns the names of what was written."""
     from fourier_probe.plots import depth_figure, save, spectra_figure
     from fourier_probe.probe.compare import has_frequencies
 
+    for name in FILES:  # of an earlier analysis
+        (folder / name).unlink(missing_ok=True)
     result.save(folder, force=True)
     save(spectra_figure([result], [label]), folder / "spectra")
     if has_frequencies(result):
         save(depth_figure([result], [label]), folder / "depth")
+        left_out_note([result])
     else:
         options.note("no point has two usable frequencies, so there is no depth profile to draw.")
+    return [name for name in FILES if (folder / name).exists()]
+
+
+def left_out_note(results: list[Spectra]) -> None:
+    """Say which points a depth profile cannot show."""
+    from fourier_probe.probe.compare import depth_profile
+
+    names = list(dict.fromkeys(name for result in results for name in depth_profile(result).left_out))
+    if names:
+        more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+        options.note(f"maps of one or two positions have no frequency to profile: {', '.join(names[:5])}{more}.")
 
 
 def print_table(result: Spectra, label: str) -> None:
@@ -194,10 +209,12 @@ def print_table(result: Spectra, label: str) -> None:
     )
 
 
-def _mismatch(target: Target, images: Any) -> tuple[int, int] | None:
-    """Number of classes of the data and of the model, where both are known and differ."""
-    ours = getattr(target.model, "num_classes", None)
-    if images.labels is None or not isinstance(ours, int):
+def _classes(target: Target, images: Any) -> int | None:
+    """Number of classes the labels are of: of their names, else of the largest label where the model has fewer."""
+    if images.labels is None:
         return None
-    theirs = len(images.classes) if images.classes is not None else int(images.labels.max()) + 1
-    return (theirs, ours) if theirs != ours else None
+    if images.classes is not None:
+        return len(images.classes)
+    seen = int(images.labels.max()) + 1
+    ours = getattr(target.model, "num_classes", None)
+    return seen if isinstance(ours, int) and seen > ours else None

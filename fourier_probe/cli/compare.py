@@ -12,7 +12,7 @@ import click
 
 from fourier_probe import atomic
 from fourier_probe.cli import options
-from fourier_probe.cli.analyze import analyze_target
+from fourier_probe.cli.analyze import analyze_target, left_out_note
 
 if TYPE_CHECKING:
     from fourier_probe.probe.spectra import Spectra
@@ -68,6 +68,7 @@ def write(results: list[Spectra], labels: list[str], folder: Path) -> None:
     atomic.write_text(folder / "compare.csv", buffer.getvalue())
     save(spectra_figure(results, labels), folder / "spectra")
     save(depth_figure(results, labels), folder / "depth")
+    left_out_note(results)
 
 
 def report(results: list[Spectra], labels: list[str], *, as_json: bool) -> None:

@@ -123,7 +123,7 @@ def image_options(command: Command) -> Command:
                 is_flag=True,
                 help="Leave unreadable images out (counted in the result) instead of stopping.",
             ),
-            click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps."),
+            click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1."),
             click.option(
                 "--amp",
                 type=click.Choice(["none", "bf16", "fp16"]),
@@ -180,11 +180,18 @@ def device_of(name: str) -> str:
 
     import torch
 
-    if name != "auto":
-        return name
-    if torch.cuda.is_available():
-        return f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
-    return "cpu"
+    local = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+    if name == "auto":
+        return local if torch.cuda.is_available() else "cpu"
+    try:
+        kind = torch.device(name).type
+    except RuntimeError as error:
+        raise click.BadParameter(f"{name!r} is no device: give auto, cpu, cuda or cuda:1") from error
+    if kind not in ("cpu", "cuda"):
+        raise click.BadParameter(f"{name!r}: spectra are summed in float64, which only cpu and cuda have here")
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise click.BadParameter(f"{name!r}: torch finds no GPU on this machine; give cpu or auto")
+    return local if name == "cuda" else name
 
 
 def rank_and_world() -> tuple[int, int]:

@@ -159,13 +159,13 @@ def bar() -> Iterator[Progress]:
                 text += f" (EMA {100 * row['ema_val_acc']:.1f} %)"
             if row["converted"]:
                 text += f"; {row['converted']} layers are attention"
-            drawn.console.print(f"{text}; {row['seconds']:.1f} s")
+            drawn.console.print(f"{text}; {row['seconds']:.1f} s", soft_wrap=True)
 
         def note(self, text: str) -> None:
-            drawn.console.print(f"note: {text}")
+            drawn.console.print(f"note: {text}", soft_wrap=True)
 
         def warn(self, text: str) -> None:
-            drawn.console.print(f"warning: {text}")
+            drawn.console.print(f"warning: {text}", soft_wrap=True)
 
     with Bar(*columns, console=console, transient=True, disable=not console.is_terminal) as drawn:
         task = drawn.add_task("train", total=None, said="")

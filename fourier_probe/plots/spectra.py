@@ -28,7 +28,7 @@ def draw_spectra(ax: Axes, result: Spectra, *, intervals: bool = True) -> Axes:
     Source: the layout of Park & Kim 2022, figure 2; the axis is the true one unless the result says "paper".
     """
     cmap = depth_colors()
-    for point in result.stream:
+    for point in (point for point in result.stream if point.highest > 0):
         color, usable = cmap(point.depth), point.usable
         frequency, delta = point.frequency[:usable], point.delta[:usable]
         ax.plot(frequency, delta, color=color, marker="." if usable < 3 else None)
@@ -41,17 +41,35 @@ def draw_spectra(ax: Axes, result: Spectra, *, intervals: bool = True) -> Axes:
         if np.isfinite(white):
             place = ax.get_yaxis_transform()  # x in widths of the axes, y in nats
             ax.plot([1.02], [white], marker="<", ms=3, mew=0, color=color, transform=place, clip_on=False)
-    ax.axhline(ZERO_MEAN_WHITE_NOISE, color="0.45", linestyle=":", linewidth=0.8, zorder=0)
-    ax.annotate(
-        "white noise, zero mean", (0.02, ZERO_MEAN_WHITE_NOISE), xycoords=("axes fraction", "data"), xytext=(0, 1.5),
-        textcoords="offset points", fontsize=5.5, color="0.35",
-    )  # fmt: skip
+    if result.definition.log != "log1p":  # its logarithm has a scale, and so no such level
+        _zero_mean_level(ax)
     ax.margins(y=0.08)
     ax.set_xlim(0, 1.04)
     ax.set_xticks([0, 0.5, 1.0], ["0", r"0.5$\pi$", r"1.0$\pi$"])
     ax.set_xlabel("Frequency per axis" + (" (paper's axis)" if result.definition.axis == "paper" else ""))
     ax.set_ylabel(r"$\Delta$ log amplitude (nats)")
     return ax
+
+
+def _short(title: str) -> str:
+    """A title that fits its panel."""
+    return title if len(title) <= 34 else f"{title[:16]}...{title[-15:]}"
+
+
+def _zero_mean_level(ax: Axes) -> None:
+    ax.axhline(ZERO_MEAN_WHITE_NOISE, color="0.45", linestyle=":", linewidth=0.8, zorder=0)
+    place, above = (0.02, ZERO_MEAN_WHITE_NOISE), (0, 1.5)  # widths of the axes and nats; points
+    look: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "fontsize": 5.5}
+    ax.annotate("white noise, zero mean", place, xytext=above, color="0.35", **look)
+
+
+def _marker_legend(ax: Axes) -> None:
+    """Say what the open circles and the triangles are."""
+    handles = [
+        Line2D([], [], linestyle="", marker="o", mfc="none", mec="0.3", ms=3, mew=0.7, label="Nyquist"),
+        Line2D([], [], linestyle="", marker="<", color="0.3", ms=3, label="white noise, same mean and variance"),
+    ]
+    ax.legend(handles=handles, loc="lower left", fontsize=5.5, handletextpad=0.1, borderpad=0.1)
 
 
 def draw_depth_profile(
@@ -82,7 +100,7 @@ def draw_depth_profile(
 def shade_legend(ax: Axes, profile: DepthProfile) -> None:
     """Say what the shades and the dashed line mean, where there are any."""
     handles: list[Any] = [
-        Patch(color=color, label=label)
+        Patch(facecolor=color, edgecolor="0.5", linewidth=0.5, label=label)
         for op, color, label in (
             ("attention", ATTENTION_SHADE, "attention"),
             ("downsample", DOWNSAMPLE_SHADE, "subsampling"),
@@ -92,7 +110,7 @@ def shade_legend(ax: Axes, profile: DepthProfile) -> None:
     if np.isfinite(profile.white).any():
         handles.append(Line2D([], [], color="0.45", linestyle="--", linewidth=0.8, label="white noise"))
     if handles:
-        ax.legend(handles=handles, loc="best", handlelength=1.0)
+        ax.legend(handles=handles, loc="best", handlelength=1.0, frameon=True, framealpha=0.9)
 
 
 def depth_colorbar(figure: Figure, axes: Axes | Sequence[Axes]) -> None:
@@ -116,11 +134,15 @@ def spectra_figure(results: Sequence[Spectra], titles: Sequence[str]) -> Figure:
         axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
         for ax, result, title in zip(axes.flat, results, titles, strict=False):
             draw_spectra(ax, result)
-            ax.set_title(title, fontsize=8 if len(title) <= 24 else 6)
+            ax.set_title(_short(title), fontsize=8 if len(title) <= 24 else 6)
         for ax in axes.flat[len(results) :]:
             ax.set_visible(False)
-        for ax in axes.flat:
+        for index, ax in enumerate(axes.flat):
             ax.label_outer()
+            if index + columns >= len(results) > index:  # the last panel of its column
+                ax.xaxis.set_tick_params(labelbottom=True)
+                ax.set_xlabel(axes.flat[0].get_xlabel() or "Frequency per axis")
+        _marker_legend(axes.flat[0])
         depth_colorbar(figure, list(axes.flat))
         return figure
 
@@ -134,9 +156,9 @@ def depth_figure(results: Sequence[Spectra], titles: Sequence[str]) -> Figure:
         palette = categories(len(results))
         for result, title, color in zip(results, titles, palette, strict=True):
             profile = depth_profile(result, frequency)
-            draw_depth_profile(ax, profile, color=color, label=title, shade=len(results) == 1)
+            draw_depth_profile(ax, profile, color=color, label=_short(title), shade=len(results) == 1)
         if len(results) == 1:
-            ax.set_title(titles[0])
+            ax.set_title(_short(titles[0]))
             shade_legend(ax, depth_profile(results[0], frequency))
         else:
             ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))

@@ -60,6 +60,7 @@ def analyze(
     amp: torch.dtype | None = None,
     target: dict[str, Any] | None = None,
     source: dict[str, Any] | None = None,
+    classes: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Spectra:
     """Relative log-amplitude spectra, and the other metrics, of every probe point of a model over a set of images.
@@ -76,6 +77,7 @@ def analyze(
         amp: run the forward under autocast to this dtype; spectra are computed in float32 or better all the same.
         target: provenance of the model for the result.
         source: provenance of the images for the result: source, size, mean, std, skipped.
+        classes: number of classes the labels are of, where known; top-1 is left out if the model has another.
         progress: called after each batch with the number of images in it.
 
     Returns:
@@ -94,7 +96,7 @@ def analyze(
     definition = definition or Definition(metrics=metrics)
     device = torch.device(device) if device is not None else _device_of(model)
     model = model.to(device)
-    totals = _stream(model, _share(images), definition, points, maps, device, amp, progress)
+    totals = _stream(model, _share(images), definition, points, maps, device, amp, classes, progress)
     totals = _merge_ranks(totals)
     n = int(totals.count.sum())
     if n == 0:
@@ -102,6 +104,8 @@ def analyze(
     described = {"source": None, "size": None, "mean": None, "std": None, "skipped": 0} | (source or {})
     digest = totals.digest.numpy().astype("<i8").tobytes().hex()
     spectra, excluded = _results(totals, definition)
+    if not spectra:
+        raise PointError(f"every probe point was left out: {excluded[0]['name']}: {excluded[0]['reason']}.")
     return Spectra(
         target=target or {"source": type(model).__name__},
         images=described | {"n": n, "digest": digest},
@@ -109,6 +113,7 @@ def analyze(
         points=spectra,
         top1=totals.correct / totals.labelled if totals.labelled and totals.ranked else None,
         excluded=excluded,
+        selected=bool(points),
     )
 
 
@@ -120,6 +125,7 @@ def _stream(
     maps: bool,
     device: torch.device,
     amp: torch.dtype | None,
+    classes: int | None,
     progress: Callable[[int], None] | None,
 ) -> _Totals:
     totals = _Totals(count=torch.zeros(definition.groups, dtype=torch.int64))
@@ -127,8 +133,9 @@ def _stream(
     if first is None:
         return totals
     autocast = torch.autocast(device.type, amp) if amp is not None else contextlib.nullcontext()
+    dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), first.images.dtype)
     with torch.inference_mode(), autocast:
-        totals.points = _points(model, first.images[:1].to(device), select)
+        totals.points = _points(model, first.images[:1].to(device, dtype), select)
         totals.sums = {point.name: Sums(definition.groups) for point in totals.points}
         group = torch.zeros(0, dtype=torch.int64)
 
@@ -143,11 +150,12 @@ def _stream(
         with Capture(model, totals.points, reduce) as capture:
             for batch in itertools.chain([first], batches):
                 group = (batch.index % definition.groups).to(device)
-                output = model(batch.images.to(device, non_blocking=True))
+                # A copy: the model may work in place, and the caller's images are his.
+                output = model(batch.images.to(device, dtype, non_blocking=True, copy=True))
                 capture.check()
                 totals.count += torch.bincount(batch.index % definition.groups, minlength=definition.groups)
                 totals.digest += batch.digest.sum(0)
-                _count_correct(totals, output, batch.labels)
+                _count_correct(totals, output, batch.labels, classes)
                 if progress is not None:
                     progress(len(batch.index))
     return totals
@@ -161,10 +169,11 @@ def _points(model: nn.Module, example: Tensor, select: Sequence[str] | Sequence[
     return points
 
 
-def _count_correct(totals: _Totals, output: Any, labels: Tensor | None) -> None:
-    if labels is None:
+def _count_correct(totals: _Totals, output: Any, labels: Tensor | None, classes: int | None) -> None:
+    if labels is None or not totals.ranked:
         return
-    if not isinstance(output, Tensor) or output.ndim != 2:
+    ranks = isinstance(output, Tensor) and output.ndim == 2 and classes in (None, output.shape[1])
+    if not ranks or not output.isfinite().all():
         totals.ranked = False
         return
     check_labels(labels.numpy(), output.shape[1])
@@ -177,7 +186,8 @@ def _results(totals: _Totals, definition: Definition) -> tuple[list[PointSpectru
     for point in totals.points:
         sums = totals.sums[point.name].cpu()
         if sums.bad is not None and int(sums.bad):
-            reason = f"features were not finite in {int(sums.bad)} of {int(totals.count.sum())} images"
+            share = f"{int(sums.bad)} of {int(totals.count.sum())} images"
+            reason = f"spectra were not finite in {share} (features NaN, infinite, or beyond 1e18)"
             excluded.append({"name": point.name, "reason": reason})
             continue
         meta = {name: getattr(point, name) for name in ("name", "kind", "op", "depth")}
@@ -210,7 +220,19 @@ def _share(images: Iterable[Any]) -> Iterator[Batch]:
         if turn % world == rank and len(batch):
             raw = batch.detach().cpu().contiguous().view(torch.uint8).numpy()
             digest = torch.from_numpy(np.stack([image_digest(int(i), x) for i, x in zip(index, raw, strict=True)]))
-            yield Batch(batch, None if labels is None else torch.as_tensor(labels).cpu().long(), index, digest)
+            yield Batch(batch, None if labels is None else _labels(labels, len(batch), turn), index, digest)
+
+
+def _labels(labels: Any, count: int, turn: int) -> Tensor:
+    """Class indices (B,) from (B,) or (B, 1)."""
+    found = torch.as_tensor(labels).cpu()
+    if found.shape == (count, 1):
+        found = found[:, 0]
+    if found.shape != (count,) or found.is_floating_point():
+        raise DataError(
+            f"labels of batch {turn} are {found.dtype} {tuple(found.shape)}: expected class indices, ({count},)."
+        )
+    return found.long()
 
 
 def _merge_ranks(totals: _Totals) -> _Totals:

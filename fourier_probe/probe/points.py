@@ -74,7 +74,7 @@ def find_points(model: nn.Module, example: Tensor, *, select: Sequence[str] = ()
             raise PointError(
                 f"{type(module).__name__} keeps its tokens in an order of its own, which cannot be laid out as maps."
             )
-    twice = example[:1].expand(2, *example.shape[1:])  # two images tell a batch from a broadcast
+    twice = example[:1].repeat(2, 1, 1, 1)  # two images tell a batch from a broadcast
     with _undisturbed(model):
         found = trace(model, twice)
     image = (int(example.shape[2]), int(example.shape[3]))

@@ -90,6 +90,7 @@ class Spectra:
         points: in execution order.
         top1: share of correct predictions on these images, or None.
         excluded: [{name, reason}] points left out, for example because their features were not finite.
+        selected: whether the points were chosen by name; then figures and tables show all of them.
     """
 
     target: dict[str, Any]
@@ -98,6 +99,7 @@ class Spectra:
     points: list[PointSpectrum]
     top1: float | None = None
     excluded: list[dict[str, str]] = field(default_factory=list)
+    selected: bool = False
     versions: dict[str, str] = field(default_factory=lambda: _versions())
     created: str = field(default_factory=lambda: datetime.now(timezone.utc).isoformat(timespec="seconds"))
 
@@ -110,8 +112,9 @@ class Spectra:
 
     @property
     def stream(self) -> list[PointSpectrum]:
-        """The stem and the residual stream, over which a depth profile is drawn; all points if none is on it."""
-        return [point for point in self.points if point.kind in ("stem", "residual")] or self.points
+        """The stem and the residual stream, over which a depth profile is drawn; all points if chosen by name."""
+        on_stream = [point for point in self.points if point.kind in ("stem", "residual")]
+        return self.points if self.selected or not on_stream else on_stream
 
     # --- files ---
 
@@ -171,6 +174,7 @@ class Spectra:
             "definition": self.definition.to_json(),
             "top1": self.top1,
             "excluded": self.excluded,
+            "selected": self.selected,
             "points": [_point_json(point) for point in self.points],
             "versions": self.versions,
             "created": self.created,
@@ -186,12 +190,14 @@ class Spectra:
             points=[_point_from_json(point) for point in value["points"]],
             top1=value["top1"],
             excluded=value["excluded"],
+            selected=value["selected"],
             versions=value["versions"],
             created=value["created"],
         )
 
     def _npz(self) -> bytes:
         arrays: dict[str, Any] = {"names": np.array([point.name for point in self.points], dtype=np.str_)}
+        arrays["result"] = np.array(self._identity())
         for index, point in enumerate(self.points):
             arrays |= {f"{index:04d}/{name}": value for name, value in (point.sums or {}).items()}
             if point.map is not None:
@@ -200,13 +206,17 @@ class Spectra:
         np.savez_compressed(buffer, **arrays)
         return buffer.getvalue()
 
+    def _identity(self) -> str:
+        """What ties the .npz to its .json."""
+        return f"{self.created} {self.images.get('digest')} {' '.join(point.name for point in self.points)}"
+
     def _attach(self, path: Path) -> None:
         try:
             with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
         except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
             raise ResultError(f"{path} is damaged ({error}): run the analysis again, or move it away.") from error
-        if list(arrays.get("names", ())) != [point.name for point in self.points]:
+        if str(arrays.get("result")) != self._identity():
             raise ResultError(
                 f"{path} belongs to another result than the spectra.json beside it: run the analysis again."
             )
@@ -260,7 +270,7 @@ def estimates(sums: Mapping[str, Array], grid: tuple[int, int]) -> Estimates:
             "variance": sums["variance"] / count,
             "ac_dc": np.sqrt(sums["ac"] / sums["dc"]),
             "token_cosine": sums["cosine"] / sums["pairs"],
-            "white_delta": sums["white"] / count - amplitude[:, 0],
+            "white_delta": sums["white"] / count - amplitude[:, 0] + (0.0 if grid[0] * grid[1] > 1 else np.nan),
         }
     return out
 

@@ -16,6 +16,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -60,8 +61,8 @@ class Definition:
         ):
             if getattr(self, name) not in allowed:
                 raise ResultError(f"{name}={getattr(self, name)!r} is not one of {', '.join(allowed)}.")
-        if self.log == "floor" and not self.floor > 0:
-            raise ResultError(f"floor={self.floor} must be positive; use log='plain' for ln|F| without one.")
+        if self.log == "floor" and not 0 < self.floor < math.inf:
+            raise ResultError(f"floor={self.floor} must be positive and finite; use log='plain' for ln|F| without one.")
         if self.groups < 2:
             raise ResultError(f"groups={self.groups}: a jackknife needs at least 2.")
 
@@ -168,20 +169,28 @@ def white_noise_hfd_share(grid: tuple[int, int]) -> float | None:
 
 
 @functools.lru_cache(maxsize=64)
-def _weights(grid: tuple[int, int], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+def _weights(grid: tuple[int, int], device: torch.device, window: str = "none") -> tuple[Tensor, Tensor, Tensor]:
     """What turns squared (real, imaginary) pairs of the half plane into powers, each entry standing for one of a pair.
 
     Returns:
         (P,) for the power of all non-DC bins; (P,) for that of those beyond r = 0.5; (P, R) for the mean power of each
-        ring; P = 2 H (W // 2 + 1), float32.
+        ring; P = 2 H (W // 2 + 1), float32. With a window each bin is divided by what is left there of white noise
+        once its mean is taken off, 1 - |W(k)|^2 / n^2, so that white noise is flat still.
     """
-    times, ring, high = _half_plane(grid)
+    counts, ring, high = _half_plane(grid)
+    left = torch.ones(len(counts), dtype=torch.float64)
+    if window == "hann":
+        left -= (
+            torch.fft.rfft2(_hann(grid, torch.device("cpu")).double()).abs().square().flatten() / math.prod(grid) ** 2
+        )
+    times = [t / float(r) if t else 0.0 for t, r in zip(counts, left, strict=True)]
     rings = min(grid) // 2
     means = torch.zeros(len(times), rings, dtype=torch.float64)
     for row, (t, m) in enumerate(zip(times, ring, strict=True)):
         if t and 1 <= m <= rings:
             means[row, m - 1] = t
-    means /= means.sum(0).clamp_min(1)
+    bins = [sum(t for t, m in zip(counts, ring, strict=True) if m == r) for r in range(1, rings + 1)]
+    means /= torch.tensor(bins, dtype=torch.float64).clamp_min(1)
     high_times = [t * h for t, h in zip(times, high, strict=True)]
     weights = (torch.tensor(times), torch.tensor(high_times), means)
     return tuple(w.repeat_interleave(2, 0).float().to(device) for w in weights)  # type: ignore[return-value]
@@ -315,7 +324,7 @@ def _plane_statistics(x: Tensor, deviation: Tensor, total: Tensor, definition: D
     B, C, H, W = x.shape
     n = H * W
     squares = _squares(deviation).flatten(0, 1)  # (B * C, P)
-    all_bins, high_bins, means = (w.to(squares) for w in _weights((H, W), x.device))
+    all_bins, high_bins, means = (w.to(squares) for w in _weights((H, W), x.device, definition.window))
     power = (squares @ all_bins).view(B, C).double()  # over non-DC bins
     high = (squares @ high_bins).view(B, C).double()
     ring = (squares.view(B, C, -1).sum(1) @ means).double()  # (B, R)
@@ -327,9 +336,7 @@ def _plane_statistics(x: Tensor, deviation: Tensor, total: Tensor, definition: D
         ac = (x.double() - total[..., None, None] / n).square().sum((2, 3))
     scale = ((ac + dc).sum(1, keepdim=True) / (C * n)).sqrt()  # RMS of the whole map, (B, 1)
     tiny = torch.finfo(torch.float32).tiny
-    white = 0.5 * (power / max(n - 1, 1)).clamp_min(tiny).log() - EULER_GAMMA / 2
-    if definition.log == "floor":
-        white = white.clamp_min(math.log(definition.floor))
+    white = _white_log(power / max(n - 1, 1), definition)
     cosine, pairs = _token_cosine(x)
     return {
         "ring": ring,
@@ -345,6 +352,15 @@ def _plane_statistics(x: Tensor, deviation: Tensor, total: Tensor, definition: D
         "pairs": pairs,
         "flat": (ac / n).sqrt() / scale.clamp_min(tiny),
     }
+
+
+def _white_log(power: Tensor, definition: Definition) -> Tensor:
+    """Expected log-amplitude, nats, of a complex Gaussian bin of this mean power: |F|^2 is exponential."""
+    if definition.log == "log1p":
+        nodes, weights = (torch.from_numpy(a).to(power) for a in np.polynomial.laguerre.laggauss(32))
+        return ((power[..., None] * nodes).sqrt().log1p() * weights).sum(-1)
+    nothing = definition.log_of(torch.zeros_like(power))
+    return torch.where(power > 0, torch.maximum(0.5 * power.log() - EULER_GAMMA / 2, nothing), nothing)
 
 
 def _squares(deviation: Tensor) -> Tensor:

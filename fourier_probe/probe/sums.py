@@ -21,7 +21,7 @@ Array = NDArray[np.float64]
 
 @dataclass
 class Sums:
-    """Running sums of one probe point, on the device of the model where it has float64.
+    """Running sums of one probe point, on the device of the model.
 
     Attributes:
         groups: number of image groups G.
@@ -47,8 +47,6 @@ class Sums:
         bad = (~total.isfinite()).sum()
         self.bad = bad if self.bad is None else self.bad + bad
         for name, value in statistics.items():
-            if value.device.type == "mps":  # no float64 there
-                value, group = value.cpu(), group.cpu()
             if name == "flat":
                 largest = value.amax(0)
                 self.flat = largest if self.flat is None else torch.maximum(self.flat, largest)

@@ -113,7 +113,7 @@ def test_other_sizes_and_statistics_and_photographs(tmp_path: Path) -> None:
     assert saved.points[0].grid == (24, 40)
     assert saved.images["std"] == [0.25] * 3
     assert saved.top1 is None
-    assert "2 classes and the model" in result.stderr
+    assert "2 classes and the model has 100" in result.stderr
 
 
 def test_sharded_runs_give_the_single_process_result(tmp_path: Path) -> None:
@@ -188,6 +188,8 @@ def test_compare_takes_models_and_saved_results_on_the_same_images(checkpoint: P
         (["analyze", "timm:cifar_resnet8", "--out", "/proc/nope/x"], "cannot write into /proc/nope/x"),
         (["analyze", "timm:cifar_resnet8", "--floor", "0", *FEW], "must be positive"),
         (["compare", "empty"], "neither a run folder"),
+        (["analyze", "timm:cifar_resnet8", "--model", "resnet18"], "names an architecture"),
+        (["analyze", "timm:vit_tiny_patch16_224", "--img-size", "8", *FEW], "cannot take images of 8x8"),
     ],
 )
 def test_domain_errors_exit_1_and_say_what_to_do(tmp_path: Path, arguments: list[str], message: str) -> None:
@@ -208,6 +210,7 @@ def test_domain_errors_exit_1_and_say_what_to_do(tmp_path: Path, arguments: list
         ["analyze", "x", "--mean", "a,b"],
         ["analyze", "x", "--model-arg", "novalue"],
         ["analyze", "x", "--axis", "sideways"],
+        ["analyze", "timm:cifar_resnet8", "--device", "abacus", "--images", "8"],
     ],
 )
 def test_usage_errors_exit_2(arguments: list[str]) -> None:

@@ -99,6 +99,45 @@ def test_bundled_images_through_our_own_model() -> None:
     assert all(np.isfinite(point.stderr).all() for point in result.points)
 
 
+def test_labels_in_a_column_are_the_same_labels_and_others_are_refused() -> None:
+    images, labels = pictures(20), torch.arange(20) % 10
+    flat, column = analyze(net(), [(images, labels)]), analyze(net(), [(images, labels[:, None])])
+    assert flat.top1 == column.top1
+    with pytest.raises(
+        DataError, match=r"labels of batch 0 are torch.float32 \(20, 10\): expected class indices, \(20,\)"
+    ):
+        analyze(net(), [(images, torch.eye(10)[labels])])
+
+
+def test_top1_is_left_out_for_other_classes_and_for_outputs_that_are_no_numbers() -> None:
+    images, labels = pictures(20), torch.arange(20) % 10
+    assert analyze(net(), [(images, labels)], classes=10).top1 is not None
+    assert analyze(net(out=1000), [(images, labels)], classes=10).top1 is None
+    broken = net()
+    with torch.no_grad():
+        broken[-1].weight.fill_(math.nan)
+    assert analyze(broken, [(images, labels)]).top1 is None
+
+
+def test_a_model_that_works_in_place_or_in_half_precision() -> None:
+    images = pictures(20)
+    before = images.clone()
+    inplace = nn.Sequential(nn.ReLU(inplace=True), nn.Conv2d(3, 4, 3, padding=1))
+    assert len(analyze(inplace, [images - 0.5 + 0.5]).points) >= 1
+    analyze(inplace, [images])
+    assert torch.equal(images, before)
+    half = analyze(nn.Sequential(nn.Conv2d(3, 4, 3, padding=1)).to(torch.bfloat16), [images])
+    assert np.isfinite(half.points[0].delta).all()
+
+
+def test_chosen_points_are_all_drawn_and_a_result_without_points_is_an_error() -> None:
+    chosen = analyze(net(), [pictures(20)], points=["0", "1"])
+    assert [point.name for point in chosen.stream] == ["0", "1"]
+    assert Spectra._from_json(chosen.to_json()).selected
+    with pytest.raises(PointError, match=r"every probe point was left out: .*not finite in 20 of 20"):
+        analyze(net(), [pictures(20) * math.inf])
+
+
 # --- what is refused, left out, or has no frequencies (faults 7, 18, 20, 21) ---
 
 

@@ -195,6 +195,12 @@ def test_a_missing_result_and_foreign_sums_are_named(tmp_path: Path) -> None:
     np.savez(tmp_path / "spectra.npz", names=np.array(["other"]))
     with pytest.raises(ResultError, match="belongs to another result"):
         Spectra.load(path)
+    other = result(digest="another")
+    other.points[0].sums["log_amplitude"] += 1
+    other.save(tmp_path / "other")
+    (tmp_path / "spectra.npz").write_bytes((tmp_path / "other" / "spectra.npz").read_bytes())
+    with pytest.raises(ResultError, match="belongs to another result"):
+        Spectra.load(path)
     (tmp_path / "spectra.npz").write_bytes(b"PK\x03\x04 not a zip")
     with pytest.raises(ResultError, match="damaged"):
         Spectra.load(path)

@@ -221,6 +221,23 @@ def test_every_logarithm(log: str, formula: str) -> None:
     assert Definition.from_json(definition.to_json()) == definition
 
 
+@pytest.mark.parametrize("n", [7, 8, 14])
+def test_white_noise_stays_flat_under_the_window(n: int) -> None:
+    noise = torch.randn(400, 20, n, n, generator=torch.Generator().manual_seed(5)) + 2
+    found = numbers(noise, Definition(window="hann"))
+    assert found["log_density"] == pytest.approx(0, abs=0.025)
+    assert float(found["hfd_share_pooled"]) == pytest.approx(spectrum.white_noise_hfd_share((n, n)), abs=0.005)
+
+
+@pytest.mark.parametrize("log", ["floor", "log1p", "plain"])
+@pytest.mark.parametrize("sigma", [0.01, 1.0])
+def test_the_white_noise_level_holds_for_every_logarithm_and_with_dead_channels(log: str, sigma: float) -> None:
+    noise = torch.randn(60, 20, 14, 14, generator=torch.Generator().manual_seed(6)) * sigma + 3 * sigma
+    noise[:, 0] = 0
+    found = numbers(noise, Definition(log=log))
+    assert float(found["white_delta"]) == pytest.approx(float(found["delta"][1:7].mean()), abs=0.03)
+
+
 # --- borders and bad input ---
 
 
@@ -228,6 +245,7 @@ def test_a_single_position_has_no_frequencies() -> None:
     found = numbers(torch.ones(2, 3, 1, 1))
     assert found["delta"].tolist() == [0.0]
     assert len(found["log_density"]) == 0
+    assert np.isnan(found["white_delta"])
     assert spectrum.white_noise_hfd_share((1, 1)) is None
 
 
@@ -255,6 +273,8 @@ def test_bad_options_are_refused() -> None:
         Definition(axis="sideways")
     with pytest.raises(ResultError, match="floor=0 must be positive"):
         Definition(floor=0)
+    with pytest.raises(ResultError, match="floor=inf must be positive and finite"):
+        Definition(floor=math.inf)
     with pytest.raises(ResultError, match="at least 2"):
         Definition(groups=1)
     with pytest.raises(ResultError, match="square maps only and this grid is 6x10"):
