@@ -7,7 +7,6 @@ A target becomes a model with its provenance, or a saved `Spectra`; everything a
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -61,8 +60,12 @@ class Target:
         native = zoo.input_spec(self.model, **_known(self.transform))
         resize = getattr(self.model, "set_input_size", None)
         if img_size is not None and img_size != native.size and callable(resize):
-            with contextlib.suppress(TypeError):  # some families have other arguments, and need none of this
+            try:
                 resize(img_size=img_size)
+            except TypeError:
+                pass  # some families have other arguments, and need none of this
+            except (RuntimeError, AssertionError, ValueError) as error:
+                raise ModelError(f"{self.label} cannot take images of {img_size[0]}x{img_size[1]}: {error}") from error
         given = {"img_size": img_size, "mean": mean, "std": std}
         return zoo.input_spec(
             self.model, **{**_known(self.transform), **{k: v for k, v in given.items() if v is not None}}
@@ -93,12 +96,15 @@ def resolve(
         CheckpointError, ModelError, ResultError: what is wrong, and what to do.
     """
     if name.startswith("timm:"):
+        if model is not None or use_ema is not None:
+            raise ModelError(f"{name} names an architecture: --model and --use-ema are for checkpoint files.")
         return _named(name, model_args or {}, pretrained and not untrained)
     path = Path(name).expanduser()
     if path.suffix == ".json" or (path.is_dir() and (path / "spectra.json").exists()):
         spectra = Spectra.load(path)
-        label = str(spectra.target.get("source") or name).removeprefix("timm:")
-        return Target(label=label, provenance=spectra.target, spectra=spectra)
+        return Target(
+            label=_label(str(spectra.target.get("source") or name)), provenance=spectra.target, spectra=spectra
+        )
     if path.is_dir():
         if not (path / "last.pt").exists():
             raise CheckpointError(
@@ -110,7 +116,7 @@ def resolve(
         known = zoo.is_registered(name)
         advice = f" Did you mean timm:{name}?" if known else " A model of timm or ours is named timm:NAME."
         raise CheckpointError(f"there is no file or folder {name}.{advice}")
-    return _checkpoint(path, name, model, model_args, use_ema, untrained)
+    return _checkpoint(path, name, model, model_args, use_ema, untrained, pretrained)
 
 
 def _named(name: str, model_args: dict[str, Any], pretrained: bool) -> Target:
@@ -129,7 +135,10 @@ def _checkpoint(
     model_args: dict[str, Any] | None,
     use_ema: bool | None,
     untrained: bool,
+    pretrained: bool,
 ) -> Target:
+    if pretrained:
+        raise CheckpointError(f"{name} is a checkpoint with weights of its own: --pretrained is for timm:NAME.")
     checkpoint = checkpoints.read(path, use_ema=use_ema)
     built = checkpoints.build(checkpoint, model=model, model_args=model_args, untrained=untrained)
     config = checkpoint.config
@@ -141,9 +150,18 @@ def _checkpoint(
     )
     provenance |= {key: config.get(key) for key in ("data", "data_scale", "schedule", "seed")}
     provenance |= {"sha256": checkpoint.sha256, "epoch": checkpoint.epoch}
-    label = path.parent.name if path.stem in ("last", "best") and path.parent.name else path.stem
     transform = config.get("input") or {}
-    return Target(label=label, provenance=provenance, model=built, data=config.get("data"), transform=transform)
+    return Target(
+        label=_label(str(path)), provenance=provenance, model=built, data=config.get("data"), transform=transform
+    )
+
+
+def _label(source: str) -> str:
+    """What tables and figures call a target: the architecture, the run folder, or the name of the file."""
+    if source.startswith("timm:"):
+        return source.removeprefix("timm:")
+    path = Path(source)
+    return path.parent.name if path.stem in ("last", "best") and path.parent.name else path.stem or source
 
 
 def _provenance(source: str, **known: Any) -> dict[str, Any]:
