@@ -44,6 +44,12 @@ class Ranks:
             return flag
         return bool(self.sum(torch.tensor([float(flag)], device=self.device)) > 0)
 
+    def share_buffers(self, model: nn.Module | None) -> None:
+        """Give every rank the first one's running statistics, which each has updated from its own images."""
+        if self.world > 1 and model is not None:
+            for buffer in model.buffers():
+                torch.distributed.broadcast(buffer, 0)
+
     def barrier(self) -> None:
         """Wait for the others."""
         if self.world > 1:

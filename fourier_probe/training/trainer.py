@@ -165,6 +165,8 @@ def _finish_epoch(session: Session, seconds: float) -> None:
     state, plan, config = session.state, session.plan, session.config
     lr = next(group["lr"] for group in state.optimizer.param_groups)
     sums = session.ranks.sum(state.sums.clone()).tolist()
+    session.ranks.share_buffers(state.model)
+    session.ranks.share_buffers(state.average)
     row: dict[str, Any] = {
         "epoch": state.epoch,
         "step": state.epoch * plan.steps + plan.steps,
