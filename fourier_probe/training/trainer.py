@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 
@@ -207,7 +207,7 @@ def _finish_epoch(session: Session, seconds: float) -> None:
     if config.probe_every and state.epoch % config.probe_every == 0:
         logs.probe(session)
     if session.ranks.any(session.stop.requested) and state.epoch < plan.epochs:
-        session.stop.leave()
+        _end(session)
 
 
 def _finish(session: Session) -> None:
@@ -253,12 +253,21 @@ def _share(images: Evaluation, session: Session) -> Any:
     return images.batches(session.ranks.rank, session.ranks.world)
 
 
-def _leave(session: Session) -> None:
+def _leave(session: Session) -> NoReturn:
     """Save the state as it is, also in the middle of an epoch, and end."""
     rows = session.state.rows
     payload = session.payload(rows[-1] if rows else {})
     if session.ranks.first:
         _save(session, payload)
+    _end(session)
+
+
+def _end(session: Session) -> NoReturn:
+    """Say where the run stands, and end as the signal asks."""
+    state = session.state
+    session.progress.note(
+        f"stopped after {state.epoch} epochs and {state.step} steps; saved to {session.folder.last}: --resume goes on."
+    )
     session.stop.leave()
 
 
