@@ -35,7 +35,9 @@ def test_a_resumed_run_equals_the_uninterrupted_one(
 ) -> None:
     config = tiny(data, **RICH)
     stop_at(config, tmp_path / "run", when)
-    assert last(tmp_path / "run")["finished"] is False
+    stopped, (epoch, step) = last(tmp_path / "run"), when
+    assert (stopped["epoch"], stopped["step"]) == ((epoch + 1, 0) if step is None else when)
+    assert stopped["finished"] is False
     train(config, tmp_path / "run", resume=True)
     assert_same_run(whole, tmp_path / "run")
 
@@ -217,10 +219,11 @@ def test_sigterm_through_the_command_exits_143(data: Path, tmp_path: Path) -> No
                 break
             time.sleep(0.1)
         process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=60)
+        said = " ".join(process.communicate(timeout=60)[1].decode().split())
     finally:
         process.kill()
     assert process.returncode == 143
+    assert "--resume goes on" in said
     assert last(tmp_path / "run")["finished"] is False
 
 

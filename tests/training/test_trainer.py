@@ -19,6 +19,7 @@ from fourier_probe.models import zoo
 from fourier_probe.models.recast import GPSAConv2d, added_parameters
 from fourier_probe.targets import resolve
 from fourier_probe.training import Progress, TrainConfig, train
+from fourier_probe.training.convert import convert_
 from fourier_probe.training.inputs import derived, open_splits
 from fourier_probe.training.optim import adopt, cross_entropy, make_optimizer, make_scheduler
 
@@ -199,6 +200,30 @@ def test_parameters_new_at_a_conversion_follow_the_planned_rate() -> None:
     decays = {group["name"]: group["weight_decay"] for group in optimizer.param_groups}
     assert decays["gates"] == decays["positions"] == 0 < decays["qk"]
     assert len(added_parameters(model)["gates"]) == 2
+
+
+def test_converted_layers_learn(whole: Path) -> None:
+    payload = last(whole)
+    groups = {group["name"]: group["params"] for group in payload["optimizer"]["param_groups"]}
+    assert [len(groups[name]) for name in ("positions", "gates", "qk")] == [12, 6, 12]
+    state = payload["state_dict"]
+    for layer in ("layer3.0.conv2", "layer2.0.conv1"):
+        assert not torch.equal(state[f"{layer}.gate"], torch.full((9,), 4.0))
+    slots = payload["optimizer"]["state"]
+    assert all(torch.isfinite(slots[index]["momentum_buffer"]).all() for index in groups["qk"])
+
+
+def test_initial_queries_depend_on_seed_and_layer_only() -> None:
+    def weights(seed: int, *layers: str) -> dict[str, torch.Tensor]:
+        model = zoo.create("cifar_resnet20", num_classes=3)
+        config = TrainConfig(seed=seed)
+        convert_(layers, model, None, make_optimizer(model, config), config)
+        return {layer: model.get_submodule(layer).get_parameter("query_weight") for layer in layers}
+
+    one, other = weights(0, "layer3.1.conv1", "layer3.1.conv2"), weights(0, "layer3.1.conv2")
+    assert torch.equal(one["layer3.1.conv2"], other["layer3.1.conv2"])
+    assert not torch.equal(one["layer3.1.conv1"], one["layer3.1.conv2"])
+    assert not torch.equal(weights(1, "layer3.1.conv2")["layer3.1.conv2"], other["layer3.1.conv2"])
 
 
 @pytest.mark.parametrize("opt", ["sgd", "momentum", "adamw", "lamb", "nadamw"])
