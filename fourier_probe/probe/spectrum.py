@@ -11,8 +11,10 @@ where it is computed.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
+import threading
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -25,7 +27,7 @@ from fourier_probe.errors import ResultError
 EULER_GAMMA = 0.5772156649015329
 ZERO_MEAN_WHITE_NOISE = math.log(2) / 2  # delta of zero-mean white noise below Nyquist, nats
 DEAD = 1e-6  # a channel whose standard deviation is below this share of the map's RMS is dead
-CACHED = 2**19  # elements worked on at a time on a CPU
+CACHED = 2**20  # elements worked on at a time on a CPU
 
 Statistics = dict[str, Tensor]
 
@@ -169,13 +171,13 @@ def white_noise_hfd_share(grid: tuple[int, int]) -> float | None:
 
 
 @functools.lru_cache(maxsize=64)
-def _weights(grid: tuple[int, int], device: torch.device, window: str = "none") -> tuple[Tensor, Tensor, Tensor]:
-    """What turns squared (real, imaginary) pairs of the half plane into powers, each entry standing for one of a pair.
+def _weights(grid: tuple[int, int], device: torch.device, window: str = "none") -> tuple[Tensor, Tensor]:
+    """What turns |F|^2 in the half plane, each entry standing for one of a pair, into powers.
 
     Returns:
-        (P,) for the power of all non-DC bins; (P,) for that of those beyond r = 0.5; (P, R) for the mean power of each
-        ring; P = 2 H (W // 2 + 1), float32. With a window each bin is divided by what is left there of white noise
-        once its mean is taken off, 1 - |W(k)|^2 / n^2, so that white noise is flat still.
+        (2, P) float32 for the power of all non-DC bins, and for that of those beyond r = 0.5; (P, R) float64 for the
+        mean power of each ring; P = H (W // 2 + 1). With a window each bin is divided by what is left there of white
+        noise once its mean is taken off, 1 - |W(k)|^2 / n^2, so that white noise is flat still.
     """
     counts, ring, high = _half_plane(grid)
     left = torch.ones(len(counts), dtype=torch.float64)
@@ -192,8 +194,7 @@ def _weights(grid: tuple[int, int], device: torch.device, window: str = "none") 
     bins = [sum(t for t, m in zip(counts, ring, strict=True) if m == r) for r in range(1, rings + 1)]
     means /= torch.tensor(bins, dtype=torch.float64).clamp_min(1)
     high_times = [t * h for t, h in zip(times, high, strict=True)]
-    weights = (torch.tensor(times), torch.tensor(high_times), means)
-    return tuple(w.repeat_interleave(2, 0).float().to(device) for w in weights)  # type: ignore[return-value]
+    return torch.tensor([times, high_times], dtype=torch.float32, device=device), means.to(device)
 
 
 @functools.lru_cache(maxsize=64)
@@ -207,62 +208,64 @@ def _hann(grid: tuple[int, int], device: torch.device) -> Tensor:
 # --- the diagonal ----------------------------------------------------------------------------------------------------
 
 
-def diagonal_amplitude(padded: Tensor, total: Tensor) -> tuple[Tensor, ...]:
-    """|F(j, j)| along the diagonal, exactly, at a fraction of the cost of a 2-D transform.
-
-    On a square map F(k, k) = sum_s g(s) exp(-2 pi i k s / N), where g(s) is the sum over (x + y) mod N = s: wrapped
-    anti-diagonal sums, then one 1-D transform in float64. A constant taken off the map changes only F(0, 0), so it is
-    done on the deviation from one, which keeps the digits of nearly constant channels. On a non-square map bin j of the
-    shorter axis falls between two bins of the longer: both are returned with their weights.
+def antidiagonal_sums(padded: Tensor) -> Tensor:
+    """Sums over (x + y) mod N = s of square maps, (B, C, N).
 
     Args:
-        padded: (B, C, H, W + 1) contiguous, the map less any constant of each channel, and behind it a column of zeros.
-        total: (B, C) sum of the map itself over positions, which is F(0, 0).
-
-    Returns:
-        One amplitude (B, C, K) for a square map; for another two, and the weight (K,) of the second.
+        padded: (B, C, N, N + 1), the map with a column of zeros behind it; a row ends in memory where the next begins.
     """
-    B, C, H, W = (*padded.shape[:3], padded.shape[3] - 1)
-    if H == W:
-        # The column of zeros makes a row N + 1 long: read in rows of N, (y, x) then stands in column (x + y) mod N.
-        sums = padded.view(B, C, H + 1, H).sum(2)  # (B, C, N)
-        return (_amplitude(torch.fft.rfft(sums.double()), total),)  # (B, C, K)
-    short, long = min(H, W), max(H, W)
-    maps = padded[..., :W] if H < W else padded[..., :W].transpose(2, 3)  # (B, C, short, long)
-    rows = torch.fft.rfft(maps.double(), dim=2)  # (B, C, K, long)
-    bins = torch.arange(rows.shape[2], device=maps.device, dtype=torch.float64)  # j
-    place = bins * long / short  # the same true frequency on the longer axis, in bins
+    B, C, N = padded.shape[:3]
+    # The column of zeros makes a row N + 1 long: read in rows of N, (y, x) then stands in column (x + y) mod N.
+    if padded.stride(1) == 1 and C > 1:
+        return padded.permute(0, 2, 3, 1).reshape(B, N + 1, N * C).sum(1).view(B, N, C).transpose(1, 2)
+    return padded.reshape(B, C, N + 1, N).sum(2)
+
+
+def _between_bins(maps: Tensor) -> tuple[Tensor, Tensor]:
+    """Transform (B, C, K) of a non-square map (B, C, H, W) at the two bins of the longer axis around each place."""
+    H, W = maps.shape[2:]
+    rows = torch.fft.rfft((maps if H < W else maps.transpose(2, 3)).double(), dim=2)  # (B, C, K, long)
+    long = rows.shape[3]
+    place = _places((H, W), maps.device).floor()
     positions = torch.arange(long, device=maps.device, dtype=torch.float64)
 
     def at(k: Tensor) -> Tensor:
         wave = torch.polar(torch.ones(()).to(positions), -2 * torch.pi / long * torch.outer(k, positions))  # (K, long)
-        return _amplitude((rows * wave).sum(-1), total)
+        return torch.einsum("bckl,kl->bck", rows, wave)
 
-    return at(place.floor()), at(place.floor() + 1), place - place.floor()
+    return at(place), at(place + 1)
 
 
-def _amplitude(transform: Tensor, total: Tensor) -> Tensor:
-    """|F| of complex128 (B, C, K), in the precision of `total`, which replaces the DC bin.
+def _places(grid: tuple[int, int], device: torch.device) -> Tensor:
+    """(K,) where the bins of the shorter axis fall on the longer one, in its bins, at the same true frequency."""
+    return torch.arange(min(grid) // 2 + 1, device=device, dtype=torch.float64) * max(grid) / min(grid)
 
-    The transform needs its digits, what it leaves does not; and this is several times faster than a complex abs.
+
+def _log_diagonal(raw: Statistics, definition: Definition, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Log-amplitude (B, C, K) of each channel along the diagonal, nats, exactly, without a 2-D transform; and F(0, 0).
+
+    On a square map F(k, k) = sum_s g(s) exp(-2 pi i k s / N), where g(s) are the anti-diagonal sums: one 1-D transform,
+    in the precision those sums have. On a non-square map bin j of the shorter axis falls between two bins of the
+    longer, and ln|F| is interpolated.
     """
-    power = torch.addcmul(transform.real.square(), transform.imag, transform.imag)
-    amplitude = power.to(total.dtype).sqrt_()
-    amplitude[..., 0] = total.abs()
-    return amplitude
+    dtype, bins = raw["offset"].dtype, len(frequencies(grid, definition.axis))
 
+    def log(transform: Tensor) -> Tensor:
+        dc = torch.view_as_real(transform)[..., 0, 0].add_(raw["offset"])  # (B, C)
+        totals.append(dc.to(dtype))
+        parts = torch.view_as_real(transform[..., :bins]).to(dtype)
+        power = torch.addcmul(parts[..., 0].square(), parts[..., 1], parts[..., 1])  # faster than a complex abs
+        return definition.log_of(power.sqrt_())
 
-def _log_diagonal(padded: Tensor, total: Tensor, definition: Definition) -> Tensor:
-    """Log-amplitude of each channel along the diagonal, (B, C, K), nats."""
-    parts = diagonal_amplitude(padded, total)
-    logs = definition.log_of(parts[0])
-    if (
-        len(parts) == 3
-    ):  # between two bins of the longer axis ln|F| is interpolated; bin 0 and exact hits take the first
-        weight = parts[2]
-        logs = torch.where(weight > 0, logs + weight * (definition.log_of(parts[1]) - logs), logs)
-    grid = (padded.shape[2], padded.shape[3] - 1)
-    return logs[..., : len(frequencies(grid, definition.axis))]
+    totals: list[Tensor] = []
+    if "sums" in raw:
+        logs = log(torch.fft.rfft(raw["sums"]))
+    else:
+        place = _places(grid, raw["first"].device)[:bins]
+        weight = place - place.floor()
+        logs, second = log(raw["first"]), log(raw["second"])
+        logs = torch.where(weight > 0, logs + weight * (second - logs), logs)  # exact hits take the first
+    return logs, totals[0]
 
 
 # --- all of it -------------------------------------------------------------------------------------------------------
@@ -277,13 +280,14 @@ def image_statistics(features: Tensor, definition: Definition | None = None, *, 
         maps: add the 2-D log-amplitude of each image.
 
     Returns:
-        Tensors whose first dimension is the image, all float64:
+        Tensors whose first dimension is the image, in float32 or better:
         `log_amplitude` (B, K): mean over channels of the log-amplitude along the diagonal, nats, dead ones included.
         With metrics "all" also, all of them sums over channels:
         `ring` (B, R): mean power |F|^2 per bin of each ring; `power`, `high`: power of all non-DC bins and of those
         beyond r = 0.5; `share`, `live`: HFD share of each channel that has any non-DC power, and the number of those
         channels; `white`: mean over channels of the expected ln|F| of white noise of the channel's own power;
-        `variance`: over positions, mean over channels; `ac`, `dc`: squared norms of the non-DC and of the DC part;
+        `variance`: over positions, mean over channels; `ac`, `dc`: squared norms of the non-DC and of the DC part,
+        times H W;
         `cosine`: mean cosine between position vectors i != j, and `pairs`, 1 where it exists;
         `flat` (B, C): standard deviation of each channel over its positions, over the RMS of the image's whole map.
         With `maps` also `map` (B, H, W): the log-amplitude mean over channels, DC in the middle.
@@ -294,76 +298,97 @@ def image_statistics(features: Tensor, definition: Definition | None = None, *, 
     definition = definition or Definition()
     if features.ndim != 4 or not features.is_floating_point():
         raise ResultError(f"expected floating feature maps (B, C, H, W), got {features.dtype} {tuple(features.shape)}.")
-    with torch.no_grad(), torch.autocast(features.device.type, enabled=False):
+    with torch.no_grad(), _no_autocast(features.device.type):
         x = features if features.dtype == torch.float64 else features.float()  # fp16/bf16 have too few digits to sum
-        if x.device.type != "cpu":
-            return _statistics(x, definition, maps)
-        # On a CPU a few images at a time stay in its cache through all passes.
-        images = max(CACHED // max(x[0].numel(), 1), 1)
-        parts = [_statistics(part, definition, maps) for part in torch.split(x, images)]
-        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]} if len(parts) > 1 else parts[0]
+        images = _at_a_time(x)
+        parts = [_passes(part, definition, maps) for part in (torch.split(x, images) if images < len(x) else [x])]
+        whole = {name: torch.cat([part[name] for part in parts]) for name in parts[0]} if len(parts) > 1 else parts[0]
+        return _finish(whole, definition, (x.shape[2], x.shape[3]))
 
 
-def _statistics(x: Tensor, definition: Definition, maps: bool) -> Statistics:
-    B, C, H, W = x.shape
-    total = x.sum((2, 3))  # (B, C)
-    # The diagonal alone is so cheap that fresh memory shows; with a 2-D transform behind it, it does not (measured).
-    reuse = x.device.type == "cpu" and definition.metrics == "diagonal" and not maps
-    padded = _scratch((B, C, H, W + 1), x.dtype) if reuse else x.new_zeros(B, C, H, W + 1)
-    deviation = torch.sub(x, x[..., :1, :1], out=padded[..., :W])
+def _at_a_time(x: Tensor) -> int:
+    """How many images to take through all passes together.
+
+    On a CPU few enough to stay in its cache; and as many for each thread, so that a thread finds in its own cache what
+    it wrote in the pass before and not in that of another (measured: the FFT alone gets up to four times slower).
+    """
+    if x.device.type != "cpu":
+        return len(x)
+    threads = torch.get_num_threads()
+    return threads * max(CACHED * len(x) // max(x.numel() * threads, 1), 1)
+
+
+def _no_autocast(device: str) -> contextlib.AbstractContextManager[Any]:
+    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else contextlib.nullcontext()
+
+
+def _passes(x: Tensor, definition: Definition, maps: bool) -> Statistics:
+    """What takes passes over whole maps (B, C, H, W), image by image; everything in it is small. See `_finish`."""
+    H, W = x.shape[2:]
+    padded = _less_a_constant(x)
+    deviation = padded[..., :W]
+    out: Statistics = {"offset": x[..., 0, 0] * (H * W)}  # what F(0, 0) of the deviation lacks
     if definition.window == "hann":
         deviation -= deviation.mean((2, 3), keepdim=True)
         deviation *= _hann((H, W), x.device).to(x.dtype)
-    out: Statistics = {"log_amplitude": _log_diagonal(padded, total, definition).mean(1, dtype=torch.float64)}
+        total = x.double().sum((2, 3))
+        out["offset"] = (total - deviation.double().sum((2, 3))).to(x.dtype)
+    if H == W:
+        out["sums"] = antidiagonal_sums(padded)
+    else:
+        out["first"], out["second"] = _between_bins(deviation)
     if definition.metrics == "all":
-        out |= _plane_statistics(x, deviation, total, definition)
+        out["power"], out["high"], out["plane"] = _powers(deviation, definition.window)
+        out["unit"], out["vectors"] = _unit_vectors(x)
+        if definition.window != "none":
+            out["ac"] = (x.double() - total[..., None, None] / (H * W)).square().sum((2, 3)).to(x.dtype)
     if maps:
         plane = torch.fft.fft2(deviation)
-        plane[..., 0, 0] = total.to(plane.dtype)
-        out["map"] = torch.fft.fftshift(definition.log_of(plane.abs()).mean(1), dim=(1, 2)).double()
+        torch.view_as_real(plane)[..., 0, 0, 0] += out["offset"]
+        out["map"] = torch.fft.fftshift(definition.log_of(plane.abs()).mean(1), dim=(1, 2))
     return out
 
 
-@functools.lru_cache(maxsize=8)
-def _scratch(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """Zeros on the CPU to be written over in all but the last column: fresh memory costs more than the sums do."""
-    with torch.inference_mode(False):
-        return torch.zeros(shape, dtype=dtype)
+def _less_a_constant(x: Tensor) -> Tensor:
+    """Maps less the first value of each, which keeps the digits of nearly constant ones, a column of zeros behind."""
+    padded = _room(x, padding=1)
+    torch.sub(x, x[..., :1, :1], out=padded[..., :-1])
+    return padded
 
 
-def _plane_statistics(x: Tensor, deviation: Tensor, total: Tensor, definition: Definition) -> Statistics:
-    """Everything that needs the whole frequency plane or the positions themselves; see `image_statistics`."""
-    B, C, H, W = x.shape
-    n = H * W
-    squares = _squares(deviation).flatten(0, 1)  # (B * C, P)
-    all_bins, high_bins, means = (w.to(squares) for w in _weights((H, W), x.device, definition.window))
-    power = (squares @ all_bins).view(B, C).double()  # over non-DC bins
-    high = (squares @ high_bins).view(B, C).double()
-    ring = (squares.view(B, C, -1).sum(1) @ means).double()  # (B, R)
-    live = power > 0
-    dc = total.double().square() / n  # squared norm over positions of the mean, (B, C)
-    if definition.window == "none":
-        ac = power / n  # Parseval: squared norm over positions of the map less its mean
-    else:
-        ac = (x.double() - total[..., None, None] / n).square().sum((2, 3))
-    scale = ((ac + dc).sum(1, keepdim=True) / (C * n)).sqrt()  # RMS of the whole map, (B, 1)
+def _finish(raw: Statistics, definition: Definition, grid: tuple[int, int]) -> Statistics:
+    """From what `_passes` found to what `image_statistics` returns: operations few, and on small tensors only."""
+    logs, total = _log_diagonal(raw, definition, grid)
+    out = {"log_amplitude": logs.mean(1, dtype=torch.float64)}
+    if "map" in raw:
+        out["map"] = raw["map"].double()
+    if "power" not in raw:
+        return out
+    n, channels = math.prod(grid), total.shape[1]
     tiny = torch.finfo(torch.float32).tiny
-    white = _white_log(power / max(n - 1, 1), definition)
-    cosine, pairs = _token_cosine(x)
-    return {
-        "ring": ring,
+    power, high = raw["power"], raw["high"]  # (B, C)
+    dc = total.square()  # n times the squared norm over positions of the mean
+    ac = raw["ac"] * n if "ac" in raw else power  # n times that of the map less its mean: Parseval, unless windowed
+    out |= {
         "power": power.sum(1),
         "high": high.sum(1),
-        "share": torch.where(live, high / power.clamp_min(tiny), 0.0).sum(1),
-        "live": live.sum(1).double(),
-        "white": white.mean(1),
-        "variance": ac.mean(1) / n,
-        "ac": ac.sum(1),
+        "share": (high / power.clamp_min(tiny)).sum(1),
+        "live": (power > 0).sum(1),
+        "white": _white_log(power / max(n - 1, 1), definition).mean(1),
         "dc": dc.sum(1),
-        "cosine": cosine,
-        "pairs": pairs,
-        "flat": (ac / n).sqrt() / scale.clamp_min(tiny),
+        "ac": ac.sum(1),
     }
+    whole = (out["ac"] + out["dc"]).clamp_min(tiny)  # (B,)
+    out["variance"] = out["ac"] / (n * n * channels)
+    out["flat"] = (ac * (channels / whole).unsqueeze(1)).sqrt()
+    out["ring"] = raw["plane"].double() @ _weights(grid, logs.device, definition.window)[1]
+    # The sum over all pairs of unit vectors is the squared norm of their sum: nothing of size N x N is made.
+    count = raw["vectors"]
+    pairs = count * (count - 1)
+    together = raw["unit"].square().sum(1, dtype=torch.float64) - count
+    out["pairs"] = pairs.clamp_max(1)
+    out["cosine"] = together / pairs.clamp_min(1) * out["pairs"]
+    return out
 
 
 def _white_log(power: Tensor, definition: Definition) -> Tensor:
@@ -371,28 +396,76 @@ def _white_log(power: Tensor, definition: Definition) -> Tensor:
     if definition.log == "log1p":
         nodes, weights = (torch.from_numpy(a).to(power) for a in np.polynomial.laguerre.laggauss(32))
         return ((power[..., None] * nodes).sqrt().log1p() * weights).sum(-1)
-    nothing = definition.log_of(torch.zeros_like(power))
-    return torch.where(power > 0, torch.maximum(0.5 * power.log() - EULER_GAMMA / 2, nothing), nothing)
+    nothing = float(definition.log_of(torch.zeros((), dtype=torch.float64)))
+    return power.log().mul_(0.5).sub_(EULER_GAMMA / 2).clamp_min_(nothing)
 
 
-def _squares(deviation: Tensor) -> Tensor:
-    """Squared real and imaginary part of every bin of the half plane, side by side: (B, C, 2 H (W // 2 + 1))."""
-    return torch.view_as_real(torch.fft.rfft2(deviation)).flatten(2).square_()
+def _powers(deviation: Tensor, window: str = "none") -> tuple[Tensor, Tensor, Tensor]:
+    """Power of all non-DC bins and of those beyond r = 0.5, (B, C) each; |F|^2 of each bin over channels (B, P)."""
+    B, C, H, W = deviation.shape
+    K = W // 2 + 1
+    weights = _weights((H, W), deviation.device, window)[0].to(deviation.dtype)
+    if _as_products(deviation):
+        along_x, along_y = _fourier((H, W), deviation.dtype)
+        rows = along_x @ deviation.permute(0, 2, 3, 1)  # (B, H, 2 K, C): real parts, imaginary parts
+        plane = along_y @ rows.view(B, 2 * H, K * C)  # (B, 2 H, K C)
+        squares = plane.square_().view(B, H, 2, K, C).sum(2).view(B, H * K, C)
+        power = weights @ squares  # (B, 2, C)
+        return power[:, 0], power[:, 1], squares.sum(2)
+    pairs = torch.view_as_real(torch.fft.rfft2(deviation)).view(B, C, 2 * H * K).square_()
+    both = torch.bmm(weights.repeat_interleave(2, 1).expand(B, -1, -1), pairs.transpose(1, 2))  # (B, 2, C)
+    return both[:, 0], both[:, 1], pairs.sum(1).view(B, H * K, 2).sum(2)
 
 
-def _token_cosine(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean cosine of position vectors i != j, (B,) float64, and 1.0 where there are two non-zero vectors, else 0.
+def _as_products(maps: Tensor) -> bool:
+    """Whether two matrix products beat the FFT (measured): small maps, channels last, on a CPU, in full precision."""
+    exact = maps.dtype == torch.float64 or torch.get_float32_matmul_precision() == "highest"
+    return maps.device.type == "cpu" and maps.stride(1) == 1 and max(maps.shape[2:]) <= 16 and exact
 
-    The sum over all pairs of unit vectors is the squared norm of their sum, so nothing of size N x N is made.
+
+@functools.lru_cache(maxsize=64)
+def _fourier(grid: tuple[int, int], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """The 2-D real Fourier transform as two matrices.
+
+    Returns:
+        (2 K, W) from a row to the real, then the imaginary parts of its K = W // 2 + 1 bins; (2 H, 2 H) along the other
+        axis, in and out as H pairs of real and imaginary part.
     """
-    vectors = x.flatten(2)  # (B, C, N)
-    norm = vectors.square().sum(1).sqrt()  # (B, N); several times faster than vector_norm over this dimension
+    H, W = grid
+
+    def wave(bins: int, size: int) -> Tensor:
+        phase = torch.outer(torch.arange(bins), torch.arange(size)).remainder(size).double() * (-2 * math.pi / size)
+        return torch.polar(torch.ones_like(phase), phase)
+
+    x, y = wave(W // 2 + 1, W), wave(H, H)
+    pairs = torch.stack([torch.stack([y.real, -y.imag], -1), torch.stack([y.imag, y.real], -1)], 1)  # (H, 2, H, 2)
+    return torch.cat([x.real, x.imag]).to(dtype), pairs.view(2 * H, 2 * H).to(dtype)
+
+
+def _unit_vectors(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Of the vectors over channels at each position: sum of their directions (B, C), number of non-zero ones (B,)."""
+    room = _room(x)
+    norm = torch.mul(x, x, out=room).sum(1, keepdim=True).sqrt()  # (B, 1, H, W); much faster than vector_norm
     inverse = torch.where(norm > 0, 1 / norm, 0.0)
-    mean = (vectors * inverse.unsqueeze(1)).sum(2).double()  # sum of unit vectors, (B, C)
-    count = (norm > 0).sum(1).double()
-    pairs = count * (count - 1)
-    exists = pairs > 0
-    return torch.where(exists, (mean.square().sum(1) - count) / pairs.clamp_min(1), 0.0), exists.double()
+    return torch.mul(x, inverse, out=room).sum((2, 3)), (norm > 0).sum((1, 2, 3))
+
+
+def _room(x: Tensor, padding: int = 0) -> Tensor:
+    """Memory (B, C, H, W + padding) to be written over in all but its zero padding; it lies as x does in memory.
+
+    On a CPU it is kept for the next call, one for each thread of the caller: fresh pages cost more than the sums.
+    """
+    B, C, H, W = x.shape
+    last = x.stride(1) == 1 and C > 1
+    shape = (B, H, W + padding, C) if last else (B, C, H, W + padding)
+    room = _kept(shape, x.dtype, threading.get_ident()) if x.device.type == "cpu" else x.new_zeros(shape)
+    return room.permute(0, 3, 1, 2) if last else room
+
+
+@functools.lru_cache(maxsize=16)
+def _kept(shape: tuple[int, ...], dtype: torch.dtype, _thread: int) -> Tensor:
+    with torch.inference_mode(False):
+        return torch.zeros(shape, dtype=dtype)
 
 
 def relative_log_amplitude(features: Tensor, *, definition: Definition | None = None) -> tuple[Tensor, Tensor]:
@@ -427,6 +500,5 @@ def hfd_share(features: Tensor) -> Tensor:
     """
     with torch.no_grad(), torch.autocast(features.device.type, enabled=False):
         x = features.float()
-        squares = _squares(x - x[..., :1, :1])
-        all_bins, high_bins, _ = _weights((x.shape[2], x.shape[3]), x.device)
-        return (squares @ high_bins) / (squares @ all_bins)
+        power, high, _ = _powers(x - x[..., :1, :1])
+        return high / power

@@ -25,13 +25,15 @@ class Sums:
 
     Attributes:
         groups: number of image groups G.
-        sums: name -> (G, ...) float64, the sum over the images of each group.
+        shapes: name -> shape of one image's statistic, in the order in which they stand side by side.
+        rows: (G, D) float64, the sums over the images of each group of all statistics side by side.
         flat: (C,) the largest relative standard deviation over positions any image gave each channel.
         bad: number of images whose statistics were not finite.
     """
 
     groups: int
-    sums: dict[str, Tensor] = field(default_factory=dict)
+    shapes: dict[str, torch.Size] = field(default_factory=dict)
+    rows: Tensor | None = None
     flat: Tensor | None = None
     bad: Tensor | None = None
 
@@ -42,37 +44,44 @@ class Sums:
             statistics: see `image_statistics`; the first dimension is the image.
             group: (B,) int64, the group of each image.
         """
-        # A NaN or infinity anywhere in an image's statistics makes their total one.
-        total = torch.stack([value.reshape(len(value), -1).sum(1) for value in statistics.values()]).sum(0)
-        bad = (~total.isfinite()).sum()
-        self.bad = bad if self.bad is None else self.bad + bad
-        for name, value in statistics.items():
-            if name == "flat":
-                largest = value.amax(0)
-                self.flat = largest if self.flat is None else torch.maximum(self.flat, largest)
-                continue
-            if name not in self.sums:
-                self.sums[name] = torch.zeros((self.groups, *value.shape[1:]), dtype=torch.float64, device=value.device)
-            self.sums[name].index_add_(0, group, value.double())
+        summed = {name: value for name, value in statistics.items() if name != "flat"}
+        rows = torch.cat([value.reshape(len(group), -1) for value in summed.values()], 1).double()  # (B, D)
+        if self.rows is None:
+            self.shapes = {name: value.shape[1:] for name, value in summed.items()}
+            self.rows = rows.new_zeros(self.groups, rows.shape[1])
+        self.rows.index_add_(0, group, rows)
+        finite = rows.sum(1).isfinite()  # a NaN or infinity anywhere in an image's statistics makes their total one
+        self.bad = _both(self.bad, (~finite).sum(), torch.add)
+        if "flat" in statistics:
+            self.flat = _both(self.flat, statistics["flat"].amax(0), torch.maximum)
 
     def merge(self, other: Sums) -> None:
         """Add what another process or shard saw of the same point."""
-        for name, value in other.sums.items():
-            self.sums[name] = self.sums[name] + value if name in self.sums else value
-        if other.flat is not None:
-            self.flat = other.flat if self.flat is None else torch.maximum(self.flat, other.flat)
-        if other.bad is not None:
-            self.bad = other.bad if self.bad is None else self.bad + other.bad
+        self.shapes = self.shapes or other.shapes
+        self.rows = _both(self.rows, other.rows, torch.add)
+        self.flat = _both(self.flat, other.flat, torch.maximum)
+        self.bad = _both(self.bad, other.bad, torch.add)
 
     def cpu(self) -> Sums:
         """The same sums on the CPU."""
-        sums = {name: value.cpu() for name, value in self.sums.items()}
-        flat = None if self.flat is None else self.flat.cpu()
-        return Sums(self.groups, sums, flat, None if self.bad is None else self.bad.cpu())
+        rows, flat, bad = (None if value is None else value.cpu() for value in (self.rows, self.flat, self.bad))
+        return Sums(self.groups, self.shapes, rows, flat, bad)
 
     def arrays(self) -> dict[str, Array]:
-        """The group sums as numpy arrays."""
-        return {name: value.cpu().numpy() for name, value in self.sums.items()}
+        """The group sums as numpy arrays, name -> (G, ...)."""
+        if self.rows is None:
+            return {}
+        parts = torch.split(self.rows.cpu(), [shape.numel() for shape in self.shapes.values()], 1)
+        return {
+            name: part.reshape(self.groups, *shape).numpy()
+            for (name, shape), part in zip(self.shapes.items(), parts, strict=True)
+        }
+
+
+def _both(ours: Tensor | None, theirs: Tensor | None, together: Callable[[Tensor, Tensor], Tensor]) -> Tensor | None:
+    if ours is None or theirs is None:
+        return theirs if ours is None else ours
+    return together(ours, theirs)
 
 
 Estimates = dict[str, Array]

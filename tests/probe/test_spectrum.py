@@ -279,3 +279,25 @@ def test_bad_options_are_refused() -> None:
         Definition(groups=1)
     with pytest.raises(ResultError, match="square maps only and this grid is 6x10"):
         relative_log_amplitude(maps((6, 10)), definition=Definition(axis="paper"))
+
+
+@pytest.mark.parametrize("grid", [(14, 14), (7, 7), (12, 16), (16, 5), (20, 20)])
+@pytest.mark.parametrize("window", ["none", "hann"])
+def test_layout_in_memory_does_not_matter(grid: tuple[int, int], window: str) -> None:
+    features = torch.randn(3, 6, *grid, generator=torch.Generator().manual_seed(0)) + 2.0
+    features[:, 1] = 3.0  # constant
+    features[:, 2] = 0.0  # dead
+    definition = Definition(window=window)  # type: ignore[arg-type]
+    last = features.to(memory_format=torch.channels_last)
+    assert last.stride() != features.stride()
+    first = image_statistics(features, definition, maps=True)
+    for name, value in image_statistics(last, definition, maps=True).items():
+        assert torch.allclose(value.double(), first[name].double(), rtol=2e-5, atol=2e-6), name
+
+
+def test_the_matrices_are_the_real_fourier_transform() -> None:
+    maps = torch.randn(2, 5, 9, 8, dtype=torch.float64).to(memory_format=torch.channels_last)
+    assert spectrum._as_products(maps)
+    by_products, by_fft = spectrum._powers(maps), spectrum._powers(maps.contiguous())
+    for ours, theirs in zip(by_products, by_fft, strict=True):
+        assert torch.allclose(ours, theirs, rtol=1e-11)
