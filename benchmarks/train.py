@@ -227,6 +227,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=20)
     parser.add_argument("--images", type=int, default=2560, help="of a pass")
     parser.add_argument("--workers", type=int, default=2, help="of timm's loader")
+    parser.add_argument("--only", choices=["steps", "pass"], help="one of the two tables")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -235,8 +236,10 @@ def main() -> None:
     print(f"torch {torch.__version__}, timm {timm.__version__}, {where}, batch {args.batch}, {args.pairs} pairs\n")
     with tempfile.TemporaryDirectory() as folder, ranks(args.device) as team, seeded(0, team):
         data = make_data(Path(folder) / "random.npz", args.images)
-        steps_table(args, data, team)
-        pass_table(args, data, team)
+        if args.only != "pass":
+            steps_table(args, data, team)
+        if args.only != "steps":
+            pass_table(args, data, team)
 
 
 def _interval(values: np.ndarray) -> tuple[float, float]:

@@ -26,7 +26,7 @@ RUNS: dict[str, dict[str, Any]] = {
 
 @click.command()
 @click.option("--out", type=click.Path(path_type=Path), default=Path("results/demo"), show_default=True)
-@click.option("--epochs", type=click.IntRange(min=2), default=5, show_default=True, help="Of each of the three runs.")
+@click.option("--epochs", type=click.IntRange(min=2), default=8, show_default=True, help="Of each of the three runs.")
 @click.option("--data-scale", type=float, default=1.0, show_default=True, help="Part of the training images.")
 @click.option("--force", is_flag=True, help="Overwrite what an earlier demo left there.")
 def command(out: Path, epochs: int, data_scale: float, force: bool) -> None:

@@ -58,6 +58,7 @@ def lay_out(config: TrainConfig) -> tuple[Plan, dict[str, Any]]:
     """The plan of a config on its data, and as plain values with the cost before and after."""
     from fourier_probe.models import zoo
     from fourier_probe.models.recast import recast_
+    from fourier_probe.training.convert import options
     from fourier_probe.training.inputs import open_splits
     from fourier_probe.training.plan import Plan, make_model
 
@@ -65,7 +66,7 @@ def lay_out(config: TrainConfig) -> tuple[Plan, dict[str, Any]]:
     model, _, spec = make_model(config, splits)
     plan = Plan.of(config, model, spec, images=len(splits.train), whole=splits.whole, batch=config.batch_size)
     after = copy.deepcopy(model)
-    recast_(after, list(plan.schedule), **config.recast_args)
+    recast_(after, list(plan.schedule), **options(config))
     plain = zoo.stats(model, (spec.channels, *spec.size))
     costs = {"before": plain._asdict(), "after": plan.cost(after, plain)._asdict()}
     layers = [

@@ -1,5 +1,6 @@
-"""Axes in, Axes out: spectra and depth profiles. Sees results, never models."""
+"""Axes in, Axes out: spectra, depth profiles, spectra by epoch. Sees results, never models."""
 
+from fourier_probe.plots.epochs import draw_epochs, draw_last_point, epochs_figure
 from fourier_probe.plots.spectra import (
     depth_colorbar,
     depth_figure,
@@ -14,7 +15,10 @@ __all__ = [
     "depth_colorbar",
     "depth_figure",
     "draw_depth_profile",
+    "draw_epochs",
+    "draw_last_point",
     "draw_spectra",
+    "epochs_figure",
     "save",
     "shade_legend",
     "spectra_figure",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -51,7 +52,7 @@ def draw_spectra(ax: Axes, result: Spectra, *, intervals: bool = True) -> Axes:
     return ax
 
 
-def _short(title: str) -> str:
+def short_title(title: str) -> str:
     """A title that fits its panel."""
     return title if len(title) <= 34 else f"{title[:16]}...{title[-15:]}"
 
@@ -73,7 +74,13 @@ def _marker_legend(ax: Axes) -> None:
 
 
 def draw_depth_profile(
-    ax: Axes, profile: DepthProfile, *, color: Any = "#1f4e79", label: str | None = None, shade: bool = True
+    ax: Axes,
+    profile: DepthProfile,
+    *,
+    color: Any = "#1f4e79",
+    marker: str = "o",
+    label: str | None = None,
+    shade: bool = True,
 ) -> Axes:
     """High-frequency delta against depth, with 95 % intervals over images.
 
@@ -90,7 +97,7 @@ def draw_depth_profile(
         ax.plot(profile.depth, profile.white, color="0.45", linestyle="--", linewidth=0.8)
     error = 1.96 * profile.stderr if np.isfinite(profile.stderr).all() else None
     x, y = profile.depth, profile.value
-    ax.errorbar(x, y, error, color=color, label=label, marker="o", ms=3, capsize=1.5, elinewidth=0.7)
+    ax.errorbar(x, y, error, color=color, label=label, marker=marker, ms=3, capsize=1.5, elinewidth=0.7)
     ax.set_xlim(-0.02, 1.02)
     ax.set_xlabel("Normalized depth")
     ax.set_ylabel(rf"$\Delta$ log amplitude at {profile.frequency:.2f}$\pi$ (nats)")
@@ -134,7 +141,7 @@ def spectra_figure(results: Sequence[Spectra], titles: Sequence[str]) -> Figure:
         axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
         for ax, result, title in zip(axes.flat, results, titles, strict=False):
             draw_spectra(ax, result)
-            ax.set_title(_short(title), fontsize=8 if len(title) <= 24 else 6)
+            ax.set_title(short_title(title), fontsize=8 if len(title) <= 24 else 6)
         for ax in axes.flat[len(results) :]:
             ax.set_visible(False)
         for index, ax in enumerate(axes.flat):
@@ -153,12 +160,12 @@ def depth_figure(results: Sequence[Spectra], titles: Sequence[str]) -> Figure:
         figure = Figure(figsize=(COLUMN if len(results) == 1 else 0.7 * PAGE, 2.6))
         ax = figure.subplots()
         frequency = common_frequency(results)
-        palette = categories(len(results))
-        for result, title, color in zip(results, titles, palette, strict=True):
-            profile = depth_profile(result, frequency)
-            draw_depth_profile(ax, profile, color=color, label=_short(title), shade=len(results) == 1)
+        looks = zip(categories(len(results)), itertools.cycle("osD^vP"))
+        for result, title, (color, marker) in zip(results, titles, looks, strict=False):
+            profile, alone = depth_profile(result, frequency), len(results) == 1
+            draw_depth_profile(ax, profile, color=color, marker=marker, label=short_title(title), shade=alone)
         if len(results) == 1:
-            ax.set_title(_short(titles[0]))
+            ax.set_title(short_title(titles[0]))
             shade_legend(ax, depth_profile(results[0], frequency))
         else:
             ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))

@@ -52,8 +52,8 @@ def depth_colors() -> Colormap:
 
 
 def categories(count: int) -> list[Any]:
-    """Distinct colours for up to eight things, safe for colour-blind readers; more start again."""
-    return list(sns.color_palette("colorblind", max(count, 1)))
+    """Distinct colours, safe for colour-blind readers: named ones for up to eight things, else from one scale."""
+    return list(sns.color_palette("colorblind" if count <= 8 else "viridis", max(count, 1)))
 
 
 def save(figure: Figure, stem: Path | str) -> list[Path]:

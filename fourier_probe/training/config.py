@@ -107,11 +107,11 @@ class TrainConfig:
     convert: tuple[str, ...] = _flag("Schedule", (), "Layers to convert; repeat.  [default: by key grid]",
                                      metavar="GLOB", element=str)
     max_key_grid: int = _flag("Schedule", 16, "Largest key grid converted by default, a side.")
-    recast_args: dict[str, Any] = _flag("Schedule", dict, "locality_strength, gate or head_dim; repeat.",  # noqa: RUF009
+    recast_args: dict[str, Any] = _flag("Schedule", dict, "locality_strength, gate (1 if eased, else 4), head_dim.",  # noqa: RUF009
                                         flag="--recast-arg")
-    anneal_epochs: float = _flag("Schedule", 0.0, "Ease a layer out of its convolution for so long.",
+    anneal_epochs: float = _flag("Schedule", 0.1, "Ease a layer out of its convolution for so long; 0: not.",
                                  metavar="E")
-    anneal_gate: float = _flag("Schedule", 10.0, "Logit added to its gates at first, for soft and annealing.")
+    anneal_gate: float = _flag("Schedule", 6.0, "Logit added to its gates at first, for soft and annealing.")
     anneal_locality: float = _flag("Schedule", 0.0, "Locality strength added at first, likewise.")
     new_lr_mult: float = _flag("Schedule", 1.0, "Learning rate of new query and key weights over the rest.")
     gate_lr_mult: float = _flag("Schedule", 10.0, "Learning rate of gates and positions over the rest.")

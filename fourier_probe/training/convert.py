@@ -9,11 +9,15 @@ import torch
 from torch import nn
 
 from fourier_probe.errors import TrainingError
-from fourier_probe.models.recast import GPSAConv2d, recast_
+from fourier_probe.models.recast import GATE, GPSAConv2d, recast_
 from fourier_probe.training.config import TrainConfig
 from fourier_probe.training.inputs import derived
 from fourier_probe.training.optim import adopt
 from fourier_probe.training.plan import Plan
+
+EASED_GATE = 1.0
+"""Logit lambda that ConViT starts from, 0.73 positional: with `--anneal-gate` on top of it at first the switch costs
+nothing, and once that is gone the layer is no convolution any more. At 4 the gates hardly move (`studies/gates.py`)."""
 
 _RECAST = 4  # a stream of the seed of its own
 
@@ -39,7 +43,7 @@ def convert_(
                 continue
             generator = torch.Generator().manual_seed(derived(_RECAST, config.seed, *layer.encode()))
             try:
-                recast_(each, [layer], generator=generator, **config.recast_args)
+                recast_(each, [layer], generator=generator, **options(config))
             except TypeError as error:
                 raise TrainingError(
                     f"--recast-arg: {error}; expected locality_strength, gate or head_dim, as KEY=NUMBER."
@@ -50,8 +54,9 @@ def convert_(
 
 
 def options(config: TrainConfig) -> dict[str, Any]:
-    """What `recast` needs to make the layer again."""
-    return dict(config.recast_args)
+    """Arguments of `recast`: as given, else its own, but a layer that is eased out comes to rest at ConViT's gate."""
+    eased = config.anneal_epochs > 0 or config.schedule == "soft"
+    return {"gate": EASED_GATE if eased else GATE, **config.recast_args}
 
 
 def ease_(model: nn.Module, layers: Sequence[str], plan: Plan, config: TrainConfig, time: float) -> None:

@@ -205,3 +205,19 @@ def test_the_drawing_shows_the_switches() -> None:
     assert bars == [(0, 0, 6), (0, 6, 4), (1, 0, 4), (1, 4, 3), (1, 7, 3), (2, 0, 10)]
     assert [label.get_text() for label in ax.get_yticklabels()] == ["a", "b", "c"]
     assert ax.get_ylim()[0] > ax.get_ylim()[1]  # the first layer on top
+
+
+def test_compare_by_epoch_draws_how_spectra_move(data: str, tmp_path: Path) -> None:
+    prs = ["--schedule", "constant", "--at-epoch", "1", "--max-key-grid", "16"]
+    good("train", *SMALL, *prs, "--data", data, "--epochs", "2", "--probe-every", "1", "--out", "run")
+    result = good("compare", "run", "--by", "epoch", "--out", "moved")
+    assert "run@0" in result.stdout
+    assert {path.name for path in (tmp_path / "moved").iterdir()} == {"compare.csv", "epochs.pdf", "epochs.png"}
+    header, *rows = (tmp_path / "moved" / "compare.csv").read_text().splitlines()
+    assert header.startswith("label,")
+    assert {row.split(",")[0] for row in rows} == {"run@0", "run@1", "run@2"}
+    assert run("compare", "run", "--by", "epoch", "--out", "moved").exit_code == 1
+    good("train", *SMALL, "--data", data, "--out", "bare")
+    refused = run("compare", "bare", "--by", "epoch", "--out", "none")
+    assert refused.exit_code == 1
+    assert "--probe-every" in refused.stderr

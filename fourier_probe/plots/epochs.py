@@ -1,0 +1,91 @@
+"""Spectra of a training on Axes: how they move from epoch to epoch. Sees results, never models."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib import cm, colors
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from fourier_probe.plots.spectra import depth_colorbar, short_title
+from fourier_probe.plots.style import PAGE, depth_colors, style
+from fourier_probe.probe.compare import common_frequency, depth_profile
+from fourier_probe.probe.spectra import Spectra
+
+
+def epoch_of(result: Spectra) -> int:
+    """Epochs the weights of a result had been trained for."""
+    return int(result.target["epoch"])
+
+
+def draw_epochs(ax: Axes, results: Sequence[Spectra], frequency: float, switches: Sequence[int] = ()) -> Axes:
+    """High-frequency delta against epoch, one curve a stream point, coloured by depth, 95 % bands over images.
+
+    Args:
+        ax: to draw on.
+        results: analyses of one run on the same images, in order of epoch.
+        frequency: where delta is read, pi rad/sample per axis.
+        switches: epochs at whose start layers were recast, drawn as dashed lines.
+    """
+    profiles = [depth_profile(result, frequency) for result in results]
+    epochs, cmap = [epoch_of(result) for result in results], depth_colors()
+    for name, depth in zip(profiles[0].names, profiles[0].depth, strict=True):
+        found = [(e, p, p.names.index(name)) for e, p in zip(epochs, profiles, strict=True) if name in p.names]
+        x = np.array([epoch for epoch, _, _ in found])
+        y = np.array([profile.value[place] for _, profile, place in found])
+        band = 1.96 * np.array([profile.stderr[place] for _, profile, place in found])
+        ax.plot(x, y, color=cmap(depth), marker="o", ms=2.5)
+        if np.isfinite(band).all():
+            ax.fill_between(x, y - band, y + band, color=cmap(depth), alpha=0.25, linewidth=0)
+    for epoch in sorted(set(switches)):
+        ax.axvline(epoch, color="0.45", linestyle="--", linewidth=0.6, zorder=0)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.set_xlabel("Epoch" + (" (dashed: recast)" if switches else ""))
+    ax.set_ylabel(rf"$\Delta$ log amplitude at {frequency:.2f}$\pi$ (nats)")
+    return ax
+
+
+def draw_last_point(ax: Axes, results: Sequence[Spectra], cmap: str = "viridis_r") -> Axes:
+    """Delta against frequency at the last stream point with a frequency of its own, one curve an epoch."""
+    last = max(epoch_of(result) for result in results)
+    for result in results:
+        point = [point for point in result.stream if point.highest > 0][-1]
+        color = mpl.colormaps[cmap](epoch_of(result) / max(last, 1))
+        ax.plot(point.frequency[: point.usable], point.delta[: point.usable], color=color)
+        ax.set_title(f"{short_title(point.name)}, {point.grid[0]}x{point.grid[1]}")
+    ax.set_xlim(0, 1.04)
+    ax.set_xticks([0, 0.5, 1.0], ["0", r"0.5$\pi$", r"1.0$\pi$"])
+    ax.set_xlabel("Frequency per axis")
+    ax.set_ylabel(r"$\Delta$ log amplitude (nats)")
+    return ax
+
+
+def epochs_figure(
+    runs: Sequence[Sequence[Spectra]], titles: Sequence[str], switches: Sequence[Sequence[int]]
+) -> Figure:
+    """A row a run: high-frequency delta of every point against epoch, and the spectrum of its last point by epoch.
+
+    Args:
+        runs: analyses of each run, in order of epoch.
+        titles: of the runs.
+        switches: epochs at which each run recast layers.
+    """
+    frequency = common_frequency([result for run in runs for result in run])
+    cmap = "viridis_r"
+    with style():
+        figure = Figure(figsize=(PAGE, 2.5 * len(runs)))
+        axes = figure.subplots(len(runs), 2, squeeze=False, sharey="col")
+        for row, run, title, when in zip(axes, runs, titles, switches, strict=True):
+            draw_epochs(row[0], run, frequency, when)
+            row[0].set_title(short_title(title))
+            draw_last_point(row[1], run, cmap)
+            depth_colorbar(figure, row[0])
+            norm = colors.Normalize(0, max(epoch_of(result) for result in run))
+            bar = figure.colorbar(cm.ScalarMappable(norm=norm, cmap=cmap), ax=row[1], pad=0.02, aspect=30)
+            bar.set_label("Epoch")
+            bar.outline.set_linewidth(0.5)
+        return figure

@@ -1,0 +1,68 @@
+"""What became of the recast layers of runs, as Markdown tables: accuracy a run; jump, gate and departure a layer.
+
+    python studies/gates.py runs/cifar100/none runs/cifar100/linear runs/cifar100/constant
+
+A layer's jump is the loss on the same (up to) 1,024 training images right after its switch over right before, from
+conversions.csv. Gate is the mean of sigmoid(lambda) at the end, 1 being positional. Departure is the norm of the
+content half of the output over that of the output (without bias), on 256 test images: the distance from the positional
+half alone. A layer has left the convolution if its gate is below 0.9 and its departure 5 % or more.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from pathlib import Path
+
+import torch
+
+from fourier_probe.data import batches, choose, open_data
+from fourier_probe.models.recast import departures
+from fourier_probe.targets import resolve
+
+
+def main(runs: list[Path]) -> None:
+    """Print both tables."""
+    print(
+        "| run | schedule | test top-1 | test loss, nats | best validation top-1 | minutes |\n|---|---|---|---|---|---|"
+    )
+    for run in runs:
+        config = json.loads((run / "config.json").read_text())
+        result, schedule = config["result"], config["config"]["schedule"]
+        seconds = sum(float(row["seconds"]) for row in rows_of(run / "metrics.csv"))
+        print(
+            f"| {run.name} | {schedule} | {result['test_acc']:.1%} | {result['test_loss']:.3f} "
+            f"| {result['best_val_acc']:.1%} | {seconds / 60:.1f} |"
+        )
+    print("\n| run | layer | epoch | loss after / before | gate (least head) | departure |\n|---|---|---|---|---|---|")
+    for run in runs:
+        if not (run / "conversions.csv").exists():
+            continue
+        switches = {row["layer"]: row for row in rows_of(run / "conversions.csv")}
+        target = resolve(str(run / "last.pt"))
+        if target.model is None or not switches:
+            continue
+        images = choose(open_data(str(target.data), split="test"), limit=256)
+        batch = next(iter(batches(images, target.input_spec(), batch_size=256))).images
+        found = departures(target.model.eval(), batch)
+        for layer in found:
+            row = switches[layer.name]
+            print(
+                f"| {run.name} | {layer.name} | {row['epoch']} | {float(row['ratio']):.5f} "
+                f"| {layer.gate:.3f} ({layer.gate_range[0]:.3f}) | {layer.content:.1%} |"
+            )
+        left = [layer for layer in found if layer.gate < 0.9 and (layer.content or 0.0) >= 0.05]
+        worst = max(abs(float(row["ratio"]) - 1) for row in switches.values())
+        print(f"| {run.name} | *left: {len(left)} of {len(found)}* | | *worst jump {worst:.2%}* | | |")
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    """A CSV file as dictionaries."""
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+if __name__ == "__main__":
+    torch.manual_seed(0)
+    main([Path(name) for name in sys.argv[1:]])
