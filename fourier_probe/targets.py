@@ -141,11 +141,12 @@ def _checkpoint(
         raise CheckpointError(f"{name} is a checkpoint with weights of its own: --pretrained is for timm:NAME.")
     checkpoint = checkpoints.read(path, use_ema=use_ema)
     built = checkpoints.build(checkpoint, model=model, model_args=model_args, untrained=untrained)
+    arch, arguments = checkpoints.architecture(checkpoint, model=model, model_args=model_args)
     config = checkpoint.config
     provenance = _provenance(
         name,
-        arch=model or checkpoint.arch,
-        model_args={**checkpoint.model_args, **(model_args or {})},
+        arch=arch,
+        model_args=arguments,
         weights="untrained" if untrained else checkpoint.weights,
     )
     provenance |= {key: config.get(key) for key in ("data", "data_scale", "schedule", "seed")}

@@ -23,7 +23,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from fourier_probe.checkpoints import build, read, save
+from fourier_probe.checkpoints import architecture, build, read, save
 from fourier_probe.checkpoints.writing import digest
 from fourier_probe.errors import CheckpointError, ModelError, OutputError
 from fourier_probe.models import create
@@ -170,6 +170,7 @@ def test_timm(tmp_path: Path, state: State) -> None:
     assert checkpoint.metrics == {"metric": 71.5}
     model = build(checkpoint)  # 10 classes off the head; img_size is of the images, not an argument of this model
     assert model.num_classes == 10 and same(model, shifted(state))
+    assert architecture(checkpoint) == ("cifar_resnet8", {"num_classes": 10, "global_pool": "avg"})
     assert same(build(read(tmp_path / "last.pth.tar", use_ema=False)), state)
 
 

@@ -6,8 +6,8 @@ building   `Checkpoint` -> model, every key matched
 writing    plain values -> file, whole or not at all
 """
 
-from fourier_probe.checkpoints.building import build
+from fourier_probe.checkpoints.building import architecture, build
 from fourier_probe.checkpoints.formats import Checkpoint, read
 from fourier_probe.checkpoints.writing import save
 
-__all__ = ["Checkpoint", "build", "read", "save"]
+__all__ = ["Checkpoint", "architecture", "build", "read", "save"]

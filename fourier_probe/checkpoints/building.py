@@ -17,6 +17,30 @@ from fourier_probe.models import zoo
 _SHOWN = 4  # names of a list in a message
 
 
+def architecture(
+    checkpoint: Checkpoint, *, model: str | None = None, model_args: dict[str, Any] | None = None
+) -> tuple[str, dict[str, Any]]:
+    """Name and arguments the checkpoint's model is made with: given, else of the file, else read off its weights.
+
+    Raises:
+        CheckpointError: nothing says what it is.
+        ModelError: the architecture cannot be created with these arguments.
+    """
+    name = model or checkpoint.arch
+    if name is None:
+        raise CheckpointError(
+            f"{checkpoint.path} does not say what it is ({len(checkpoint.state)} tensors, the first "
+            f"{next(iter(checkpoint.state))}): pass --model NAME and, where needed, --model-arg KEY=VALUE."
+        )
+    if model is None:
+        _check_name(checkpoint, name)
+    arguments = {**(checkpoint.model_args if _speaks_of(checkpoint, name) else {}), **(model_args or {})}
+    if not zoo.is_registered(name):
+        return name, arguments
+    with _seeded():
+        return name, _inferred(name, arguments, checkpoint)
+
+
 def build(
     checkpoint: Checkpoint,
     *,
@@ -40,18 +64,8 @@ def build(
         CheckpointError: the architecture is not known, the weights do not all fit it, or are not finite.
         ModelError: the architecture cannot be created with these arguments.
     """
-    name = model or checkpoint.arch
-    if name is None:
-        raise CheckpointError(
-            f"{checkpoint.path} does not say what it is ({len(checkpoint.state)} tensors, the first "
-            f"{next(iter(checkpoint.state))}): pass --model NAME and, where needed, --model-arg KEY=VALUE."
-        )
-    if model is None:
-        _check_name(checkpoint, name)
-    arguments = {**(checkpoint.model_args if _speaks_of(checkpoint, name) else {}), **(model_args or {})}
+    name, arguments = architecture(checkpoint, model=model, model_args=model_args)
     with _seeded():
-        if zoo.is_registered(name):
-            arguments = _inferred(name, arguments, checkpoint)
         built = zoo.create(name, **arguments)
         _replay(built, checkpoint)
     built.eval()
