@@ -18,6 +18,7 @@ COMMANDS = {
     "compare": "Spectra and depth profiles of several targets side by side.",
     "train": "Train a model; --schedule makes it a PRS run.",
     "schedule": "Print and draw what a schedule would convert, and when.",
+    "heatmap": "Top-1 error and feature change under noise of each frequency.",
     "demo": "Train a PRS model, a CNN and a ViT on the bundled data and compare them.",
 }
 

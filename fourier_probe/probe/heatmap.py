@@ -1,0 +1,230 @@
+"""Fourier heat map: what noise of a single frequency does to a model. May import points, capture, errors.
+
+Yin et al. 2019 (arXiv 1906.08988): to every image eps U is added, U the real Fourier basis image of a frequency with
+unit L2 norm, with a random sign for each image and channel; the sum is clamped to [0, 1] and normalised as the model
+wants it.
+Each distinct frequency is taken once: (ky, kx) and (-ky, -kx) are the same cosine (514 of them at 32x32).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from fourier_probe.errors import DataError
+from fourier_probe.probe.capture import Capture
+from fourier_probe.probe.points import Point
+
+Array = NDArray[np.float64]
+
+
+def distinct_frequencies(size: tuple[int, int], stride: int = 1) -> list[tuple[int, int]]:
+    """One (ky, kx) of each pair (k, -k), cycles an image, -N/2 <= k <= N/2, the smallest radius first.
+
+    Args:
+        size: (H, W) of the images, odd or even.
+        stride: keep frequencies whose ky and kx are multiples of this.
+
+    >>> len(distinct_frequencies((32, 32))), len(distinct_frequencies((5, 4))), distinct_frequencies((2, 3))
+    (514, 11, [(0, 0), (0, 1), (1, 0), (1, 1)])
+    """
+    H, W = size
+    found: dict[tuple[int, int], tuple[int, int]] = {}
+    for ky in range(-((H - 1) // 2), H // 2 + 1):
+        for kx in range(W // 2 + 1):
+            mirror = (-ky % H, -kx % W)
+            if (ky % H, kx % W) not in found and mirror not in found and ky % stride == 0 == kx % stride:
+                found[ky % H, kx % W] = (ky, kx)
+    return sorted(found.values(), key=lambda k: ((k[0] / H) ** 2 + (k[1] / W) ** 2, k))
+
+
+def basis_image(size: tuple[int, int], frequency: tuple[int, int]) -> Tensor:
+    """(H, W) float32 cosine of (ky, kx) cycles an image, unit L2 norm.
+
+    >>> round(float(basis_image((6, 5), (2, 1)).square().sum()), 6)
+    1.0
+    """
+    (H, W), (ky, kx) = size, frequency
+    # Phases in whole turns are taken off in integers, so that far pixels lose no digits.
+    y = torch.arange(H, dtype=torch.float64)[:, None] * ky % H / H
+    x = torch.arange(W, dtype=torch.float64)[None, :] * kx % W / W
+    wave = torch.cos(2 * math.pi * (y + x))
+    return (wave / wave.square().sum().sqrt()).float()
+
+
+def default_eps(size: tuple[int, int]) -> float:
+    """L2 norm of the noise, pixels in [0, 1]: a power of the side through the published 4.0 at 32 and 15.7 at 224.
+
+    >>> round(default_eps((32, 32)), 2), round(default_eps((224, 224)), 2)
+    (4.0, 15.7)
+    """
+    power = math.log(15.7 / 4.0) / math.log(7)
+    return float(4.0 * (math.sqrt(size[0] * size[1]) / 32) ** power)
+
+
+def band_noise(size: tuple[int, int], band: int, bands: int, count: int, channels: int, seed: int = 0) -> Tensor:
+    """White noise limited to one band of radii, unit L2 norm an image and channel, (count, channels, H, W).
+
+    Bands split the radius r (1 is Nyquist of an axis) from 0 to 1 evenly; the mean is in none, the corners in the last.
+
+    Raises:
+        DataError: the images have no frequency in this band.
+    """
+    H, W = size
+    ky = torch.fft.fftfreq(H, dtype=torch.float64)[:, None] * 2
+    kx = torch.fft.rfftfreq(W, dtype=torch.float64)[None, :] * 2
+    radius = (ky.square() + kx.square()).sqrt()
+    inside = ((radius * bands).floor().clamp_max(bands - 1) == band) & (radius > 0)
+    if not inside.any():
+        raise DataError(f"images of {H}x{W} have no frequency in band {band + 1} of {bands}: take fewer bands.")
+    generator = torch.Generator().manual_seed(seed * 1009 + band)
+    noise = torch.randn(count, channels, H, W, generator=generator, dtype=torch.float64)
+    limited: Tensor = torch.fft.irfft2(torch.fft.rfft2(noise) * inside, s=size)
+    return (limited / limited.square().sum((2, 3), keepdim=True).sqrt()).float()
+
+
+@dataclass
+class Response:
+    """What one kind of noise did, summed over images.
+
+    Attributes:
+        wrong: images the model got wrong; NaN without labels.
+        change: name of a probe point -> sum over images of |f(x + noise) - f(x)| / |f(x)|, L2 norms over the map.
+    """
+
+    wrong: float
+    change: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass
+class NoiseProbe:
+    """Images, and a model to be disturbed with noise on them.
+
+    Args:
+        model: in the precision it shall run in, on `device`.
+        pixels: (n, C, H, W) float32 in [0, 1], on the CPU.
+        labels: (n,) classes, or None.
+        mean, std: (C,) with which the model's input is normalised.
+        points: where to listen for the change of features; none leaves it out.
+        batch_size: images, or images times frequencies, of a forward.
+        device: where the model is.
+    """
+
+    model: nn.Module
+    pixels: Tensor
+    labels: Tensor | None
+    mean: Sequence[float]
+    std: Sequence[float]
+    points: Sequence[Point] = ()
+    batch_size: int = 128
+    device: torch.device | str = "cpu"
+
+    def clean(self) -> Response:
+        """Errors without noise."""
+        return self.respond([lambda images, _: images], ["clean"])["clean"]
+
+    def frequencies(
+        self,
+        frequencies: Sequence[tuple[int, int]],
+        eps: float,
+        *,
+        seed: int = 0,
+        progress: Callable[[int], None] | None = None,
+    ) -> dict[tuple[int, int], Response]:
+        """The response to each frequency; signs depend on the seed, the image and the channel only."""
+        n, C, H, W = self.pixels.shape
+        generator = torch.Generator().manual_seed(seed)
+        signs = torch.randint(0, 2, (n, C, 1, 1), generator=generator).float() * 2 - 1
+
+        def disturb(frequency: tuple[int, int]) -> Callable[[Tensor, Tensor], Tensor]:
+            wave = eps * basis_image((H, W), frequency)
+            return lambda images, index: (images + signs[index] * wave).clamp_(0, 1)
+
+        return self.respond([disturb(k) for k in frequencies], list(frequencies), progress)
+
+    def bands(
+        self, bands: int, eps: float, *, seed: int = 0, progress: Callable[[int], None] | None = None
+    ) -> dict[int, Response]:
+        """The response to noise limited to each band of radii."""
+        n, C, H, W = self.pixels.shape
+
+        def disturb(band: int) -> Callable[[Tensor, Tensor], Tensor]:
+            noise = eps * band_noise((H, W), band, bands, n, C, seed)
+            return lambda images, index: (images + noise[index]).clamp_(0, 1)
+
+        return self.respond([disturb(band) for band in range(bands)], list(range(bands)), progress)
+
+    def respond(
+        self,
+        disturbances: Sequence[Callable[[Tensor, Tensor], Tensor]],
+        names: Sequence[Any],
+        progress: Callable[[int], None] | None = None,
+    ) -> dict[Any, Response]:
+        """Responses to any disturbances, functions of pixels (b, C, H, W) and their indices (b,).
+
+        Args:
+            disturbances: each gives the disturbed pixels, in [0, 1].
+            names: of the disturbances, the keys of what is returned.
+            progress: called with the number of disturbances done.
+        """
+        nothing = math.nan if self.labels is None else 0.0
+        out = {name: Response(nothing, dict.fromkeys((p.name for p in self.points), 0.0)) for name in names}
+        share = max(self.batch_size // len(self.pixels), 1)  # disturbances that fit into one forward
+        for first in range(0, len(names), share):
+            some = range(first, min(first + share, len(names)))
+            for index in torch.split(torch.arange(len(self.pixels)), self.batch_size):
+                self._add(out, index, [(names[i], disturbances[i]) for i in some])
+            if progress is not None:
+                progress(len(some))
+        return out
+
+    @torch.inference_mode()
+    def _add(
+        self,
+        out: Mapping[Any, Response],
+        index: Tensor,
+        disturbances: Sequence[tuple[Any, Callable[[Tensor, Tensor], Tensor]]],
+    ) -> None:
+        images = self.pixels[index]
+        clean: dict[str, Tensor] = {}
+        if self.points:
+            self._forward(images, lambda point, maps: clean.__setitem__(point.name, maps.float().flatten(1).clone()))
+        changes: dict[str, Tensor] = {}
+
+        def compare(point: Point, maps: Tensor) -> None:
+            before = clean[point.name]
+            after = maps.float().flatten(1).view(len(disturbances), len(index), -1)
+            changes[point.name] = (after - before).norm(dim=2) / before.norm(dim=1).clamp_min(1e-12)  # (d, b)
+
+        noisy = torch.cat([disturb(images.clone(), index) for _, disturb in disturbances])
+        output = self._forward(noisy, compare)
+        for place, (name, _) in enumerate(disturbances):
+            response = out[name]
+            if self.labels is not None:
+                answers = output.argmax(1).view(len(disturbances), -1)[place].cpu()
+                response.wrong += float((answers != self.labels[index]).sum())
+            for point, change in changes.items():
+                response.change[point] += float(change[place].sum())
+
+    def _forward(self, pixels: Tensor, reduce: Callable[[Point, Tensor], None]) -> Tensor:
+        mean, std = (torch.tensor(list(value)).view(1, -1, 1, 1) for value in (self.mean, self.std))
+        dtype = next((p.dtype for p in self.model.parameters() if p.is_floating_point()), torch.float32)
+        with Capture(self.model, self.points, reduce):
+            output: Tensor = self.model(((pixels - mean) / std).to(self.device, dtype))
+        return output
+
+
+def full_plane(values: Mapping[tuple[int, int], float], size: tuple[int, int]) -> Array:
+    """Values of distinct frequencies on the whole (H, W) plane, DC in the middle; NaN where none was measured."""
+    H, W = size
+    plane = np.full(size, np.nan)
+    for (ky, kx), value in values.items():
+        plane[ky % H, kx % W] = plane[-ky % H, -kx % W] = value
+    return np.fft.fftshift(plane)
