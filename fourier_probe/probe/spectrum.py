@@ -458,12 +458,12 @@ def _room(x: Tensor, padding: int = 0) -> Tensor:
     B, C, H, W = x.shape
     last = x.stride(1) == 1 and C > 1
     shape = (B, H, W + padding, C) if last else (B, C, H, W + padding)
-    room = _kept(shape, x.dtype, threading.get_ident()) if x.device.type == "cpu" else x.new_zeros(shape)
+    room = _kept(shape, padding, x.dtype, threading.get_ident()) if x.device.type == "cpu" else x.new_zeros(shape)
     return room.permute(0, 3, 1, 2) if last else room
 
 
 @functools.lru_cache(maxsize=16)
-def _kept(shape: tuple[int, ...], dtype: torch.dtype, _thread: int) -> Tensor:
+def _kept(shape: tuple[int, ...], _padding: int, dtype: torch.dtype, _thread: int) -> Tensor:
     with torch.inference_mode(False):
         return torch.zeros(shape, dtype=dtype)
 

@@ -301,3 +301,11 @@ def test_the_matrices_are_the_real_fourier_transform() -> None:
     by_products, by_fft = spectrum._powers(maps), spectrum._powers(maps.contiguous())
     for ours, theirs in zip(by_products, by_fft, strict=True):
         assert torch.allclose(ours, theirs, rtol=1e-11)
+
+
+def test_memory_kept_between_calls_carries_nothing_over() -> None:
+    square, wide = torch.randn(2, 3, 6, 6), torch.randn(2, 3, 6, 7)
+    before = image_statistics(square)
+    image_statistics(wide)  # its maps are as large as the padded maps of the other
+    for name, value in image_statistics(square).items():
+        assert torch.equal(value, before[name]), name
