@@ -5,7 +5,10 @@
   the shortcut between stages is a 1x1 convolution with BatchNorm (their option B), not a zero-padded identity
   (option A). `_xK` is K times as wide.
 - `cifar_vit_patch4*`: timm's `VisionTransformer` (Dosovitskiy et al. 2020, arXiv 2010.11929) on 4x4 patches: 6 blocks,
-  class token, heads of width 32. `_xK` is K times as wide. No dropout of any kind unless asked for.
+  class token, heads of width 32. `_xK` is K times as wide. No dropout of any kind unless asked for. `cifar_vit_patch2*`
+  is the same on 2x2 patches, a 16x16 grid.
+- `cifar_convit*`: timm's `ConVit` (d'Ascoli et al. 2021, arXiv 2103.10697) as wide and deep: gated positional attention
+  in the first 4 of 6 blocks, our `GPSA` in timm's place, so that the grid need not be square; 4 heads, a 2x2 kernel.
 
 Module names are timm's (`conv1`, `layer3.1.conv2`, `fc`; `patch_embed.proj`, `blocks.5.attn`, `head`). The default
 normalisation is the mean and standard deviation of CIFAR-100's training pixels. No pretrained weights exist.
@@ -18,9 +21,12 @@ from typing import Any
 import torch.nn.functional as F
 from timm.layers import create_classifier
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from timm.models.convit import ConVit
 from timm.models.resnet import BasicBlock
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
+
+from fourier_probe.models.gpsa import swap_convit_
 
 CIFAR100_MEAN = (0.5071, 0.4865, 0.4409)
 CIFAR100_STD = (0.2673, 0.2564, 0.2762)
@@ -133,6 +139,12 @@ default_cfgs = generate_default_cfgs(
         "cifar_vit_patch4": _vit_cfg(),
         "cifar_vit_patch4_x2": _vit_cfg(),
         "cifar_vit_patch4_x4": _vit_cfg(),
+        "cifar_vit_patch2": _vit_cfg(),
+        "cifar_vit_patch2_x2": _vit_cfg(),
+        "cifar_vit_patch2_x4": _vit_cfg(),
+        "cifar_convit": _vit_cfg(),
+        "cifar_convit_x2": _vit_cfg(),
+        "cifar_convit_x4": _vit_cfg(),
     }
 )
 
@@ -146,12 +158,20 @@ def _resnet(variant: str, pretrained: bool, blocks: int, width: int, kwargs: dic
     return model
 
 
-def _vit(variant: str, pretrained: bool, width: int, kwargs: dict[str, Any]) -> nn.Module:
-    shape = {"patch_size": 4, "depth": 6, "embed_dim": width, "num_heads": width // 32}
+def _vit(variant: str, pretrained: bool, width: int, kwargs: dict[str, Any], patch: int = 4) -> nn.Module:
+    shape = {"patch_size": patch, "depth": 6, "embed_dim": width, "num_heads": width // 32}
     features = {"out_indices": kwargs.pop("out_indices", 3), "feature_cls": "getter"}
     model: nn.Module = build_model_with_cfg(
         VisionTransformer, variant, pretrained, feature_cfg=features, **{**shape, **kwargs}
     )
+    return model
+
+
+def _convit(variant: str, pretrained: bool, width: int, kwargs: dict[str, Any]) -> nn.Module:
+    heads = 4  # timm's `embed_dim` is that of a head
+    shape = {"img_size": 32, "patch_size": 4, "depth": 6, "embed_dim": width // heads, "num_heads": heads}
+    model: nn.Module = build_model_with_cfg(ConVit, variant, pretrained, **{**shape, "local_up_to_layer": 4, **kwargs})
+    swap_convit_(model)
     return model
 
 
@@ -195,3 +215,39 @@ def cifar_vit_patch4_x2(pretrained: bool = False, **kwargs: Any) -> nn.Module:
 def cifar_vit_patch4_x4(pretrained: bool = False, **kwargs: Any) -> nn.Module:
     """Width 256, 8 heads: 4.8M parameters, to set beside `cifar_resnet20_x4`."""
     return _vit("cifar_vit_patch4_x4", pretrained, 256, kwargs)
+
+
+@register_model
+def cifar_vit_patch2(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+    """`cifar_vit_patch4` on 2x2 patches, a 16x16 grid: 0.32M parameters."""
+    return _vit("cifar_vit_patch2", pretrained, 64, kwargs, patch=2)
+
+
+@register_model
+def cifar_vit_patch2_x2(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+    """Width 128, 4 heads: 1.2M parameters."""
+    return _vit("cifar_vit_patch2_x2", pretrained, 128, kwargs, patch=2)
+
+
+@register_model
+def cifar_vit_patch2_x4(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+    """Width 256, 8 heads: 4.8M parameters."""
+    return _vit("cifar_vit_patch2_x4", pretrained, 256, kwargs, patch=2)
+
+
+@register_model
+def cifar_convit(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+    """Width 64: 0.31M parameters, to set beside `cifar_vit_patch4`."""
+    return _convit("cifar_convit", pretrained, 64, kwargs)
+
+
+@register_model
+def cifar_convit_x2(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+    """Width 128: 1.2M parameters."""
+    return _convit("cifar_convit_x2", pretrained, 128, kwargs)
+
+
+@register_model
+def cifar_convit_x4(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+    """Width 256: 4.8M parameters."""
+    return _convit("cifar_convit_x4", pretrained, 256, kwargs)

@@ -94,9 +94,13 @@ def analyze(
     (6, (8, 8))
     """
     definition = definition or Definition(metrics=metrics)
-    device = torch.device(device) if device is not None else _device_of(model)
-    model = model.to(device)
-    totals = _stream(model, _share(images), definition, points, maps, device, amp, classes, progress)
+    home = _device_of(model)
+    device = torch.device(device) if device is not None else home
+    try:
+        model.to(device)
+        totals = _stream(model, _share(images), definition, points, maps, device, amp, classes, progress)
+    finally:
+        model.to(home)
     totals = _merge_ranks(totals)
     n = int(totals.count.sum())
     if n == 0:

@@ -8,8 +8,10 @@ import torch
 from torch import nn
 
 from fourier_probe.models import create, names
+from fourier_probe.models.gpsa import GPSA
+from fourier_probe.probe.points import find_points
 
-VITS = names("cifar_vit*")
+VITS = names("cifar_vit_patch4*")
 
 
 def batch_norm(channels: int) -> int:
@@ -116,3 +118,37 @@ def test_gradient_reaches_every_parameter(name: str) -> None:
     images = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     model(images).square().sum().backward()
     assert all(each.grad is not None and each.grad.abs().sum() > 0 for each in model.parameters())
+
+
+def test_vit_on_smaller_patches_has_a_finer_grid() -> None:
+    model = create("cifar_vit_patch2", num_classes=10)
+    assert model.patch_embed.grid_size == (16, 16)  # type: ignore[union-attr]
+    change = 64 * (3 * 16 - 3 * 4) - 64 * (16 * 16 - 8 * 8)  # patches of 12 numbers for 48, 256 positions for 64
+    assert parameters("cifar_vit_patch4") - parameters("cifar_vit_patch2") == change
+
+
+def parameters(name: str) -> int:
+    return sum(each.numel() for each in create(name, num_classes=10).parameters())
+
+
+def test_convit_is_gated_early_and_free_late_on_any_grid() -> None:
+    for size in ((32, 32), (16, 40)):
+        model = create("cifar_convit", num_classes=10, img_size=size).eval()
+        assert [type(block.attn) is GPSA for block in model.blocks] == [True] * 4 + [False] * 2  # type: ignore[union-attr]
+        images = torch.randn(2, 3, *size)
+        assert model(images).shape == (2, 10)
+        points = find_points(model, images[:1])
+        assert len(points) == 1 + 2 * 6
+        assert {point.layout.grid for point in points} == {(size[0] // 4, size[1] // 4)}
+    assert 0.29e6 < parameters("cifar_convit") < 0.33e6
+    state = create("cifar_convit").state_dict()
+    assert create("cifar_convit").load_state_dict(state).missing_keys == []
+
+
+def test_convit_gives_timms_outputs_on_its_weights() -> None:
+    shape = {"img_size": 32, "patch_size": 4, "depth": 6, "embed_dim": 16, "num_heads": 4, "local_up_to_layer": 4}
+    theirs = timm.models.convit.ConVit(num_classes=10, **shape).eval()
+    ours = create("cifar_convit", num_classes=10).eval()
+    ours.load_state_dict(theirs.state_dict())
+    images = torch.randn(2, 3, 32, 32)
+    assert torch.allclose(ours(images), theirs(images), atol=1e-5)
