@@ -405,22 +405,28 @@ def _powers(deviation: Tensor, window: str = "none") -> tuple[Tensor, Tensor, Te
     B, C, H, W = deviation.shape
     K = W // 2 + 1
     weights = _weights((H, W), deviation.device, window)[0].to(deviation.dtype)
-    if _as_products(deviation):
+    products = deviation.device.type == "cpu" and _in_full_precision(deviation.dtype)
+    if products and deviation.stride(1) == 1 and max(H, W) <= 16:  # two matrix products beat the FFT there (measured)
         along_x, along_y = _fourier((H, W), deviation.dtype)
         rows = along_x @ deviation.permute(0, 2, 3, 1)  # (B, H, 2 K, C): real parts, imaginary parts
         plane = along_y @ rows.view(B, 2 * H, K * C)  # (B, 2 H, K C)
         squares = plane.square_().view(B, H, 2, K, C).sum(2).view(B, H * K, C)
-        power = weights @ squares  # (B, 2, C)
-        return power[:, 0], power[:, 1], squares.sum(2)
+        both = weights @ squares  # (B, 2, C)
+        return both[:, 0], both[:, 1], squares.sum(2)
     pairs = torch.view_as_real(torch.fft.rfft2(deviation)).view(B, C, 2 * H * K).square_()
-    both = torch.bmm(weights.repeat_interleave(2, 1).expand(B, -1, -1), pairs.transpose(1, 2))  # (B, 2, C)
+    weights = weights.repeat_interleave(2, 1)
+    if products:  # a product with a vector would leave the memory to the wrong thread for the next FFT (measured)
+        both = torch.bmm(weights.expand(B, -1, -1), pairs.transpose(1, 2))  # (B, 2, C)
+    else:
+        both = torch.stack([pairs @ row for row in weights], 1)
     return both[:, 0], both[:, 1], pairs.sum(1).view(B, H * K, 2).sum(2)
 
 
-def _as_products(maps: Tensor) -> bool:
-    """Whether two matrix products beat the FFT (measured): small maps, channels last, on a CPU, in full precision."""
-    exact = maps.dtype == torch.float64 or torch.get_float32_matmul_precision() == "highest"
-    return maps.device.type == "cpu" and maps.stride(1) == 1 and max(maps.shape[2:]) <= 16 and exact
+def _in_full_precision(dtype: torch.dtype) -> bool:
+    """Whether matrix products on a CPU keep their digits, whatever `set_float32_matmul_precision` and the like say."""
+    mkldnn = torch.backends.mkldnn
+    settings = (torch.backends.fp32_precision, mkldnn.fp32_precision, mkldnn.matmul.fp32_precision)  # type: ignore[attr-defined]
+    return dtype == torch.float64 or not {"bf16", "tf32"} & set(settings)
 
 
 @functools.lru_cache(maxsize=64)
