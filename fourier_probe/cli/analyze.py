@@ -16,7 +16,11 @@ if TYPE_CHECKING:
     from fourier_probe.probe.spectra import Spectra
     from fourier_probe.targets import Target
 
-FILES = ("spectra.json", "spectra.npz", "spectra.csv", "spectra.pdf", "spectra.png", "depth.pdf", "depth.png")
+FILES = (
+    *("spectra.json", "spectra.npz", "spectra.csv", "spectra.pdf", "spectra.png", "depth.pdf", "depth.png"),
+    *("attention.pdf", "attention.png"),
+)
+MAPS = 64  # images whose attention maps are looked at
 
 
 @click.command()
@@ -30,6 +34,7 @@ FILES = ("spectra.json", "spectra.npz", "spectra.csv", "spectra.pdf", "spectra.p
 @click.option("--floor", type=float, default=1e-6, show_default=True, help="Of ln(|F| + floor).")
 @click.option("--window", type=click.Choice(["none", "hann"]), default="none", show_default=True)
 @click.option("--maps", is_flag=True, help="Keep the mean 2-D log-amplitude of each point in spectra.npz.")
+@click.option("--attention", is_flag=True, help=f"Also attention distance, response and gates, on {MAPS} images.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for the results.  [default: results/NAME]")
 @click.option("--force", is_flag=True, help="Overwrite results that are there.")
 @click.option("--json", "as_json", is_flag=True, help="Print spectra.json on stdout instead of the table.")
@@ -91,6 +96,7 @@ def analyze_target(
     floor: float = 1e-6,
     window: str = "none",
     maps: bool = False,
+    attention: bool = False,
 ) -> Spectra:
     """Spectra of a resolved target over a source of images; notes and a progress bar go to stderr."""
     import torch
@@ -139,12 +145,30 @@ def analyze_target(
         options.note(f"top-1 is left out: {source} has {_classes(target, images)} classes and the model has {ours}.")
     for excluded in result.excluded:
         options.note(f"{excluded['name']} is left out: {excluded['reason']}.")
+    if attention and rank == 0:
+        result.attention = _attention(target, choose(images, limit=MAPS), spec, batch_size, options.device_of(device))
     return result
+
+
+def _attention(target: Target, images: Any, spec: Any, batch_size: int, device: str) -> list[dict[str, Any]]:
+    """The measures of each attention layer as plain values; a note names what has none."""
+    import torch
+
+    from fourier_probe.data import batches
+    from fourier_probe.probe.attention import attention_layers
+
+    stream = batches(images, spec, batch_size=min(batch_size, 8))
+    model = target.model or torch.nn.Identity()  # there is one: the spectra came of it
+    layers, left_out = attention_layers(model.to(torch.device(device)), (batch.images for batch in stream))
+    for name, reason in list(left_out.items())[:3]:
+        options.note(f"attention of {name} is left out: {reason}.")
+    return [{**layer.to_json(), "images": len(images)} for layer in layers]
 
 
 def write(result: Spectra, label: str, folder: Path) -> list[str]:
     """The three result files and both figures; returns the names of what was written."""
     from fourier_probe.plots import depth_figure, save, spectra_figure
+    from fourier_probe.plots.attention import attention_figure
     from fourier_probe.probe.compare import has_frequencies
 
     for name in FILES:  # of an earlier analysis
@@ -156,6 +180,8 @@ def write(result: Spectra, label: str, folder: Path) -> list[str]:
         left_out_note([result])
     else:
         options.note("no point has two usable frequencies, so there is no depth profile to draw.")
+    if result.attention:
+        save(attention_figure(result.attention, label), folder / "attention")
     return [name for name in FILES if (folder / name).exists()]
 
 

@@ -16,7 +16,7 @@ is made again from the same query and key) or at a softmax of four dimensions, i
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,6 +62,10 @@ class AttentionLayer:
     response: Array
     gate: Array | None
     uniform: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for the result file."""
+        return {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in vars(self).items()}
 
 
 def attention_layers(
@@ -272,8 +276,3 @@ def _gate(module: nn.Module) -> Array | None:
         return module.gates().double().cpu().numpy()
     gate = getattr(module, "gating_param", None)
     return torch.sigmoid(gate.detach()).double().cpu().numpy() if isinstance(gate, Tensor) else None
-
-
-def gates_of(layers: Sequence[AttentionLayer]) -> dict[str, float]:
-    """Mean gate of the gated layers, name -> share of the positional half."""
-    return {layer.name: float(layer.gate.mean()) for layer in layers if layer.gate is not None}

@@ -91,6 +91,8 @@ class Spectra:
         top1: share of correct predictions on these images, or None.
         excluded: [{name, reason}] points left out, for example because their features were not finite.
         selected: whether the points were chosen by name; then figures and tables show all of them.
+        attention: of each attention layer, where asked for: name, grid, distance, diversity, frequency, response, gate,
+            uniform, images; see `probe.attention.AttentionLayer`.
     """
 
     target: dict[str, Any]
@@ -100,6 +102,7 @@ class Spectra:
     top1: float | None = None
     excluded: list[dict[str, str]] = field(default_factory=list)
     selected: bool = False
+    attention: list[dict[str, Any]] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=lambda: _versions())
     created: str = field(default_factory=lambda: datetime.now(timezone.utc).isoformat(timespec="seconds"))
 
@@ -176,6 +179,7 @@ class Spectra:
             "excluded": self.excluded,
             "selected": self.selected,
             "points": [_point_json(point) for point in self.points],
+            "attention": self.attention,
             "versions": self.versions,
             "created": self.created,
         }
@@ -191,6 +195,7 @@ class Spectra:
             top1=value["top1"],
             excluded=value["excluded"],
             selected=value["selected"],
+            attention=value.get("attention", []),
             versions=value["versions"],
             created=value["created"],
         )

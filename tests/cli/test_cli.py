@@ -247,3 +247,14 @@ def test_help_answers_in_under_half_a_second_and_without_torch() -> None:
     assert "torch" not in done.stderr
     assert "analyze" in done.stdout
     assert min(times) < 0.5
+
+
+def test_analyze_attention_adds_fields_and_a_figure(tmp_path: Path) -> None:
+    result = good("analyze", "timm:cifar_convit", "--images", "4", "--attention", "--out", "found")
+    assert "attention.png" in result.stdout
+    layers = json.loads((tmp_path / "found" / "spectra.json").read_text())["attention"]
+    assert [layer["gate"] is None for layer in layers] == [False] * 4 + [True] * 2
+    assert all(0 < min(layer["distance"]) and layer["images"] == 4 for layer in layers)
+    refused = run("analyze", "timm:cifar_resnet8", "--images", "4", "--attention", "--out", "none")
+    assert refused.exit_code == 1
+    assert "no layer has self-attention" in refused.stderr
