@@ -7,6 +7,7 @@ before every image. So neither the number of workers nor a stop in the middle of
 from __future__ import annotations
 
 import random
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -93,6 +94,7 @@ class Decoding:
             batch_sampler=sampler,
             num_workers=config.workers,
             collate_fn=fast_collate,
+            worker_init_fn=_outlive_signals,
             multiprocessing_context="spawn" if config.workers else None,  # a fork after torch has run can hang
             persistent_workers=config.workers > 0,
             pin_memory=torch.cuda.is_available(),
@@ -107,6 +109,12 @@ class Decoding:
             yield from self.loader
         except RuntimeError as error:  # torch's word for a process that was killed, most often for its memory
             raise DataError(f"a loader process failed: {error}; use fewer workers, or none (--workers 0).") from error
+
+
+def _outlive_signals(_worker: int) -> None:
+    """SIGTERM of a scheduler and Ctrl-C reach the whole group; the run ends its workers once it is saved."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _transform(config: TrainConfig, images: ImageSet, spec: InputSpec) -> Callable[[Any], Any] | None:

@@ -227,5 +227,34 @@ def test_sigterm_through_the_command_exits_143(data: Path, tmp_path: Path) -> No
     assert last(tmp_path / "run")["finished"] is False
 
 
+def test_a_signal_to_the_whole_group_spares_the_workers_until_the_run_is_saved(tmp_path: Path) -> None:
+    import os
+    import time
+
+    import numpy as np
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    for index in range(24):
+        folder = tmp_path / "photos" / f"class{index % 2}"
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 255, (20, 20, 3), dtype=np.uint8)).save(folder / f"{index}.png")
+    arguments = ["train", "--model", "cifar_resnet8", "--model-arg", "width=4", "--img-size", "16", "--threads", "1"]
+    arguments += ["--data", str(tmp_path / "photos"), "-b", "4", "--workers", "1", "--epochs", "5000"]
+    command = [sys.executable, "-m", "fourier_probe", *arguments, "--out", str(tmp_path / "run")]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
+    try:
+        for _ in range(600):
+            if (tmp_path / "run" / "last.pt").exists():
+                break
+            time.sleep(0.1)
+        os.killpg(process.pid, signal.SIGTERM)
+        said = " ".join(process.communicate(timeout=60)[1].decode().split())
+    finally:
+        process.kill()
+    assert process.returncode == 143, said
+    assert "--resume goes on" in said
+
+
 def test_silent_progress_is_the_default() -> None:
     Progress().note("nothing")
