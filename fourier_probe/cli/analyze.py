@@ -28,6 +28,12 @@ MAPS = 64  # images whose attention maps are looked at
 @options.model_options
 @options.image_options
 @click.option("--points", metavar="GLOB", multiple=True, help="Listen at the modules or points of this name instead.")
+@click.option(
+    "--branches/--no-branches",
+    default=True,
+    show_default=True,
+    help="Also the branches of EIT and the halves of gated attention.",
+)
 @click.option("--metrics", type=click.Choice(["all", "diagonal"]), default="all", show_default=True)
 @click.option("--axis", type=click.Choice(["true", "paper"]), default="true", show_default=True, help="Frequency axis.")
 @click.option("--log", type=click.Choice(["floor", "log1p", "plain"]), default="floor", help="Which logarithm of |F|.")
@@ -90,6 +96,7 @@ def analyze_target(
     mean: tuple[float, ...] | None,
     std: tuple[float, ...] | None,
     points: tuple[str, ...] = (),
+    branches: bool = True,
     metrics: str = "all",
     axis: str = "true",
     log: str = "floor",
@@ -125,6 +132,7 @@ def analyze_target(
             stream,
             definition=definition,
             points=points,
+            branches=branches,
             maps=maps,
             device=options.device_of(device),
             amp={"none": None, "bf16": torch.bfloat16, "fp16": torch.float16}[amp],

@@ -102,8 +102,10 @@ class Mixer(nn.Module):
     """Convolution on the first channels, attention on the last, side by side: (B, 1 + N, D) -> (B, 1 + N, D).
 
     The class token's share of the convolution's channels passes unchanged. `conv` and `attn` are the two branches, to
-    be probed by name; one of them is the identity on no channels where the split leaves it none.
+    be probed apart; the convolution is the identity on no channels, and not called, where the split leaves it none.
     """
+
+    probe_branches = ("conv", "attn")
 
     def __init__(self, width: int, attention: int, heads: int) -> None:
         super().__init__()

@@ -296,7 +296,7 @@ class GPSA(nn.Module):
         Raises:
             ModelError: `module` drops out attention weights, which are never stored here.
         """
-        dropped = float(getattr(module.get_submodule("attn_drop"), "p", 0.0))
+        dropped = _attention_dropout(module)
         if dropped:
             raise ModelError(f"GPSA: attention dropout must be 0, the module has {dropped}.")
         ours = cls.__new__(cls)
@@ -316,6 +316,27 @@ class GPSA(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(B, N, dim) -> (B, N, dim)."""
+        content, positional = self._seen(tokens)
+        gate = self.gating_param[:, None, None]
+        local = torch.sigmoid(gate).to(content.dtype) * positional
+        mixed = torch.addcmul(local, content, torch.sigmoid(-gate).to(content.dtype))
+        out: Tensor = self.proj_drop(self.proj(mixed.transpose(1, 2).reshape(tokens.shape)))
+        return out
+
+    def halves(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """The content and the positional half of the output, each (B, N, dim): they add up to output - bias."""
+        content, positional = self._seen(tokens)
+        gate = torch.sigmoid(self.gating_param)[:, None, None].to(content.dtype)
+        parts = (((1 - gate) * content), gate * positional)
+        content, positional = (F.linear(x.transpose(1, 2).reshape(tokens.shape), self.proj.weight) for x in parts)
+        return content, positional
+
+    def gates(self) -> Tensor:
+        """sigmoid(lambda), (heads,), detached: the share of the positional half."""
+        return torch.sigmoid(self.gating_param).detach()
+
+    def _seen(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """What content and positional attention make of the values, each (B, heads, N, D)."""
         B, N, C = tokens.shape
         H, W = self._grid(N)
         heads, D = self.num_heads, C // self.num_heads
@@ -326,11 +347,7 @@ class GPSA(nn.Module):
         by_row = v.view(B, heads, H, W, D).permute(1, 2, 0, 3, 4).reshape(heads, H, B * W * D)
         half = torch.bmm(rows, by_row).view(heads, H, B, W, D).permute(0, 3, 1, 2, 4).reshape(heads, W, H * B * D)
         positional = torch.bmm(columns, half).view(heads, W, H, B, D).permute(3, 0, 2, 1, 4)  # (B, heads, H, W, D)
-        gate = self.gating_param[:, None, None]
-        local = torch.sigmoid(gate).to(v.dtype) * positional.reshape(B, heads, N, D)
-        mixed = torch.addcmul(local, content, torch.sigmoid(-gate).to(v.dtype))
-        out: Tensor = self.proj_drop(self.proj(mixed.transpose(1, 2).reshape(B, N, C)))
-        return out
+        return content, positional.reshape(B, heads, N, D)
 
     def attention(self, tokens: Tensor) -> Tensor:
         """The gated map written out, (B, heads, N, N), rows sum to one: for pictures and distances."""
@@ -374,12 +391,7 @@ def swap_convit_(model: nn.Module, *, grid: tuple[int, int] | None = None) -> li
     Raises:
         ModelError: there is none, or one uses attention dropout.
     """
-    wanted = {"qk", "v", "proj", "pos_proj", "attn_drop", "proj_drop"}
-    found = {
-        name: module
-        for name, module in model.named_modules()
-        if name and not isinstance(module, GPSA) and wanted <= dict(module.named_children()).keys()
-    }
+    found = {name: module for name, module in model.named_modules() if name and _is_timm_gpsa(module)}
     if not found:
         raise ModelError(f"{type(model).__name__} holds no GPSA of timm's; pass a `convit` model.")
     if grid is None:
@@ -390,6 +402,26 @@ def swap_convit_(model: nn.Module, *, grid: tuple[int, int] | None = None) -> li
         parent, _, child = name.rpartition(".")
         setattr(model.get_submodule(parent), child, module)
     return list(ours)
+
+
+def gated(module: nn.Module) -> Any:
+    """`module` as a layer that has `halves` and `gates`; none if it is no gated attention.
+
+    Ours (`GPSA`, a recast convolution) are themselves; timm's GPSA comes as ours over the same parameters, which gives
+    what timm's does in eval mode.
+    """
+    if callable(getattr(module, "halves", None)):
+        return module
+    return GPSA.like(module) if _is_timm_gpsa(module) and not _attention_dropout(module) else None
+
+
+def _is_timm_gpsa(module: nn.Module) -> bool:
+    wanted = {"qk", "v", "proj", "pos_proj", "attn_drop", "proj_drop"}
+    return not isinstance(module, GPSA) and wanted <= dict(module.named_children()).keys()
+
+
+def _attention_dropout(module: nn.Module) -> float:
+    return float(getattr(module.get_submodule("attn_drop"), "p", 0.0))
 
 
 def _drop_positional_bias(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:

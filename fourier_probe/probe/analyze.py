@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from fourier_probe.data import Batch, check_labels, image_digest
 from fourier_probe.errors import DataError, PointError
+from fourier_probe.models.gpsa import gated
 from fourier_probe.probe.capture import Capture
 from fourier_probe.probe.points import Point, find_points
 from fourier_probe.probe.spectra import PointSpectrum, Spectra, add_steps, point_spectrum
@@ -30,6 +31,7 @@ class _Totals:
     """What one process has seen: sums, never images."""
 
     points: list[Point] = field(default_factory=list)
+    gates: dict[str, list[float]] = field(default_factory=dict)  # a head, of the points on halves of gated attention
     sums: dict[str, Sums] = field(default_factory=dict)
     count: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))  # images of each group
     labelled: int = 0
@@ -38,7 +40,7 @@ class _Totals:
     ranked: bool = True  # whether the model's output ranks classes, so that top-1 exists
 
     def merge(self, other: _Totals) -> None:
-        self.points = self.points or other.points
+        self.points, self.gates = self.points or other.points, self.gates or other.gates
         for name, sums in other.sums.items():
             self.sums.setdefault(name, Sums(sums.groups)).merge(sums)
         self.count = self.count + other.count
@@ -55,6 +57,7 @@ def analyze(
     metrics: Literal["all", "diagonal"] = "all",
     definition: Definition | None = None,
     points: Sequence[str] | Sequence[Point] = (),
+    branches: bool = True,
     maps: bool = False,
     device: torch.device | str | None = None,
     amp: torch.dtype | None = None,
@@ -72,6 +75,7 @@ def analyze(
         metrics: "all", or "diagonal" for log-amplitude along the diagonal alone. Not used when `definition` is given.
         definition: logarithm, window, axis, groups.
         points: globs of module or point names, or `Point`s; empty for the model's own probe points.
+        branches: the branches of EIT and of gated attention among these, see `find_points`.
         maps: also keep the mean 2-D log-amplitude of each point.
         device: where to run; where the model is by default.
         amp: run the forward under autocast to this dtype; spectra are computed in float32 or better all the same.
@@ -98,7 +102,7 @@ def analyze(
     device = torch.device(device) if device is not None else home
     try:
         model.to(device)
-        totals = _stream(model, _share(images), definition, points, maps, device, amp, classes, progress)
+        totals = _stream(model, _share(images), definition, points, branches, maps, device, amp, classes, progress)
     finally:
         model.to(home)
     totals = _merge_ranks(totals)
@@ -126,6 +130,7 @@ def _stream(
     batches: Iterator[Batch],
     definition: Definition,
     select: Sequence[str] | Sequence[Point],
+    branches: bool,
     maps: bool,
     device: torch.device,
     amp: torch.dtype | None,
@@ -139,8 +144,10 @@ def _stream(
     autocast = torch.autocast(device.type, amp) if amp is not None else contextlib.nullcontext()
     dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), first.images.dtype)
     with torch.inference_mode(), autocast:
-        totals.points = _points(model, first.images[:1].to(device, dtype), select)
+        totals.points = _points(model, first.images[:1].to(device, dtype), select, branches)
         totals.sums = {point.name: Sums(definition.groups) for point in totals.points}
+        gated_points = [point for point in totals.points if point.part]
+        totals.gates = {p.name: gated(model.get_submodule(p.module)).gates().double().tolist() for p in gated_points}
         group = torch.zeros(0, dtype=torch.int64)
 
         def reduce(point: Point, features: Tensor) -> None:
@@ -165,9 +172,10 @@ def _stream(
     return totals
 
 
-def _points(model: nn.Module, example: Tensor, select: Sequence[str] | Sequence[Point]) -> list[Point]:
+def _points(model: nn.Module, example: Tensor, select: Sequence[str] | Sequence[Point], branches: bool) -> list[Point]:
     given = [point for point in select if isinstance(point, Point)]
-    points = given or find_points(model, example, select=[name for name in select if isinstance(name, str)])
+    names = [name for name in select if isinstance(name, str)]
+    points = given or find_points(model, example, select=names, branches=branches)
     if not points:
         raise PointError("no probe point was found in this model: name modules with --points GLOB.")
     return points
@@ -194,8 +202,8 @@ def _results(totals: _Totals, definition: Definition) -> tuple[list[PointSpectru
             reason = f"spectra were not finite in {share} (features NaN, infinite, or beyond 1e18)"
             excluded.append({"name": point.name, "reason": reason})
             continue
-        meta = {name: getattr(point, name) for name in ("name", "kind", "op", "depth")}
-        meta |= {"grid": point.layout.grid, "channels": point.layout.channels}
+        meta: dict[str, Any] = {name: getattr(point, name) for name in ("name", "kind", "op", "depth")}
+        meta |= {"grid": point.layout.grid, "channels": point.layout.channels, "gate": totals.gates.get(point.name)}
         arrays = sums.arrays() | {"count": totals.count.numpy().astype(np.float64)}
         spectra.append(point_spectrum(meta, arrays, None if sums.flat is None else sums.flat.numpy(), definition))
     add_steps(spectra)

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from fourier_probe.errors import DataError, PointError
-from fourier_probe.models.gpsa import GPSA
+from fourier_probe.models.gpsa import GPSA, gated
 from fourier_probe.models.recast import GPSAConv2d
 from fourier_probe.probe.capture import Capture
 from fourier_probe.probe.points import Point, find_points
@@ -272,7 +272,5 @@ def _layer(name: str, total: dict[str, Any], count: int, gate: Array | None) -> 
 
 
 def _gate(module: nn.Module) -> Array | None:
-    if isinstance(module, GPSAConv2d):
-        return module.gates().double().cpu().numpy()
-    gate = getattr(module, "gating_param", None)
-    return torch.sigmoid(gate.detach()).double().cpu().numpy() if isinstance(gate, Tensor) else None
+    layer = gated(module)
+    return None if layer is None else layer.gates().double().cpu().numpy()

@@ -1,4 +1,4 @@
-"""Hooks on a model that give each point's maps to a function, and leave no trace. May import points, trace, errors."""
+"""Hooks on a model that give each point's maps to a function, and leave no trace. May import points, trace, gpsa."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from fourier_probe.errors import PointError
-from fourier_probe.probe.points import Point
+from fourier_probe.models.gpsa import gated
+from fourier_probe.probe.points import PARTS, Point
 from fourier_probe.probe.trace import pick
 
 
@@ -50,13 +51,14 @@ class Capture(contextlib.AbstractContextManager["Capture"]):
             stack.enter_context(_eval_mode(self.model))
             stack.enter_context(_random_state())
             stack.callback(self.model.register_forward_pre_hook(self._begin).remove)
-            listeners: dict[tuple[str, str], list[Point]] = {}
+            listeners: dict[tuple[str, str, bool], list[Point]] = {}
             for point in self.points:
                 if point.module not in modules:
                     raise PointError(f"probe point {point.name}: the model has no module {point.module!r}.")
-                listeners.setdefault((point.module, point.side), []).append(point)
-            for (name, side), points in listeners.items():
-                stack.callback(self._listen(modules[name], f"{name}:{side}", side, points).remove)
+                listeners.setdefault((point.module, point.side, bool(point.part)), []).append(point)
+            for (name, side, halves), points in listeners.items():
+                listen = self._listen_to_halves if halves else self._listen
+                stack.callback(listen(modules[name], f"{name}:{side}{halves}", side, points).remove)
             self._stack = stack.pop_all()
         return self
 
@@ -95,6 +97,23 @@ class Capture(contextlib.AbstractContextManager["Capture"]):
         if side == "output":
             return module.register_forward_hook(lambda _m, _inputs, output: heard(output))
         return module.register_forward_pre_hook(lambda _m, inputs, kwargs: heard([inputs, kwargs]), with_kwargs=True)
+
+    def _listen_to_halves(self, module: nn.Module, key: str, _side: str, points: list[Point]) -> Any:
+        layer = gated(module)
+        if layer is None:
+            raise PointError(f"probe point {points[0].name}: {type(module).__name__} is no gated attention any more.")
+
+        def heard(_module: nn.Module, inputs: Any, _output: Any) -> None:
+            call = self.calls[key]
+            self.calls[key] += 1
+            wanted = [point for point in points if point.call == call]
+            if wanted:
+                halves = dict(zip(PARTS, layer.halves(inputs[0]), strict=True))
+                for point in wanted:
+                    self.reduce(point, point.layout(halves[point.part], name=point.name))
+                    self._reached.add(point.name)
+
+        return module.register_forward_hook(heard)
 
 
 @contextlib.contextmanager

@@ -1,7 +1,7 @@
 """Where to listen: the probe points of any model, in execution order, or those that are named.
 
 Found from one traced forward (`trace`) by rules on what it computes (`stream`). May import all four of grid, trace,
-layouts and stream.
+layouts and stream, and models.gpsa for what is gated.
 """
 
 from __future__ import annotations
@@ -17,11 +17,13 @@ import torch
 from torch import Tensor, nn
 
 from fourier_probe.errors import PointError, suggest
+from fourier_probe.models.gpsa import gated
 from fourier_probe.probe.grid import Layout
 from fourier_probe.probe.layouts import Forward, declared_grids
 from fourier_probe.probe.stream import Step, is_map, operation, stream
-from fourier_probe.probe.trace import trace
+from fourier_probe.probe.trace import Call, trace
 
+PARTS = ("content", "positional")
 REORDERS = {"Hiera"}  # keep tokens in an order of their own, which no grid describes
 
 
@@ -31,13 +33,15 @@ class Point:
 
     Attributes:
         name: unique and stable: the module's path, with `+attn`, `+mlp` or `+conv` for the residual stream after that
-            part of a block, `stem` for what the first block takes in, and `#2` for a second call.
+            part of a block, `stem` for what the first block takes in, `+content` and `+positional` for the halves of
+            gated attention, and `#2` for a second call.
         module, side: the hook: "output" of the module at this path, or "input".
         call: which of several calls of the module in one forward.
         kind: "stem", "residual" (on the main stream, after attention too; in plain networks the trunk), "branch".
         op: what the step to this point did: "embed", "attention", "mlp", "conv", "downsample".
         depth: index of the residual step over their number, 0 to 1.
         layout: how its features lie in memory.
+        part: "content" or "positional" where that half of the module's output is read, else empty.
     """
 
     name: str
@@ -48,15 +52,19 @@ class Point:
     op: str
     depth: float
     layout: Layout
+    part: str = ""
 
 
-def find_points(model: nn.Module, example: Tensor, *, select: Sequence[str] = ()) -> list[Point]:
+def find_points(model: nn.Module, example: Tensor, *, select: Sequence[str] = (), branches: bool = True) -> list[Point]:
     """The probe points of a model.
 
     Args:
         model: any module; runs once, in eval mode without gradients, and is left as it was.
         example: (B, C, H, W) images of the size to be analyzed; only the first is used.
         select: globs of module names, or of names of the model's own points, to listen at instead.
+        branches: also the branches of the model's mixers: convolution and attention of EIT, the content and the
+            positional half of gated attention (ConViT, recast convolutions). The halves are computed anew, which costs
+            the layer once more.
 
     Returns:
         Points in execution order.
@@ -80,6 +88,8 @@ def find_points(model: nn.Module, example: Tensor, *, select: Sequence[str] = ()
     image = (int(example.shape[2]), int(example.shape[3]))
     forward = Forward(found, image, declared_grids(model, image))
     points = _numbered(_with_depth(stream(forward)))
+    if branches and (points or select):
+        points = sorted([*_branches(forward, points), *points], key=_order(forward))
     if select:
         return _selected(model, forward, points, select)
     if not points:
@@ -115,6 +125,28 @@ def _with_depth(steps: list[Step]) -> list[Point]:
     return points
 
 
+def _branches(forward: Forward, own: list[Point]) -> Iterator[Point]:
+    """What runs side by side in the model's mixers: modules that one names in `probe_branches`, halves of a gate."""
+    mixers = {
+        f"{c.name}.{part}": c.start for c in forward.trace.calls for part in getattr(c.module, "probe_branches", ())
+    }
+    for call in forward.trace.calls:
+        parts = [""] if call.name in mixers else list(PARTS) if gated(call.module) is not None else []
+        layout = forward.of_output(call) if parts else None
+        if layout is not None:
+            depth = _depth(forward, own, call)
+            for part in parts:
+                name = _call_name(f"{call.name}+{part}" if part else call.name, call.index)
+                op = "attention" if part else operation([call])
+                yield Point(name, call.name, "output", call.index, "branch", op, depth, layout, part)
+
+
+def _depth(forward: Forward, own: list[Point], call: Call) -> float:
+    """How far the stream has come when a call begins."""
+    when = _order(forward)
+    return max((p.depth for p in own if when(p) <= call.start), default=0.0)
+
+
 def _numbered(points: list[Point]) -> list[Point]:
     """Unique names: a second point of one name is `name#2`."""
     seen: dict[str, int] = {}
@@ -135,7 +167,7 @@ def _selected(model: nn.Module, forward: Forward, own: list[Point], select: Sequ
     modules = [name for name, _ in model.named_modules(remove_duplicate=False) if name]
     again = [_call_name(call.name, call.index) for call in forward.trace.calls if call.index]
     known = dict.fromkeys([*by_name, *modules, *again])
-    chosen: dict[tuple[str, str, int], Point] = {}
+    chosen: dict[tuple[str, str, int, str], Point] = {}
     for glob in select:
         names = fnmatch.filter(known, glob)
         if not names:
@@ -145,7 +177,7 @@ def _selected(model: nn.Module, forward: Forward, own: list[Point], select: Sequ
                 [by_name[name]] if name in by_name else _module_points(model, forward, own, name, exact=name == glob)
             )
             for point in named:
-                chosen.setdefault((point.module, point.side, point.call), point)
+                chosen.setdefault((point.module, point.side, point.call, point.part), point)
     return sorted(chosen.values(), key=_order(forward))
 
 
@@ -156,7 +188,6 @@ def _module_points(model: nn.Module, forward: Forward, own: list[Point], name: s
     calls = [c for c in forward.trace.calls if c.module is module and (not number or c.index == int(number) - 1)]
     if not calls and exact:
         raise PointError(f"module {name!r} is never called in the forward of {type(model).__name__}.")
-    when = _order(forward)
     for call in calls:
         layout = forward.of_output(call)
         if layout is None:
@@ -164,9 +195,8 @@ def _module_points(model: nn.Module, forward: Forward, own: list[Point], name: s
                 f"point {name}: its output of shape {_shown(call.output)} for two images cannot be laid out as maps "
                 "(B, C, H, W): no grid that was seen before it fits. Leave it out of --points."
             )
-        same = [p for p in own if (p.module, p.call, p.side) == (call.name, call.index, "output")]
-        before = [p.depth for p in own if when(p) <= call.start]
-        depth = max(before, default=0.0)
+        same = [p for p in own if (p.module, p.call, p.side, p.part) == (call.name, call.index, "output", "")]
+        depth = _depth(forward, own, call)
         label = _call_name(path, call.index)
         new = Point(label, call.name, "output", call.index, "branch", operation([call]), depth, layout)
         yield same[0] if same else new

@@ -49,6 +49,7 @@ class PointSpectrum:
         step: change of log_amplitude from the point before on the same grid, or None.
         sums: (G, ...) group sums, "count" among them; None when read without the .npz.
         map: (H, W) mean 2-D log-amplitude, DC in the middle, where it was asked for.
+        gate: of the halves of gated attention, the share of the positional half a head, 0 to 1.
     """
 
     name: str
@@ -72,6 +73,7 @@ class PointSpectrum:
     step: dict[str, Any] | None = None
     sums: dict[str, Array] | None = None
     map: Array | None = None
+    gate: list[float] | None = None
 
     @property
     def highest(self) -> float:
@@ -358,6 +360,8 @@ def _point_json(point: PointSpectrum) -> dict[str, Any]:
         value["dead_channels"] = point.dead_channels
     if point.step is not None:
         value["step"] = point.step
+    if point.gate is not None:
+        value["gate"] = point.gate
     return value
 
 
@@ -383,7 +387,7 @@ def _point_from_json(value: dict[str, Any]) -> PointSpectrum:
         point.scalars = {name: number(value[name]) for name in SCALARS}
         point.stderr_of = {name: number(x) for name, x in value["stderr_of"].items()}
         point.hfd_share_white = value["hfd_share_white"]
-    point.dead_channels = value.get("dead_channels")
+    point.dead_channels, point.gate = value.get("dead_channels"), value.get("gate")
     if step := value.get("step"):
         point.step = {"from": step["from"], "change": array(step["change"]), "stderr": array(step["stderr"])}
     return point

@@ -18,6 +18,7 @@ from fourier_probe.models.gpsa import (
     attend,
     axis_offsets,
     dense_map,
+    gated,
     local_map,
     swap_convit_,
 )
@@ -214,3 +215,32 @@ def test_swapping_refuses_what_it_cannot_do() -> None:
     with pytest.raises(ModelError, match=r"dropout must be 0, the module has 0\.1"):
         swap_convit_(model)
     assert model.blocks[0].attn is before
+
+
+@pytest.mark.parametrize("grid", [(4, 4), (3, 5)])
+def test_the_halves_add_up_to_the_output(grid: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    layer = GPSA(24, 4, grid=grid).double()
+    tokens = torch.randn(2, grid[0] * grid[1], 24, dtype=torch.double)
+    with torch.no_grad():
+        layer.gating_param.copy_(torch.linspace(-2, 2, 4))
+        content, positional = layer.halves(tokens)
+        assert torch.allclose(content + positional + layer.proj.bias, layer(tokens), atol=1e-12)
+        # By its definition: the gated positional map alone.
+        gate = torch.sigmoid(layer.gating_param)[:, None, None]
+        maps = gate * dense_map(*layer._maps(*grid)).double()
+        value = layer.v(tokens).view(2, -1, 4, 6).transpose(1, 2)
+        expected = (maps @ value).transpose(1, 2).reshape(tokens.shape) @ layer.proj.weight.t()
+    assert torch.allclose(positional, expected, atol=1e-12)
+
+
+def test_gated_knows_timm_s_layer() -> None:
+    theirs = timm.create_model("convit_tiny", depth=1, local_up_to_layer=1).eval()
+    layer, tokens = theirs.blocks[0].attn, torch.randn(1, 196, 192)
+    ours = gated(layer)
+    with torch.no_grad():
+        content, positional = ours.halves(tokens)
+        assert torch.allclose(content + positional + layer.proj.bias, layer(tokens), atol=1e-5)
+    assert torch.equal(ours.gates(), torch.sigmoid(layer.gating_param).detach())
+    assert gated(ours) is ours
+    assert gated(torch.nn.Linear(2, 2)) is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,10 @@ from torch import Tensor, nn
 from fourier_probe.data import batches, open_data
 from fourier_probe.errors import DataError, PointError
 from fourier_probe.models import zoo
+from fourier_probe.models.recast import recast_
 from fourier_probe.probe.analyze import analyze
 from fourier_probe.probe.spectra import Spectra
-from fourier_probe.probe.spectrum import Definition
+from fourier_probe.probe.spectrum import Definition, relative_log_amplitude
 
 
 def net(*, out: int = 10) -> nn.Module:
@@ -248,14 +250,14 @@ def test_the_published_numbers_come_out_on_real_activations(name: str, size: int
     spoil(model)
     data = batches(open_data("bundled"), zoo.input_spec(model), batch_size=4, limit=4)
     images = next(iter(data)).images
-    result = analyze(model, [images], definition=Definition(axis="paper"))
+    result = analyze(model, [images], branches=False, definition=Definition(axis="paper"))
 
     heard: dict[str, Tensor] = {}
     modules = dict(model.named_modules())
     from fourier_probe.probe.points import find_points
 
     handles = []
-    for point in find_points(model, images[:1]):
+    for point in find_points(model, images[:1], branches=False):
         if point.side == "output":
             hook = modules[point.module].register_forward_hook(
                 lambda _m, _i, out, key=point.name: heard.__setitem__(key, out.clone())
@@ -294,3 +296,25 @@ def test_features_are_those_of_forward_intermediates(name: str) -> None:
     found = [point.log_amplitude for point in ours.points]
     for wanted in expected[1:] if name == "resnet18" else expected:  # resnet's first is before the pooling
         assert any(len(wanted) == len(a) and np.abs(wanted - a).max() < 1e-5 for a in found)
+
+
+def test_the_halves_of_a_recast_layer_and_its_gates_are_in_the_result(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 5, 3, padding=1))
+    recast_(model, ["2"], gate=1.0)
+    images = torch.randn(40, 3, 8, 8)
+    result = analyze(model, [images[:16], images[16:]])
+    assert [p.name for p in result.points] == ["1", "2+content", "2+positional", "2"]
+    assert [p.kind for p in result.points] == ["stem", "branch", "branch", "residual"]
+    assert [p.name for p in result.stream] == ["1", "2"]
+    with torch.no_grad():
+        content, positional = model[2].halves(model[1](model[0](images)))
+    for name, maps in (("2+content", content), ("2+positional", positional)):
+        point = result[name]
+        _, delta = relative_log_amplitude(maps)
+        np.testing.assert_allclose(point.delta, delta.numpy(), atol=1e-4)
+        assert point.gate == pytest.approx([1 / (1 + math.exp(-1.0))] * 9)
+    assert result["2"].gate is None
+    loaded = Spectra.load(result.save(tmp_path))
+    assert loaded["2+content"].gate == result["2+content"].gate
+    assert [p.name for p in analyze(model, [images], branches=False).points] == ["1", "2"]

@@ -159,6 +159,7 @@ def heard(model: nn.Module, points: list[Point], images: Tensor) -> dict[str, Te
 def test_the_points_of_a_model(case: Case) -> None:
     with torch.device("meta"):  # shapes are all that counts here
         points = find_points(timm.create_model(case.name, **case.args), torch.zeros(1, 3, *case.size))
+    points = [point for point in points if point.kind != "branch"]
     assert len(points) == case.points
     assert Counter(point.op for point in points) == case.ops
     grids = [point.layout.grid for point in points]
@@ -262,7 +263,7 @@ def test_a_change_in_the_image_is_found_where_it_was_made(case: Case) -> None:
     H, W = case.size
     images = torch.rand(1, 3, H, W, generator=torch.Generator().manual_seed(2)).repeat(2, 1, 1, 1)
     images[1, :, H // 8 : 3 * H // 8, 5 * W // 8 : 7 * W // 8] += 1.0  # in the upper right quarter
-    points = find_points(model, images)
+    points = find_points(model, images, branches=False)  # content attention has no place
     points = [p for p in points if p.layout.grid == points[0].layout.grid or min(p.layout.grid) >= 8]
     for point, maps in zip(points, heard(model, points, images).values(), strict=True):
         change = (maps[1] - maps[0]).square().sum(dim=0)
@@ -468,7 +469,42 @@ def test_a_recast_model_gives_the_same_points(name: str) -> None:
         key for key, module in model.named_modules() if isinstance(module, nn.Conv2d) and module.kernel_size == (3, 3)
     ]
     recast_(model, wide[2:6])
-    assert find_points(model, image) == before
+    assert find_points(model, image, branches=False) == before
+    after = find_points(model, image)
+    assert [p for p in after if p.kind != "branch"] == before
+    assert [p.name for p in after if p.kind == "branch"] == [
+        f"{name}+{half}" for name in wide[2:6] for half in ("content", "positional")
+    ]
+
+
+def test_the_branches_of_eit_are_points() -> None:
+    """Convolution on the first channels, attention on the last, of every block; the last block has no convolution."""
+    model, image = timm.create_model("eit_small_w80"), torch.zeros(1, 3, 32, 48)
+    points = find_points(model, image)
+    branches = [(p.name, p.op, p.layout.grid, p.layout.channels) for p in points if p.kind == "branch"]
+    assert branches[:2] == [
+        ("blocks.0.mixer.attn", "attention", (8, 12), 15),
+        ("blocks.0.mixer.conv", "conv", (8, 12), 65),
+    ]
+    assert [(name, channels) for name, _, _, channels in branches[-1:]] == [("blocks.4.mixer.attn", 80)]
+    assert len(branches) == 9
+    stream = [p for p in points if p.kind != "branch"]
+    assert stream == find_points(model, image, branches=False)
+    assert [p.name for p in stream[:3]] == ["stem", "blocks.0+attn", "blocks.0"]
+    order = [p.name for p in points]
+    assert order.index("blocks.0.mixer.attn") < order.index("blocks.0.mixer.conv") < order.index("blocks.0+attn")
+
+
+@pytest.mark.parametrize("name", ["cifar_convit", "convit_tiny"])
+def test_the_halves_of_gated_attention_are_points(name: str) -> None:
+    """Ours and timm's; only the first blocks are gated."""
+    size = 32 if name == "cifar_convit" else 224
+    model = timm.create_model(name, depth=3, local_up_to_layer=2)
+    points = [p for p in find_points(model, torch.zeros(1, 3, size, size)) if p.kind == "branch"]
+    expected = [f"blocks.{i}.attn+{half}" for i in (0, 1) for half in ("content", "positional")]
+    assert [(p.name, p.part) for p in points] == [(n, n.partition("+")[2]) for n in expected]
+    chosen = find_points(model, torch.zeros(1, 3, size, size), select=["blocks.1.attn+*"])
+    assert [p.name for p in chosen] == expected[2:]
 
 
 def test_a_map_of_as_many_channels_as_rows_is_told_by_the_layers_beside_it() -> None:
