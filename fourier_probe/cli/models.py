@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 import click
 
 from fourier_probe.cli import options
 from fourier_probe.errors import ModelError
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 @click.command()
@@ -15,7 +19,9 @@ from fourier_probe.errors import ModelError
 @click.option("--img-size", metavar="PX", callback=options.size, help="Count multiply-adds at this size instead.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the table.")
 def command(pattern: str | None, img_size: tuple[int, int] | None, as_json: bool) -> None:
-    """List models with parameters and multiply-adds: ours, or all of timm's that match PATTERN. No weights are made.
+    """List models with parameters, multiply-adds and the grids of their stages: ours, or timm's that match PATTERN.
+
+    No weights are made.
 
     \b
     fourier-probe models
@@ -29,12 +35,14 @@ def command(pattern: str | None, img_size: tuple[int, int] | None, as_json: bool
     found = []
     with options.progress("models", len(names)) as advance:
         for name in names:
-            row: dict[str, object] = {"name": name, "parameters": None, "multiply_adds": None, "size": None}
+            row: dict[str, object] = dict.fromkeys(("name", "parameters", "multiply_adds", "size", "grids"))
+            row["name"] = name
             try:
                 model = zoo.skeleton(name)
                 size = img_size or zoo.input_spec(model).size
                 stats = zoo.stats(model, size)
                 row |= {"parameters": stats.parameters, "multiply_adds": stats.multiply_adds, "size": list(size)}
+                row["grids"] = _grids(model, zoo.input_spec(model).channels, size)
             except ModelError as error:
                 options.note(f"{name}: {error}")
             found.append(row)
@@ -52,7 +60,24 @@ def command(pattern: str | None, img_size: tuple[int, int] | None, as_json: bool
             "x".join(map(str, row["size"])) if isinstance(row["size"], list) else "-",
             count(row["parameters"], 1e6, "{:.3f}"),
             count(row["multiply_adds"], 1e9, "{:.3f}"),
+            ", ".join("x".join(map(str, grid)) for grid in row["grids"]) if isinstance(row["grids"], list) else "-",
         ]
         for row in found
     ]
-    options.table(f"{len(rows)} models", ["model", "pixels", "parameters (M)", "multiply-adds (G)"], rows)
+    columns = ["model", "pixels", "parameters (M)", "multiply-adds (G)", "grids of its stages"]
+    options.table(f"{len(rows)} models", columns, rows)
+
+
+def _grids(skeleton: nn.Module, channels: int, size: tuple[int, int]) -> list[list[int]] | None:
+    """The grids of the model's stream in execution order; none where it has no probe points on the meta device."""
+    import itertools
+
+    import torch
+
+    from fourier_probe.probe.points import find_points
+
+    try:
+        found = find_points(skeleton, torch.zeros(1, channels, *size, device="meta"), branches=False)
+    except Exception:  # an operator without a meta kernel, or a model without maps: the rest of the row still stands
+        return None
+    return [list(grid) for grid, _ in itertools.groupby(point.layout.grid for point in found)]

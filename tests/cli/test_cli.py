@@ -154,6 +154,7 @@ def test_models_lists_ours_and_timms() -> None:
             "parameters": 11689512,
             "multiply_adds": pytest.approx(1.814e9, rel=1e-3),
             "size": [224, 224],
+            "grids": [[56, 56], [28, 28], [14, 14], [7, 7]],
         }
     ]
     assert "no model matches" in run("models", "resnet-nope").stderr
