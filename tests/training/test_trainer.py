@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 from pathlib import Path
@@ -375,6 +376,40 @@ def test_tensorboard_is_an_extra(data: Path, tmp_path: Path, monkeypatch: pytest
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(TrainingError, match=r"pip install 'fourier-probe\[tensorboard\]'"):
         train(tiny(data, log="tensorboard"), tmp_path / "run")
+
+
+def test_tensorboard_holds_what_metrics_csv_does(data: Path, tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    train(tiny(data, epochs=3, log="tensorboard"), tmp_path / "run")
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
+    events.Reload()
+    rows = log(tmp_path / "run")
+    for name in ("train_loss", "val_acc", "converted"):
+        scalars = events.Scalars(name)
+        assert [each.step for each in scalars] == [0, 1, 2]
+        assert [each.value for each in scalars] == pytest.approx([float(row[name]) for row in rows], rel=1e-5)
+
+
+def test_a_compiled_run_is_the_same_run_across_its_conversions(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With dynamo's tracing and no code generation, which takes minutes and rounds differently."""
+    traced = []
+
+    def backend(graph: torch.fx.GraphModule, _inputs: Any) -> Any:
+        traced.append(sum("softmax" in str(node.target) for node in graph.graph.nodes))
+        return graph.forward
+
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=backend))
+    for name in ("plain", "compiled"):
+        config = tiny(data, epochs=3, model_ema=True, probe_every=1, probe_images=4, compile=name == "compiled")
+        train(config, tmp_path / name)
+    one, other = (last(tmp_path / name) for name in ("plain", "compiled"))
+    assert traced[0] == 0 < traced[-1]  # compiled again with attention in it
+    assert list(one["state_dict"]) == list(other["state_dict"])
+    for key, value in one["state_dict"].items():
+        assert torch.allclose(value, other["state_dict"][key], atol=1e-5), key
 
 
 def test_derived_seeds_differ() -> None:
