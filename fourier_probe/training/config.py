@@ -77,7 +77,7 @@ class TrainConfig:
     smoothing: float = _flag("Augmentation", 0.1, "Label smoothing.", recipe=True)
 
     recipe: str = _flag("Optimisation", "auto", "Named defaults of this and the section above.",
-                        choices=("auto", "cnn-small", "vit-small", "cnn", "vit"))
+                        choices=("auto", "cnn-small", "vit-small", "eit-small", "cnn", "vit", "eit"))
     epochs: int = _flag("Optimisation", 20, "Passes over the training images.", recipe=True)
     batch_size: int = _flag("Optimisation", 128, "Images an optimizer step, over all ranks.", recipe=True, short="-b")
     opt: str = _flag("Optimisation", "sgd", "timm's optimizers (sgd is with Nesterov momentum).", recipe=True)

@@ -6,6 +6,8 @@
 | vit-small | other networks, up to 64 pixels | AdamW, as vit, with less of everything that slows a short run (ours) |
 | cnn | networks with BatchNorm | He et al. 2015, 3.4, with a cosine, warm-up and smoothing (Goyal et al., 1706.02677) |
 | vit | other networks | DeiT (Touvron et al., 2012.12877), table 9; ConViT trains with the same |
+| eit-small | EIT, up to 64 pixels | AdamW, as vit-small; fewer epochs, as each costs more (ours) |
+| eit | EIT | Xia et al. 2022 (arXiv 2203.07116): as vit, at twice the rate, no stochastic depth |
 
 The learning rate is for the recipe's own batch size and scales with the batch, as in Goyal et al. and DeiT.
 """  # noqa: E501
@@ -64,6 +66,8 @@ RECIPES: dict[str, dict[str, Any]] = {
         "crop_padding": 4,
     },
 }
+RECIPES["eit-small"] = {**RECIPES["vit-small"], "epochs": 20, "warmup_epochs": 2.0}
+RECIPES["eit"] = {name: value for name, value in RECIPES["vit"].items() if name != "drop_path"} | {"lr": 1e-3}
 SMALL = 64  # pixels, a side
 
 
@@ -113,4 +117,5 @@ def suited(model: str, model_args: Mapping[str, Any]) -> str:
     normed = any(isinstance(each, nn.modules.batchnorm._BatchNorm) for each in modules)
     attends = any("attention" in type(each).__name__.lower() for each in modules)
     size = (getattr(bones, "pretrained_cfg", None) or {}).get("input_size", (3, SMALL, SMALL))
-    return ("cnn" if normed and not attends else "vit") + ("-small" if max(size[1:]) <= SMALL else "")
+    family = "eit" if type(bones).__name__ == "EIT" else "cnn" if normed and not attends else "vit"
+    return family + ("-small" if max(size[1:]) <= SMALL else "")
