@@ -1,0 +1,91 @@
+"""Runs as records, for tables and figures: config, logs, conversions, spectra. Reads folders, never models.
+
+May import config, folder and probe.spectra.
+"""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from fourier_probe.errors import TrainingError
+from fourier_probe.probe.spectra import Spectra
+from fourier_probe.training.config import TrainConfig
+from fourier_probe.training.folder import read_record
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run folder, read when asked.
+
+    Attributes:
+        path: the folder.
+        config: what was asked for.
+        record: all of config.json.
+    """
+
+    path: Path
+    config: TrainConfig
+    record: dict[str, Any]
+
+    @classmethod
+    def read(cls, path: Path) -> Run:
+        """The run in a folder; raises TrainingError where there is none, or it is damaged."""
+        record = read_record(path)
+        return cls(path, TrainConfig.from_json(record["config"]), record)
+
+    @property
+    def result(self) -> dict[str, Any] | None:
+        """What came of it: epochs, losses and accuracies by split; none while it is unfinished."""
+        result: dict[str, Any] | None = self.record.get("result")
+        return result
+
+    @cached_property
+    def metrics(self) -> list[dict[str, float | None]]:
+        """metrics.csv, a row an epoch; empty cells are None."""
+        return [{key: _number(value) for key, value in row.items()} for row in _rows(self.path / "metrics.csv")]
+
+    @cached_property
+    def conversions(self) -> list[dict[str, str]]:
+        """conversions.csv, a row a converted layer."""
+        return _rows(self.path / "conversions.csv")
+
+    @cached_property
+    def spectra(self) -> Spectra | None:
+        """The analysis of its last weights on test images that lies in the folder (`fourier-probe sweep` makes it)."""
+        return Spectra.load(self.path) if (self.path / "spectra.json").exists() else None
+
+    @cached_property
+    def trajectory(self) -> list[Spectra]:
+        """Spectra while it trained, by epoch: what --probe-every wrote."""
+        found = [Spectra.load(path) for path in (self.path / "spectra").glob("epoch-*.json")]
+        return sorted(found, key=lambda result: int(result.target["epoch"]))
+
+
+def read_runs(folder: Path) -> list[Run]:
+    """Every run in a folder or below it, finished or not, in order of path.
+
+    Raises:
+        TrainingError: there is none, or one is damaged.
+    """
+    found = sorted(path.parent for path in folder.rglob("config.json"))
+    if not found:
+        raise TrainingError(f"there is no run in {folder}: `fourier-probe train` and `fourier-probe sweep` make them.")
+    return [Run.read(path) for path in found]
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _number(cell: str | None) -> float | None:
+    try:
+        return float(cell) if cell else None
+    except ValueError as error:
+        raise TrainingError(f"a cell of metrics.csv is {cell!r}, no number: the file is damaged.") from error
