@@ -17,7 +17,11 @@ from fourier_probe.cli.analyze import analyze_target, left_out_note
 if TYPE_CHECKING:
     from fourier_probe.probe.spectra import Spectra
 
-FILES = ("compare.csv", "spectra.pdf", "spectra.png", "depth.pdf", "depth.png")
+FIGURES = ("spectra", "depth", "steps", "density", "coordinate")
+FILES = (
+    *("compare.csv", "steps.csv", "density.csv", "coordinate.csv"),
+    *(f"{name}.{kind}" for name in FIGURES for kind in ("pdf", "png")),
+)
 BY_EPOCH = ("compare.csv", "epochs.pdf", "epochs.png")
 
 
@@ -27,32 +31,58 @@ BY_EPOCH = ("compare.csv", "epochs.pdf", "epochs.png")
 @options.image_options
 @click.option(
     "--by",
-    type=click.Choice(["model", "epoch"]),
+    type=click.Choice(["model", "data-scale", "schedule", "epoch"]),
     default="model",
     show_default=True,
-    help="What is set side by side: the targets, or the epochs of runs trained with --probe-every.",
+    help="Panels: a target each; models by data scale or schedule; epochs of runs trained with --probe-every.",
 )
+@click.option("--cnn", metavar="TARGET", help="The end at 0 of the inductive-bias coordinate; with --vit.")
+@click.option("--vit", metavar="TARGET", help="The end at 1.")
+@click.option("--with-untrained", is_flag=True, help="Also each architecture before training, as a reference.")
 @click.option("--axis", type=click.Choice(["true", "paper"]), default="true", show_default=True, help="Frequency axis.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("results/compare"), show_default=True)
 @click.option("--force", is_flag=True, help="Overwrite results that are there.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON instead of the table.")
-def command(targets: tuple[str, ...], by: str, out: Path, force: bool, as_json: bool, **given: Any) -> None:
-    """Spectra and depth profiles of TARGETS, analyzed on the same images or read from saved results.
+def command(
+    targets: tuple[str, ...],
+    by: str,
+    cnn: str | None,
+    vit: str | None,
+    with_untrained: bool,
+    out: Path,
+    force: bool,
+    as_json: bool,
+    **given: Any,
+) -> None:
+    """Spectra, depth profiles and step changes of TARGETS, analyzed on the same images or read from saved results.
+
+    With --cnn and --vit also where each target lies between the two. Intervals are over images, paired.
 
     \b
     fourier-probe compare runs/cifar_resnet20 runs/cifar_vit_patch4
     fourier-probe compare results/a/spectra.json results/b/spectra.json --out results/ab
+    fourier-probe compare runs/prs runs/convit --cnn runs/cnn --vit runs/vit --with-untrained
+    fourier-probe compare runs/study/* --by data-scale
     fourier-probe compare runs/prs --by epoch
     """  # noqa: D301
+    if (cnn is None) != (vit is None):
+        raise click.UsageError("--cnn and --vit are the two ends of one segment: give both, or neither.")
     if by == "epoch":
+        if cnn or with_untrained:
+            raise click.UsageError(
+                "--by epoch reads what runs have written: --cnn, --vit, --with-untrained do nothing."
+            )
         _by_epoch(targets, out, force=force, as_json=as_json)
         return
     atomic.output_folder(out, results=FILES, force=force)
-    results, labels = collect(targets, **given)
-    write(results, labels, out)
-    report(results, labels, as_json=as_json)
+    ends = [end for end in (cnn, vit) if end is not None]
+    results, labels = collect((*targets, *ends), with_untrained=with_untrained, **given)
+    between = tuple(results[len(targets) : len(targets) + 2]) if ends else ()
+    results, labels = _without_repeats(results, labels, len(targets))
+    written = write(results, labels, out, by=by, between=between)
+    report(results, labels, by=by, between=between, as_json=as_json)
     if not as_json:
-        click.echo(f"written to {out}: {', '.join(FILES)}")
+        click.echo(f"written to {out}: {', '.join(written)}")
 
 
 def _by_epoch(names: tuple[str, ...], out: Path, *, force: bool, as_json: bool) -> None:
@@ -97,27 +127,133 @@ def _switches(run: Path) -> list[int]:
         return [int(row["epoch"]) for row in csv.DictReader(file)]
 
 
-def collect(names: tuple[str, ...], **given: Any) -> tuple[list[Spectra], list[str]]:
-    """One result a target, all on the same images: those of --data, else those the first target was trained on."""
+def collect(names: tuple[str, ...], *, with_untrained: bool = False, **given: Any) -> tuple[list[Spectra], list[str]]:
+    """One result a target, all on the same images: those of --data, else those the first target was trained on.
+
+    With `with_untrained`, each architecture before training comes after the targets.
+    """
     from fourier_probe.probe.compare import check_comparable
     from fourier_probe.targets import resolve
 
     how = {name: given.pop(name) for name in ("model", "model_args", "pretrained", "use_ema", "untrained")}
     found = [resolve(name, **how) for name in names]
     given["data"] = given["data"] or next((target.data for target in found if target.data), None)
+    labels = [target.label for target in found]
+    if with_untrained:
+        seen: set[str] = set()
+        for name, target in zip(names, list(found), strict=True):
+            kind = json.dumps([target.provenance.get("arch"), target.provenance.get("model_args")], default=str)
+            if target.model is None:
+                options.note(f"{target.label} is a saved result: its untrained network cannot be made from it.")
+            elif target.provenance.get("weights") != "untrained" and kind not in seen:
+                seen.add(kind)
+                found.append(resolve(name, **{**how, "untrained": True}))
+                labels.append(f"{target.provenance.get('arch') or target.label} (untrained)")
     results = [target.spectra or analyze_target(target, **given) for target in found]
     check_comparable(results)
-    return results, distinct([target.label for target in found])
+    return results, labels
 
 
-def write(results: list[Spectra], labels: list[str], folder: Path) -> None:
-    """The tidy CSV of all spectra, and both figures."""
+def write(
+    results: list[Spectra],
+    labels: list[str],
+    folder: Path,
+    *,
+    by: str = "model",
+    between: tuple[Spectra, ...] = (),
+) -> list[str]:
+    """The CSV files and figures of a comparison; returns the names of what was written.
+
+    Args:
+        results: analyses on the same images.
+        labels: of the results.
+        folder: where to.
+        by: a key of `probe.compare.KEYS`.
+        between: CNN and ViT, the ends of the coordinate, or nothing.
+    """
+    from fourier_probe.errors import ResultError
     from fourier_probe.plots import depth_figure, save, spectra_figure
+    from fourier_probe.plots.compare import coordinate_figure, density_figure, panels_figure, steps_figure
+    from fourier_probe.probe.compare import common_frequency, common_table, step_changes
 
+    for name in FILES:  # of an earlier comparison
+        (folder / name).unlink(missing_ok=True)
     write_table(results, labels, folder)
-    save(spectra_figure(results, labels), folder / "spectra")
+    if by == "model":
+        save(spectra_figure(results, labels), folder / "spectra")
+    else:
+        save(panels_figure(*_cells(results, by)), folder / "spectra")
     save(depth_figure(results, labels), folder / "depth")
+    frequency = common_frequency(results)
+    tables = [step_changes(result, frequency) for result in results]
+    stepping = [(table, label) for table, label in zip(tables, labels, strict=True) if table]
+    if stepping:
+        rows = [
+            {"target": label, "op": row["op"], "frequency": row["frequency"], **step}
+            for table, label in stepping
+            for row in table
+            for step in [*row["each"], {"name": "mean", "depth": None, **{k: row[k] for k in ("change", "stderr")}}]
+        ]
+        _write_rows(folder / "steps.csv", rows)
+        save(steps_figure([table for table, _ in stepping], [label for _, label in stepping]), folder / "steps")
+    try:
+        _write_rows(folder / "density.csv", common_table(results, labels))
+        save(density_figure(results, labels), folder / "density")
+    except ResultError as error:
+        options.note(f"density and coordinate are left out: {error}")
+        if between:
+            raise
+    if between:
+        places = _places(results, labels, between)
+        _write_rows(folder / "coordinate.csv", places)
+        save(coordinate_figure(places), folder / "coordinate")
     left_out_note(results)
+    return [name for name in FILES if (folder / name).exists()]
+
+
+def _places(results: list[Spectra], labels: list[str], between: tuple[Spectra, ...]) -> list[dict[str, Any]]:
+    from fourier_probe.probe.compare import coordinates
+
+    return coordinates(results, labels, between[0], between[1])
+
+
+def _cells(results: list[Spectra], by: str) -> tuple[dict[tuple[str, str], Spectra], list[str], list[str]]:
+    """Results by model and by a key; of several seeds the first is drawn."""
+    from fourier_probe.probe.compare import key_of
+
+    keys = [key_of(result, by) if result.target.get("weights") != "untrained" else "untrained" for result in results]
+    order = sorted(set(keys), key=lambda key: (isinstance(key, str), key))
+    titles = {key: f"{100 * key:g} %" if by == "data-scale" and not isinstance(key, str) else str(key) for key in order}
+    cells: dict[tuple[str, str], Spectra] = {}
+    repeated = 0
+    for result, key in zip(results, keys, strict=True):
+        cell = (str(result.target.get("arch")), titles[key])
+        repeated += cell in cells
+        cells.setdefault(cell, result)
+    if repeated:
+        options.note(f"{repeated} more results fall into panels that are taken (other seeds): the first is drawn.")
+    return cells, list(dict.fromkeys(row for row, _ in cells)), list(titles.values())
+
+
+def _without_repeats(results: list[Spectra], labels: list[str], targets: int) -> tuple[list[Spectra], list[str]]:
+    """All targets, and the ends of the coordinate and references that are not among them."""
+    kept = list(zip(results[:targets], labels[:targets], strict=True))
+    for result, label in zip(results[targets:], labels[targets:], strict=True):
+        if not any(label == other and result.target == earlier.target for earlier, other in kept):
+            kept.append((result, label))
+    return [result for result, _ in kept], distinct([label for _, label in kept])
+
+
+def _write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Dictionaries as CSV; what is no finite number is left empty."""
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow(
+            {key: "" if isinstance(value, float) and value != value else value for key, value in row.items()}
+        )
+    atomic.write_text(path, buffer.getvalue())
 
 
 def write_table(results: list[Spectra], labels: list[str], folder: Path) -> None:
@@ -130,46 +266,97 @@ def write_table(results: list[Spectra], labels: list[str], folder: Path) -> None
     atomic.write_text(folder / "compare.csv", buffer.getvalue())
 
 
-def report(results: list[Spectra], labels: list[str], *, as_json: bool) -> None:
-    """The summary on stdout, a row a target."""
-    from fourier_probe.probe.compare import summary
+def report(
+    results: list[Spectra],
+    labels: list[str],
+    *,
+    as_json: bool,
+    by: str = "model",
+    between: tuple[Spectra, ...] = (),
+) -> None:
+    """The summary on stdout, a row a target; what steps do to high frequencies; the coordinate."""
+    from fourier_probe.probe.compare import step_changes, summary
 
     rows = summary(results, labels)
+    frequency = rows[0]["frequency"]
+    for row, result in zip(rows, results, strict=True):
+        row["steps"] = step_changes(result, frequency)
+    places = _places(results, labels, between) if between else []
     if as_json:
-        click.echo(json.dumps(rows, allow_nan=False, default=float))
+        record = {"targets": rows, "coordinates": places}
+        click.echo(json.dumps(_plain(record), allow_nan=False))
         return
 
     def show(value: Any, form: str) -> str:
         return form.format(value) if value is not None and value == value else "-"
 
+    def interval(value: Any, error: Any, form: str) -> str:
+        return show(value, form) + show(error and 1.96 * error, " ± " + form.replace("+", ""))
+
+    named = [] if by == "model" else [by]
     table = [
         [
             row["target"],
+            *(show(row[name.replace("-", "_")], "{}") for name in named),
             str(row["weights"]),
             show(row["top1"], "{:.1%}"),
             str(row["points"]),
             show(row["first_delta"], "{:+.2f}"),
-            show(row["last_delta"], "{:+.2f}") + show(1.96 * row["last_stderr"], " ± {:.2f}"),
+            interval(row["last_delta"], row["last_stderr"], "{:+.2f}"),
             show(row["last_hfd_share"], "{:.3f}") + show(row["last_hfd_share_white"], " ({:.3f})"),
+            interval(row["hfd_share_difference"], row["hfd_share_difference_stderr"], "{:+.3f}") if index else "-",
             show(row["last_slope"], "{:+.2f}"),
             f"{row['first_grid']} to {row['last_grid']}",
         ]
-        for row in rows
+        for index, row in enumerate(rows)
     ]
-    columns = [
-        "target",
-        "weights",
-        "top-1",
-        "points",
-        "delta first",
-        "delta last",
-        "HFD last (white)",
-        "slope last",
-        "grid",
-    ]
+    columns = ["target", *named, "weights", "top-1", "points", "delta first", "delta last", "HFD last (white)"]
+    columns += ["HFD - first target's", "slope last", "grid"]
     seen = results[0].images
-    title = f"{seen['n']} images of {seen['source']}; delta at {rows[0]['frequency']:.2f} pi, nats, ± 95 % over images"
+    title = f"{seen['n']} images of {seen['source']}; delta at {frequency:.2f} pi, nats, ± 95 % over images, paired"
     options.table(title, columns, table)
+    changes = [
+        [row["target"], step["op"], str(step["steps"]), interval(step["change"], step["stderr"], "{:+.3f}"),
+         f"{step['raised']} of {step['steps']}"]
+        for row in rows
+        for step in row["steps"]
+    ]  # fmt: skip
+    if changes:
+        columns = ["target", "step", "steps", "change of delta, nats", "raise it"]
+        options.table(f"what steps on one grid do to delta at {frequency:.2f} pi", columns, changes)
+    if places:
+        _report_places(places, interval)
+
+
+def _report_places(places: list[dict[str, Any]], interval: Any) -> None:
+    table = [
+        [
+            row["target"],
+            interval(row["t"], row["t_stderr"], "{:+.2f}") if row["t"] == row["t"] else "undefined",
+            interval(row["distance"], row["distance_stderr"], "{:.2f}"),
+            f"{row['cosine']:+.2f}" if row["cosine"] == row["cosine"] else "-",
+        ]
+        for row in places
+    ]
+    first = places[0]
+    how = "points match one to one" if first["matched"] else "depths and radii interpolated onto a common grid"
+    segment = f"segment {first['segment']:.2f} nats, scatter of its ends {first['scatter']:.2f}"
+    options.table(
+        f"between CNN (0) and ViT (1): {segment}; {how}", ["target", "t", "distance / segment", "cosine"], table
+    )
+    if not first["t"] == first["t"]:
+        options.note("the two ends lie closer together than twice their scatter over images: t is undefined.")
+
+
+def _plain(value: Any) -> Any:
+    """What JSON has: not-a-number becomes null."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return float(value) if value == value else None
+    return value
 
 
 def distinct(labels: list[str]) -> list[str]:

@@ -48,7 +48,7 @@ def command(out: Path, epochs: int, data_scale: float, force: bool) -> None:
         click.echo(f"training {name}: {config.model}, schedule {config.schedule}, {epochs} epochs", err=True)
         with bar() as progress:
             train(config, out / name, force=True, progress=progress)
-    given = dict.fromkeys(("data", "model", "model_args", "use_ema", "img_size", "mean", "std"))
+    given: dict[str, Any] = dict.fromkeys(("data", "model", "model_args", "use_ema", "img_size", "mean", "std"))
     given |= {"pretrained": False, "untrained": False, "split": "test", "limit": 1000, "batch_size": 50, "workers": 0}
     given |= {"skip_bad": False, "device": "auto", "amp": "none", "axis": "true"}
     results, labels = compare.collect(tuple(str(out / name) for name in RUNS), **given)

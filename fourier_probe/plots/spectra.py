@@ -64,13 +64,13 @@ def _zero_mean_level(ax: Axes) -> None:
     ax.annotate("white noise, zero mean", place, xytext=above, color="0.35", **look)
 
 
-def _marker_legend(ax: Axes) -> None:
-    """Say what the open circles and the triangles are."""
+def marker_legend(figure: Figure) -> None:
+    """Say, below the panels, what the open circles and the triangles are."""
     handles = [
         Line2D([], [], linestyle="", marker="o", mfc="none", mec="0.3", ms=3, mew=0.7, label="Nyquist"),
         Line2D([], [], linestyle="", marker="<", color="0.3", ms=3, label="white noise, same mean and variance"),
     ]
-    ax.legend(handles=handles, loc="lower left", fontsize=5.5, handletextpad=0.1, borderpad=0.1)
+    figure.legend(handles=handles, loc="outside lower left", ncols=2, fontsize=6, handletextpad=0.1, borderpad=0.1)
 
 
 def draw_depth_profile(
@@ -149,7 +149,7 @@ def spectra_figure(results: Sequence[Spectra], titles: Sequence[str]) -> Figure:
             if index + columns >= len(results) > index:  # the last panel of its column
                 ax.xaxis.set_tick_params(labelbottom=True)
                 ax.set_xlabel(axes.flat[0].get_xlabel() or "Frequency per axis")
-        _marker_legend(axes.flat[0])
+        marker_legend(figure)
         depth_colorbar(figure, list(axes.flat))
         return figure
 

@@ -1,14 +1,19 @@
-"""Several results side by side: what may be compared, depth profiles, one table. May import spectra, sums, errors."""
+"""Several results side by side: what may be compared, depth profiles, steps, tables. May import coordinate, spectra.
+
+Every interval is a jackknife over the image groups that results on the same images share, so differences are paired.
+"""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from fourier_probe.errors import ResultError
+from fourier_probe.probe.coordinate import common_axes, jackknife_variance, place, surface
 from fourier_probe.probe.spectra import PointSpectrum, Spectra
 from fourier_probe.probe.sums import Array, jackknife
 
@@ -48,6 +53,7 @@ def check_comparable(results: Sequence[Spectra]) -> None:
             ("logarithm", first.definition.formula, other.definition.formula),
             ("window", first.definition.window, other.definition.window),
             ("axis", first.definition.axis, other.definition.axis),
+            ("number of image groups", first.definition.groups, other.definition.groups),
         ]
         for what, ours, theirs in differing:
             if ours != theirs:
@@ -107,19 +113,42 @@ def depth_profile(result: Spectra, frequency: float | None = None) -> DepthProfi
     )
 
 
+KEYS = {"model": "arch", "data-scale": "data_scale", "schedule": "schedule", "epoch": "epoch", "seed": "seed"}
+"""What results can be set side by side by, and the field of `target` that says it."""
+
+
+def key_of(result: Spectra, by: str) -> Any:
+    """The value of a key of `KEYS` for one result.
+
+    Raises:
+        ResultError: the result does not say; a run or a checkpoint of ours does.
+    """
+    value = result.target.get(KEYS[by])
+    if value is None:
+        raise ResultError(
+            f"{_label(result)} does not say its {by}: --by {by} takes runs and checkpoints of `fourier-probe train`."
+        )
+    return value
+
+
 def summary(results: Sequence[Spectra], labels: Sequence[str]) -> list[dict[str, Any]]:
     """One row a result: what a reader asks first, at a frequency all of them have.
 
     Returns:
-        Rows of target, weights, top1, points, grid of the first and last point, and of the first and last point: delta
-        at the common frequency and its standard error (nats), HFD share and its white-noise level, slope.
+        Rows of target, model, data_scale, schedule, seed, epoch, weights, top1, points, grid of the first and last
+        point, and of the first and last point: delta at the common frequency and its standard error (nats), HFD share
+        and its white-noise level, slope. `hfd_share_difference` is that share of the last point less the first
+        result's, with the paired standard error.
     """
     frequency = common_frequency(results)
-    rows = []
+    rows: list[dict[str, Any]] = []
+    reference: PointSpectrum | None = None
     for label, result in zip(labels, results, strict=True):
         profile = depth_profile(result, frequency)
         row: dict[str, Any] = {
             "target": label,
+            "model": result.target.get("arch"),
+            **{name: result.target.get(name) for name in ("data_scale", "schedule", "seed", "epoch")},
             "weights": result.target.get("weights"),
             "top1": result.top1,
             "points": len(result.stream),
@@ -136,8 +165,113 @@ def summary(results: Sequence[Spectra], labels: Sequence[str]) -> list[dict[str,
                 f"{name}_hfd_share_white": point.hfd_share_white,
                 f"{name}_slope": point.scalars.get("slope"),
             }
+        point = result[profile.names[-1]]
+        reference = reference or point
+        difference, error = hfd_share_difference(point, reference)
+        row |= {"hfd_share_difference": difference, "hfd_share_difference_stderr": error}
         rows.append(row)
     return rows
+
+
+def hfd_share_difference(point: PointSpectrum, reference: PointSpectrum) -> tuple[float, float]:
+    """HFD share of a point less another's on the same images, and the paired standard error; NaN where unknown."""
+    nan = float("nan")
+    shares = [each.scalars.get("hfd_share", nan) for each in (point, reference)]
+    if point.sums is None or reference.sums is None or "live" not in point.sums or "live" not in reference.sums:
+        return shares[0] - shares[1], nan
+    sums = {"count": point.sums["count"]}
+    for name, each in (("a", point.sums), ("b", reference.sums)):
+        sums |= {f"{name}_share": each["share"], f"{name}_live": each["live"]}
+    value, error = jackknife(
+        lambda s: {"x": s["a_share"] / s["a_live"] - s["b_share"] / s["b_live"]},
+        sums,
+    )
+    return float(value["x"]), float(error["x"])
+
+
+def step_changes(result: Spectra, frequency: float | None = None) -> list[dict[str, Any]]:
+    """What the attentions, MLPs and convolutions of a model do to high frequencies, on average over its steps.
+
+    The step change of a point is its delta at `frequency` less that of the point before it on the same grid: above 0,
+    the step raised high frequencies relative to DC. Steps that subsample have none.
+
+    Args:
+        result: one analysis.
+        frequency: pi rad/sample; by default the highest usable frequency common to the points of this result.
+
+    Returns:
+        Rows of op, steps (their number), change (nats, mean over the steps), stderr (over images, paired), raised (how
+        many of the steps are above 0), and `each`: name, depth, change and stderr of every step.
+    """
+    frequency = common_frequency([result]) if frequency is None else frequency
+    stream = [point for point in result.stream if point.kind in ("stem", "residual")]
+    steps: dict[str, list[tuple[PointSpectrum, dict[str, Array], float]]] = {}
+    for before, after in itertools.pairwise(stream):
+        if before.grid == after.grid and after.highest >= frequency - 1e-9:
+            weights = _weights_at(after, frequency)
+            change = float(
+                after.log_amplitude[: after.usable] @ weights - before.log_amplitude[: after.usable] @ weights
+            )
+            steps.setdefault(after.op, []).append((after, _step_sums(before, after, weights), change))
+    rows = []
+    for op, found in sorted(steps.items()):
+        each = []
+        for point, sums, change in found:
+            each.append({"name": point.name, "depth": point.depth, "change": change, "stderr": _error_of(sums)})
+        known = all(sums for _, sums, _ in found)
+        together = {"count": found[0][1]["count"], "x": sum(s["x"] for _, s, _ in found) / len(found)} if known else {}
+        rows.append(
+            {
+                "op": op,
+                "steps": len(found),
+                "change": float(np.mean([change for _, _, change in found])),
+                "stderr": _error_of(together),  # type: ignore[arg-type]
+                "raised": sum(change > 0 for _, _, change in found),
+                "frequency": frequency,
+                "each": each,
+            }
+        )
+    return rows
+
+
+def _step_sums(before: PointSpectrum, after: PointSpectrum, weights: Array) -> dict[str, Array]:
+    if before.sums is None or after.sums is None:
+        return {}
+    change = (after.sums["log_amplitude"] - before.sums["log_amplitude"])[:, : after.usable] @ weights
+    return {"count": after.sums["count"], "x": change}
+
+
+def _error_of(sums: dict[str, Array]) -> float:
+    if not sums:
+        return float("nan")
+    return float(jackknife(lambda s: {"x": s["x"] / s["count"]}, sums)[1]["x"])
+
+
+def common_table(results: Sequence[Spectra], labels: Sequence[str]) -> list[dict[str, Any]]:
+    """`log_density` of every result interpolated onto common depths and radii, a row a value; see `coordinate`."""
+    axes = common_axes(results)
+    rows = []
+    for label, result in zip(labels, results, strict=True):
+        values = surface(result, axes)
+        errors = np.sqrt(jackknife_variance(values)) if len(values) > 1 else np.full(values.shape[1:], np.nan)
+        rows += [
+            {"target": label, "depth": d, "radius": r, "log_density": values[0, i, j], "stderr": errors[i, j]}
+            for i, d in enumerate(axes.depth)
+            for j, r in enumerate(axes.radius)
+        ]
+    return rows
+
+
+def coordinates(results: Sequence[Spectra], labels: Sequence[str], cnn: Spectra, vit: Spectra) -> list[dict[str, Any]]:
+    """The inductive-bias coordinate of every result between two ends, and of white noise; a row each.
+
+    One grid of depths and radii serves all, so that rows are comparable.
+    """
+    axes = common_axes([*results, cnn, vit])
+    ends = surface(cnn, axes), surface(vit, axes)
+    surfaces = {label: surface(result, axes) for label, result in zip(labels, results, strict=True)}
+    surfaces["white noise"] = np.zeros_like(ends[0])
+    return [{"target": label, **asdict(place(values, *ends, axes))} for label, values in surfaces.items()]
 
 
 def _delta_at(point: PointSpectrum, frequency: float) -> tuple[float, float]:
@@ -146,11 +280,18 @@ def _delta_at(point: PointSpectrum, frequency: float) -> tuple[float, float]:
     value = float(np.interp(frequency, bins, point.delta[: point.usable]))
     if point.sums is None:
         return value, float(np.interp(frequency, bins, point.stderr[: point.usable]))
+    weights = _weights_at(point, frequency)
+    return value, _error_of(
+        {"count": point.sums["count"], "x": point.sums["log_amplitude"][:, : point.usable] @ weights}
+    )
+
+
+def _weights_at(point: PointSpectrum, frequency: float) -> Array:
+    """Weights of the usable bins of log_amplitude that give delta at a frequency between them."""
+    bins = point.frequency[: point.usable]
     weights = np.array([np.interp(frequency, bins, row) for row in np.eye(len(bins))])
     weights[0] -= 1  # delta is relative to the DC bin
-    sums = {"count": point.sums["count"], "x": point.sums["log_amplitude"][:, : point.usable] @ weights}
-    _, error = jackknife(lambda s: {"x": s["x"] / s["count"]}, sums)
-    return value, float(error["x"])
+    return weights
 
 
 def _label(result: Spectra) -> str:

@@ -133,11 +133,11 @@ def place(model: Array, cnn: Array, vit: Array, axes: Axes) -> Coordinate:
         distance = np.sqrt(dot(rest, rest) / squared)
         cosine = float((dot(apart, along) / np.sqrt(dot(apart, apart) * squared))[0])
     segment = float(np.sqrt(squared[0]))
-    scatter = float(np.sqrt((_jackknife_variance(along) * axes.weight).sum())) if versions > 1 else np.nan
+    scatter = float(np.sqrt((jackknife_variance(along) * axes.weight).sum())) if versions > 1 else np.nan
     if not segment > 2 * (scatter if scatter == scatter else 0.0):
         nan = float("nan")
         return Coordinate(nan, nan, nan, nan, nan, segment, scatter, axes.matched)
-    errors = [float(np.sqrt(_jackknife_variance(x))) if versions > 1 else np.nan for x in (t, distance)]
+    errors = [float(np.sqrt(jackknife_variance(x))) if versions > 1 else np.nan for x in (t, distance)]
     return Coordinate(
         float(t[0]), errors[0], float(distance[0]), errors[1], cosine, segment, scatter, axes.matched
     )  # fmt: skip
@@ -167,7 +167,7 @@ def _profiles(point: PointSpectrum, radius: Array) -> Array:
     return np.stack([np.interp(radius, rings, row) for row in rows])
 
 
-def _jackknife_variance(versions: Array) -> Array:
+def jackknife_variance(versions: Array) -> Array:
     """Variance of the first of (1 + G, ...) values from the G with a group left out."""
     partial = versions[1:]
     groups = len(partial)

@@ -163,9 +163,8 @@ def test_models_lists_ours_and_timms() -> None:
 def test_compare_takes_models_and_saved_results_on_the_same_images(checkpoint: Path, tmp_path: Path) -> None:
     good("analyze", str(checkpoint), *BARE, *FEW, "--out", "saved")
     result = good("compare", "saved", "timm:cifar_vit_patch4", "timm:cifar_vit_patch4", *FEW, "--out", "both")
-    assert {p.name for p in (tmp_path / "both").iterdir()} == {
-        "compare.csv", "spectra.pdf", "spectra.png", "depth.pdf", "depth.png",
-    }  # fmt: skip
+    figures = {f"{name}.{kind}" for name in ("spectra", "depth", "steps", "density") for kind in ("pdf", "png")}
+    assert {p.name for p in (tmp_path / "both").iterdir()} == figures | {"compare.csv", "steps.csv", "density.csv"}
     assert "cifar_vit_patch4 #2" in result.stdout
     header, *rows = (tmp_path / "both" / "compare.csv").read_text().splitlines()
     assert header.startswith("label,target,")
@@ -173,6 +172,36 @@ def test_compare_takes_models_and_saved_results_on_the_same_images(checkpoint: P
     other = run("compare", "saved", "timm:cifar_vit_patch4", "--images", "20", "--out", "differs")
     assert other.exit_code == 1
     assert "cannot be compared" in other.stderr
+
+
+def test_compare_places_targets_between_a_cnn_and_a_vit(tmp_path: Path) -> None:
+    good("analyze", "timm:cifar_resnet8", *FEW, "--out", "cnn")
+    ends = ("--cnn", "cnn", "--vit", "timm:cifar_vit_patch4")
+    result = good("compare", "timm:cifar_convit", "cnn", *ends, *FEW, "--json", "--out", "both")
+    record = json.loads(result.stdout)
+    assert [row["target"] for row in record["targets"]] == ["cifar_convit", "cifar_resnet8", "cifar_vit_patch4"]
+    places = {row["target"]: row for row in record["coordinates"]}
+    assert places["cifar_resnet8"]["t"] == pytest.approx(0)
+    assert places["cifar_vit_patch4"]["t"] == pytest.approx(1)
+    assert set(places) == {"cifar_convit", "cifar_resnet8", "cifar_vit_patch4", "white noise"}
+    assert {step["op"] for step in record["targets"][0]["steps"]} == {"attention", "mlp"}
+    assert {"coordinate.csv", "coordinate.pdf", "coordinate.png"} <= {p.name for p in (tmp_path / "both").iterdir()}
+    assert "give both" in run("compare", "cnn", "--cnn", "cnn").stderr
+    wrong = run("compare", "cnn", "timm:cifar_resnet8", "--by", "schedule", *FEW, "--out", "by")
+    assert "does not say its schedule" in wrong.stderr
+
+
+def test_compare_by_data_scale_draws_models_by_scales(tmp_path: Path) -> None:
+    good("analyze", "timm:cifar_resnet8", *FEW, "--out", "a")
+    for name, scale in (("b", 0.1), ("c", 1.0)):
+        record = json.loads((tmp_path / "a" / "spectra.json").read_text())
+        record["target"] |= {"data_scale": scale, "schedule": "none", "weights": "raw"}
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "spectra.json").write_text(json.dumps(record))
+    result = good("compare", "c", "b", "--by", "data-scale", "--out", "scales")
+    assert "data-scale" in result.stdout
+    again = good("compare", "c", "timm:cifar_resnet8", *FEW, "--by", "model", "--with-untrained", "--out", "both")
+    assert "its untrained network cannot be made" in again.stderr
 
 
 # --- errors ---

@@ -1,0 +1,140 @@
+"""Several results on Axes: panels by two keys, step changes, the coordinate, density. Sees results, never models."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib import colors
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from fourier_probe.plots.spectra import depth_colorbar, draw_spectra, marker_legend, short_title
+from fourier_probe.plots.style import PAGE, categories, style
+from fourier_probe.probe.coordinate import common_axes, surface
+from fourier_probe.probe.spectra import Spectra
+
+OPS = ("attention", "mlp", "conv", "downsample", "embed")
+
+
+def panels_figure(cells: Mapping[tuple[str, str], Spectra], rows: Sequence[str], columns: Sequence[str]) -> Figure:
+    """Spectra in a grid of panels with shared axes, a row a model and a column a data scale, schedule or the like.
+
+    Args:
+        cells: (row, column) -> result; a cell that is missing stays empty.
+        rows: labels from top to bottom.
+        columns: labels from left to right.
+    """
+    with style():
+        figure = Figure(figsize=(max(PAGE * len(columns) / 4, 3.5), 0.4 + 1.9 * len(rows)))
+        axes = figure.subplots(len(rows), len(columns), sharex=True, sharey=True, squeeze=False)
+        for (i, row), (j, column) in itertools.product(enumerate(rows), enumerate(columns)):
+            ax = axes[i, j]
+            if (row, column) in cells:
+                draw_spectra(ax, cells[row, column])
+            else:
+                ax.text(0.5, 0.5, "no run", transform=ax.transAxes, ha="center", va="center", color="0.5")
+            ax.set_title(f"{short_title(row)}\n{column}" if len(rows) > 1 else column, fontsize=7)
+            ax.label_outer()
+        marker_legend(figure)
+        depth_colorbar(figure, list(axes.flat))
+        return figure
+
+
+def draw_steps(ax: Axes, tables: Sequence[Sequence[dict[str, Any]]], labels: Sequence[str]) -> Axes:
+    """Step change of high frequencies by what the step did: a dot a step, the mean with its 95 % interval over images.
+
+    Args:
+        ax: to draw on.
+        tables: rows of `probe.compare.step_changes`, one table a target.
+        labels: of the targets.
+    """
+    ops = [op for op in OPS if any(row["op"] == op for table in tables for row in table)]
+    width = 0.8 / len(tables)
+    for index, (table, label, color) in enumerate(zip(tables, labels, categories(len(tables)), strict=True)):
+        for row in table:
+            x = ops.index(row["op"]) - 0.4 + width * (index + 0.5)
+            each = [step["change"] for step in row["each"]]
+            ax.plot([x] * len(each), each, "o", ms=2, mew=0, color=color, alpha=0.45)
+            error = 1.96 * row["stderr"] if np.isfinite(row["stderr"]) else None
+            ax.errorbar([x], [row["change"]], error, marker="D", ms=4, color=color, capsize=2, mec="white", mew=0.4)
+        ax.plot([], [], "D", ms=4, color=color, label=short_title(label))
+    ax.axhline(0, color="0.45", linewidth=0.6, linestyle=":", zorder=0)
+    ax.set_xticks(range(len(ops)), [{"mlp": "MLP", "conv": "convolution"}.get(op, op) for op in ops])
+    ax.set_xlim(-0.5, len(ops) - 0.5)
+    frequency = next(row["frequency"] for table in tables for row in table)
+    ax.set_ylabel(rf"Step change of $\Delta$ at {frequency:.2f}$\pi$ (nats)")
+    return ax
+
+
+def steps_figure(tables: Sequence[Sequence[dict[str, Any]]], labels: Sequence[str]) -> Figure:
+    """Do attentions lower and MLPs raise the high frequencies? See `draw_steps`."""
+    with style():
+        figure = Figure(figsize=(0.7 * PAGE, 2.6))
+        ax = figure.subplots()
+        draw_steps(ax, tables, labels)
+        ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+        return figure
+
+
+def draw_coordinate(ax: Axes, rows: Sequence[dict[str, Any]]) -> Axes:
+    """The inductive-bias coordinate t against the distance from the segment, with 95 % intervals over images."""
+    found = [row for row in rows if np.isfinite(row["t"])]
+    for row, color, marker in zip(found, categories(len(found)), itertools.cycle("osD^vP"), strict=False):
+        errors = [1.96 * row[f"{name}_stderr"] for name in ("t", "distance")]
+        x, y = ([error] if np.isfinite(error) else None for error in errors)
+        label = short_title(row["target"])
+        ax.errorbar(row["t"], row["distance"], y, x, color=color, marker=marker, capsize=1.5, linestyle="", label=label)
+    ax.plot([0, 1], [0, 0], color="0.3", linewidth=1.2, zorder=0)
+    look: dict[str, Any] = {"textcoords": "offset points", "ha": "center", "va": "top", "fontsize": 6.5, "color": "0.3"}
+    ax.annotate("CNN", (0, 0), (0, -4), **look)
+    ax.annotate("ViT", (1, 0), (0, -4), **look)
+    ax.set_xlabel("Inductive-bias coordinate t")
+    ax.set_ylabel("Distance from the segment\nover its length")
+    ax.margins(0.08)
+    ax.set_ylim(bottom=-0.12 * max([1.0, *(row["distance"] for row in found)]))
+    return ax
+
+
+def coordinate_figure(rows: Sequence[dict[str, Any]]) -> Figure:
+    """Where targets lie between a CNN and a ViT; see `probe.coordinate`."""
+    with style():
+        figure = Figure(figsize=(0.7 * PAGE, 2.6))
+        ax = figure.subplots()
+        draw_coordinate(ax, rows)
+        ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+        return figure
+
+
+def density_figure(results: Sequence[Spectra], titles: Sequence[str]) -> Figure:
+    """`log_density` over depth and radius, all results on one grid by linear interpolation; 0 is white noise."""
+    axes_of = common_axes(results)
+    values = [surface(result, axes_of)[0] for result in results]
+    limit = max(float(np.abs(value).max()) for value in values)
+    norm = colors.TwoSlopeNorm(0, -limit, limit)
+    columns = min(len(results), 4)
+    rows = -(-len(results) // columns)
+    with style():
+        figure = Figure(figsize=(max(PAGE * columns / 4, 3.5), 0.3 + 1.7 * rows))
+        axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+        for ax, value, title in zip(axes.flat, values, titles, strict=False):
+            mesh = ax.pcolormesh(
+                axes_of.radius, axes_of.depth, value, cmap="RdBu_r", norm=norm, shading="gouraud", rasterized=True
+            )
+            ax.set_title(short_title(title), fontsize=7)
+            ax.xaxis.set_major_locator(MaxNLocator(4))
+        for ax in axes.flat[len(results) :]:
+            ax.set_visible(False)
+        for index, ax in enumerate(axes.flat):
+            if index + columns >= len(results) > index:  # the last panel of its column
+                ax.xaxis.set_tick_params(labelbottom=True)
+                ax.set_xlabel("Radius (1: Nyquist)")
+        for ax in axes[:, 0]:
+            ax.set_ylabel("Normalized depth")
+        bar = figure.colorbar(mesh, ax=list(axes.flat), pad=0.02, aspect=30)
+        bar.set_label("Log density (nats; 0: white)")
+        bar.outline.set_linewidth(0.5)
+        return figure
