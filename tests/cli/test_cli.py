@@ -187,7 +187,10 @@ def test_compare_places_targets_between_a_cnn_and_a_vit(tmp_path: Path) -> None:
     assert {step["op"] for step in record["targets"][0]["steps"]} == {"attention", "mlp"}
     assert {"coordinate.csv", "coordinate.pdf", "coordinate.png"} <= {p.name for p in (tmp_path / "both").iterdir()}
     assert "give both" in run("compare", "cnn", "--cnn", "cnn").stderr
-    wrong = run("compare", "cnn", "timm:cifar_resnet8", "--by", "schedule", *FEW, "--out", "by")
+    saved = (tmp_path / "cnn" / "spectra.json").read_text().replace('"untrained"', '"raw"')
+    (tmp_path / "trained").mkdir()
+    (tmp_path / "trained" / "spectra.json").write_text(saved)
+    wrong = run("compare", "cnn", "trained", "--by", "schedule", "--out", "by")
     assert "does not say its schedule" in wrong.stderr
 
 
