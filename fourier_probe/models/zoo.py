@@ -27,6 +27,7 @@ class Stats(NamedTuple):
 
     parameters: int
     multiply_adds: int  # for one image; half of torch's FLOPs
+    attention_products: int = 0  # of these, query with key and map with value: batched products and fused attention
 
 
 def create(name: str, *, pretrained: bool = False, **model_args: Any) -> nn.Module:
@@ -183,7 +184,10 @@ def stats(model: nn.Module, size: int | Sequence[int]) -> Stats:
     finally:
         for module, mode in training.items():
             module.training = mode
-    return Stats(sum(each.numel() for each in model.parameters()), counter.get_total_flops() // 2)
+    by_operator = counter.get_flop_counts().get("Global", {})
+    products = sum(flops for op, flops in by_operator.items() if "bmm" in str(op) or "attention" in str(op))
+    parameters = sum(each.numel() for each in model.parameters())
+    return Stats(parameters, counter.get_total_flops() // 2, products // 2)
 
 
 def _from_file(file: Path, factory: str, model_args: dict[str, Any]) -> nn.Module:

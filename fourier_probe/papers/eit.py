@@ -1,0 +1,278 @@
+"""The figures and tables of EIT (Xia et al. 2022, arXiv 2203.07116) from finished runs. Nothing here trains.
+
+HFD share and head diversity are defined in docs/results.md; the paper's own formulas were not at hand.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from fourier_probe.models import zoo
+from fourier_probe.papers.exhibit import (
+    Exhibit,
+    MissingRunsError,
+    Row,
+    analyzed,
+    by_seed,
+    caption,
+    finished,
+    grouped,
+    images_of,
+    interval,
+    label,
+    percent,
+)
+from fourier_probe.papers.prs import accuracy
+from fourier_probe.plots.spectra import short_title
+from fourier_probe.plots.style import PAGE, categories, style
+from fourier_probe.probe.spectra import Spectra
+from fourier_probe.training.runs import Run
+
+VARIANTS = ("eit_mini", "eit_tiny", "eit_base", "eit_large", "eit_small", "eit_small_w144", "eit_small_w80")
+PUBLISHED: dict[str, tuple[float, float | None, float]] = {
+    "eit_mini": (3.5, 70.03, 1.73),
+    "eit_tiny": (8.9, 78.12, 3.84),
+    "eit_base": (16.0, 80.62, 6.52),
+    "eit_large": (25.3, 81.82, 10.0),
+}
+"""Parameters (M), ImageNet-1k top-1 after 300 epochs (%), multiply-adds without attention products (G)."""
+
+OTHERS: dict[str, tuple[tuple[float, float, float], ...]] = {
+    "ResNet": ((11.7, 69.6, 1.82), (25.6, 76.0, 3.77), (60.2, 78.3, 11.0)),
+    "DeiT": ((5.7, 72.2, 1.3), (22, 79.8, 4.6), (87, 81.8, 17.5)),
+    "T2T": ((22, 80.7, 6.1), (39, 81.4, 9.8)),
+    "TNT": ((24, 81.5, 5.2),),
+    "Swin": ((29, 81.3, 4.5), (50, 83.0, 8.7)),
+    "CvT": ((20, 81.6, 4.5), (32, 82.5, 7.1)),
+    "PVTv2": ((3.4, 70.5, 0.6), (13.1, 78.7, 2.1)),
+}
+"""Of the same figure of the paper: parameters (M), top-1 (%), multiply-adds (G)."""
+
+
+def eit_table(runs: Sequence[Run]) -> Exhibit:
+    """Parameters, multiply-adds and accuracy of every variant, beside what was published; no run is needed."""
+    done = [run for run in runs if run.result is not None]
+    trained = grouped((run for run in done if label(run) in VARIANTS), lambda run: (label(run), run.config.data_scale))
+    rows: list[Row] = []
+    for name in VARIANTS:
+        bones = zoo.skeleton(name)
+        total = zoo.stats(bones, zoo.input_spec(bones).size)
+        row: Row = {
+            "model": name,
+            "parameters": total.parameters,
+            "gmacs": (total.multiply_adds - total.attention_products) / 1e9,
+            "gmacs_with_attention_products": total.multiply_adds / 1e9,
+            "published_gmacs": PUBLISHED[name][2] if name in PUBLISHED else None,
+            "published_imagenet_top1": PUBLISHED[name][1] if name in PUBLISHED else None,
+        }
+        scales = sorted(scale for which, scale in trained if which == name)
+        if scales:
+            found = by_seed(trained[name, scales[-1]])
+            row["our_top1"], row["our_half"] = interval([accuracy(run) for run in found.values()])
+            row |= {"our_data": found[min(found)].config.data, "our_data_scale": scales[-1], "our_n": len(found)}
+        rows.append(row)
+    with style():
+        figure = Figure(figsize=(PAGE, 2.6))
+        panels = figure.subplots(1, 2, sharey=True)
+        families = {"EIT": tuple(PUBLISHED.values()), **OTHERS}
+        for ax, column, text in zip(panels, (0, 2), ("Parameters (M)", "Multiply-adds (G)"), strict=True):
+            for (family, points), color, marker in zip(
+                families.items(), categories(len(families)), itertools.cycle("*osD^vPX"), strict=False
+            ):
+                x, y = [point[column] for point in points], [point[1] for point in points]
+                ax.plot(x, y, marker=marker, ms=7 if family == "EIT" else 4, color=color, label=family)
+            ax.set_xscale("log")
+            ax.set_xlabel(text)
+        panels[0].set_ylabel("ImageNet top-1, published (%)")
+        panels[1].legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+    text = (
+        "EIT beside its paper: parameters and multiply-adds counted here with torch's counter, ImageNet accuracies as "
+        "published (300 epochs; not trained here)."
+    )
+    used = [run for found in trained.values() for run in found]
+    note = caption(used, text) if used else f"{text} No run of ours is among the runs."
+    table: dict[str, Any] = {
+        "model": "model",
+        "parameters": lambda row: f"{row['parameters']:,}",
+        "G multiply-adds": lambda row: f"{row['gmacs']:.2f}",
+        "published": "published_gmacs",
+        "with attention products": lambda row: f"{row['gmacs_with_attention_products']:.2f}",
+        "ImageNet top-1, published": "published_imagenet_top1",
+        "ours, top-1": lambda row: percent(row["our_top1"], row["our_half"]) if "our_top1" in row else "",
+    }
+    return Exhibit(figure, rows, note, table=table)
+
+
+def eit_ablation(runs: Sequence[Run]) -> Exhibit:
+    """Accuracy of EIT without one of its ideas, paired by seed with the whole."""
+    done = [run for run in finished(runs) if str(run.config.model).startswith("eit_")]
+    groups = grouped(done, lambda run: (run.config.model, run.config.data_scale))
+    models = {key: found for key, found in groups.items() if len({label(run) for run in found}) > 1}
+    if not models:
+        raise MissingRunsError(
+            "eit-ablation needs an EIT and one of its ablations: "
+            "model = ['eit_small_w80', {model = 'eit_small_w80', model_args = {split = 'attention'}}]."
+        )
+    (model, scale), found = max(models.items(), key=lambda item: (len(item[1]), item[0][1]))
+    cells = {name: by_seed(each) for name, each in grouped(found, label).items()}
+    names = sorted(cells, key=lambda name: (" " in name, name))
+    rows: list[Row] = []
+    for name in names:
+        mean, half = interval([accuracy(run) for run in cells[name].values()])
+        row: Row = {"model": name, "n": len(cells[name]), "test_acc": mean, "half": half}
+        shared = sorted(cells[name].keys() & cells[names[0]].keys())
+        if name != names[0] and shared:
+            gaps = [accuracy(cells[name][seed]) - accuracy(cells[names[0]][seed]) for seed in shared]
+            row["minus_whole"], row["minus_whole_half"] = interval(gaps)
+        row["parameters"] = next(iter(cells[name].values())).metrics[-1]["parameters"]
+        rows.append(row)
+    with style():
+        figure = Figure(figsize=(0.75 * PAGE, 0.7 + 0.3 * len(rows)))
+        ax = figure.subplots()
+        for y, row in enumerate(rows):
+            each = [100 * accuracy(run) for run in cells[row["model"]].values()]
+            ax.plot(each, [y] * len(each), ".", ms=3, color="#1f4e79", alpha=0.5)
+            error = 100 * row["half"] if row["half"] == row["half"] else None
+            ax.errorbar([100 * row["test_acc"]], [y], xerr=error, marker="D", ms=4, capsize=2, color="#1f4e79")
+        ax.set_yticks(range(len(rows)), [row["model"] for row in rows])
+        ax.invert_yaxis()
+        ax.set_xlabel("Test top-1 (%)")
+    table: dict[str, Any] = {
+        "model": "model",
+        "n": "n",
+        "parameters": lambda row: f"{int(row['parameters']):,}",
+        "top-1, %": lambda row: percent(row["test_acc"], row["half"]),
+        "- whole": lambda row: f"{100 * row['minus_whole']:+.1f}" if "minus_whole" in row else "",
+    }
+    text = f"Ablations of {model} at {100 * scale:g} % of the data, paired by seed; exploratory."
+    return Exhibit(figure, rows, caption(found, text), table=table)
+
+
+def eit_hfd_share(runs: Sequence[Run]) -> Exhibit:
+    """Share of high-frequency power by depth: both branches of EIT's blocks, its stream, its twins and other models."""
+    found = analyzed(_at_largest_scale(finished(runs)), "eit-hfd-share")
+    whole = [(run, result) for run, result in found if any(p.name.endswith("mixer.conv") for p in result.points)]
+    if not whole:
+        raise MissingRunsError(
+            "eit-hfd-share needs an analyzed EIT: model = ['eit_small_w80'] and [analyze] in the plan."
+        )
+    rows: list[Row] = []
+    for (name, part), group in _curves(found).items():
+        points = [p for _, _, chosen in group for p in chosen]
+        for place in dict.fromkeys(p.name for p in points):
+            same = [p for p in points if p.name == place]
+            shares = [p.scalars["hfd_share"] for p in same]
+            mean, half = interval(shares)
+            half = half if len(shares) > 1 else 1.96 * same[0].stderr_of["hfd_share"]
+            rows.append(
+                {"model": name, "part": part, "point": place, "depth": same[0].depth, "n": len(same),
+                 "hfd_share": mean, "half": half, "white": same[0].hfd_share_white}
+            )  # fmt: skip
+    curves = list(dict.fromkeys((row["model"], row["part"]) for row in rows))
+    with style():
+        figure = Figure(figsize=(0.8 * PAGE, 2.8))
+        ax = figure.subplots()
+        looks = zip(categories(len(curves)), itertools.cycle("osD^vPX"))
+        for (name, part), (color, marker) in zip(curves, looks, strict=False):
+            mine = [row for row in rows if (row["model"], row["part"]) == (name, part)]
+            x, y, band = (np.array([row[key] for row in mine]) for key in ("depth", "hfd_share", "half"))
+            line = {"convolution": "--", "attention": ":"}.get(part, "-")
+            ax.errorbar(
+                x, y, band if np.isfinite(band).all() else None, color=color, marker=marker, ms=3, capsize=1.5,
+                linestyle=line, elinewidth=0.6, label=f"{short_title(name)}, {part}",
+            )  # fmt: skip
+        ax.plot(
+            [row["depth"] for row in rows], [row["white"] for row in rows], "_", color="0.5", ms=4, label="white noise"
+        )
+        ax.set_xlabel("Normalized depth")
+        ax.set_ylabel("HFD share")
+        ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=6)
+    text = (
+        "Share of power at r > 0.5 (corners in) over all non-DC power, by depth: the convolution's and the attention's "
+    )
+    text += f"channels of EIT's mixers, and the stream. {images_of([found[0][1]])}"
+    over = "seeds" if any(row["n"] > 1 for row in rows) else "image groups"
+    return Exhibit(figure, rows, caption([run for run, _ in found], text, over=over))
+
+
+def eit_head_diversity(runs: Sequence[Run]) -> Exhibit:
+    """Standard deviation over heads of the attention distance, by layer, for EIT, its twins and other models."""
+    found = [(run, r) for run, r in analyzed(_at_largest_scale(finished(runs)), "eit-head-diversity") if r.attention]
+    if not any(label(run).startswith("eit_") for run, _ in found):
+        raise MissingRunsError(
+            "eit-head-diversity needs an EIT analyzed with attention: attention = true in [analyze]."
+        )
+    rows: list[Row] = []
+    groups: dict[str, list[Spectra]] = {}
+    for run, result in found:
+        groups.setdefault(label(run), []).append(result)
+    for name, group in groups.items():
+        depth = len(group[0].attention)
+        for place in range(depth):
+            layers = [result.attention[place] for result in group]
+            mean, half = interval([layer["diversity"] for layer in layers])
+            distance, _ = interval([float(np.mean(layer["distance"])) for layer in layers])
+            rows.append(
+                {"model": name, "layer": layers[0]["name"], "depth": (place + 1) / depth, "n": len(layers),
+                 "diversity": mean, "half": half, "distance": distance, "heads": len(layers[0]["distance"])}
+            )  # fmt: skip
+    names = list(dict.fromkeys(row["model"] for row in rows))
+    with style():
+        figure = Figure(figsize=(PAGE, 2.6))
+        axes = figure.subplots(1, 2)
+        for name, color, marker in zip(names, categories(len(names)), itertools.cycle("osD^vPX"), strict=False):
+            mine = [row for row in rows if row["model"] == name]
+            x = [row["depth"] for row in mine]
+            halves = [row["half"] for row in mine]
+            error = halves if np.isfinite(halves).all() else None
+            axes[0].errorbar(
+                x,
+                [r["diversity"] for r in mine],
+                error,
+                color=color,
+                marker=marker,
+                capsize=1.5,
+                label=short_title(name),
+            )
+            axes[1].plot(x, [row["distance"] for row in mine], color=color, marker=marker)
+        axes[0].set_ylabel("Head diversity (pixels)")
+        axes[1].set_ylabel("Mean attention distance (pixels)")
+        for ax in axes:
+            ax.set_xlabel("Attention layer / layers")
+            ax.set_ylim(bottom=0)
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=min(len(names), 4))
+    count = found[0][1].attention[0]["images"]
+    text = (
+        f"Head diversity: standard deviation over heads of the mean attention distance, by layer; {count} test images."
+    )
+    return Exhibit(figure, rows, caption([run for run, _ in found], text))
+
+
+def _curves(found: Sequence[tuple[Run, Spectra]]) -> dict[tuple[str, str], list[tuple[Run, Spectra, list[Any]]]]:
+    """Points of each (model, part): the stream, and the two branches of EIT's mixers; networks on one grid only."""
+    out: dict[tuple[str, str], list[tuple[Run, Spectra, list[Any]]]] = {}
+    for run, result in found:
+        if run.config.schedule != "none" or len({p.grid for p in result.stream}) > 1:
+            continue
+        parts = {"stream": [p for p in result.stream if p.op != "attention"]}
+        parts["convolution"] = [p for p in result.points if p.name.endswith("mixer.conv")]
+        if parts["convolution"]:
+            parts["attention"] = [p for p in result.points if p.name.endswith("mixer.attn")]
+        for part, points in parts.items():
+            if points and all("hfd_share" in p.scalars for p in points):
+                out.setdefault((label(run), part), []).append((run, result, points))
+    return out
+
+
+def _at_largest_scale(runs: Sequence[Run]) -> list[Run]:
+    """The runs of each model at the largest data scale that all models have, else at its own largest."""
+    scales = [{run.config.data_scale for run in group} for group in grouped(runs, label).values()]
+    common = set.intersection(*scales)
+    best = max(common) if common else None
+    largest = {name: max(run.config.data_scale for run in group) for name, group in grouped(runs, label).items()}
+    return [run for run in runs if run.config.data_scale == (best if best is not None else largest[label(run)])]

@@ -1,0 +1,246 @@
+"""An exhibit: a figure or table of a paper made from finished runs, with its numbers and an honest caption.
+
+May import plots, probe and training.runs; trains nothing and builds no weights.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections import Counter, defaultdict
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from matplotlib.figure import Figure
+from scipy import stats
+
+from fourier_probe import atomic
+from fourier_probe.errors import ResultError
+from fourier_probe.plots.style import save
+from fourier_probe.probe.compare import check_comparable
+from fourier_probe.probe.spectra import Spectra
+from fourier_probe.training.runs import Run
+
+Row = dict[str, Any]
+Key = TypeVar("Key", bound=Hashable)
+READING = "PRS schedules and switches are our reading of the paper, of which only the abstract was at hand."
+
+
+class MissingRunsError(ResultError):
+    """The runs that an exhibit is made of are not there; the message says what to run."""
+
+
+@dataclass
+class Exhibit:
+    """What one function of `papers.prs` or `papers.eit` makes.
+
+    Attributes:
+        figure: to be written as PDF and PNG.
+        rows: the numbers, for NAME.csv.
+        caption: data, n, seeds, interval, hardware, and "our reading" where it is.
+        more: further tables, suffix -> rows, for NAME-SUFFIX.csv.
+        table: columns of the LaTeX table, heading -> key of a row or function of it; none where it is no table.
+    """
+
+    figure: Figure
+    rows: list[Row]
+    caption: str
+    more: dict[str, list[Row]] = field(default_factory=dict)
+    table: dict[str, str | Callable[[Row], str]] = field(default_factory=dict)
+
+    def write(self, folder: Path, name: str) -> list[Path]:
+        """NAME.pdf, .png, .csv, .txt (the caption) and, for a table, .tex; returns the paths."""
+        paths = save(self.figure, folder / name)
+        for suffix, rows in {"": self.rows, **{f"-{key}": rows for key, rows in self.more.items()}}.items():
+            paths.append(folder / f"{name}{suffix}.csv")
+            atomic.write_text(paths[-1], to_csv(rows))
+        if self.table:
+            paths.append(folder / f"{name}.tex")
+            atomic.write_text(paths[-1], to_latex(self.rows, self.table, self.caption))
+        paths.append(folder / f"{name}.txt")
+        atomic.write_text(paths[-1], self.caption + "\n")
+        return paths
+
+
+def to_csv(rows: Sequence[Row]) -> str:
+    """Rows as CSV with the columns of all of them; floats to 9 digits; what is missing or no number is empty."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    writer.writerow(columns)
+    for row in rows:
+        values = (row.get(column) for column in columns)
+        writer.writerow(
+            "" if v is None or v != v else f"{v:.9g}" if isinstance(v, float | np.floating) else v for v in values
+        )
+    return buffer.getvalue()
+
+
+def to_latex(rows: Sequence[Row], columns: dict[str, str | Callable[[Row], str]], caption: str) -> str:
+    r"""A `booktabs` table.
+
+    >>> print(to_latex([{"a": "x_1"}], {"model": "a"}, "100 % ours."))
+    % needs \usepackage{booktabs}
+    \begin{table}
+    \centering
+    \begin{tabular}{l}
+    \toprule
+    model \\
+    \midrule
+    x\_1 \\
+    \bottomrule
+    \end{tabular}
+    \caption{100 \% ours.}
+    \end{table}
+    <BLANKLINE>
+    """
+
+    def cell(row: Row, column: str | Callable[[Row], str]) -> str:
+        value = row.get(column) if isinstance(column, str) else column(row)
+        return "--" if value is None or value == "" or value != value else _escaped(str(value))
+
+    lines = ["% needs \\usepackage{booktabs}", "\\begin{table}", "\\centering"]
+    lines += [f"\\begin{{tabular}}{{l{'r' * (len(columns) - 1)}}}", "\\toprule"]
+    lines += [" & ".join(map(_escaped, columns)) + " \\\\", "\\midrule"]
+    lines += [" & ".join(cell(row, column) for column in columns.values()) + " \\\\" for row in rows]
+    lines += ["\\bottomrule", "\\end{tabular}", f"\\caption{{{_escaped(caption)}}}", "\\end{table}"]
+    return "\n".join(lines) + "\n"
+
+
+def _escaped(text: str) -> str:
+    for plain, escaped in (("&", r"\&"), ("%", r"\%"), ("_", r"\_"), ("#", r"\#"), ("±", r"$\pm$"), (">", "$>$")):
+        text = text.replace(plain, escaped)
+    return text.replace("<", "$<$")
+
+
+# --- runs ------------------------------------------------------------------------------------------------------------
+
+
+def finished(runs: Iterable[Run]) -> list[Run]:
+    """The finished runs of the data set that has most of them."""
+    done = [run for run in runs if run.result is not None]
+    if not done:
+        raise MissingRunsError("none of the runs is finished: `fourier-probe sweep PLAN.toml` goes on with them.")
+    counts = Counter(run.config.data for run in done)
+    most = max(counts, key=lambda data: (counts[data], data))
+    return [run for run in done if run.config.data == most]
+
+
+def label(run: Run) -> str:
+    """The model of a run, with the arguments that its data does not give."""
+    given = {k: v for k, v in run.config.model_args.items() if k not in ("num_classes", "in_chans", "img_size")}
+    return " ".join([str(run.record.get("arch") or run.config.model), *(f"{k}={v}" for k, v in given.items())])
+
+
+def is_cnn(run: Run) -> bool:
+    """Whether the model is trained as a CNN, by the recipe of its family."""
+    return run.config.recipe.startswith("cnn")
+
+
+def schedule_name(run: Run) -> str:
+    """The schedule of a run, with what tells two of one kind apart."""
+    config = run.config
+    if config.schedule == "constant":
+        if config.at_epoch >= 0:
+            return f"constant at {config.at_epoch:g}"
+        return "constant, weighted mean" if config.weighted_mean else "constant, same mean"
+    return config.schedule
+
+
+def switches(run: Run) -> dict[str, int]:
+    """Layer -> epoch at whose start it converts, in execution order; empty without a schedule."""
+    return {str(k): int(v) for k, v in run.record["plan"]["schedule"]["epochs"].items()}
+
+
+def grouped(runs: Iterable[Run], key: Callable[[Run], Key]) -> dict[Key, list[Run]]:
+    """Runs by a key, in order of first appearance."""
+    groups: dict[Key, list[Run]] = defaultdict(list)
+    for run in runs:
+        groups[key(run)].append(run)
+    return dict(groups)
+
+
+def by_seed(runs: Iterable[Run]) -> dict[int, Run]:
+    """One run a seed; the last where a seed was run twice."""
+    return {run.config.seed: run for run in sorted(runs, key=lambda run: str(run.path))}
+
+
+def analyzed(runs: Iterable[Run], what: str) -> list[tuple[Run, Spectra]]:
+    """The runs whose last weights were analyzed, all on the same images.
+
+    Raises:
+        MissingRunsError: none was. ResultError: on different images or by different definitions.
+    """
+    found = [(run, run.spectra) for run in runs if run.spectra is not None]
+    if not found:
+        raise MissingRunsError(f"{what} needs spectra of finished runs: put [analyze] into the plan of the sweep.")
+    check_comparable([result for _, result in found])
+    return found
+
+
+# --- numbers and captions --------------------------------------------------------------------------------------------
+
+
+def interval(values: Sequence[float]) -> tuple[float, float]:
+    """Mean and half of its 95 % interval, by Student's t; the half is NaN for a single value.
+
+    >>> interval([1.0, 2.0, 3.0])
+    (2.0, 2.484...)
+    """
+    mean = float(np.mean(values))
+    if len(values) < 2:
+        return mean, math.nan
+    spread = float(np.std(values, ddof=1)) / math.sqrt(len(values))
+    return mean, float(stats.t.ppf(0.975, len(values) - 1)) * spread
+
+
+def percent(value: float, half: float = math.nan) -> str:
+    """A share as a percentage, with its interval where there is one."""
+    return f"{100 * value:.1f}" + (f" ± {100 * half:.1f}" if half == half else "")
+
+
+def caption(runs: Sequence[Run], text: str, *, over: str = "seeds", reading: bool = False) -> str:
+    """`text`, then data, runs, seeds, what intervals are over, and the hardware.
+
+    Args:
+        runs: that the exhibit is made of.
+        text: one or two sentences on what is shown.
+        over: what the 95 % intervals are over: "seeds", "images", or empty where there are none.
+        reading: whether PRS is in it.
+    """
+    seeds = sorted({run.config.seed for run in runs})
+    data = ", ".join(sorted({Path(run.config.data).name for run in runs}))
+    epochs = sorted({int(run.record["plan"]["epochs"]) for run in runs})
+    length = f"{epochs[0]}" if len(epochs) == 1 else f"{epochs[0]} to {epochs[-1]}"
+    parts = [text, f"{data}; n = {len(runs)} runs of {length} epochs, {_counted(len(seeds), 'seed')}."]
+    if over == "seeds":
+        parts.append(
+            "Intervals are 95 %, Student's t over seeds." if len(seeds) > 1 else "One seed: no interval over trainings."
+        )
+    elif over:
+        parts.append(f"Intervals are 95 %, jackknife over {over}, and say nothing about training again.")
+    parts.append(f"Hardware: {hardware(runs)}.")
+    return " ".join([*parts, READING] if reading else parts)
+
+
+def hardware(runs: Sequence[Run]) -> str:
+    """Where the runs were made, as their records say."""
+    kinds = Counter()  # type: ignore[var-annotated]
+    for run in runs:
+        env = run.record.get("environment", {})
+        where = str(env.get("device", "unknown device"))
+        kinds[f"{where}, {_counted(int(env.get('threads', 0)), 'thread')}" if where == "cpu" else where] += 1
+    return "; ".join(sorted(kinds))
+
+
+def images_of(results: Sequence[Spectra]) -> str:
+    """How many images the spectra are of."""
+    return f"Spectra over {results[0].images['n']} test images."
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"

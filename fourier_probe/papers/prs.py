@@ -1,0 +1,596 @@
+"""The figures and tables of PRS (Lee et al. 2022, arXiv 2210.01370) from finished runs; names say the claim.
+
+Only the paper's abstract was at hand: what is drawn tests its claims A1 to A7 as we read them (docs/figures.md).
+Nothing here trains, or builds a model.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib import cm, colors
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
+
+from fourier_probe.papers.exhibit import (
+    Exhibit,
+    MissingRunsError,
+    Row,
+    analyzed,
+    by_seed,
+    caption,
+    finished,
+    grouped,
+    images_of,
+    interval,
+    is_cnn,
+    label,
+    percent,
+    schedule_name,
+    switches,
+)
+from fourier_probe.plots.compare import panels_figure
+from fourier_probe.plots.epochs import epochs_figure
+from fourier_probe.plots.schedule import draw_schedule
+from fourier_probe.plots.spectra import short_title
+from fourier_probe.plots.style import PAGE, categories, depth_colors, style
+from fourier_probe.probe.compare import common_frequency, depth_profile
+from fourier_probe.probe.coordinate import common_axes, place, surface
+from fourier_probe.probe.spectra import Spectra
+from fourier_probe.training import schedule as schedules
+from fourier_probe.training.runs import Run
+
+MARKERS = "osD^vPX*"
+RESAMPLES = 2000  # of seeds, for the interval of a crossover
+
+
+# --- A1, A3: accuracy against data scale -----------------------------------------------------------------------------
+
+
+def accuracy_by_scale(runs: Sequence[Run]) -> Exhibit:
+    """Test accuracy of every model against the data scale, and where each overtakes the CNN."""
+    done = finished(runs)
+    scales = sorted({run.config.data_scale for run in done})
+    cells = grouped(done, lambda run: (_name(run), run.config.data_scale))
+    names = list(dict.fromkeys(name for name, _ in cells))
+    if len(scales) < 2:
+        raise MissingRunsError("accuracy-by-scale needs runs at two data scales: data_scale = [0.1, 1.0] in the plan.")
+    names = [name for name in names if sum((name, scale) in cells for scale in scales) > 1]
+    rows: list[Row] = []
+    for name, scale in itertools.product(names, scales):
+        found = cells.get((name, scale), [])
+        if found:
+            mean, half = interval([accuracy(run) for run in by_seed(found).values()])
+            rows.append({"model": name, "data_scale": scale, "n": len(by_seed(found)), "test_acc": mean, "half": half})
+    plain = [name for (name, _), found in cells.items() if is_cnn(found[0]) and found[0].config.schedule == "none"]
+    cnn = next((name for name in names if name in plain), None)
+    crossings = [_crossover(cells, name, cnn, scales) for name in names if cnn and name != cnn]
+    with style():
+        figure = Figure(figsize=(0.75 * PAGE, 2.8))
+        ax = figure.subplots()
+        for name, color, marker in zip(names, categories(len(names)), itertools.cycle(MARKERS), strict=False):
+            mine = [row for row in rows if row["model"] == name]
+            x, y = [row["data_scale"] for row in mine], np.array([100 * row["test_acc"] for row in mine])
+            band = np.array([100 * row["half"] for row in mine])
+            ax.plot(x, y, color=color, marker=marker, label=short_title(name))
+            if np.isfinite(band).all():
+                ax.fill_between(x, y - band, y + band, color=color, alpha=0.15, linewidth=0)
+            for scale in x:
+                each = [100 * accuracy(run) for run in by_seed(cells[name, scale]).values()]
+                ax.plot([scale] * len(each), each, ".", ms=2, color=color, alpha=0.6)
+            for crossing in [at for c in crossings if c["model"] == name for at in c["at"]]:
+                ax.axvline(crossing, color=color, linewidth=0.6, linestyle="--", zorder=0)
+        _scale_axis(ax, scales)
+        ax.set_ylabel("Test top-1 (%)")
+        ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+    said = "; ".join(f"{c['model']}: {c['crossover']}" for c in crossings) or "no CNN to compare with"
+    used = [run for found in cells.values() for run in found]
+    text = f"Test accuracy against data scale (A1, A3). Data scale at which a model overtakes {cnn}: {said}."
+    more = {"crossover": [{**c, "at": " ".join(f"{x:.4g}" for x in c["at"])} for c in crossings]} if crossings else {}
+    return Exhibit(figure, rows, caption(used, text, reading=any(" + " in name for name in names)), more)
+
+
+def _crossover(
+    cells: dict[tuple[str, float], list[Run]], name: str, cnn: str, scales: Sequence[float]
+) -> dict[str, Any]:
+    """Data scales at which `name` overtakes `cnn`, linear in ln(scale); said where it is censored or not the only one.
+
+    The interval resamples seeds of both with replacement and takes the first crossing; draws without any are counted.
+    """
+    both = [scale for scale in scales if (name, scale) in cells and (cnn, scale) in cells]
+    mine, theirs = (
+        [np.array([accuracy(run) for run in by_seed(cells[who, scale]).values()]) for scale in both]
+        for who in (name, cnn)
+    )
+    gap = [float(a.mean() - b.mean()) for a, b in zip(mine, theirs, strict=True)]
+    at = _rises(both, gap)
+    low = high = math.nan
+    censored = 0
+    if both and min(len(values) for values in (*mine, *theirs)) > 1:
+        rng = np.random.default_rng(0)
+        draws = []
+        for _ in range(RESAMPLES):
+            drawn = [
+                rng.choice(a, len(a)).mean() - rng.choice(b, len(b)).mean() for a, b in zip(mine, theirs, strict=True)
+            ]
+            first = _rises(both, drawn)
+            draws.append(0.0 if drawn[0] > 0 else first[0] if first else math.inf)
+        low, high = (float(np.quantile(draws, q, method="nearest")) for q in (0.025, 0.975))
+        censored = sum(not 0 < draw < math.inf for draw in draws)
+    if not both:
+        said = "no common data scale"
+    elif gap[0] > 0 and not at:
+        said = f"ahead from the smallest on (< {100 * both[0]:g} %)"
+    elif not at:
+        said = f"censored, not up to {100 * both[-1]:g} %"
+    else:
+        said = " and ".join(f"{100 * x:.3g} %" for x in at)
+        said += " (and ahead at the smallest)" if gap[0] > 0 else ""
+        if low == low:
+            ends = [f"< {100 * both[0]:g}" if low == 0 else f"{100 * low:.3g}"]
+            ends.append(f"> {100 * both[-1]:g}" if high == math.inf else f"{100 * high:.3g}")
+            said += f" [{ends[0]}, {ends[1]}]"
+    return {
+        "model": name,
+        "cnn": cnn,
+        "crossover": said,
+        "at": at,
+        "low": low,
+        "high": high,
+        "censored_draws": censored,
+    }
+
+
+def _rises(scales: Sequence[float], gap: Sequence[float]) -> list[float]:
+    """Where a difference goes from at most 0 to above, linear in ln(scale)."""
+    found = []
+    for (x0, y0), (x1, y1) in itertools.pairwise(zip(scales, gap, strict=True)):
+        if y0 <= 0 < y1:
+            share = -y0 / (y1 - y0)
+            found.append(float(math.exp(math.log(x0) + share * (math.log(x1) - math.log(x0)))))
+    return found
+
+
+# --- A2: spectra by scale --------------------------------------------------------------------------------------------
+
+
+def spectra_by_scale(runs: Sequence[Run]) -> Exhibit:
+    """Spectra of every model (rows) at every data scale (columns), shared axes."""
+    found = analyzed(finished(runs), "spectra-by-scale")
+    scales = sorted({run.config.data_scale for run, _ in found})
+    if len(scales) < 2:
+        raise MissingRunsError("spectra-by-scale needs analyzed runs at two data scales: data_scale = [0.1, 1.0].")
+    titles = {scale: f"{100 * scale:g} %" for scale in scales}
+    cells: dict[tuple[str, str], Spectra] = {}
+    used = []
+    for run, result in sorted(found, key=lambda pair: pair[0].config.seed):
+        cell = (_name(run), titles[run.config.data_scale])
+        if cell not in cells:
+            cells[cell] = result
+            used.append(run)
+    names = list(dict.fromkeys(_name(run) for run, _ in found))
+    names = [name for name in names if sum(row == name for row, _ in cells) > 1]
+    if not names:
+        raise MissingRunsError("spectra-by-scale needs one model at two data scales.")
+    rows = [
+        {"model": name, "data_scale": scale, "point": p.name, "op": p.op, "depth": p.depth, "frequency": f,
+         "usable": int(k < p.usable), "delta": p.delta[k], "stderr": p.stderr[k]}
+        for name, scale in itertools.product(names, scales) if (name, titles[scale]) in cells
+        for p in cells[name, titles[scale]].stream for k, f in enumerate(p.frequency)
+    ]  # fmt: skip
+    figure = panels_figure({cell: r for cell, r in cells.items() if cell[0] in names}, names, list(titles.values()))
+    text = (
+        f"Relative log amplitude of every layer, models by data scale (A2); the first seed. {images_of([found[0][1]])}"
+    )
+    reading = any(" + " in name for name in names)
+    return Exhibit(figure, rows, caption(used, text, over="image groups", reading=reading))
+
+
+def depth_profile_by_scale(runs: Sequence[Run]) -> Exhibit:
+    """High-frequency value against depth, a panel a model, a line a data scale, mean over seeds."""
+    found = analyzed(finished(runs), "depth-profile-by-scale")
+    scales = sorted({run.config.data_scale for run, _ in found})
+    if len(scales) < 2:
+        raise MissingRunsError("depth-profile-by-scale needs analyzed runs at two data scales.")
+    frequency = common_frequency([result for _, result in found])
+    models = {
+        name: pairs for name, pairs in _grouped(found).items() if len({r.config.data_scale for r, _ in pairs}) > 1
+    }
+    rows: list[Row] = []
+    with style():
+        columns = min(len(models), 4)
+        lines = -(-len(models) // columns)
+        figure = Figure(figsize=(max(PAGE * columns / 4, 3.5), 0.5 + 2.0 * lines))
+        axes = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
+        palette = dict(zip(scales, _ordered(len(scales)), strict=True))
+        for ax, (name, pairs) in zip(axes.flat, models.items(), strict=False):
+            for scale in scales:
+                mine = [depth_profile(result, frequency) for run, result in pairs if run.config.data_scale == scale]
+                if not mine:
+                    continue
+                values = np.stack([profile.value for profile in mine])
+                half = _halves(values) if len(mine) > 1 else 1.96 * mine[0].stderr
+                mean = values.mean(0)
+                ax.plot(mine[0].depth, mean, marker=".", ms=3, color=palette[scale], label=f"{100 * scale:g} %")
+                if np.isfinite(half).all():
+                    ax.fill_between(mine[0].depth, mean - half, mean + half, color=palette[scale], alpha=0.2, lw=0)
+                rows += [
+                    {"model": name, "data_scale": scale, "n": len(mine), "point": point, "op": op, "depth": d,
+                     "frequency": frequency, "delta": m, "half": h, "white_delta": w}
+                    for point, op, d, m, h, w in zip(
+                        mine[0].names, mine[0].ops, mine[0].depth, mean, half, mine[0].white, strict=True)
+                ]  # fmt: skip
+            ax.set_title(short_title(name), fontsize=7)
+        _hide(axes, len(models), "Normalized depth", rf"$\Delta$ at {frequency:.2f}$\pi$ (nats)")
+        handles = axes.flat[0].get_legend_handles_labels()
+        figure.legend(*handles, loc="outside lower center", ncols=len(scales), title="data scale")
+    text = f"High-frequency value against depth by data scale (A2). {images_of([found[0][1]])}"
+    over = "seeds" if any(row["n"] > 1 for row in rows) else "image groups"
+    return Exhibit(figure, rows, caption([run for run, _ in found], text, over=over))
+
+
+# --- A4: between the CNN and attention from the start ----------------------------------------------------------------
+
+
+def interpolation(runs: Sequence[Run]) -> Exhibit:
+    """Spectra and coordinate against the epoch at which all layers switch, between the CNN and t = 0."""
+    found = [
+        (run, result)
+        for run, result in analyzed(_prs_model(finished(runs)), "interpolation")
+        if run.config.schedule in ("none", "constant") and _largest_scale(run, runs)
+    ]
+    when = {id(run): _switch_share(run) for run, _ in found}
+    shares = sorted({when[id(run)] for run, _ in found})
+    if len(shares) < 3 or shares[-1] != 1.0:
+        raise MissingRunsError(
+            "interpolation needs `none` and `constant` at two epochs or more, analyzed: "
+            "schedule = ['none', {schedule = 'constant', at_epoch = 0}, {schedule = 'constant', at_epoch = 0.5}]."
+        )
+    axes_of = common_axes([result for _, result in found])
+    values = {id(run): surface(result, axes_of) for run, result in found}
+    seeds = grouped([run for run, _ in found], lambda run: run.config.seed)
+    rows: list[Row] = []
+    for seed, mine in seeds.items():
+        at = {when[id(run)]: run for run in mine}
+        if shares[0] not in at or shares[-1] not in at:
+            continue
+        cnn, attention = values[id(at[shares[-1]])], values[id(at[shares[0]])]
+        for share, run in sorted(at.items()):
+            spot = place(values[id(run)], cnn, attention, axes_of)
+            rows.append(
+                {"seed": seed, "switch": share, "t": spot.t, "t_stderr_images": spot.t_stderr,
+                 "distance": spot.distance, "cosine": spot.cosine, "test_acc": accuracy(run)}
+            )  # fmt: skip
+    ends = [np.stack([values[id(r)][0] for r, _ in found if when[id(r)] == share]) for share in (shares[0], shares[-1])]
+    gap = float(np.sqrt((((ends[1].mean(0) - ends[0].mean(0)) ** 2) * axes_of.weight).sum()))
+    checked = min(len(end) for end in ends) > 1
+    spread = math.sqrt(sum(float((e.var(0, ddof=1) / len(e) * axes_of.weight).sum()) for e in ends)) if checked else 0
+    verdict = (
+        f"The ends lie {gap:.2f} nats apart (RMS), {gap / spread if spread else math.inf:.1f} times the scatter of seeds"
+        f"{', so the coordinate is defined' if gap > 2 * spread else ': too close, the coordinate says nothing'}."
+        if checked
+        else f"The ends lie {gap:.2f} nats apart (RMS); one seed, so their scatter is unknown."
+    )
+    frequency = common_frequency([result for _, result in found])
+    with style():
+        figure = Figure(figsize=(PAGE, 2.6))
+        left, right = figure.subplots(1, 2)
+        palette = dict(zip(shares, _ordered(len(shares)), strict=True))
+        first = min(seeds)
+        for run, result in sorted(found, key=lambda pair: -when[id(pair[0])]):
+            if run.config.seed == first:
+                profile = depth_profile(result, frequency)
+                name = "never" if when[id(run)] == 1 else f"{100 * when[id(run)]:.0f} %"
+                left.plot(profile.depth, profile.value, marker=".", color=palette[when[id(run)]], label=name)
+        left.set_xlabel("Normalized depth")
+        left.set_ylabel(rf"$\Delta$ log amplitude at {frequency:.2f}$\pi$ (nats)")
+        left.legend(title="switch", fontsize=6)
+        means = [interval([row["t"] for row in rows if row["switch"] == share]) for share in shares]
+        right.plot([row["switch"] for row in rows], [row["t"] for row in rows], ".", ms=3, color="0.5")
+        half = [h if h == h else 0.0 for _, h in means]
+        right.errorbar(shares, [m for m, _ in means], half, marker="o", ms=3, capsize=1.5, color="#1f4e79")
+        right.plot([0, 1], [1, 0], color="0.6", linestyle=":", linewidth=0.8)
+        right.set_xlabel("Switch (share of training; 1: never)")
+        right.set_ylabel("Coordinate t\n(0: CNN, 1: earliest switch)")
+    text = f"Interpolation by the epoch at which all layers switch (A4). {verdict} {images_of([found[0][1]])}"
+    return Exhibit(figure, rows, caption([run for run, _ in found], text, reading=True))
+
+
+# --- the schedules ---------------------------------------------------------------------------------------------------
+
+
+def schedules_figure(runs: Sequence[Run]) -> Exhibit:
+    """Epoch of conversion of every layer under every kind of schedule, for the network of the runs."""
+    run = next((run for run in runs if run.config.schedule == "linear" and switches(run)), None)
+    run = run or next((run for run in runs if switches(run)), None)
+    if run is None:
+        raise MissingRunsError("schedules needs a run with a schedule: schedule = ['linear'] in the plan.")
+    when, epochs = switches(run), int(run.record["plan"]["epochs"])
+    layers, early, late = list(when), max(when.values()), min(when.values())
+    rows: list[Row] = []
+    with style():
+        kinds = [kind for kind in schedules.KINDS]
+        figure = Figure(figsize=(PAGE, 2 * (0.7 + 0.11 * len(layers))))
+        axes = figure.subplots(2, -(-len(kinds) // 2), sharex=True, sharey=True, squeeze=False)
+        for ax, kind in zip(axes.flat, kinds, strict=False):
+            plan = schedules.build(
+                kind, layers, early=early, late=late, epochs=epochs, stages={n: n.split(".")[0] for n in layers},
+                seed=run.config.schedule_seed,
+            )  # fmt: skip
+            draw_schedule(ax, layers, dict(plan), epochs, ends=dict(plan.ends))
+            ax.set_title(kind, fontsize=7)
+            ax.label_outer()
+            rows += [
+                {"schedule": kind, "layer": layer, "epoch": plan.get(layer), "end": plan.ends.get(layer)}
+                for layer in layers
+            ]
+        for ax in axes.flat[len(kinds) :]:
+            ax.set_visible(False)
+    text = f"When each of {len(layers)} convolutions of {label(run)} becomes attention, for every kind of schedule, "
+    text += f"early epoch {early}, late epoch {late}."
+    return Exhibit(figure, rows, caption([run], text, over="", reading=True))
+
+
+def schedule_table(runs: Sequence[Run]) -> Exhibit:
+    """Accuracy of every schedule and control, with paired differences over seeds, and what each cost (A6, A7)."""
+    done = [run for run in _prs_model(finished(runs)) if _largest_scale(run, runs)]
+    mean_of_linear = {_mean_switch(run) for run in done if run.config.schedule == "linear"}
+
+    def named(run: Run) -> str:
+        same = run.config.schedule == "constant" and {*switches(run).values()} == mean_of_linear
+        return "constant, same mean" if same else schedule_name(run)
+
+    cells = {name: by_seed(found) for name, found in grouped(done, named).items()}
+    if len(cells) < 2:
+        raise MissingRunsError(
+            "schedule-table needs two schedules of one network: schedule = ['none', 'linear', 'constant']."
+        )
+    order = ["none", "linear", "constant, same mean", "constant, weighted mean", "reverse"]
+    names = sorted(cells, key=lambda name: (order.index(name) if name in order else len(order), name))
+    control = next((name for name in ("constant, same mean", "constant, weighted mean") if name in cells), None)
+    rows: list[Row] = []
+    for name in names:
+        found = cells[name]
+        mean, half = interval([accuracy(run) for run in found.values()])
+        row: Row = {"schedule": name, "n": len(found), "test_acc": mean, "half": half}
+        for key, other in (("none", "none"), ("control", control)):
+            if other and other != name and other in cells:
+                shared = sorted(found.keys() & cells[other].keys())
+                differences = [accuracy(found[seed]) - accuracy(cells[other][seed]) for seed in shared]
+                if differences:
+                    row[f"minus_{key}"], row[f"minus_{key}_half"] = interval(differences)
+                    row[f"minus_{key}_pairs"] = len(shared)
+        row["epochs"] = float(np.mean([run.record["plan"]["epochs"] for run in found.values()]))
+        row["gmacs_per_image"] = float(np.mean([_gmacs(run) for run in found.values()]))
+        row["seconds"] = float(np.mean([_seconds(run) for run in found.values()]))
+        row["role"] = {"linear": "PRS", control: "same-mean control"}.get(name, "")
+        rows.append(row)
+    with style():
+        figure = Figure(figsize=(0.75 * PAGE, 0.7 + 0.28 * len(rows)))
+        ax = figure.subplots()
+        for y, row in enumerate(rows):
+            each = [100 * accuracy(run) for run in cells[row["schedule"]].values()]
+            color = "#b5482a" if row["schedule"] == "linear" else "#1f4e79"
+            ax.plot(each, [y] * len(each), ".", ms=3, color=color, alpha=0.5)
+            error = 100 * row["half"] if row["half"] == row["half"] else None
+            ax.errorbar([100 * row["test_acc"]], [y], xerr=error, marker="D", ms=4, capsize=2, color=color)
+        ax.set_yticks(
+            range(len(rows)), [row["schedule"] + (" †" if row["role"].startswith("same") else "") for row in rows]
+        )
+        ax.invert_yaxis()
+        ax.set_xlabel("Test top-1 (%)")
+    primary = next((row for row in rows if row["schedule"] == "linear" and "minus_control" in row), None)
+    said = (
+        f"Primary contrast, linear minus constant of the same mean epoch (†), paired by seed: "
+        f"{100 * primary['minus_control']:+.2f}"
+        + (
+            f" ± {100 * primary['minus_control_half']:.2f}"
+            if primary["minus_control_half"] == primary["minus_control_half"]
+            else ""
+        )
+        + f" points, {primary['minus_control_pairs']} pairs; the other rows are exploratory."
+        if primary
+        else "The same-mean control is missing, so the order cannot be told from the mean epoch; rows are exploratory."
+    )
+    table: dict[str, Any] = {
+        "schedule": "schedule",
+        "n": "n",
+        "top-1, %": lambda row: percent(row["test_acc"], row["half"]),
+        "- none": lambda row: _signed(row, "none"),
+        "- control": lambda row: _signed(row, "control"),
+        "epochs": lambda row: f"{row['epochs']:g}",
+        "G multiply-adds": lambda row: f"{row['gmacs_per_image']:.3f}",
+        "minutes": lambda row: f"{row['seconds'] / 60:.1f}",
+    }
+    text = f"Schedules of {label(done[0])} (A6, A7). {said} Multiply-adds are of one image's forward, mean over epochs."
+    return Exhibit(figure, rows, caption(done, text, reading=True), table=table)
+
+
+# --- A5: gates; trajectories -----------------------------------------------------------------------------------------
+
+
+def gates_by_depth(runs: Sequence[Run]) -> Exhibit:
+    """Gates of the converted layers against steps since their switch, a panel a schedule, coloured by depth (A5)."""
+    found = [
+        run for run in _prs_model(finished(runs)) if run.trajectory and switches(run) and _largest_scale(run, runs)
+    ]
+    rows = [row for run in found for row in _gates(run)]
+    if not rows:
+        raise MissingRunsError(
+            "gates-by-depth needs PRS runs probed while they trained: probe_every = 1 with schedule = ['linear']."
+        )
+    wanted = ["linear", "constant, same mean", "reverse"]
+    names = sorted({row["schedule"] for row in rows}, key=lambda n: (wanted.index(n) if n in wanted else 3, n))[:4]
+    with style():
+        figure = Figure(figsize=(max(PAGE * len(names) / 4, 3.5), 2.4))
+        axes = figure.subplots(1, len(names), sharex=True, sharey=True, squeeze=False)
+        cmap = depth_colors()
+        for ax, name in zip(axes.flat, names, strict=True):
+            mine = [row for row in rows if row["schedule"] == name]
+            for layer in dict.fromkeys(row["layer"] for row in mine):
+                each = grouped_rows([row for row in mine if row["layer"] == layer], "steps")
+                x = sorted(each)
+                y = [float(np.mean([row["gate"] for row in each[step]])) for step in x]
+                depth = next(row["depth"] for row in mine if row["layer"] == layer)
+                ax.plot(x, y, marker=".", ms=3, color=cmap(depth))
+            ax.set_title(short_title(name), fontsize=7)
+            ax.set_xlabel("Steps since the switch")
+            ax.xaxis.set_major_locator(MaxNLocator(3, integer=True))
+        axes[0, 0].set_ylabel("Mean gate (1: positional)")
+        axes[0, 0].set_ylim(0, 1.02)
+        bar = figure.colorbar(cm.ScalarMappable(colors.Normalize(0, 1), cmap), ax=list(axes.flat), pad=0.02, aspect=30)
+        bar.set_label("Normalized depth")
+    text = "Gates of converted layers against steps since their own switch (A5), mean over heads and seeds; a gate is "
+    text += "eased down from the convolution at first, so its fall right after the switch is set, not learned."
+    return Exhibit(figure, rows, caption(found, text, over="", reading=True))
+
+
+def training_trajectory(runs: Sequence[Run]) -> Exhibit:
+    """High-frequency value of every point while training, across the switches, a row a schedule."""
+    found = [run for run in _prs_model(finished(runs)) if len(run.trajectory) > 1 and _largest_scale(run, runs)]
+    if not found:
+        raise MissingRunsError("training-trajectory needs runs probed while they trained: probe_every = 1 in the plan.")
+    order = ["none", "linear", "constant, same mean", "reverse"]
+    first = {name: by_seed(group) for name, group in grouped(found, schedule_name).items()}
+    names = sorted(first, key=lambda name: (order.index(name) if name in order else len(order), name))[:4]
+    used = [first[name][min(first[name])] for name in names]
+    frequency = common_frequency([result for run in used for result in run.trajectory])
+    rows: list[Row] = []
+    for run in used:
+        for result in run.trajectory:
+            profile = depth_profile(result, frequency)
+            rows += [
+                {"schedule": schedule_name(run), "seed": run.config.seed, "epoch": result.target["epoch"], "point": n,
+                 "depth": d, "frequency": frequency, "delta": v, "stderr": e}
+                for n, d, v, e in zip(profile.names, profile.depth, profile.value, profile.stderr, strict=True)
+            ]  # fmt: skip
+    when = [sorted(set(switches(run).values())) for run in used]
+    figure = epochs_figure([run.trajectory for run in used], names, when)
+    count = used[0].trajectory[0].images["n"]
+    text = f"Spectra while training, across the switches (dashed); one seed each, over {count} validation images."
+    return Exhibit(figure, rows, caption(used, text, over="image groups", reading=True))
+
+
+# --- small things ----------------------------------------------------------------------------------------------------
+
+
+def grouped_rows(rows: Sequence[Row], key: str) -> dict[Any, list[Row]]:
+    """Rows by the value of a column."""
+    out: dict[Any, list[Row]] = {}
+    for row in rows:
+        out.setdefault(row[key], []).append(row)
+    return out
+
+
+def _gates(run: Run) -> list[Row]:
+    """Mean gate of every converted layer at every epoch that was probed since its switch."""
+    when, steps = switches(run), int(run.record["plan"]["steps"])
+    rows = []
+    for result in run.trajectory:
+        epoch = int(result.target["epoch"])
+        for point in result.points:
+            layer, _, half = point.name.rpartition("+")
+            if half == "content" and point.gate is not None and layer in when:
+                rows.append(
+                    {"schedule": schedule_name(run), "seed": run.config.seed, "layer": layer, "depth": point.depth,
+                     "epoch": epoch, "steps": (epoch - when[layer]) * steps, "gate": float(np.mean(point.gate)),
+                     "gate_least": min(point.gate), "gate_most": max(point.gate)}
+                )  # fmt: skip
+    return rows
+
+
+def _name(run: Run) -> str:
+    """The model, and its schedule where there is one."""
+    return label(run) + (f" + {schedule_name(run)}" if run.config.schedule != "none" else "")
+
+
+def _grouped(found: Sequence[tuple[Run, Spectra]]) -> dict[str, list[tuple[Run, Spectra]]]:
+    out: dict[str, list[tuple[Run, Spectra]]] = {}
+    for run, result in found:
+        out.setdefault(_name(run), []).append((run, result))
+    return out
+
+
+def _prs_model(runs: Sequence[Run]) -> list[Run]:
+    """The runs of the network that has most schedules."""
+    models = grouped(runs, label)
+    most = max(models, key=lambda name: (len({schedule_name(run) for run in models[name]}), name))
+    return models[most]
+
+
+def _largest_scale(run: Run, runs: Sequence[Run]) -> bool:
+    """Whether a run is at the largest data scale at which its network has a schedule (or at all)."""
+    same = [other for other in finished(runs) if label(other) == label(run)]
+    scheduled = [other for other in same if other.config.schedule != "none"] or same
+    return run.config.data_scale == max(other.config.data_scale for other in scheduled)
+
+
+def _mean_switch(run: Run) -> int:
+    """Mean epoch of conversion, to the nearest, ties up, as `constant` without an epoch takes it."""
+    when = list(switches(run).values())
+    return math.floor(sum(when) / len(when) + 0.5) if when else 0
+
+
+def _switch_share(run: Run) -> float:
+    """Epoch at which all layers switch, as a share of training; 1 if never."""
+    when = switches(run)
+    return max(when.values()) / int(run.record["plan"]["epochs"]) if when else 1.0
+
+
+def accuracy(run: Run) -> float:
+    """Test accuracy, 0 to 1; of the validation split where there is no test set."""
+    result = run.result or {}
+    return float(result.get("test_acc", result.get("val_acc", math.nan)))
+
+
+def _seconds(run: Run) -> float:
+    return sum(row.get("seconds") or 0.0 for row in run.metrics)
+
+
+def _gmacs(run: Run) -> float:
+    counts = [row["multiply_adds"] for row in run.metrics if row.get("multiply_adds")]
+    return float(np.mean([count for count in counts if count])) / 1e9 if counts else math.nan
+
+
+def _signed(row: Row, key: str) -> str:
+    value, half = row.get(f"minus_{key}"), row.get(f"minus_{key}_half", math.nan)
+    if value is None:
+        return ""
+    return f"{100 * value:+.1f}" + (f" ± {100 * half:.1f}" if half == half else "")
+
+
+def _halves(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Half of the 95 % interval of the mean over seeds, (P,) of (seeds, P)."""
+    return np.array([interval(list(column))[1] for column in values.T])
+
+
+def _ordered(count: int) -> list[Any]:
+    """Colours of an ordered quantity, none too pale."""
+    import matplotlib as mpl
+
+    return [mpl.colormaps["viridis"](0.9 * i / max(count - 1, 1)) for i in range(count)]
+
+
+def _scale_axis(ax: Axes, scales: Sequence[float]) -> None:
+    ax.set_xscale("log")
+    ax.set_xticks(list(scales))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g}"))
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.set_xlabel("Training images (%)")
+
+
+def _hide(axes: np.ndarray[Any, Any], count: int, xlabel: str, ylabel: str) -> None:
+    """Hide the panels that are not used, and label the outer ones."""
+    columns = axes.shape[1]
+    for index, ax in enumerate(axes.flat):
+        ax.set_visible(index < count)
+        if index % columns == 0:
+            ax.set_ylabel(ylabel)
+        if index + columns >= count > index:
+            ax.xaxis.set_tick_params(labelbottom=True)
+            ax.set_xlabel(xlabel)

@@ -1,0 +1,236 @@
+"""The papers' figures from small real runs: numbers against hand calculation, captions, what is missing, bytes."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+from fourier_probe.cli import group
+from fourier_probe.papers import EXHIBITS, MissingRunsError, eit, prs
+from fourier_probe.papers.exhibit import interval, schedule_name
+from fourier_probe.training import TrainConfig, train
+from fourier_probe.training.runs import Run, read_runs
+
+Make = Callable[..., None]
+RESNET = {"model": "cifar_resnet8", "model_args": {"width": 4}, "recipe": "cnn-small"}
+VIT = {"model": "cifar_vit_patch4", "model_args": {"depth": 2, "embed_dim": 32, "num_heads": 2}}
+EIT = {"model": "eit_small_w80", "model_args": {"depth": 2}}
+SHARED = {"epochs": 2, "batch_size": 16, "val_split": 0.25, "workers": 0, "device": "cpu", "crop_padding": 1}
+PROBE = {"probe_every": 1, "probe_images": 4, "convert": ["layer3*", "layer2*"]}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A real run of each kind, analyzed."""
+    torch.set_num_threads(1)
+    root = tmp_path_factory.mktemp("runs")
+    rng = np.random.default_rng(0)
+    arrays: dict[str, Any] = {}
+    for split, count in (("train", 64), ("test", 24)):
+        labels = np.arange(count) % 4
+        arrays[f"{split}_labels"] = labels
+        noise = rng.integers(0, 60, (count, 16, 16, 3))
+        arrays[f"{split}_images"] = (noise + 45 * labels[:, None, None, None]).astype(np.uint8)
+    np.savez(root / "squares.npz", **arrays)
+    kinds = {
+        "none": {**RESNET, **PROBE},
+        "linear": {**RESNET, **PROBE, "schedule": "linear", "early_epoch": 1, "late_epoch": 0},
+        "start": {**RESNET, **PROBE, "schedule": "constant", "at_epoch": 0, "recast_args": {"locality_strength": 1.0}},
+        "middle": {**RESNET, **PROBE, "schedule": "constant", "at_epoch": 1},
+        "vit": VIT,
+        "eit": EIT,
+        "twin": {**EIT, "model_args": {"depth": 2, "split": "attention"}},
+    }
+    found = {}
+    for name, given in kinds.items():
+        found[name] = root / name
+        train(TrainConfig.of({**SHARED, **given, "data": str(root / "squares.npz")}), root / name)
+        more = [] if "model_args" in given and given["model"] == "cifar_resnet8" else ["--attention"]
+        result = CliRunner().invoke(
+            group, ["analyze", str(root / name), "--images", "24", "--out", str(root / name), *more]
+        )
+        assert result.exit_code == 0, result.output
+        (root / name / "last.pt").unlink()
+    return found
+
+
+@pytest.fixture
+def make(trained: dict[str, Path], tmp_path: Path) -> Make:
+    """Copy a real run as if it had been made with another seed, scale or accuracy."""
+
+    def one(kind: str, accuracy: float = 0.5, *, seed: int = 0, scale: float = 1.0) -> None:
+        folder = tmp_path / "runs" / f"{kind}-{scale}-{seed}"
+        shutil.copytree(trained[kind], folder)
+        record = json.loads((folder / "config.json").read_text())
+        record["config"] |= {"seed": seed, "data_scale": scale}
+        record["result"]["test_acc"] = accuracy
+        (folder / "config.json").write_text(json.dumps(record))
+
+    return one
+
+
+@pytest.fixture
+def study(make: Make, tmp_path: Path) -> Path:
+    """Every kind of run that the figures need, two seeds each."""
+    for seed in (0, 1):
+        for scale, accuracies in ((0.1, (0.3, 0.2, 0.4)), (1.0, (0.5, 0.6, 0.7))):
+            for kind, accuracy in zip(("none", "vit", "eit"), accuracies, strict=True):
+                make(kind, accuracy + 0.01 * seed, seed=seed, scale=scale)
+        make("linear", 0.52 + 0.02 * seed, seed=seed)
+        make("start", 0.45, seed=seed)
+        make("middle", 0.50 + 0.01 * seed, seed=seed)
+        make("twin", 0.66, seed=seed)
+    return tmp_path / "runs"
+
+
+def figures(*arguments: str) -> Any:
+    return CliRunner().invoke(group, ["figures", *arguments])
+
+
+def test_every_figure_is_drawn_from_the_runs(study: Path, tmp_path: Path) -> None:
+    result = figures("--runs", str(study), "--out", str(tmp_path / "out"))
+    assert result.exit_code == 0, result.output
+    assert "left out" not in result.stderr
+    for name in EXHIBITS:
+        for suffix in (".pdf", ".png", ".csv", ".txt"):
+            assert (tmp_path / "out" / f"{name}{suffix}").stat().st_size > 40, name
+        text = (tmp_path / "out" / f"{name}.txt").read_text()
+        assert name == "eit-table" or "Hardware: cpu, 1 thread" in text, name
+        assert "n = " in text or "over" in text, name
+    assert {p.stem for p in (tmp_path / "out").glob("*.tex")} == {"schedule-table", "eit-table", "eit-ablation"}
+    again = figures("--runs", str(study), "--out", str(tmp_path / "again"))
+    assert again.exit_code == 0
+    for path in (tmp_path / "out").iterdir():
+        assert path.read_bytes() == (tmp_path / "again" / path.name).read_bytes(), path.name
+    assert "already" in figures("eit-table", "--runs", str(study), "--out", str(tmp_path / "out")).stderr
+
+
+def test_the_crossover_is_where_the_lines_meet(study: Path) -> None:
+    exhibit = prs.accuracy_by_scale(read_runs(study))
+    cells = {(row["model"], row["data_scale"]): row for row in exhibit.rows}
+    vit = next(name for name, _ in cells if name.startswith("cifar_vit"))
+    assert cells[vit, 0.1]["test_acc"] == pytest.approx(0.205)
+    assert cells[vit, 0.1]["half"] == pytest.approx(interval([0.2, 0.21])[1])
+    crossings = {row["model"]: row for row in exhibit.more["crossover"]}
+    # From 0.1 behind to 0.1 ahead: half way in ln(scale).
+    assert float(crossings[vit]["at"]) == pytest.approx(math.sqrt(0.1), rel=1e-3)
+    ahead = next(name for name in crossings if name.startswith("eit"))
+    assert crossings[ahead]["crossover"].startswith("ahead from the smallest on (< 10 %)")
+
+
+def test_a_crossover_that_is_not_reached_is_censored_and_several_are_all_said(make: Make, tmp_path: Path) -> None:
+    for scale, cnn, vit in ((0.1, 0.3, 0.2), (0.3, 0.3, 0.4), (0.5, 0.5, 0.4), (1.0, 0.5, 0.6)):
+        make("none", cnn, scale=scale)
+        make("vit", vit, scale=scale)
+        make("eit", cnn - 0.1, scale=scale)
+    exhibit = prs.accuracy_by_scale(read_runs(tmp_path / "runs"))
+    said = {row["model"].split()[0]: row["crossover"] for row in exhibit.more["crossover"]}
+    assert " and " in said["cifar_vit_patch4"]
+    assert said["eit_small_w80"] == "censored, not up to 100 %"
+    assert "One seed" in exhibit.caption
+
+
+def test_the_primary_contrast_is_paired_by_seed(study: Path) -> None:
+    exhibit = prs.schedule_table(read_runs(study))
+    rows = {row["schedule"]: row for row in exhibit.rows}
+    assert rows["linear"]["minus_control"] == pytest.approx(0.025)  # 0.02 and 0.03
+    assert rows["linear"]["minus_control_half"] == pytest.approx(interval([0.02, 0.03])[1])
+    assert rows["linear"]["minus_none"] == pytest.approx(0.025)
+    assert rows["constant, same mean"]["role"] == "same-mean control"
+    assert rows["linear"]["gmacs_per_image"] > rows["none"]["gmacs_per_image"]
+    assert "2 pairs" in exhibit.caption
+    assert "our reading" in exhibit.caption
+
+
+def test_gates_are_counted_from_each_layer_s_own_switch(study: Path) -> None:
+    exhibit = prs.gates_by_depth(read_runs(study))
+    run = next(run for run in read_runs(study) if run.config.schedule == "linear")
+    steps = run.record["plan"]["steps"]
+    for row in exhibit.rows:
+        assert 0 <= row["gate_least"] <= row["gate"] <= row["gate_most"] <= 1
+        assert row["steps"] >= 0
+        if row["schedule"] == "linear" and row["layer"] == "layer3.0.conv2":
+            assert row["steps"] == row["epoch"] * steps
+    assert {row["schedule"] for row in exhibit.rows} == {"linear", "constant at 0", "constant at 1"}
+
+
+def test_the_ends_of_the_interpolation_are_0_and_1(study: Path) -> None:
+    exhibit = prs.interpolation(read_runs(study))
+    at = {(row["seed"], row["switch"]): row["t"] for row in exhibit.rows}
+    assert at[0, 1.0] == pytest.approx(0)
+    assert at[0, 0.0] == pytest.approx(1)
+    assert set(switch for _, switch in at) == {0.0, 0.5, 1.0}
+    assert "nats apart" in exhibit.caption
+
+
+def test_eit_counts_and_branches(study: Path) -> None:
+    table = eit.eit_table(read_runs(study))
+    mini = next(row for row in table.rows if row["model"] == "eit_mini")
+    assert mini["parameters"] == 3512750
+    assert mini["gmacs"] == pytest.approx(1.73, abs=0.005)
+    share = eit.eit_hfd_share(read_runs(study))
+    run = next(run for run in read_runs(study) if run.config.model == "eit_small_w80")
+    assert run.spectra is not None
+    point = run.spectra["blocks.0.mixer.conv"]
+    row = next(r for r in share.rows if (r["part"], r["point"]) == ("convolution", point.name))
+    assert row["hfd_share"] == pytest.approx(point.scalars["hfd_share"])
+    diversity = eit.eit_head_diversity(read_runs(study))
+    first = next(r for r in diversity.rows if r["model"].startswith("eit"))
+    assert first["diversity"] == pytest.approx(run.spectra.attention[0]["diversity"])
+    ablation = eit.eit_ablation(read_runs(study))
+    assert ablation.rows[1]["minus_whole"] == pytest.approx(-0.045)  # 0.66 less 0.70 and 0.71
+
+
+@pytest.mark.parametrize("name", sorted(set(EXHIBITS) - {"eit-table"}))
+def test_missing_runs_are_named_with_a_line_of_a_plan(name: str, make: Make, tmp_path: Path) -> None:
+    make("vit")
+    shutil.rmtree(tmp_path / "runs" / "vit-1.0-0" / "spectra", ignore_errors=True)
+    (tmp_path / "runs" / "vit-1.0-0" / "spectra.json").unlink()
+    with pytest.raises(MissingRunsError, match=r"needs"):
+        EXHIBITS[name][0](read_runs(tmp_path / "runs"))
+
+
+def test_bad_input_of_the_command(make: Make, tmp_path: Path) -> None:
+    out = str(tmp_path / "out")
+    assert "Did you mean schedule-table, schedules?" in figures("schedule-tabel", "--out", out).stderr
+    (tmp_path / "empty").mkdir()
+    assert "there is no run in" in figures("--runs", str(tmp_path / "empty"), "--out", out).stderr
+    make("vit")
+    result = figures("schedule-table", "--runs", str(tmp_path / "runs"), "--out", out)
+    assert result.exit_code == 1
+    assert "1 of 1 figures could not be drawn" in result.stderr
+    record = tmp_path / "runs" / "vit-1.0-0" / "config.json"
+    record.write_text("{")
+    result = figures("--runs", str(tmp_path / "runs"), "--out", out)
+    assert (result.exit_code, "cannot read" in result.stderr) == (1, True)
+    assert not list((tmp_path / "out").glob("*.p*"))
+
+
+def test_an_unfinished_run_does_not_count(make: Make, tmp_path: Path) -> None:
+    make("none")
+    record = tmp_path / "runs" / "none-1.0-0" / "config.json"
+    value = json.loads(record.read_text())
+    value["result"] = None
+    record.write_text(json.dumps(value))
+    with pytest.raises(MissingRunsError, match="none of the runs is finished"):
+        prs.schedule_table(read_runs(tmp_path / "runs"))
+
+
+def test_metrics_of_a_run_are_numbers(trained: dict[str, Path]) -> None:
+    run = Run.read(trained["linear"])
+    with (trained["linear"] / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["train_loss"] for row in run.metrics] == [float(row["train_loss"]) for row in rows]
+    assert run.metrics[0]["test_acc"] is None
+    assert [int(result.target["epoch"]) for result in run.trajectory] == [0, 1, 2]
+    assert schedule_name(run) == "linear"
