@@ -105,8 +105,9 @@ def test_every_figure_is_drawn_from_the_runs(study: Path, tmp_path: Path) -> Non
         for suffix in (".pdf", ".png", ".csv", ".txt"):
             assert (tmp_path / "out" / f"{name}{suffix}").stat().st_size > 40, name
         text = (tmp_path / "out" / f"{name}.txt").read_text()
-        assert name == "eit-table" or "Hardware: cpu, 1 thread" in text, name
-        assert "n = " in text or "over" in text, name
+        if name != "eit-table":  # whose variants are not among these runs
+            assert "Hardware: cpu, 1 thread" in text, name
+            assert "n = " in text, name
     assert {p.stem for p in (tmp_path / "out").glob("*.tex")} == {"schedule-table", "eit-table", "eit-ablation"}
     again = figures("--runs", str(study), "--out", str(tmp_path / "again"))
     assert again.exit_code == 0
