@@ -24,6 +24,7 @@ from fourier_probe.probe.points import Point, find_points
 from fourier_probe.probe.spectra import PointSpectrum, Spectra, add_steps, point_spectrum
 from fourier_probe.probe.spectrum import Definition, image_statistics
 from fourier_probe.probe.sums import Sums
+from fourier_probe.probe.trace import eager
 
 
 @dataclass
@@ -69,7 +70,8 @@ def analyze(
     """Relative log-amplitude spectra, and the other metrics, of every probe point of a model over a set of images.
 
     Args:
-        model: any module that takes (B, C, H, W). It runs in eval mode without gradients and is left as it was.
+        model: any module that takes (B, C, H, W). It runs in eval mode without gradients and is left as it was; of a
+            compiled one, the model inside.
         images: batches (B, C, H, W) already normalised for the model, or (batch, labels) pairs, or the `Batch`es of
             `fourier_probe.data.batches`. Read once, in order; grids are read off the first.
         metrics: "all", or "diagonal" for log-amplitude along the diagonal alone. Not used when `definition` is given.
@@ -98,6 +100,7 @@ def analyze(
     (6, (8, 8))
     """
     definition = definition or Definition(metrics=metrics)
+    model = eager(model)
     home = _device_of(model)
     device = torch.device(device) if device is not None else home
     try:

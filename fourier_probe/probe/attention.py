@@ -33,6 +33,7 @@ from fourier_probe.models.recast import GPSAConv2d
 from fourier_probe.probe.capture import Capture
 from fourier_probe.probe.points import Point, find_points
 from fourier_probe.probe.spectrum import frequencies
+from fourier_probe.probe.trace import eager
 
 Array = NDArray[np.float64]
 PREFIX = 16  # tokens beside the grid that a layer may have
@@ -89,6 +90,7 @@ def attention_layers(
     >>> layers[0].name, layers[0].grid, layers[0].distance.shape
     ('blocks.0.attn', (14, 14), (3,))
     """
+    model = eager(model)
     tensor = next(model.parameters(), torch.zeros(()))
     device = torch.device(device) if device is not None else tensor.device
     totals: dict[str, dict[str, Any]] = {}

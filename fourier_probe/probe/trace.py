@@ -103,6 +103,12 @@ def pick(value: Any, fits: Callable[[Tensor], bool]) -> Tensor | None:
     return next((tensor for tensor in found if fits(tensor)), found[0] if found else None)
 
 
+def eager(model: nn.Module) -> nn.Module:
+    """What `torch.compile` wrapped, or the model itself: hooks are for modules that run one by one."""
+    inner = getattr(model, "_orig_mod", None)
+    return inner if isinstance(inner, nn.Module) else model
+
+
 def trace(model: nn.Module, example: Tensor) -> Trace:
     """Run one forward of `model` in its present mode and write down what happens. Leaves no hook behind."""
     recorder = _Recorder(len(example))

@@ -318,3 +318,12 @@ def test_the_halves_of_a_recast_layer_and_its_gates_are_in_the_result(tmp_path: 
     loaded = Spectra.load(result.save(tmp_path))
     assert loaded["2+content"].gate == result["2+content"].gate
     assert [p.name for p in analyze(model, [images], branches=False).points] == ["1", "2"]
+
+
+def test_of_a_compiled_model_the_model_inside_is_analyzed() -> None:
+    model, images = net(), [pictures()]
+    calls = []
+    compiled = torch.compile(model, backend=lambda graph, _: calls.append(graph) or graph.forward)
+    same(analyze(compiled, images), analyze(model, images), 0)
+    assert [point.name for point in analyze(compiled, images).points] == [p.name for p in analyze(model, images).points]
+    assert not calls  # nothing was compiled for it
