@@ -138,6 +138,25 @@ def test_a_vit_trains(data: Path, tmp_path: Path) -> None:
     assert resolve(str(tmp_path / "run")).model is not None
 
 
+@pytest.mark.parametrize(
+    ("model", "recipe"),
+    [
+        ("cifar_resnet20", "cnn-small"),
+        ("cifar_convit", "vit-small"),
+        ("eit_small", "eit-small"),
+        ("resnet18", "cnn"),
+        ("convit_tiny", "vit"),
+        ("coatnet_0_rw_224", "vit"),
+        ("eit_mini", "eit"),
+    ],
+)
+def test_each_family_has_its_recipe(model: str, recipe: str) -> None:
+    config = TrainConfig.of(model=model)
+    assert config.recipe == recipe
+    if recipe == "eit":  # lr 1e-3 a 512 images, no stochastic depth
+        assert (config.lr, config.batch_size, config.drop_path, config.mixup) == (1e-3, 512, 0.0, 0.8)
+
+
 @pytest.mark.parametrize("kind", ["reverse", "constant", "random", "stage", "stage-end", "soft"])
 def test_every_schedule_trains(kind: str, data: Path, tmp_path: Path) -> None:
     train(tiny(data, schedule=kind, epochs=3, early_epoch=2, convert=("layer3*", "layer2*conv2")), tmp_path / "run")
