@@ -11,7 +11,8 @@ import click
 
 from fourier_probe import atomic
 from fourier_probe.cli import options
-from fourier_probe.cli.train import Sections, chosen, config_options, run_name
+from fourier_probe.cli.train import Sections, chosen, config_options
+from fourier_probe.training.naming import run_name
 
 if TYPE_CHECKING:
     from fourier_probe.training.config import TrainConfig

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fourier_probe import atomic
 from fourier_probe.cli import options
 from fourier_probe.training.config import TrainConfig, checked, flag_of, read_config
+from fourier_probe.training.naming import run_name
 
 if TYPE_CHECKING:
     from fourier_probe.training.progress import Progress
@@ -114,21 +114,6 @@ def command(
         train(config, folder, resume=resume, force=force, fork=fork, progress=progress)
     if options.rank_and_world()[0] == 0:
         _report(folder, as_json)
-
-
-def run_name(config: TrainConfig) -> str:
-    """A folder name for a run: model, and what is not the default of data, scale, schedule, seed.
-
-    >>> run_name(TrainConfig(schedule="linear", seed=3))
-    'cifar_resnet20-linear-seed3'
-    """
-    parts = [Path(config.model.partition(":")[0]).stem if ".py:" in config.model else config.model]
-    if config.data != "bundled":
-        parts.append(Path(config.data.partition(":")[0]).stem)
-    if config.data_scale != 1:
-        parts.append(f"{100 * config.data_scale:g}pc")
-    parts += [config.schedule] * (config.schedule != "none") + [f"seed{config.seed}"] * (config.seed != 0)
-    return atomic.safe_name("-".join(parts))
 
 
 @contextlib.contextmanager

@@ -228,13 +228,7 @@ def read_config(path: Path) -> dict[str, Any]:
     Raises:
         TrainingError: the file cannot be read, or names an option that does not exist.
     """
-    try:
-        text = path.read_text()
-        values = _parse(path, text)
-    except (OSError, ValueError) as error:
-        raise TrainingError(f"cannot read {path}: {' '.join(str(error).split())}") from error
-    if not isinstance(values, dict):
-        raise TrainingError(f"{path} holds a {type(values).__name__}: expected options, a key each.")
+    values = read_values(path)
     if isinstance(values.get("config"), dict):  # a run's config.json
         values = values["config"]
     given = {str(key).replace("-", "_"): value for key, value in values.items()}
@@ -242,6 +236,21 @@ def read_config(path: Path) -> dict[str, Any]:
     if unknown:
         raise TrainingError(f"{path} has an unknown option {unknown[0]!r}.{suggest(unknown[0], NAMES)}")
     return {name: checked(name, value, str(path)) for name, value in given.items()}
+
+
+def read_values(path: Path) -> dict[str, Any]:
+    """What a YAML, TOML or JSON file holds, which must be keys and values.
+
+    Raises:
+        TrainingError: the file cannot be read, or holds something else.
+    """
+    try:
+        values = _parse(path, path.read_text())
+    except (OSError, ValueError) as error:
+        raise TrainingError(f"cannot read {path}: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise TrainingError(f"{path} holds a {type(values).__name__}: expected options, a key each.")
+    return values
 
 
 def checked(name: str, value: Any, where: str) -> Any:

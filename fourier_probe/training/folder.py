@@ -36,6 +36,10 @@ _FILES = ("config.json", "metrics.csv", "conversions.csv", "last.pt", "best.pt",
 _LOCK = ".lock"
 
 
+class BusyError(OutputError):
+    """Another process holds the folder."""
+
+
 class RunFolder:
     """One run's files, held by this process until `close`."""
 
@@ -48,8 +52,8 @@ class RunFolder:
         """Make the folder ready for a run before any work is done.
 
         Raises:
-            OutputError: it cannot be written; holds a run and neither `resume` nor `force` is given; or another
-                process is training there at this moment.
+            OutputError: it cannot be written, or holds a run and neither `resume` nor `force` is given.
+            BusyError: another process is training there at this moment.
         """
         try:
             atomic.output_folder(path, results=_FILES, force=force or resume)
@@ -59,7 +63,7 @@ class RunFolder:
             raise OutputError(
                 f"{path} already holds a run: pass --resume to continue it, --force to overwrite it, or another --out."
             ) from error
-        return cls(path, _locked(path))
+        return cls(path, locked(path))
 
     def close(self) -> None:
         """Let others have the folder."""
@@ -139,8 +143,12 @@ def _cell(value: Any) -> str:
     return "" if value is None else f"{value:.9g}" if isinstance(value, float) else str(value)
 
 
-def _locked(path: Path) -> IO[bytes] | None:
-    """A lock that the system lets go of when its holder dies, however it dies."""
+def locked(path: Path) -> IO[bytes] | None:
+    """A lock on a folder that the system lets go of when its holder dies, however it dies; none where it has no locks.
+
+    Raises:
+        BusyError: another process holds it.
+    """
     try:
         import fcntl
     except ModuleNotFoundError:  # Windows
@@ -150,7 +158,7 @@ def _locked(path: Path) -> IO[bytes] | None:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         file.close()
-        raise OutputError(f"another process is training into {path} now: wait for it, or choose another --out.") from (
+        raise BusyError(f"another process is training into {path} now: wait for it, or choose another --out.") from (
             error
         )
     except OSError:  # a file system without locks

@@ -214,14 +214,7 @@ class Training:
         Raises:
             TrainingError: a batch that the ranks cannot share, or `--loader device` for too many images.
         """
-        share = ranks.world * (2 if config.mixup or config.cutmix else 1)  # timm's Mixup pairs images
-        batch = min(config.batch_size, len(images) // share * share)
-        if batch < 1 or batch % share:
-            raise TrainingError(
-                f"a batch of {config.batch_size} of {len(images)} images cannot be shared by {ranks.world} processes"
-                f"{' in pairs, as mixup needs' if share > ranks.world else ''}: choose --batch-size a multiple of "
-                f"{share}, and at least {share} images."
-            )
+        batch = batch_of(config, len(images), ranks.world)
         size = len(images) * spec.channels * spec.size[0] * spec.size[1]
         on_device = images.pixels is not None and not config.aa and size <= HELD
         if config.loader == "device":
@@ -261,6 +254,23 @@ class Training:
             if (self.images.pixels is not None or self.held is not None) and self.config.hflip:
                 images = random_flip(images, generator, self.config.hflip)
             yield images, labels, generator
+
+
+def batch_of(config: TrainConfig, images: int, world: int = 1) -> int:
+    """Images of a step over all processes; all there are, where a batch would be more.
+
+    Raises:
+        TrainingError: it cannot be shared evenly.
+    """
+    share = world * (2 if config.mixup or config.cutmix else 1)  # timm's Mixup pairs images
+    batch = min(config.batch_size, images // share * share)
+    if batch < 1 or batch % share:
+        raise TrainingError(
+            f"a batch of {config.batch_size} of {images} images cannot be shared by {world} processes"
+            f"{' in pairs, as mixup needs' if share > world else ''}: choose --batch-size a multiple of "
+            f"{share}, and at least {share} images."
+        )
+    return batch
 
 
 def fixed_images(images: ImageSet) -> ImageSet:

@@ -102,6 +102,20 @@ def suited(model: str, model_args: Mapping[str, Any]) -> str:
     Raises:
         ModelError: no such model.
     """
+    from fourier_probe.models import zoo
+
+    key = (model, repr(sorted(model_args.items())))
+    if zoo.FACTORY.fullmatch(model):  # the user's file may change
+        return _suited(model, model_args)
+    if key not in _SUITED:  # a sweep asks for the same few models again and again
+        _SUITED[key] = _suited(model, model_args)
+    return _SUITED[key]
+
+
+_SUITED: dict[tuple[str, str], str] = {}
+
+
+def _suited(model: str, model_args: Mapping[str, Any]) -> str:
     from torch import nn
 
     from fourier_probe.errors import ModelError

@@ -201,6 +201,8 @@ def resume(session: Session) -> bool:
     _check_data(payload, session, session.folder.path)
     session.state.restore(payload, session.config, session.ranks)
     session.rewrap()
+    if payload["finished"] and not record.get("result") and session.ranks.first:  # killed between the two files
+        session.folder.write_config({**record, "result": {**payload["metrics"], "epochs": payload["epoch"]}})
     if difference := changed(payload["environment"], environment(session.ranks)):
         session.progress.warn(f"resumed under other conditions ({difference}): not promised to repeat bit by bit.")
     return bool(payload["finished"])
@@ -294,6 +296,8 @@ def _check_data(payload: dict[str, Any], session: Session, path: Path) -> None:
 
 def _refuse_other(before: TrainConfig, now: TrainConfig, allowed: tuple[str, ...], what: str, advice: str) -> None:
     names = [name for name in before.differing(now) if name not in allowed]
+    if "data" in names and Path(before.data).name == Path(now.data).name:
+        names.remove("data")  # the same set in another place: `_check_data` compares what is in it
     if names:
         listed = ", ".join(f"{flag_of(n)} {getattr(before, n)!r} (now {getattr(now, n)!r})" for n in names)
         raise TrainingError(f"{what} {listed}: {advice}.")
