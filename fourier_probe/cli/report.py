@@ -1,0 +1,45 @@
+"""`fourier-probe report`: saved results and runs as one HTML page that needs no network."""
+
+from __future__ import annotations
+
+import glob
+from pathlib import Path
+
+import click
+
+from fourier_probe import atomic
+from fourier_probe.cli import options
+from fourier_probe.errors import OutputError
+
+
+@click.command()
+@click.argument("results", nargs=-1, required=True, metavar="RUN_OR_RESULTS...")
+@click.option(
+    "-o", "--out", type=click.Path(path_type=Path), default=Path("report.html"), show_default=True, help="The page."
+)
+@click.option("--title", help="Heading of the page.  [default: the names of the targets]")
+@click.option("--force", is_flag=True, help="Overwrite a page that is there.")
+def command(results: tuple[str, ...], out: Path, title: str | None, force: bool) -> None:
+    """One self-contained HTML page of RUN_OR_RESULTS: summary, spectra to pick and hover, depth profiles, provenance.
+
+    Each is a spectra.json or its folder, a run folder (its analysis, else the last one made while it trained), or a
+    folder that holds several of these. All must be of the same images.
+
+    \b
+    fourier-probe report results/timm-resnet50
+    fourier-probe report results/a results/b/spectra.json -o ab.html
+    fourier-probe report runs/study -o study.html --title "PRS at 10 % of the data"
+    """  # noqa: D301
+    if out.is_dir():
+        raise OutputError(f"{out} is a folder: name a file with -o, for example {out / 'report.html'}.")
+    atomic.output_folder(out.parent, results=(glob.escape(out.name),), force=force)
+    from fourier_probe.page import gather, render
+
+    entries, remarks = gather(results)
+    for remark in remarks:
+        options.note(remark)
+    html = render(entries, title=title)
+    atomic.write_text(out, html)
+    images = entries[0].result.images
+    what = f"{len(entries)} target{'s' * (len(entries) > 1)} on {images.get('n')} images of {images.get('source')}"
+    click.echo(f"written to {out}: {what}, {len(html.encode()) / 1e3:.0f} kB")

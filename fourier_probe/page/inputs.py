@@ -1,0 +1,169 @@
+"""What the reader named -> saved results with labels, and their runs. May import spectra, compare, training.runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from fourier_probe.errors import ResultError
+from fourier_probe.probe.compare import check_comparable, has_frequencies
+from fourier_probe.probe.spectra import Spectra
+from fourier_probe.training.runs import Run, read_runs
+
+RESULT = "spectra.json"
+_TELLING = (
+    ("arch", "{}"), ("weights", "{}"), ("schedule", "{}"), ("data_scale", "{:.3g} of the data"), ("seed", "seed {}"),
+    ("epoch", "epoch {}"),
+)  # fmt: skip
+"""Fields of `target` that tell results of one name apart, and how a label says them."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One result of a report.
+
+    Attributes:
+        label: what tables and charts call it, different for each entry.
+        path: the file or the run folder it came from.
+        result: the saved analysis.
+        run: the training run it is of, if a run folder was named.
+    """
+
+    label: str
+    path: Path
+    result: Spectra
+    run: Run | None = None
+
+
+def gather(names: Sequence[str]) -> tuple[list[Entry], list[str]]:
+    """Every result that was named, each once, all of the same images by the same definition.
+
+    Args:
+        names: paths of a spectra.json or its folder, of a run folder, or of a folder that holds several of either.
+
+    Returns:
+        The results in the order given, and remarks about what was left out.
+
+    Raises:
+        ResultError: a name is no result, a result is damaged or has no frequencies, or results cannot be compared.
+        TrainingError: a run folder is damaged.
+    """
+    found: dict[Path, Entry] = {}
+    remarks: list[str] = []
+    for name in names:
+        for entry in _entries(name, remarks):
+            _check(entry)
+            found.setdefault(entry.path.resolve(), entry)
+    entries = _distinct(list(found.values()))
+    check_comparable([entry.result for entry in entries])
+    return entries, remarks
+
+
+def _entries(name: str, remarks: list[str]) -> Iterator[Entry]:
+    path = Path(name).expanduser()
+    if not path.exists():
+        advice = (
+            f"a report is made of saved results: run `fourier-probe analyze {name}` and name the folder it writes."
+            if name.startswith("timm:")
+            else "name a spectra.json, its folder, or a run folder."
+        )
+        raise ResultError(f"there is no file or folder {name}: {advice}")
+    if path.is_file():
+        if path.suffix != ".json":
+            raise ResultError(
+                f"{name} is no saved result: run `fourier-probe analyze {name}` and name the folder it writes."
+            )
+        yield _saved(path)
+    elif (path / "config.json").exists():
+        yield _analyzed(Run.read(path))
+    elif (path / RESULT).exists():
+        yield _saved(path / RESULT)
+    else:
+        yield from _below(path, remarks)
+
+
+def _below(folder: Path, remarks: list[str]) -> Iterator[Entry]:
+    """The analyzed runs and the results in a folder of several."""
+    runs = read_runs(folder) if any(folder.rglob("config.json")) else []
+    results = [path for path in sorted(folder.rglob(RESULT)) if not (path.parent / "config.json").exists()]
+    analyzed = [run for run in runs if _has_spectra(run)]
+    if not analyzed and not results:
+        what = f"holds {len(runs)} runs, none of them analyzed" if runs else "holds neither a run nor a result"
+        raise ResultError(f"{folder} {what}: `fourier-probe analyze` writes results, and so does train --probe-every.")
+    if len(analyzed) < len(runs):
+        left_out = [str(run.path) for run in runs if run not in analyzed]
+        more = f" and {len(left_out) - 3} more" if len(left_out) > 3 else ""
+        remarks.append(f"runs without an analysis are left out: {', '.join(left_out[:3])}{more}.")
+    yield from map(_analyzed, analyzed)
+    yield from map(_saved, results)
+
+
+def _has_spectra(run: Run) -> bool:
+    return (run.path / RESULT).exists() or any((run.path / "spectra").glob("epoch-*.json"))
+
+
+def _saved(path: Path) -> Entry:
+    result = Spectra.load(path)
+    source = str(result.target.get("source") or "") if isinstance(result.target, dict) else ""
+    return Entry(_label(source, path), path, result)
+
+
+def _analyzed(run: Run) -> Entry:
+    """A run with the analysis of its last weights: that in its folder, else the last one made while it trained."""
+    result = run.spectra
+    if result is None:
+        try:
+            result = run.trajectory[-1]
+        except IndexError as error:
+            raise ResultError(
+                f"the run {run.path} has no spectra: `fourier-probe analyze {run.path}` and name the folder it writes, "
+                "or train with --probe-every."
+            ) from error
+        except (KeyError, TypeError, ValueError) as error:
+            raise ResultError(
+                f"the spectra in {run.path / 'spectra'} are damaged, one names no epoch: remove it, or analyze the run."
+            ) from error
+    return Entry(run.path.resolve().name, run.path, result, run)
+
+
+def _label(source: str, path: Path) -> str:
+    """The architecture of timm:NAME, else the name of the run folder or file that was analyzed."""
+    if source.startswith("timm:"):
+        return source.removeprefix("timm:")
+    named = Path(source)
+    name = named.parent.name if named.stem in ("last", "best") and named.parent.name else named.stem
+    return name or path.resolve().parent.name
+
+
+def _check(entry: Entry) -> None:
+    """Raise unless a result holds what a page shows; `Spectra.load` reads fields and does not look into them."""
+    result, again = entry.result, "run `fourier-probe analyze` again."
+    if not isinstance(result.target, dict) or not isinstance(result.images, dict):
+        raise ResultError(f"{entry.path} is damaged: its target or images are no records; {again}")
+    for point in result.points:
+        bins = {len(values) for values in (point.frequency, point.log_amplitude, point.delta, point.stderr)}
+        rings = {len(v) for v in (point.radius, point.log_density, point.log_density_stderr) if v is not None}
+        if len(bins) != 1 or len(rings) > 1 or not isinstance(point.depth, int | float) or 0 in bins:
+            raise ResultError(f"{entry.path} is damaged: the arrays of {point.name} do not match; {again}")
+    if not has_frequencies(result):
+        what = "no probe points" if not result.points else "no point with a frequency above 0 (maps of one position)"
+        raise ResultError(f"{entry.path} has {what}, so there is nothing to show: leave it out, or {again}")
+
+
+def _distinct(entries: list[Entry]) -> list[Entry]:
+    """Entries with labels of their own: what tells them apart is added, and a number where nothing does."""
+    labels = [entry.label for entry in entries]
+    for field, form in _TELLING:
+        values = [entry.result.target.get(field) for entry in entries]
+        for label in {label for label in labels if labels.count(label) > 1}:
+            group = [i for i, other in enumerate(labels) if other == label]
+            if len({str(values[i]) for i in group}) > 1:
+                for i in group:
+                    known = isinstance(values[i], float | int) or "{}" in form
+                    labels[i] = f"{label}, {form.format(values[i]) if known and values[i] is not None else 'unknown'}"
+    numbered = [
+        f"{label} #{labels[: i + 1].count(label)}" if labels.count(label) > 1 else label
+        for i, label in enumerate(labels)
+    ]
+    return [replace(entry, label=label) for entry, label in zip(entries, numbered, strict=True)]

@@ -1,0 +1,361 @@
+// What the report shows: spectra, depth profiles, attention, training; its table and its theme.
+
+const data = JSON.parse(document.getElementById("data").textContent);
+const byId = (id) => document.getElementById(id);
+const everything = data.targets.map((_, index) => index);
+const inOrder = (set) => [...set].sort((a, b) => a - b);
+const several = data.targets.length > 1;
+const titled = (target, name) => (several ? `${target.label} · ${name}` : name);
+
+const pi = (value) => (value === 0 ? "0" : `${+value.toFixed(3)}π`);
+const FREQUENCIES = [[0, "0"], [0.25, "0.25π"], [0.5, "0.5π"], [0.75, "0.75π"], [1, "π"]];
+const QUARTERS = [[0, "0"], [0.25, "0.25"], [0.5, "0.5"], [0.75, "0.75"], [1, "1"]];
+const OPS = { attention: "attention", mlp: "MLP", conv: "convolution", downsample: "subsampling", embed: "embedding" };
+const opName = (op) => OPS[op] ?? op;
+
+// --- colours ------------------------------------------------------------------------------------------------------
+
+const COLORS = 7, DASHES = ["", "7 3", "2 3"]; // of targets: classes t0 to t6 of the style, then the same dashed
+const look = (index) => ({ cls: `t${index % COLORS}`, dash: DASHES[Math.floor(index / COLORS) % DASHES.length] });
+
+// plasma, shallow dark to deep bright; without the end that vanishes on the paper
+const PLASMA = ["0d0887", "4c02a1", "7e03a8", "a92395", "cc4778", "e56b5d", "f89540", "fdc527", "f0f921"].map(
+  (hex) => [0, 2, 4].map((at) => parseInt(hex.slice(at, at + 2), 16)));
+function plasma(t) {
+  const at = Math.min(Math.max(t, 0), 1) * (PLASMA.length - 1), left = Math.min(Math.floor(at), PLASMA.length - 2);
+  const mixed = PLASMA[left].map((low, k) => Math.round(low + (PLASMA[left + 1][k] - low) * (at - left)));
+  return `rgb(${mixed.join(" ")})`;
+}
+const both = CSS.supports("color", "light-dark(red, red)");
+function depthColor(depth) {
+  const light = plasma(0.86 * depth);
+  return both ? `light-dark(${light}, ${plasma(0.28 + 0.72 * depth)})` : light;
+}
+
+// --- picking ------------------------------------------------------------------------------------------------------
+
+function check(label, checked, change, ...before) {
+  const box = make("input", { type: "checkbox" });
+  box.checked = checked;
+  box.addEventListener("change", () => change(box.checked));
+  return make("label", {}, box, ...before, make("span", {}, label));
+}
+function toggle(set, value, on) { if (on) set.add(value); else set.delete(value); }
+
+// Checkboxes for some targets; `picked` is the set of their indices, changed in place.
+function picker(host, indices, picked, change) {
+  const labels = indices.map((index) => check(data.targets[index].label, picked.has(index), (on) => {
+    toggle(picked, index, on);
+    change();
+  }, make("span", { class: `swatch ${look(index).cls}`, "aria-hidden": "true" })));
+  host.setAttribute("role", "group");
+  host.setAttribute("aria-label", "Targets");
+  host.replaceChildren(...labels);
+  host.hidden = indices.length < 2;
+  const buttons = [["All", true], ["None", false]].map(([label, on]) => {
+    const button = make("button", { type: "button", class: "all" }, label);
+    button.addEventListener("click", () => {
+      indices.forEach((index) => toggle(picked, index, on));
+      labels.forEach((each) => { each.querySelector("input").checked = on; });
+      change();
+    });
+    return button;
+  });
+  if (indices.length > 2) host.append(make("span", { class: "both" }, ...buttons));
+}
+function options(select, entries) {
+  select.replaceChildren(...entries.map(([value, label]) => make("option", { value }, label)));
+}
+// Of several explanations under a chart, the one that fits what it shows.
+function explain(host, which) {
+  for (const each of host.children) each.hidden = each.dataset.of !== which;
+}
+
+// --- spectra ------------------------------------------------------------------------------------------------------
+
+const state = { targets: new Set(everything.slice(0, 3)), preset: "stream", custom: everything.map(() => new Set()) };
+
+function chosen(index, preset = byId("layers").value) {
+  const { points } = data.targets[index], all = points.map((_, at) => at);
+  const stream = all.filter((at) => points[at].stream);
+  if (preset === "custom") return inOrder(state.custom[index]);
+  if (preset === "stream") return stream;
+  if (preset === "branches") return all.filter((at) => !points[at].stream);
+  if (preset === "last") return stream.filter((at) => points[at].high).slice(-1);
+  if (preset !== "three") return stream.filter((at) => `op:${points[at].op}` === preset);
+  const last = stream.length - 1;
+  return [...new Set([0, Math.floor(last / 2), last])].map((at) => stream[at]);
+}
+
+// From a preset to layers picked one by one: what the preset showed is where picking starts.
+function startPicking() {
+  byId("layers").value = "custom";
+  if (state.preset === "custom") return;
+  everything.forEach((index) => { state.custom[index] = new Set(chosen(index, state.preset)); });
+  state.preset = "custom";
+}
+
+function layerLists() {
+  byId("layer-lists").replaceChildren(...inOrder(state.targets).map((index) => {
+    const target = data.targets[index], now = new Set(chosen(index));
+    const boxes = target.points.map((each, at) => {
+      const label = check(each.name, now.has(at), (on) => {
+        startPicking();
+        toggle(state.custom[index], at, on);
+        spectra({ lists: false }); // the box that was clicked stays, and keeps its focus
+      }, make("span", { class: "swatch", style: `--c: ${depthColor(each.depth)}`, "aria-hidden": "true" }));
+      label.append(make("span", { class: "aside" }, `${opName(each.op)} ${each.grid}`));
+      return label;
+    });
+    return make("fieldset", {}, make("legend", {}, target.label), make("div", {}, ...boxes));
+  }));
+}
+
+function curve(index, at, style) {
+  const target = data.targets[index], each = target.points[at], radial = byId("quantity").value === "density";
+  const [axis, values, errors] = radial
+    ? [data.axes[each.r], each.density, each.density_stderr] : [data.axes[each.f], each.delta, each.stderr];
+  const points = (axis ?? []).map((x, k) => ({ x, y: values[k], e: errors?.[k], open: !radial && k >= each.usable }));
+  const about = `${opName(each.op)}, ${each.grid}, ${each.channels} channels, depth ${each.depth.toFixed(2)}`;
+  const white = !radial && known(each.white) ? [`white noise like it: ${show(each.white)}`] : [];
+  return {
+    points, band: byId("bands").checked, mark: radial ? null : each.white, ...style,
+    tip: ({ x, y, e, open }) => {
+      const value = radial ? `r = ${x}: ${show(y, e)}` : `f = ${pi(x)}${open ? " (Nyquist)" : ""}: Δ = ${show(y, e)}`;
+      return [titled(target, each.name), about, value, ...white];
+    },
+  };
+}
+
+function overlaid(shown) {
+  const series = shown.flatMap(([index, picks]) => picks.map((at) => {
+    const opacity = picks.length > 1 ? 0.3 + 0.7 * data.targets[index].points[at].depth : null;
+    return curve(index, at, { ...look(index), opacity });
+  }));
+  return [{ title: `Spectra of ${shown.length} targets, ${series.length} curves`, series }];
+}
+
+function panels(shown) {
+  return shown.map(([index, picks]) => {
+    const { label, points } = data.targets[index];
+    const series = picks.map((at) => curve(index, at, { color: depthColor(points[at].depth) }));
+    return { title: `Spectra of ${label}, ${series.length} layers`, series, caption: label, cls: look(index).cls };
+  });
+}
+
+function spectra({ lists = true } = {}) {
+  const radial = byId("quantity").value === "density", layout = byId("layout").value;
+  const shown = inOrder(state.targets).map((index) => [index, chosen(index)]).filter(([, picks]) => picks.length);
+  const single = shown.every(([, picks]) => picks.length === 1);
+  const overlay = shown.length > 1 && (layout === "overlay" || (layout === "auto" && single));
+  const white = known(data.white) ? { y: data.white, label: "white noise, zero mean" } : null;
+  const specs = (overlay ? overlaid : panels)(shown).map((spec) => ({
+    ...spec,
+    series: spec.series.filter(({ points }) => points.some(({ y }) => known(y))),
+    x: radial
+      ? { label: "Radial frequency (1: Nyquist of the shorter axis)", min: 0, max: 1.02, ticks: QUARTERS }
+      : { label: "Frequency per axis (rad/sample)", min: 0, max: 1.02, ticks: FREQUENCIES },
+    y: { label: radial ? "ln power density / mean (nats)" : "Δ log amplitude (nats)" },
+    rule: radial ? { y: 0, label: "white noise" } : white,
+  })).filter(({ series }) => series.length);
+  if (specs.length > 1) { // one scale for all panels
+    const ends = specs.map(range);
+    const min = Math.min(...ends.map(([low]) => low)), max = Math.max(...ends.map(([, high]) => high));
+    for (const { y } of specs) Object.assign(y, { min, max });
+  }
+  plot(byId("spectra-charts"), specs, "Nothing to draw. Pick a target, and layers it has and that were measured so.");
+  spectraLegend(specs, overlay, single);
+  explain(byId("spectra-note"), radial ? "density" : "delta");
+  if (lists) layerLists();
+}
+
+function spectraLegend(specs, overlay, single) {
+  const some = (test) => specs.some(({ series }) => series.some(test));
+  const key = (sign, label) => make("span", {}, make("i", { "aria-hidden": "true" }, sign), label);
+  const stops = [0, 0.25, 0.5, 0.75, 1].map(depthColor);
+  const ramp = make("span", { class: "ramp", style: `background: linear-gradient(90deg, ${stops})` });
+  const colors = overlay
+    ? make("span", {}, single ? "colour: target" : "colour: target; deeper layers are stronger")
+    : make("span", {}, "shallow", ramp, "deep");
+  const open = some(({ points }) => points.some((each) => each.open)), marked = some(({ mark }) => known(mark));
+  byId("spectra-legend").replaceChildren(colors, ...(open ? [key("○", "Nyquist bin")] : []),
+    ...(marked ? [key("◂", "white noise of the same mean and variance")] : []));
+}
+
+function setUpSpectra() {
+  const points = data.targets.flatMap((target) => target.points);
+  const ops = [...new Set(points.filter((each) => each.stream && each.op !== "embed").map(({ op }) => op))];
+  const branches = points.some((each) => !each.stream) ? [["branches", "Branches"]] : [];
+  options(byId("layers"), [
+    ["stream", "All of the stream"], ["three", "First, middle, last"], ["last", "Last"],
+    ...ops.map((op) => [`op:${op}`, `After ${opName(op)}`]), ...branches, ["custom", "Picked one by one"],
+  ]);
+  byId("quantity").querySelector("[value=density]").disabled = !points.some((each) => each.density);
+  byId("bands").disabled = !points.some((each) => each.stderr);
+  byId("layout").closest("label").hidden = !several;
+  for (const id of ["quantity", "layout", "bands"]) byId(id).addEventListener("change", () => spectra());
+  byId("layers").addEventListener("change", ({ target }) => {
+    if (target.value === "custom") {
+      startPicking();
+      byId("layer-details").open = true;
+    } else state.preset = target.value;
+    spectra();
+  });
+  picker(byId("spectra-targets"), everything, state.targets, () => spectra());
+  spectra();
+}
+
+// --- depth profiles -----------------------------------------------------------------------------------------------
+
+const METRICS = [
+  ["high", `Δ log amplitude at ${pi(data.frequency)} (nats)`], ["hfd_share", "HFD share"], ["slope", "Spectral slope"],
+  ["variance", "Variance over positions"], ["token_cosine", "Cosine between positions"],
+];
+const WHITE = { high: "white", hfd_share: "hfd_share_white" }; // the level of white noise on the same map
+const streamOf = (index) => data.targets[index].points.filter((each) => each.stream);
+
+// What attention and subsampling steps span, from the step before to the step.
+function shades(points) {
+  return points.flatMap(({ depth: to, op: cls }, at) => {
+    const from = at ? points[at - 1].depth : 0;
+    return ["attention", "downsample"].includes(cls) && to > from ? [{ from, to, cls }] : [];
+  });
+}
+
+function depth(picked) {
+  const metric = byId("depth-metric").value, name = Object.fromEntries(METRICS)[metric], white = WHITE[metric];
+  const shown = inOrder(picked), single = shown.length === 1;
+  const series = shown.map((index) => ({
+    ...look(index), dots: true, bars: true,
+    points: streamOf(index).map((each) => ({ x: each.depth, y: each[metric]?.[0], e: each[metric]?.[1], each })),
+    tip: ({ y, e, each }) => [
+      titled(data.targets[index], each.name), `${opName(each.op)}, ${each.grid}, depth ${each.depth.toFixed(2)}`,
+      `${name}: ${show(y, e)}`, ...(white && known(each[white]) ? [`white noise like it: ${show(each[white])}`] : []),
+    ],
+  }));
+  if (single && white) {
+    const measured = streamOf(shown[0]).filter((each) => each[metric]);
+    const points = measured.map((each) => ({ x: each.depth, y: each[white] }));
+    series.unshift({ cls: "t6", dash: "4 4", silent: true, points });
+  }
+  const lanes = shown.map((index) => ({ cls: look(index).cls, spans: shades(streamOf(index)) }));
+  const some = series.some(({ points }) => points.some(({ y }) => known(y)));
+  plot(byId("depth-chart"), some ? [{
+    title: `${name} against depth, ${shown.length} target${single ? "" : "s"}`, series,
+    x: { label: "Normalized depth", min: 0, max: 1, ticks: QUARTERS }, y: { label: name, log: metric === "variance" },
+    rule: metric === "slope" ? { y: 0, label: "white noise" } : null,
+    spans: single ? lanes[0].spans : [], lanes: single || lanes.length > 8 ? [] : lanes,
+  }] : [], "Nothing to draw. Pick a target that this was measured of.");
+  const used = new Set(lanes.flatMap(({ spans }) => spans.map(({ cls }) => cls)));
+  const keys = [["attention", "attention step"], ["downsample", "subsampling step"]].filter(([cls]) => used.has(cls));
+  byId("depth-legend").replaceChildren(
+    ...keys.map(([cls, label]) => make("span", {}, make("span", { class: `key ${cls}` }), label)),
+    ...(single && white ? [make("span", {}, "dashed: white noise")] : []));
+  explain(byId("depth-note"), metric);
+}
+
+function setUpDepth() {
+  const picked = new Set(everything), points = data.targets.flatMap((target) => target.points);
+  options(byId("depth-metric"), METRICS.filter(([name]) => points.some((each) => known(each[name]?.[0]))));
+  byId("depth-metric").addEventListener("change", () => depth(picked));
+  picker(byId("depth-targets"), everything, picked, () => depth(picked));
+  depth(picked);
+}
+
+// --- attention and training ---------------------------------------------------------------------------------------
+
+const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
+
+function attentionSeries(index, field) {
+  const target = data.targets[index];
+  const layers = target.attention.map((layer, at) => ({ ...layer, x: at + 1 })).filter((layer) => layer[field]);
+  const tip = ({ layer, y, head }) => [
+    titled(target, layer.name), `${head ? `head ${head}` : "mean"} of ${layer[field].length} heads`,
+    field === "distance" ? `${show(y)} pixels; ${show(layer.uniform)} if it were uniform` : `gate ${show(y)}`,
+  ];
+  const heads = layers.flatMap((layer) => layer[field].map((y, at) => ({ x: layer.x, y, layer, head: at + 1 })));
+  const means = layers.map((layer) => ({ x: layer.x, y: mean(layer[field]), layer }));
+  const uniform = layers.map((layer) => ({ x: layer.x, y: layer.uniform }));
+  return layers.length ? [
+    ...(field === "distance" ? [{ ...look(index), dash: "2 4", opacity: 0.7, silent: true, points: uniform }] : []),
+    { ...look(index), points: means, tip }, { ...look(index), line: false, dots: true, points: heads, tip },
+  ] : [];
+}
+
+function attention(picked) {
+  const shown = inOrder(picked), most = Math.max(1, ...shown.map((index) => data.targets[index].attention.length));
+  const kinds = [["distance", "Mean attention distance (pixels)"], ["gate", "Gate (1: positional)", 1]];
+  plot(byId("attention-charts"), kinds.map(([field, label, max]) => ({
+    title: label, series: shown.flatMap((index) => attentionSeries(index, field)),
+    x: { label: "Attention layer", min: 0.5, max: most + 0.5 }, y: { label, min: 0, max },
+  })).filter(({ series }) => series.length), "Nothing to draw. Pick a target.");
+}
+
+const SPLITS = [["train", "training", "1.5 3"], ["val", "validation", ""], ["test", "test", "6 3"]];
+
+function trainingSeries(index, kind, label) {
+  const { label: name, training: { epoch, curves, switches } } = data.targets[index];
+  return SPLITS.filter(([split]) => curves[`${split}_${kind}`]).map(([split, said, dash]) => ({
+    ...look(index), dash, points: curves[`${split}_${kind}`].map((y, at) => ({ x: epoch[at], y })),
+    tip: ({ x, y }) => {
+      const recast = switches.filter(([at]) => at === x).map(([, count]) => `${count} recast before this epoch`);
+      return [name, `${said}, epoch ${x}`, `${label}: ${show(y)}`, ...recast];
+    },
+  }));
+}
+
+function training(picked) {
+  const shown = inOrder(picked), epochs = shown.flatMap((index) => data.targets[index].training.epoch);
+  const marks = (index) => data.targets[index].training.switches.map(([epoch]) => epoch);
+  const recast = shown.filter((index) => marks(index).length);
+  const lanes = recast.map((index) => ({ cls: look(index).cls, marks: marks(index) }));
+  const [min, max] = [Math.min(...epochs), Math.max(...epochs, Math.min(...epochs) + 1)];
+  plot(byId("training-charts"), [["loss", "Loss (nats)"], ["acc", "Top-1 accuracy", 0]].map(([kind, label, low]) => ({
+    title: `${label} against epoch`, series: shown.flatMap((index) => trainingSeries(index, kind, label)),
+    x: { label: "Epoch", min, max }, y: { label, min: low }, lanes: lanes.length <= 8 ? lanes : [],
+    lines: shown.length === 1 ? marks(shown[0]) : [],
+  })).filter(({ series }) => series.length), "Nothing to draw. Pick a run.");
+}
+
+function setUp(name, has, redraw) {
+  const indices = everything.filter((index) => has(data.targets[index])), picked = new Set(indices.slice(0, COLORS));
+  if (!indices.length) return;
+  picker(byId(`${name}-targets`), indices, picked, () => redraw(picked));
+  redraw(picked);
+}
+
+// --- the table and the theme --------------------------------------------------------------------------------------
+
+function setUpTable(table) {
+  const heads = [...table.tHead.rows[0].cells], body = table.tBodies[0];
+  heads.forEach((head, column) => head.querySelector("button").addEventListener("click", () => {
+    const sign = head.getAttribute("aria-sort") === "ascending" ? -1 : 1;
+    heads.forEach((other) => other.removeAttribute("aria-sort"));
+    head.setAttribute("aria-sort", sign > 0 ? "ascending" : "descending");
+    const numeric = head.classList.contains("number");
+    const order = (a, b) => (numeric ? a - b : a.localeCompare(b, "en", { numeric: true })) * sign;
+    body.append(...[...body.rows].sort((...rows) => {
+      const [a, b] = rows.map((row) => row.cells[column].dataset.value);
+      return !a || !b ? !a - !b : order(a, b); // what is unknown comes last, both ways
+    }));
+  }));
+}
+
+function setUpTheme(button) {
+  const system = matchMedia("(prefers-color-scheme: dark)"), root = document.documentElement;
+  const isDark = () => (root.dataset.theme ?? (system.matches ? "dark" : "light")) === "dark";
+  const say = () => {
+    button.textContent = isDark() ? "Light" : "Dark";
+    button.setAttribute("aria-label", `Switch to ${isDark() ? "light" : "dark"} colours`);
+  };
+  button.addEventListener("click", () => { root.dataset.theme = isDark() ? "light" : "dark"; say(); });
+  system.addEventListener("change", say);
+  say();
+}
+
+setUpTheme(byId("theme"));
+setUpTable(byId("summary-table"));
+setUpSpectra();
+setUpDepth();
+setUp("attention", (target) => target.attention.length, attention);
+setUp("training", (target) => target.training, training);

@@ -1,0 +1,77 @@
+"""The page as one string: template, style, script, tables and data put together. May import payload, tables."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from html import escape
+from importlib.resources import files
+
+from fourier_probe.errors import ResultError
+from fourier_probe.page import tables
+from fourier_probe.page.inputs import Entry
+from fourier_probe.page.payload import THINNINGS, Thinning, payload
+
+LIMIT = 5_000_000  # bytes of a page
+
+
+def render(entries: Sequence[Entry], *, title: str | None = None) -> str:
+    """The report as HTML: the same string for the same results.
+
+    Args:
+        entries: from `gather`.
+        title: the heading; the labels by default.
+
+    Raises:
+        ResultError: even thinned, the page would be larger than `LIMIT`.
+    """
+    for thinning in THINNINGS:
+        html = _filled(entries, title or _title(entries), thinning)
+        if len(html.encode()) <= LIMIT:
+            return html
+    raise ResultError(
+        f"{len(entries)} results with {sum(len(entry.result.points) for entry in entries)} points make a page above "
+        f"{LIMIT / 1e6:.0f} MB, even with most frequencies left out: name fewer results."
+    )
+
+
+def _filled(entries: Sequence[Entry], title: str, thinning: Thinning) -> str:
+    data = payload(entries, thinning)
+    attention = any(target["attention"] for target in data["targets"])
+    training = any(target["training"] for target in data["targets"])
+    script = _file("chart.js") + _file("page.js")
+    text = json.dumps(data, separators=(",", ":"), allow_nan=False)
+    parts = {
+        "title": escape(title),
+        "style": _file("page.css"),
+        "script": script,
+        "script-hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        "data": text.replace("<", "\\u003c"),  # neither </script> nor <!-- can end or open anything
+        "lede": tables.lede(entries),
+        "definition": tables.definition_text(entries),
+        "summary": tables.summary_table(entries),
+        "frequency": f"{data['frequency']:.2f}π",
+        "axis-note": tables.axis_note(entries),
+        "thinned": f'<p class="note">{escape(thinning.says)}</p>' if thinning.says else "",
+        "attention-hidden": "" if attention else " hidden",
+        "training-hidden": "" if training else " hidden",
+        "provenance": tables.provenance(entries),
+        "excluded": tables.excluded_text(entries),
+    }
+    return re.sub(r"\{\{([a-z-]+)\}\}", lambda found: parts[found[1]], _file("page.html"))
+
+
+def _title(entries: Sequence[Entry]) -> str:
+    """The labels, three at most."""
+    labels = [entry.label for entry in entries]
+    if len(labels) == 1:
+        return labels[0]
+    shown, more = (labels[:2], f"{len(labels) - 2} more") if len(labels) > 3 else (labels[:-1], labels[-1])
+    return f"{', '.join(shown)} and {more}"
+
+
+def _file(name: str) -> str:
+    return files("fourier_probe.page").joinpath(name).read_text(encoding="utf-8")

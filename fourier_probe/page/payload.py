@@ -1,0 +1,185 @@
+"""Results -> the numbers the page's script draws, rounded, and thinned where they are many. May import compare."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fourier_probe.errors import TrainingError
+from fourier_probe.page.inputs import Entry
+from fourier_probe.probe.compare import common_frequency, depth_profile
+from fourier_probe.probe.spectra import PointSpectrum
+from fourier_probe.probe.spectrum import ZERO_MEAN_WHITE_NOISE
+from fourier_probe.probe.sums import Array
+from fourier_probe.training.runs import Run
+
+DIGITS, ERROR_DIGITS = 5, 3  # significant digits kept in the page
+SCALARS = ("hfd_share", "slope", "variance", "token_cosine")
+CURVES = ("train_loss", "val_loss", "test_loss", "train_acc", "val_acc", "test_acc", "lr")
+
+
+@dataclass(frozen=True)
+class Thinning:
+    """What is left out of a page so that it stays small.
+
+    Attributes:
+        bins: of a curve at most; first, last usable and Nyquist bins always stay.
+        branches: whether points beside the stream stay.
+        bands: whether standard errors of curves stay.
+        says: the sentence for the reader; empty where nothing is left out.
+    """
+
+    bins: int = 10**6
+    branches: bool = True
+    bands: bool = True
+    says: str = ""
+
+
+THINNINGS = (
+    Thinning(),
+    Thinning(bins=33, says="To keep this page small, curves show at most 33 of their frequencies."),
+    Thinning(
+        bins=25,
+        branches=False,
+        says="To keep this page small, curves show at most 25 of their frequencies, and only the stem and the "
+        "residual stream are here: branches are in the result files.",
+    ),
+    Thinning(
+        bins=9,
+        branches=False,
+        bands=False,
+        says="To keep this page small, curves show at most 9 of their frequencies and no intervals, and only the stem "
+        "and the residual stream are here: the rest is in the result files.",
+    ),
+)
+"""Tried in this order until the page fits."""
+
+
+def payload(entries: Sequence[Entry], thinning: Thinning) -> dict[str, Any]:
+    """Everything the script needs, as plain values.
+
+    Returns:
+        `frequency` (common to all, pi rad/sample), `white` (delta of zero-mean white noise or null), `axes` (lists of
+        frequencies and radii, named by index), `targets` in the order of the entries, `thinned` (a sentence or "").
+    """
+    results = [entry.result for entry in entries]
+    frequency = common_frequency(results)
+    axes: list[list[float | None]] = []
+    return {
+        "frequency": _short(frequency),
+        "paper": results[0].definition.axis == "paper",
+        "white": None if results[0].definition.log == "log1p" else _short(ZERO_MEAN_WHITE_NOISE),
+        "targets": [_target(entry, frequency, thinning, axes) for entry in entries],
+        "axes": axes,
+        "thinned": thinning.says,
+    }
+
+
+def _target(entry: Entry, frequency: float, thinning: Thinning, axes: list[list[float | None]]) -> dict[str, Any]:
+    profile = depth_profile(entry.result, frequency)
+    high = {
+        name: [_short(value), _short(error, ERROR_DIGITS)]
+        for name, value, error in zip(profile.names, profile.value, profile.stderr, strict=True)
+    }
+    stream = {id(point) for point in entry.result.stream}
+    points = [point for point in entry.result.points if thinning.branches or id(point) in stream]
+    return {
+        "label": entry.label,
+        "untrained": entry.result.target.get("weights") == "untrained",
+        "points": [
+            {**_point(point, thinning, axes), "stream": id(point) in stream, "high": high.get(point.name)}
+            for point in points
+        ],
+        "attention": [_attention(layer) for layer in entry.result.attention],
+        "training": _training(entry.run) if entry.run else None,
+    }
+
+
+def _point(point: PointSpectrum, thinning: Thinning, axes: list[list[float | None]]) -> dict[str, Any]:
+    keep = _thinned(len(point.frequency), point.usable, thinning.bins)
+    value: dict[str, Any] = {
+        "name": point.name,
+        "op": point.op,
+        "depth": _short(point.depth),
+        "grid": "×".join(map(str, point.grid)),  # noqa: RUF001
+        "channels": point.channels,
+        "f": _index(axes, _many(point.frequency[keep])),
+        "usable": int(sum(keep < point.usable)),
+        "delta": _many(point.delta[keep]),
+    }
+    if thinning.bands and np.isfinite(point.stderr).any():
+        value["stderr"] = _many(point.stderr[keep], ERROR_DIGITS)
+    if point.radius is not None and point.log_density is not None and point.log_density_stderr is not None:
+        keep = _thinned(len(point.radius), len(point.radius), thinning.bins)
+        value |= {"r": _index(axes, _many(point.radius[keep])), "density": _many(point.log_density[keep])}
+        if thinning.bands and np.isfinite(point.log_density_stderr).any():
+            value["density_stderr"] = _many(point.log_density_stderr[keep], ERROR_DIGITS)
+        for name in SCALARS:
+            error = point.stderr_of.get(name, math.nan)
+            value[name] = [_short(point.scalars.get(name)), _short(error, ERROR_DIGITS)]
+        value["white"] = _short(point.scalars.get("white_delta"))
+        value["hfd_share_white"] = _short(point.hfd_share_white)
+    return value
+
+
+def _attention(layer: dict[str, Any]) -> dict[str, Any]:
+    gate = layer.get("gate")
+    return {
+        "name": str(layer["name"]),
+        "distance": [_short(value) for value in layer["distance"]],
+        "uniform": _short(layer.get("uniform")),
+        "gate": None if gate is None else [_short(value) for value in gate],
+    }
+
+
+def _training(run: Run) -> dict[str, Any] | None:
+    """The log of a run, an epoch a row, and how many layers were recast at the start of which epoch."""
+    rows = run.metrics
+    if not rows:
+        return None
+    switches: dict[int, int] = {}
+    for row in run.conversions:
+        try:
+            epoch = int(float(row["epoch"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise TrainingError(f"conversions.csv in {run.path} is damaged: a row names no epoch.") from error
+        switches[epoch] = switches.get(epoch, 0) + 1
+    curves = {name: [_short(row.get(name)) for row in rows] for name in CURVES}
+    return {
+        "epoch": [_short(row.get("epoch")) for row in rows],
+        "curves": {name: values for name, values in curves.items() if any(value is not None for value in values)},
+        "switches": sorted(switches.items()),
+    }
+
+
+def _thinned(count: int, usable: int, most: int) -> Array:
+    """Indices of at most `most` of the usable bins, evenly spread, and of those beyond."""
+    spread = np.linspace(0, usable - 1, min(usable, most)).round().astype(int)
+    return np.unique(np.concatenate([spread, np.arange(usable, count)]).astype(int))
+
+
+def _index(axes: list[list[float | None]], axis: list[float | None]) -> int:
+    """Where this axis is in the list; points on one grid share theirs."""
+    if axis not in axes:
+        axes.append(axis)
+    return axes.index(axis)
+
+
+def _many(values: Array, digits: int = DIGITS) -> list[float | None]:
+    return [_short(value, digits) for value in values]
+
+
+def _short(value: float | None, digits: int = DIGITS) -> float | None:
+    """A number with few digits, whole ones as integers; None where there is none.
+
+    >>> _short(0.123456789), _short(1.0), _short(float("nan"))
+    (0.12346, 1, None)
+    """
+    if value is None or not math.isfinite(value):
+        return None
+    rounded = float(f"{value:.{digits}g}")
+    return int(rounded) if rounded.is_integer() and abs(rounded) < 1e9 else rounded

@@ -1,0 +1,203 @@
+"""The tables and sentences of the page, as HTML that needs no script. May import compare; escapes everything."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+from fourier_probe.page.inputs import Entry
+from fourier_probe.probe.compare import summary
+
+COLORS = 7  # classes t0 to t6 of page.css
+_DASH = '<span class="none">–</span>'  # noqa: RUF001
+Cell = tuple[str, float | str | None]
+"""What a cell shows, as HTML, and the value it is sorted by."""
+
+
+def summary_table(entries: Sequence[Entry]) -> str:
+    """One row a target, with buttons to sort by; columns that no target has a value for are left out."""
+    rows = summary([entry.result for entry in entries], [entry.label for entry in entries])
+    at = f"Δ at {rows[0]['frequency']:.2f}π"
+    columns: dict[str, list[Cell]] = {
+        "Target": [_target(row["target"], index) for index, row in enumerate(rows)],
+        "Model": [_text(row["model"]) for row in rows],
+        "Weights": [_text(row["weights"]) for row in rows],
+        "Schedule": [_text(row["schedule"]) for row in rows],
+        "Data scale": [_number(row["data_scale"], "{:.4g}") for row in rows],
+        "Seed": [_number(row["seed"], "{:.0f}") for row in rows],
+        "Epoch": [_number(row["epoch"], "{:.0f}") for row in rows],
+        "Top-1": [_number(row["top1"], "{:.1%}") for row in rows],
+        "Points": [_number(row["points"], "{:d}") for row in rows],
+        "Last grid": [_text(row["last_grid"].replace("x", "×")) for row in rows],  # noqa: RUF001
+        f"{at}, last point": [_number(row["last_delta"], "{:+.2f}", row["last_stderr"]) for row in rows],
+        "HFD share (white)": [
+            _number(row["last_hfd_share"], "{:.3f}", beside=row["last_hfd_share_white"]) for row in rows
+        ],
+        "Slope": [_number(row["last_slope"], "{:+.2f}") for row in rows],
+    }
+    shown = {name: cells for name, cells in columns.items() if any(value is not None for _, value in cells)}
+    numeric = {name: any(isinstance(value, float) for _, value in cells) for name, cells in shown.items()}
+    head = "".join(
+        f'<th scope="col"{" class=number" * numeric[name]}><button type="button">{escape(name)}</button></th>'
+        for name in shown
+    )
+    body = "".join(
+        "<tr>"
+        + "".join(
+            _cell(cells[index], "th" if column == 0 else "td", numeric[name])
+            for column, (name, cells) in enumerate(shown.items())
+        )
+        + "</tr>"
+        for index in range(len(rows))
+    )
+    return f'<table id="summary-table"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+
+
+def provenance(entries: Sequence[Entry]) -> str:
+    """Where every number comes from: a list of what all results share, and a table of what each has of its own."""
+    images, definition = entries[0].result.images, entries[0].result.definition
+    split = f", {images['split']} split" if images.get("split") else ""
+    skipped = f", {images['skipped']} unreadable ones left out" if images.get("skipped") else ""
+    terms = {
+        "Images": escape(f"{images.get('n')} of {images.get('source')}{split}{skipped}"),
+        "Digest of the raw pixels": _code(images.get("digest")),
+        "Logarithm": escape(definition.formula),
+        "Window": definition.window,
+        "Frequency axis": definition.axis,
+        "Intervals": f"95 %, jackknife over {definition.groups} groups of images",
+    }
+    columns: dict[str, list[str]] = {}
+    for entry in entries:
+        for name, value in _fields(entry).items():
+            columns.setdefault(name, []).append(value)
+    shared = [name for name, values in columns.items() if len(set(values)) == 1]
+    terms |= {name: columns[name][0] for name in shared if columns[name][0] != _DASH}
+    listed = f"<dl>{''.join(f'<dt>{escape(name)}</dt><dd>{value}</dd>' for name, value in terms.items())}</dl>"
+    own = {name: values for name, values in columns.items() if name not in shared}
+    if not own:
+        return listed
+    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in ("Target", *own))
+    body = "".join(
+        f'<tr><th scope="row">{_target(entry.label, index)[0]}</th>'
+        + "".join(f"<td>{values[index]}</td>" for values in own.values())
+        + "</tr>"
+        for index, entry in enumerate(entries)
+    )
+    return (
+        f'{listed}<div class="scroll" role="region" aria-label="Provenance of every target" tabindex="0">'
+        f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
+
+
+def _fields(entry: Entry) -> dict[str, str]:
+    """What one result says of itself, as HTML."""
+    target, result = entry.result.target, entry.result
+    arguments = target.get("model_args")
+    return {
+        "File": _code(target.get("source")),
+        "SHA-256": _code(target.get("sha256")),
+        "Architecture": _plain(target.get("arch")),
+        "Arguments": _code(json.dumps(arguments, default=str) if arguments else None),
+        "Weights": _plain(target.get("weights")),
+        "Trained on": _code(target.get("data")),
+        "Data scale": _plain(target.get("data_scale")),
+        "Schedule": _plain(target.get("schedule")),
+        "Seed": _plain(target.get("seed")),
+        "Epoch": _plain(target.get("epoch")),
+        "Pixels": _plain("×".join(map(str, result.images.get("size") or []))),  # noqa: RUF001
+        "Mean": _plain(_numbers(result.images.get("mean"))),
+        "Standard deviation": _plain(_numbers(result.images.get("std"))),
+        "Versions": _plain(", ".join(f"{name} {version}" for name, version in dict(result.versions).items())),
+        "Analyzed": _plain(result.created),
+    }
+
+
+def lede(entries: Sequence[Entry]) -> str:
+    """What was compared, in a sentence or two."""
+    images = entries[0].result.images
+    count = len(entries)
+    split = f" ({images['split']} split)" if images.get("split") else ""
+    who = f"{count} networks see" if count > 1 else f"{entries[0].label} sees"
+    untrained = sum(entry.result.target.get("weights") == "untrained" for entry in entries)
+    aside = ""
+    if untrained:
+        every = "It is" if count == 1 else "All are" if untrained == count else f"{untrained} of them are"
+        aside = f" {every} untrained."
+    again = " the same" if count > 1 else ""
+    source = f"{images.get('source')}{split}"
+    return escape(f"What {who} in{again} {images.get('n')} images of {source}, frequency by frequency.{aside}")
+
+
+def definition_text(entries: Sequence[Entry]) -> str:
+    """How delta is defined here: logarithm, window, axis."""
+    definition = entries[0].result.definition
+    window = "no window" if definition.window == "none" else f"a {definition.window.capitalize()} window"
+    axis = (
+        "on the true axis, bin k of an N × N map at 2k/N"  # noqa: RUF001
+        if definition.axis == "true"
+        else "on the published axis, which draws the last bin at 1.0π wherever it lies"
+    )
+    return (
+        "<b>Δ(f) = a(f) − a(0)</b>, in nats, where a(f) is the mean over images and channels of "  # noqa: RUF001
+        f'<span class="formula">{escape(definition.formula)}</span> along the diagonal of the 2-D Fourier transform F '
+        f"of a feature map, with {window}, {axis} (π rad/sample per axis)."
+    )
+
+
+def axis_note(entries: Sequence[Entry]) -> str:
+    """How far to the right a curve goes, and why."""
+    if entries[0].result.definition.axis == "paper":
+        return "The axis is the published one: the last bin is drawn at π wherever it lies."
+    return "The axis is the true one: curves of small maps end before π."
+
+
+def excluded_text(entries: Sequence[Entry]) -> str:
+    """Points that were left out of an analysis, and why; empty where there are none."""
+    items = [
+        f"<li>{escape(entry.label)}: {escape(str(each.get('name')))}, {escape(str(each.get('reason')))}</li>"
+        for entry in entries
+        for each in entry.result.excluded
+    ]
+    return f"<p>Left out of the analyses:</p><ul>{''.join(items)}</ul>" if items else ""
+
+
+def _target(label: str, index: int) -> Cell:
+    return f'<span class="swatch t{index % COLORS}" aria-hidden="true"></span>{escape(label)}', label
+
+
+def _text(value: Any) -> Cell:
+    return (_DASH, None) if value is None else (escape(str(value)), str(value))
+
+
+def _number(value: Any, form: str, stderr: float | None = None, beside: float | None = None) -> Cell:
+    """A number with its 95 % interval or a reference in brackets."""
+    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+        return _DASH, None
+    text = form.format(value).replace("-", "−")  # noqa: RUF001
+    if stderr is not None and math.isfinite(stderr):
+        text += f' <span class="aside">± {1.96 * stderr:.2f}</span>'
+    if beside is not None and math.isfinite(beside):
+        text += f' <span class="aside">({form.format(beside)})</span>'
+    return text, float(value)
+
+
+def _cell(cell: Cell, tag: str, numeric: bool) -> str:
+    text, value = cell
+    scope = ' scope="row"' if tag == "th" else ""
+    key = "" if value is None else escape(str(value), quote=True)
+    return f'<{tag}{scope}{" class=number" * numeric} data-value="{key}">{text}</{tag}>'
+
+
+def _numbers(values: Any) -> str:
+    return ", ".join(f"{value:.4g}" if isinstance(value, float) else str(value) for value in values or [])
+
+
+def _plain(value: Any) -> str:
+    return _DASH if value is None or value == "" else escape(str(value))
+
+
+def _code(value: Any) -> str:
+    return _DASH if value is None or value == "" else f"<code>{escape(str(value))}</code>"
