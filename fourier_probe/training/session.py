@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from fourier_probe import checkpoints
+from fourier_probe import atomic, checkpoints
 from fourier_probe.data import InputSpec
 from fourier_probe.errors import CheckpointError, TrainingError
 from fourier_probe.models import zoo
@@ -241,6 +242,25 @@ def fork(session: Session, source: str) -> None:
     session.state.restore(payload, session.config, session.ranks)
     rescale(session.state.optimizer, session.config)
     session.rewrap()
+
+
+def take_spectra(session: Session, source: str) -> None:
+    """Copy the spectra of the shared beginning under this run's name: they are of the very same weights and images."""
+    match = _FORK.fullmatch(source)
+    if match is None or not session.config.probe_every:
+        return
+    for e in range(0, int(match["epoch"]) + 1, session.config.probe_every):
+        file = RunFolder(Path(match["run"]), None).spectra(e)
+        if file.exists():
+            result = json.loads(file.read_text())
+            if result["images"]["n"] != min(
+                session.config.probe_images, len(session.splits.val or session.splits.train)
+            ):
+                continue
+            result["target"] |= {"source": str(session.folder.path), "schedule": session.config.schedule}
+            mine = session.folder.spectra(e)
+            mine.parent.mkdir(exist_ok=True)
+            atomic.write_json(mine, result)
 
 
 @contextlib.contextmanager

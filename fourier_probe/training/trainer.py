@@ -73,6 +73,8 @@ def train(
                 if team.first:
                     folder.clear()
                     folder.write_config(session.record())
+                    if fork is not None:
+                        sessions.take_spectra(session, fork)
             with logs.writer(session):
                 _fit(session)
         finally:

@@ -81,3 +81,21 @@ def test_a_state_that_was_not_kept(data: Path, linear: Path, tmp_path: Path) -> 
 def test_no_such_run(source: str, data: Path, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"holds no run|expected RUN@EPOCH"):
         train(tiny(data), tmp_path / "run", fork=source)
+
+
+def test_a_fork_takes_over_the_spectra_of_the_shared_beginning(data: Path, tmp_path: Path) -> None:
+    """So that its trajectory begins at epoch 0, as that of a run from the start does."""
+    import json
+
+    probe = {"probe_every": 1, "probe_images": 8}
+    train(tiny(data, schedule="linear", **probe), tmp_path / "linear")
+    config = tiny(data, schedule="constant", at_epoch=2, **probe)
+    train(config, tmp_path / "whole")
+    train(config, tmp_path / "forked", fork=f"{tmp_path / 'linear'}@1")
+    files = sorted(path.name for path in (tmp_path / "whole" / "spectra").iterdir())
+    assert files == sorted(path.name for path in (tmp_path / "forked" / "spectra").iterdir())
+    for name in files:
+        one, other = (json.loads((tmp_path / run / "spectra" / name).read_text()) for run in ("whole", "forked"))
+        assert other["target"].pop("source") == str(tmp_path / "forked")
+        one["target"].pop("source")
+        assert (one["target"], one["points"]) == (other["target"], other["points"])
