@@ -247,8 +247,16 @@ function highlight(box, hit, aloud = false) {
   const lines = values.map((value) => make("strong", {}, value));
   const tip = make("div", { class: "tip" }, make("b", {}, head), make("span", {}, about), ...lines);
   box.append(tip);
-  const beyond = hit.cx + 14 + tip.offsetWidth > state.width;
-  tip.style.left = `${Math.max(0, beyond ? hit.cx - tip.offsetWidth - 14 : hit.cx + 14)}px`;
-  tip.style.top = `${Math.max(0, Math.min(hit.cy - tip.offsetHeight / 2, state.height - tip.offsetHeight))}px`;
+  settle(tip, hit, box.getBoundingClientRect().left, state.height);
   if (aloud) document.getElementById("live").textContent = [head, about, ...values].join(", ");
+}
+
+// Beside the point where the window has room, else above or below it.
+function settle(tip, { cx, cy }, from, height) {
+  const { offsetWidth: wide, offsetHeight: high } = tip, gap = 14, room = document.documentElement.clientWidth - from;
+  const middle = Math.max(0, Math.min(cy - high / 2, height - high));
+  const [left, top] = cx + gap + wide < room ? [cx + gap, middle]
+    : cx - gap - wide > -from ? [cx - gap - wide, middle]
+      : [Math.max(0, Math.min(cx - wide / 2, room - wide - gap)), cy > high + gap ? cy - high - gap : cy + gap];
+  Object.assign(tip.style, { left: `${left}px`, top: `${top}px` });
 }

@@ -89,7 +89,7 @@ def _below(folder: Path, remarks: list[str]) -> Iterator[Entry]:
     results = [path for path in sorted(folder.rglob(RESULT)) if not (path.parent / "config.json").exists()]
     analyzed = [run for run in runs if _has_spectra(run)]
     if not analyzed and not results:
-        what = f"holds {len(runs)} runs, none of them analyzed" if runs else "holds neither a run nor a result"
+        what = f"holds no analyzed run (of {len(runs)})" if runs else "holds neither a run nor a result"
         raise ResultError(f"{folder} {what}: `fourier-probe analyze` writes results, and so does train --probe-every.")
     if len(analyzed) < len(runs):
         left_out = [str(run.path) for run in runs if run not in analyzed]
@@ -139,8 +139,11 @@ def _label(source: str, path: Path) -> str:
 def _check(entry: Entry) -> None:
     """Raise unless a result holds what a page shows; `Spectra.load` reads fields and does not look into them."""
     result, again = entry.result, "run `fourier-probe analyze` again."
-    if not isinstance(result.target, dict) or not isinstance(result.images, dict):
-        raise ResultError(f"{entry.path} is damaged: its target or images are no records; {again}")
+    records = [result.target, result.images, result.versions, *result.excluded, *result.attention]
+    if not all(isinstance(record, dict) for record in records):
+        raise ResultError(f"{entry.path} is damaged: its target, images or versions are no records; {again}")
+    if not all({"name", "distance"} <= layer.keys() for layer in result.attention):
+        raise ResultError(f"{entry.path} is damaged: a layer of attention has no name or distance; {again}")
     for point in result.points:
         bins = {len(values) for values in (point.frequency, point.log_amplitude, point.delta, point.stderr)}
         rings = {len(v) for v in (point.radius, point.log_density, point.log_density_stderr) if v is not None}

@@ -11,6 +11,7 @@ const pi = (value) => (value === 0 ? "0" : `${+value.toFixed(3)}π`);
 const FREQUENCIES = [[0, "0"], [0.25, "0.25π"], [0.5, "0.5π"], [0.75, "0.75π"], [1, "π"]];
 const QUARTERS = [[0, "0"], [0.25, "0.25"], [0.5, "0.5"], [0.75, "0.75"], [1, "1"]];
 const OPS = { attention: "attention", mlp: "MLP", conv: "convolution", downsample: "subsampling", embed: "embedding" };
+const ALIKE = "white noise of its mean and variance";
 const opName = (op) => OPS[op] ?? op;
 
 // --- colours ------------------------------------------------------------------------------------------------------
@@ -117,7 +118,7 @@ function curve(index, at, style) {
     ? [data.axes[each.r], each.density, each.density_stderr] : [data.axes[each.f], each.delta, each.stderr];
   const points = (axis ?? []).map((x, k) => ({ x, y: values[k], e: errors?.[k], open: !radial && k >= each.usable }));
   const about = `${opName(each.op)}, ${each.grid}, ${each.channels} channels, depth ${each.depth.toFixed(2)}`;
-  const white = !radial && known(each.white) ? [`white noise like it: ${show(each.white)}`] : [];
+  const white = !radial && known(each.white) ? [`${ALIKE}: ${show(each.white)}`] : [];
   return {
     points, band: byId("bands").checked, mark: radial ? null : each.white, ...style,
     tip: ({ x, y, e, open }) => {
@@ -230,7 +231,8 @@ function depth(picked) {
     points: streamOf(index).map((each) => ({ x: each.depth, y: each[metric]?.[0], e: each[metric]?.[1], each })),
     tip: ({ y, e, each }) => [
       titled(data.targets[index], each.name), `${opName(each.op)}, ${each.grid}, depth ${each.depth.toFixed(2)}`,
-      `${name}: ${show(y, e)}`, ...(white && known(each[white]) ? [`white noise like it: ${show(each[white])}`] : []),
+      `${name}: ${show(y, e)}`,
+      ...(white && known(each[white]) ? [`${metric === "high" ? ALIKE : "white noise"}: ${show(each[white])}`] : []),
     ],
   }));
   if (single && white) {
