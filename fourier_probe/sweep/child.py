@@ -38,11 +38,15 @@ class Child:
 
     def poll(self) -> int | None:
         """Its exit code; None while it runs."""
-        return self._process.poll()
+        code = self._process.poll()
+        if code is not None and self._process.stdin is not None:
+            self._process.stdin.close()
+        return code
 
     def wait(self) -> int:
         """Its exit code, once it has ended."""
-        return self._process.wait()
+        self._process.wait()
+        return self.poll() or 0
 
     def terminate(self) -> None:
         """Ask it to save and leave."""
@@ -53,4 +57,4 @@ class Child:
         """End it at once; its last save stays good."""
         if self._process.poll() is None:
             self._process.kill()
-        self._process.wait()
+        self.wait()

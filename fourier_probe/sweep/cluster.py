@@ -142,8 +142,11 @@ def _submit(
     if not able:
         return []
     record.parent.mkdir(parents=True, exist_ok=True)
-    with executor.batch():  # an array
-        submitted = [executor.submit(RemoteRun(str(task.folder.resolve()))) for task in able]
+    try:
+        with executor.batch():  # an array
+            submitted = [executor.submit(RemoteRun(str(task.folder.resolve()))) for task in able]
+    except (RuntimeError, OSError) as error:
+        raise TrainingError(f"submitit could not submit: {' '.join(str(error).split())}") from error
     for task, job in zip(able, submitted, strict=True):
         jobs[task.name] = (task, job)
         task.started()

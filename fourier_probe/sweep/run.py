@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fourier_probe import atomic
 from fourier_probe.errors import OutputError, TrainingError
@@ -17,6 +18,10 @@ from fourier_probe.sweep.tasks import Task, find_tasks
 from fourier_probe.sweep.watch import Watch
 from fourier_probe.training.folder import BusyError, locked
 from fourier_probe.training.stop import Stop
+
+if TYPE_CHECKING:
+    from fourier_probe.sweep.layouts import Layouts
+    from fourier_probe.training.config import TrainConfig
 
 
 def sweep(
@@ -80,10 +85,19 @@ def sweep(
 
 def prepare(plan: SweepPlan, out: Path) -> list[Task]:
     """The runs of a study as they stand in its folder, with what each would be forked from. Writes nothing."""
-    from fourier_probe.sweep.layouts import Layouts
+    layouts: list[Layouts] = []
 
-    tasks, layouts = find_tasks(plan, out), Layouts()
-    plan_forks(tasks, lambda config: layouts.of(config).first_switch if config.schedule != "none" else float("inf"))
+    def first_switch(config: TrainConfig) -> float:
+        from fourier_probe.sweep.layouts import Layouts
+
+        if config.schedule == "none":
+            return math.inf
+        if not layouts:
+            layouts.append(Layouts())
+        return layouts[0].of(config).first_switch
+
+    tasks = find_tasks(plan, out)
+    plan_forks(tasks, first_switch)
     return tasks
 
 

@@ -1,6 +1,6 @@
 """Runs as records, for tables and figures: config, logs, conversions, spectra. Reads folders, never models.
 
-May import config, folder and probe.spectra.
+May import config, folder and, once spectra are asked for, probe.spectra (which brings torch).
 """
 
 from __future__ import annotations
@@ -9,12 +9,14 @@ import csv
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fourier_probe.errors import TrainingError
-from fourier_probe.probe.spectra import Spectra
 from fourier_probe.training.config import TrainConfig
 from fourier_probe.training.folder import read_record
+
+if TYPE_CHECKING:
+    from fourier_probe.probe.spectra import Spectra
 
 
 @dataclass(frozen=True)
@@ -56,11 +58,15 @@ class Run:
     @cached_property
     def spectra(self) -> Spectra | None:
         """The analysis of its last weights on test images that lies in the folder (`fourier-probe sweep` makes it)."""
+        from fourier_probe.probe.spectra import Spectra
+
         return Spectra.load(self.path) if (self.path / "spectra.json").exists() else None
 
     @cached_property
     def trajectory(self) -> list[Spectra]:
         """Spectra while it trained, by epoch: what --probe-every wrote."""
+        from fourier_probe.probe.spectra import Spectra
+
         found = [Spectra.load(path) for path in (self.path / "spectra").glob("epoch-*.json")]
         return sorted(found, key=lambda result: int(result.target["epoch"]))
 
