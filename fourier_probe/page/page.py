@@ -56,6 +56,7 @@ def _filled(entries: Sequence[Entry], title: str, thinning: Thinning) -> str:
         "frequency": f"{data['frequency']:.2f}π",
         "axis-note": tables.axis_note(entries),
         "thinned": f'<p class="note">{escape(thinning.says)}</p>' if thinning.says else "",
+        "left-out": tables.left_out_text(entries),
         "attention-hidden": "" if attention else " hidden",
         "training-hidden": "" if training else " hidden",
         "provenance": tables.provenance(entries),

@@ -9,7 +9,7 @@ from html import escape
 from typing import Any
 
 from fourier_probe.page.inputs import Entry
-from fourier_probe.probe.compare import summary
+from fourier_probe.probe.compare import common_frequency, depth_profile, summary
 
 COLORS = 7  # classes t0 to t6 of page.css
 _DASH = '<span class="none">–</span>'  # noqa: RUF001
@@ -90,6 +90,14 @@ def provenance(entries: Sequence[Entry]) -> str:
         f'{listed}<div class="scroll" role="region" aria-label="Provenance of every target" tabindex="0">'
         f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
+
+
+def left_out_text(entries: Sequence[Entry]) -> str:
+    """Points of the stream that a profile at a common frequency cannot show; empty where there are none."""
+    frequency = common_frequency([entry.result for entry in entries])
+    names = [(entry.label, depth_profile(entry.result, frequency).left_out) for entry in entries]
+    said = "; ".join(f"{escape(', '.join(left_out))} of {escape(label)}" for label, left_out in names if left_out)
+    return f'<p class="note">Too small to have a frequency of their own, and so left out: {said}.</p>' if said else ""
 
 
 def _fields(entry: Entry) -> dict[str, str]:

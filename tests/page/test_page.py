@@ -137,6 +137,14 @@ def test_a_result_of_the_diagonal_alone_has_no_density(save_result: Save) -> Non
     assert "hfd_share" not in fast["points"][0]
 
 
+def test_points_without_a_frequency_are_named(make_result: Callable[..., Spectra]) -> None:
+    result = make_result()
+    result.points[-1].usable = 1
+    entry = Entry("net", Path("x"), result)
+    assert "left out: down of net." in render([entry])
+    assert "and so left out" not in render([Entry("net", Path("x"), make_result())])
+
+
 def test_sections_without_content_are_hidden(save_result: Save, save_run: Save) -> None:
     plain = render(entries_of(save_result("a")))
     full = render(entries_of(save_run("run", attention=True)))
