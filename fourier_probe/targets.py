@@ -66,6 +66,14 @@ class Target:
                 pass  # some families have other arguments, and need none of this
             except (RuntimeError, AssertionError, ValueError) as error:
                 raise ModelError(f"{self.label} cannot take images of {img_size[0]}x{img_size[1]}: {error}") from error
+        patches = getattr(self.model, "patch_embed", None)
+        made_for = getattr(patches, "img_size", None) if getattr(patches, "strict_img_size", False) else None
+        if img_size is not None and made_for is not None and tuple(made_for) != img_size:
+            sides = ",".join(map(str, img_size))
+            raise ModelError(
+                f"{self.label} takes images of {made_for[0]}x{made_for[1]} only. If it has no trained weights, make it "
+                f"for another size with --model-arg img_size={sides}."
+            )
         given = {"img_size": img_size, "mean": mean, "std": std}
         return zoo.input_spec(
             self.model, **{**_known(self.transform), **{k: v for k, v in given.items() if v is not None}}

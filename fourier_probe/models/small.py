@@ -16,6 +16,7 @@ normalisation is the mean and standard deviation of CIFAR-100's training pixels.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch.nn.functional as F
@@ -26,6 +27,7 @@ from timm.models.resnet import BasicBlock
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from fourier_probe.errors import ModelError
 from fourier_probe.models.gpsa import swap_convit_
 
 CIFAR100_MEAN = (0.5071, 0.4865, 0.4409)
@@ -169,6 +171,9 @@ def _vit(variant: str, pretrained: bool, width: int, kwargs: dict[str, Any], pat
 
 def _convit(variant: str, pretrained: bool, width: int, kwargs: dict[str, Any]) -> nn.Module:
     heads = 4  # timm's `embed_dim` is that of a head
+    asked = kwargs.get("num_heads", heads)
+    if asked < 1 or math.isqrt(asked) ** 2 != asked:  # timm's layer would leave heads without a tap
+        raise ModelError(f"{variant} needs a square number of heads, one a kernel tap (4, 9, 16), got {asked}.")
     shape = {"img_size": 32, "patch_size": 4, "depth": 6, "embed_dim": width // heads, "num_heads": heads}
     model: nn.Module = build_model_with_cfg(ConVit, variant, pretrained, **{**shape, "local_up_to_layer": 4, **kwargs})
     swap_convit_(model)

@@ -223,6 +223,11 @@ def test_compare_by_data_scale_draws_models_by_scales(tmp_path: Path) -> None:
         (["compare", "empty"], "neither a run folder"),
         (["analyze", "timm:cifar_resnet8", "--model", "resnet18"], "names an architecture"),
         (["analyze", "timm:vit_tiny_patch16_224", "--img-size", "8", *FEW], "cannot take images of 8x8"),
+        (["analyze", "timm:cifar_convit", "--img-size", "48x64", *FEW], "with --model-arg img_size=48,64"),
+        (["analyze", "timm:eit_small_nope", *FEW], "unknown model 'eit_small_nope'"),
+        (["analyze", "timm:eit_small", "--model-arg", "num_heads=7", *FEW], "7 heads do not divide width 250"),
+        (["analyze", "timm:eit_mini", "--img-size", "5", *FEW], "leave no patch"),
+        (["analyze", "timm:cifar_convit", "--model-arg", "num_heads=3", *FEW], "square number of heads"),
     ],
 )
 def test_domain_errors_exit_1_and_say_what_to_do(tmp_path: Path, arguments: list[str], message: str) -> None:
