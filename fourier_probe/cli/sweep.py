@@ -159,10 +159,10 @@ def progress_table(tasks: Sequence[Task], space: int) -> Any:
             continue
         state, accuracy = task.state, ""
         if task.state in ("running", "finished"):
-            done, value = _standing(task)
+            done, epochs, value = _standing(task)
             accuracy = "" if value is None else f"{100 * value:.1f}"
             if task.state == "running":
-                state = f"running epoch {done}/{task.entry.config.epochs}"
+                state = f"running epoch {done}/{epochs}" if done < epochs else "running analysis"
         if task.state == "failed":
             state = f"failed: {task.error}"
         minutes, seconds = divmod(round(task.running_for), 60)
@@ -170,16 +170,17 @@ def progress_table(tasks: Sequence[Task], space: int) -> Any:
     return table
 
 
-def _standing(task: Task) -> tuple[int, float | None]:
-    """Epochs done, and the last validation accuracy."""
+def _standing(task: Task) -> tuple[int, int, float | None]:
+    """Epochs done, epochs in all, and the last validation accuracy."""
     from fourier_probe.errors import ProbeError
     from fourier_probe.training.runs import Run
 
     try:
-        metrics = Run(task.folder, task.entry.config, {}).metrics
-    except (OSError, ProbeError):  # between two writes
-        return 0, None
-    return len(metrics), metrics[-1].get("val_acc") if metrics else None
+        run = Run.read(task.folder)
+        epochs, metrics = run.record["plan"]["epochs"], run.metrics
+    except (OSError, ProbeError, LookupError, TypeError):  # not begun
+        return 0, task.entry.config.epochs, None
+    return len(metrics), epochs, metrics[-1].get("val_acc") if metrics else None
 
 
 def _dry_run(study: SweepPlan, folder: Path, jobs: int, as_json: bool) -> None:
@@ -230,10 +231,11 @@ def _dry_run(study: SweepPlan, folder: Path, jobs: int, as_json: bool) -> None:
     for row in rows:
         if row["error"]:
             click.echo(f"{row['name']} would fail: {row['error']}", err=True)
-    minutes = sum(row["seconds"] for row in rows) / 60
+    minutes = sum(row["seconds"] for row in rows) / 60 / jobs
     steps = sum(row["steps_left"] for row in rows)
+    about = f"{minutes:.1f}" if minutes < 10 else f"{minutes:.0f}"
     click.echo(
-        f"{steps:,} steps are left, about {minutes / jobs:.0f} min with --jobs {jobs} by steps measured here on "
+        f"{steps:,} steps are left, about {about} min with --jobs {jobs}, by steps measured here on "
         f"{max(1, cores() // jobs)} threads a run."
     )
 

@@ -74,7 +74,11 @@ def ready(task: Task) -> bool:
     if task.fork is None:
         return True
     base, epoch = task.fork
-    return base.state not in ("waiting", "running") or base.kept(epoch).exists()
+    if base.state not in ("waiting", "running"):
+        return True
+    every = base.entry.config.probe_every  # a fork takes over the spectra too, which are written after the state
+    probed = not every or epoch % every != 0 or (base.folder / "spectra" / f"epoch-{epoch:03d}.json").exists()
+    return probed and base.kept(epoch).exists()
 
 
 def clean(tasks: Sequence[Task]) -> None:

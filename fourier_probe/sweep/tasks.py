@@ -70,13 +70,13 @@ class Task:
         if not (self.folder / "config.json").exists():
             return "new"
         run = Run.read(self.folder)
-        trained = (self.folder / "last.pt").exists()
-        if not run.result:
-            return "resume" if trained else "new"
         theirs, ours = content(run.config), content(self.entry.config)
         if theirs != ours:
             other = ", ".join(name for name in run.config.to_json() if theirs.get(name) != ours.get(name))
             raise OutputError(f"{self.folder} holds a run of another {other}: choose another --out, or remove it.")
+        trained = (self.folder / "last.pt").exists()
+        if not run.result:
+            return "resume" if trained else "new"
         missing = self.analysis is not None and not (self.folder / "spectra.json").exists()
         return "analyze" if missing and trained else "finished"
 

@@ -12,7 +12,7 @@ import pytest
 
 from fourier_probe.errors import OutputError, ProbeError, TrainingError
 from fourier_probe.sweep import SweepPlan, Task, local, sweep
-from fourier_probe.sweep.forks import plan_forks
+from fourier_probe.sweep.forks import plan_forks, ready
 from fourier_probe.sweep.job import run_job
 from fourier_probe.sweep.run import failures, prepare
 from fourier_probe.sweep.tasks import LOG, log_header
@@ -191,6 +191,25 @@ def test_an_unusable_folder_is_refused_before_any_work(data: Path, tmp_path: Pat
     with pytest.raises(TrainingError, match="launcher is 'cloud'"):
         sweep(study(data, {}), tmp_path / "out", launcher="cloud")
     assert inside == []
+
+
+def test_a_fork_waits_for_the_state_and_its_spectra(tmp_path: Path) -> None:
+    plan = SweepPlan.of({"shared": {"probe_every": 2}, "axes": {"schedule": ["none", "linear"]}})
+    base, task = (Task(entry, tmp_path / entry.name) for entry in plan.entries)
+    (base.folder / "spectra").mkdir(parents=True)
+    task.fork = (base, 4)
+    assert not ready(task)
+    base.kept(4).touch()
+    assert not ready(task)
+    (base.folder / "spectra" / "epoch-004.json").touch()
+    assert ready(task)
+    task.fork = (base, 5)
+    assert not ready(task)
+    base.kept(5).touch()
+    assert ready(task)
+    task.fork = (base, 6)
+    base.state = "failed"
+    assert ready(task)
 
 
 FIRST = {"none": math.inf, "linear": 2, "constant": 5, "reverse": 2, "random": 0, "stage": 5}
