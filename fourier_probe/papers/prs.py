@@ -270,8 +270,9 @@ def interpolation(runs: Sequence[Run]) -> Exhibit:
     gap = float(np.sqrt((((ends[1].mean(0) - ends[0].mean(0)) ** 2) * axes_of.weight).sum()))
     checked = min(len(end) for end in ends) > 1
     spread = math.sqrt(sum(float((e.var(0, ddof=1) / len(e) * axes_of.weight).sum()) for e in ends)) if checked else 0
+    times = gap / spread if spread else math.inf
     verdict = (
-        f"The ends lie {gap:.2f} nats apart (RMS), {gap / spread if spread else math.inf:.1f} times the scatter of seeds"
+        f"The ends lie {gap:.2f} nats apart (RMS), {times:.1f} times the scatter of seeds"
         f"{', so the coordinate is defined' if gap > 2 * spread else ': too close, the coordinate says nothing'}."
         if checked
         else f"The ends lie {gap:.2f} nats apart (RMS); one seed, so their scatter is unknown."
@@ -297,7 +298,9 @@ def interpolation(runs: Sequence[Run]) -> Exhibit:
         right.plot([0, 1], [1, 0], color="0.6", linestyle=":", linewidth=0.8)
         right.set_xlabel("Switch (share of training; 1: never)")
         right.set_ylabel("Coordinate t\n(0: CNN, 1: earliest switch)")
-    text = f"Interpolation by the epoch at which all layers switch (A4). {verdict} {images_of([found[0][1]])}"
+    ways = {_recast_settings(run) for run, _ in found if run.config.schedule == "constant"}
+    differ = f" Recast with different settings: {'; '.join(sorted(ways))}." if len(ways) > 1 else ""
+    text = f"Interpolation by the epoch at which all layers switch (A4). {verdict}{differ} {images_of([found[0][1]])}"
     return Exhibit(figure, rows, caption([run for run, _ in found], text, reading=True))
 
 
@@ -528,6 +531,12 @@ def _largest_scale(run: Run, runs: Sequence[Run]) -> bool:
     same = [other for other in finished(runs) if label(other) == label(run)]
     scheduled = [other for other in same if other.config.schedule != "none"] or same
     return run.config.data_scale == max(other.config.data_scale for other in scheduled)
+
+
+def _recast_settings(run: Run) -> str:
+    """How a run recasts, where that may differ between runs of one figure."""
+    given = ", ".join(f"{name} {value:g}" for name, value in sorted(run.config.recast_args.items())) or "defaults"
+    return f"{schedule_name(run)}: {given}, easing {run.config.anneal_epochs:g}"
 
 
 def _mean_switch(run: Run) -> int:
