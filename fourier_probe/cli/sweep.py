@@ -198,7 +198,8 @@ def _dry_run(study: SweepPlan, folder: Path, jobs: int, as_json: bool) -> None:
         rows.append(
             {
                 "name": task.name,
-                **{key: getattr(config, key) for key in ("model", "data_scale", "schedule", "seed")},
+                **{key: getattr(config, key) for key in ("model", "model_args", "data_scale", "schedule", "seed")},
+                "at_epoch": config.at_epoch if config.schedule == "constant" and config.at_epoch >= 0 else None,
                 "epochs": each.epochs,
                 "steps": each.steps,
                 "steps_left": each.steps_left,
@@ -215,9 +216,9 @@ def _dry_run(study: SweepPlan, folder: Path, jobs: int, as_json: bool) -> None:
     table = [
         [
             row["name"],
-            row["model"],
+            " ".join([row["model"], *(f"{key}={value}" for key, value in row["model_args"].items())]),
             f"{row['data_scale']:g}",
-            row["schedule"],
+            row["schedule"] + ("" if row["at_epoch"] is None else f" at {row['at_epoch']:g}"),
             str(row["seed"]),
             str(row["epochs"]),
             f"{row['steps']:,}",
