@@ -88,6 +88,7 @@ def resolve(
     pretrained: bool = False,
     use_ema: bool | None = None,
     untrained: bool = False,
+    saved: bool = False,
 ) -> Target:
     """Find out what `name` is and load it.
 
@@ -99,6 +100,7 @@ def resolve(
         pretrained: for `timm:NAME`, fetch the published weights.
         use_ema: see `checkpoints.read`.
         untrained: the same architecture with fresh weights (seed 0).
+        saved: of a run folder with weights and a saved result, take the result; else the weights are taken.
 
     Raises:
         CheckpointError, ModelError, ResultError: what is wrong, and what to do.
@@ -108,7 +110,7 @@ def resolve(
             raise ModelError(f"{name} names an architecture: --model and --use-ema are for checkpoint files.")
         return _named(name, model_args or {}, pretrained and not untrained)
     path = Path(name).expanduser()
-    if path.suffix == ".json" or (path.is_dir() and (path / "spectra.json").exists()):
+    if path.suffix == ".json" or (has_saved(name) and (saved or not (path / "last.pt").exists())):
         spectra = Spectra.load(path)
         return Target(
             label=_label(str(spectra.target.get("source") or name)), provenance=spectra.target, spectra=spectra
@@ -125,6 +127,12 @@ def resolve(
         advice = f" Did you mean timm:{name}?" if known else " A model of timm or ours is named timm:NAME."
         raise CheckpointError(f"there is no file or folder {name}.{advice}")
     return _checkpoint(path, name, model, model_args, use_ema, untrained, pretrained)
+
+
+def has_saved(name: str) -> bool:
+    """Whether `name` is a spectra.json, or a folder with one."""
+    path = Path(name).expanduser()
+    return path.suffix == ".json" or (path / "spectra.json").exists()
 
 
 def _named(name: str, model_args: dict[str, Any], pretrained: bool) -> Target:

@@ -130,13 +130,15 @@ def _switches(run: Path) -> list[int]:
 def collect(names: tuple[str, ...], *, with_untrained: bool = False, **given: Any) -> tuple[list[Spectra], list[str]]:
     """One result a target, all on the same images: those of --data, else those the first target was trained on.
 
-    With `with_untrained`, each architecture before training comes after the targets.
+    Run folders that hold a result are taken by it if all targets have one; else models are analyzed where there are
+    any. With `with_untrained`, each architecture before training comes after the targets.
     """
     from fourier_probe.probe.compare import check_comparable
-    from fourier_probe.targets import resolve
+    from fourier_probe.targets import has_saved, resolve
 
     how = {name: given.pop(name) for name in ("model", "model_args", "pretrained", "use_ema", "untrained")}
-    found = [resolve(name, **how) for name in names]
+    saved = all(has_saved(name) for name in names) and not (with_untrained or how["untrained"])
+    found = [resolve(name, **how, saved=saved) for name in names]
     given["data"] = given["data"] or next((target.data for target in found if target.data), None)
     labels = [target.label for target in found]
     if with_untrained:

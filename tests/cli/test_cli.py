@@ -296,3 +296,17 @@ def test_analyze_attention_adds_fields_and_a_figure(tmp_path: Path) -> None:
     refused = run("analyze", "timm:cifar_resnet8", "--images", "4", "--attention", "--out", "none")
     assert refused.exit_code == 1
     assert "no layer has self-attention" in refused.stderr
+
+
+def test_a_run_that_was_analyzed_is_a_model_still_and_compared_by_its_result(tmp_path: Path) -> None:
+    args = ("--data-scale", "0.02", "--epochs", "1", "--model", "cifar_resnet8", "--model-arg", "width=4")
+    good("train", *args, "--out", "run")
+    good("analyze", "run", "--images", "20", "--out", "run")
+    again = good("analyze", "run", "--images", "24", "--out", "other", "--json")
+    assert json.loads(again.stdout)["images"]["n"] == 24
+    both = json.loads(good("compare", "run", "run/spectra.json", "--json", "--out", "saved").stdout)
+    assert [row["top1"] for row in both["targets"]] == [both["targets"][0]["top1"]] * 2
+    mixed = good("compare", "run", "timm:cifar_resnet8", "--model-arg", "width=4", "--images", "24", "--out", "mixed")
+    assert "24 images of bundled" in mixed.stdout
+    (tmp_path / "run" / "last.pt").unlink()
+    assert "saved result" in run("heatmap", "run").stderr
