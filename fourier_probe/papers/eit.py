@@ -155,7 +155,7 @@ def eit_ablation(runs: Sequence[Run]) -> Exhibit:
 
 def eit_hfd_share(runs: Sequence[Run]) -> Exhibit:
     """Share of high-frequency power by depth: both branches of EIT's blocks, its stream, its twins and other models."""
-    found = analyzed(_at_largest_scale(finished(runs)), "eit-hfd-share")
+    found = analyzed(_plain(runs), "eit-hfd-share")
     whole = [(run, result) for run, result in found if any(p.name.endswith("mixer.conv") for p in result.points)]
     if not whole:
         raise MissingRunsError(
@@ -191,18 +191,20 @@ def eit_hfd_share(runs: Sequence[Run]) -> Exhibit:
         )
         ax.set_xlabel("Normalized depth")
         ax.set_ylabel("HFD share")
+        ax.set_ylim(0, 1)  # two seeds give intervals beyond
         ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=6)
     text = (
         "Share of power at r > 0.5 (corners in) over all non-DC power, by depth: the convolution's and the attention's "
     )
-    text += f"channels of EIT's mixers, and the stream. {images_of([found[0][1]])}"
+    text += f"channels of EIT's mixers, and the stream, of networks on one grid. {images_of([found[0][1]])}"
     over = "seeds" if any(row["n"] > 1 for row in rows) else "image groups"
-    return Exhibit(figure, rows, caption([run for run, _ in found], text, over=over))
+    shown = {row["model"] for row in rows}
+    return Exhibit(figure, rows, caption([run for run, _ in found if label(run) in shown], text, over=over))
 
 
 def eit_head_diversity(runs: Sequence[Run]) -> Exhibit:
     """Standard deviation over heads of the attention distance, by layer, for EIT, its twins and other models."""
-    found = [(run, r) for run, r in analyzed(_at_largest_scale(finished(runs)), "eit-head-diversity") if r.attention]
+    found = [(run, result) for run, result in analyzed(_plain(runs), "eit-head-diversity") if result.attention]
     if not any(label(run).startswith("eit_") for run, _ in found):
         raise MissingRunsError(
             "eit-head-diversity needs an EIT analyzed with attention: attention = true in [analyze]."
@@ -257,7 +259,7 @@ def _curves(found: Sequence[tuple[Run, Spectra]]) -> dict[tuple[str, str], list[
     """Points of each (model, part): the stream, and the two branches of EIT's mixers; networks on one grid only."""
     out: dict[tuple[str, str], list[tuple[Run, Spectra, list[Any]]]] = {}
     for run, result in found:
-        if run.config.schedule != "none" or len({p.grid for p in result.stream}) > 1:
+        if len({p.grid for p in result.stream}) > 1:
             continue
         parts = {"stream": [p for p in result.stream if p.op != "attention"]}
         parts["convolution"] = [p for p in result.points if p.name.endswith("mixer.conv")]
@@ -269,10 +271,9 @@ def _curves(found: Sequence[tuple[Run, Spectra]]) -> dict[tuple[str, str], list[
     return out
 
 
-def _at_largest_scale(runs: Sequence[Run]) -> list[Run]:
-    """The runs of each model at the largest data scale that all models have, else at its own largest."""
-    scales = [{run.config.data_scale for run in group} for group in grouped(runs, label).values()]
-    common = set.intersection(*scales)
-    best = max(common) if common else None
-    largest = {name: max(run.config.data_scale for run in group) for name, group in grouped(runs, label).items()}
-    return [run for run in runs if run.config.data_scale == (best if best is not None else largest[label(run)])]
+def _plain(runs: Sequence[Run]) -> list[Run]:
+    """The runs without a schedule, of each model at the largest data scale that all have, else at its own largest."""
+    plain = [run for run in finished(runs) if run.config.schedule == "none"]
+    scales = {name: {run.config.data_scale for run in group} for name, group in grouped(plain, label).items()}
+    common = set.intersection(*scales.values()) if scales else set()
+    return [run for run in plain if run.config.data_scale == (max(common) if common else max(scales[label(run)]))]

@@ -87,6 +87,7 @@ def accuracy_by_scale(runs: Sequence[Run]) -> Exhibit:
                 ax.axvline(crossing, color=color, linewidth=0.6, linestyle="--", zorder=0)
         _scale_axis(ax, scales)
         ax.set_ylabel("Test top-1 (%)")
+        ax.set_ylim(max(ax.get_ylim()[0], 0), min(ax.get_ylim()[1], 100))
         ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
     said = "; ".join(f"{c['model']}: {c['crossover']}" for c in crossings) or "no CNN to compare with"
     used = [run for found in cells.values() for run in found]
