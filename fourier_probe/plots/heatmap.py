@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from fourier_probe.plots.spectra import short_title
 from fourier_probe.plots.style import COLUMN, style
 
 
@@ -41,12 +42,17 @@ def draw_heat_map(ax: Axes, plane: NDArray[np.float64], *, low: float | None = N
 
 
 def heat_map_figure(planes: Mapping[str, NDArray[np.float64]]) -> Figure:
-    """One panel a quantity, each with its own scale."""
+    """One panel a quantity, each with its own scale; up to four in a row."""
+    columns = min(len(planes), 4)
+    rows = -(-len(planes) // columns)
     with style():
-        figure = Figure(figsize=(0.85 * COLUMN * len(planes), 0.8 * COLUMN))
-        for ax, (title, plane) in zip(np.atleast_1d(figure.subplots(1, len(planes))), planes.items(), strict=True):
+        figure = Figure(figsize=(0.85 * COLUMN * columns, 0.8 * COLUMN * rows))
+        axes = figure.subplots(rows, columns, squeeze=False)
+        for ax, (title, plane) in zip(axes.flat, planes.items(), strict=False):
             draw_heat_map(ax, plane)
-            ax.set_title(title)
+            ax.set_title(short_title(title))
+        for ax in axes.flat[len(planes) :]:
+            ax.set_visible(False)
         return figure
 
 
