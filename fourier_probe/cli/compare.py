@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from fourier_probe import atomic
 from fourier_probe.cli import options
@@ -76,7 +77,9 @@ def command(
         return
     atomic.output_folder(out, results=FILES, force=force)
     ends = [end for end in (cnn, vit) if end is not None]
-    results, labels = collect((*targets, *ends), with_untrained=with_untrained, **given)
+    context = click.get_current_context()
+    saved = not any(context.get_parameter_source(name) is ParameterSource.COMMANDLINE for name in given)
+    results, labels = collect((*targets, *ends), with_untrained=with_untrained, saved=saved, **given)
     between = tuple(results[len(targets) : len(targets) + 2]) if ends else ()
     results, labels = _without_repeats(results, labels, len(targets))
     written = write(results, labels, out, by=by, between=between)
@@ -127,17 +130,19 @@ def _switches(run: Path) -> list[int]:
         return [int(row["epoch"]) for row in csv.DictReader(file)]
 
 
-def collect(names: tuple[str, ...], *, with_untrained: bool = False, **given: Any) -> tuple[list[Spectra], list[str]]:
+def collect(
+    names: tuple[str, ...], *, with_untrained: bool = False, saved: bool = True, **given: Any
+) -> tuple[list[Spectra], list[str]]:
     """One result a target, all on the same images: those of --data, else those the first target was trained on.
 
-    Run folders that hold a result are taken by it if all targets have one; else models are analyzed where there are
-    any. With `with_untrained`, each architecture before training comes after the targets.
+    Run folders that hold a result are taken by it if all targets have one and `saved` is set; else models are analyzed
+    where there are any. With `with_untrained`, each architecture before training comes after the targets.
     """
     from fourier_probe.probe.compare import check_comparable
     from fourier_probe.targets import has_saved, resolve
 
     how = {name: given.pop(name) for name in ("model", "model_args", "pretrained", "use_ema", "untrained")}
-    saved = all(has_saved(name) for name in names) and not (with_untrained or how["untrained"])
+    saved = saved and all(has_saved(name) for name in names) and not with_untrained
     found = [resolve(name, **how, saved=saved) for name in names]
     given["data"] = given["data"] or next((target.data for target in found if target.data), None)
     labels = [target.label for target in found]
@@ -208,7 +213,8 @@ def write(
     if between:
         places = _places(results, labels, between)
         _write_rows(folder / "coordinate.csv", places)
-        save(coordinate_figure(places), folder / "coordinate")
+        if any(row["t"] == row["t"] for row in places):
+            save(coordinate_figure(places), folder / "coordinate")
     left_out_note(results)
     return [name for name in FILES if (folder / name).exists()]
 
@@ -227,14 +233,30 @@ def _cells(results: list[Spectra], by: str) -> tuple[dict[tuple[str, str], Spect
     order = sorted(set(keys), key=lambda key: (isinstance(key, str), key))
     titles = {key: f"{100 * key:g} %" if by == "data-scale" and not isinstance(key, str) else str(key) for key in order}
     cells: dict[tuple[str, str], Spectra] = {}
-    repeated = 0
+    repeated: set[str] = set()
     for result, key in zip(results, keys, strict=True):
-        cell = (str(result.target.get("arch")), titles[key])
-        repeated += cell in cells
+        cell = (_row(result, by), titles[key])
+        if cell in cells:
+            repeated.add(
+                "other seeds" if result.target.get("seed") != cells[cell].target.get("seed") else "other settings"
+            )
         cells.setdefault(cell, result)
     if repeated:
-        options.note(f"{repeated} more results fall into panels that are taken (other seeds): the first is drawn.")
+        options.note(
+            f"more results fall into panels that are taken ({', '.join(sorted(repeated))}): the first is drawn."
+        )
     return cells, list(dict.fromkeys(row for row, _ in cells)), list(titles.values())
+
+
+def _row(result: Spectra, by: str) -> str:
+    """The row of a result: its model with arguments, and schedule and data scale where these are no columns."""
+    given = result.target.get("model_args") or {}
+    parts = [str(result.target.get("arch"))]
+    parts += [f"{k}={v}" for k, v in given.items() if k not in ("num_classes", "in_chans", "img_size")]
+    schedule, scale = result.target.get("schedule"), result.target.get("data_scale")
+    parts += [f"+ {schedule}"] * (by != "schedule" and schedule not in (None, "none"))
+    parts += [f"{100 * scale:g} %"] if by != "data-scale" and scale not in (None, 1.0) else []
+    return " ".join(parts)
 
 
 def _without_repeats(results: list[Spectra], labels: list[str], targets: int) -> tuple[list[Spectra], list[str]]:
@@ -293,7 +315,8 @@ def report(
         return form.format(value) if value is not None and value == value else "-"
 
     def interval(value: Any, error: Any, form: str) -> str:
-        return show(value, form) + show(error and 1.96 * error, " ± " + form.replace("+", ""))
+        known = error is not None and error == error and value is not None and value == value
+        return show(value, form) + (" ± " + form.replace("+", "").format(1.96 * error) if known else "")
 
     named = [] if by == "model" else [by]
     table = [
@@ -342,7 +365,9 @@ def _report_places(places: list[dict[str, Any]], interval: Any) -> None:
     ]
     first = places[0]
     how = "points match one to one" if first["matched"] else "depths and radii interpolated onto a common grid"
-    segment = f"segment {first['segment']:.2f} nats, scatter of its ends {first['scatter']:.2f}"
+    scatter = first["scatter"]
+    segment = f"segment {first['segment']:.2f} nats, scatter of its ends "
+    segment += f"{scatter:.2f}" if scatter == scatter else "unknown (no image groups)"
     options.table(
         f"between CNN (0) and ViT (1): {segment}; {how}", ["target", "t", "distance / segment", "cosine"], table
     )

@@ -10,7 +10,7 @@ from fourier_probe import atomic
 from fourier_probe.cli import options
 from fourier_probe.errors import ResultError, suggest
 
-SUFFIXES = (".pdf", ".png", ".csv", ".tex", ".txt")
+SUFFIXES = (".pdf", ".png", ".csv", ".tex", ".txt", "-crossover.csv")
 
 
 @click.command()
@@ -49,17 +49,26 @@ def command(names: tuple[str, ...], listing: bool, runs: Path, out: Path, force:
     atomic.output_folder(out, results=tuple(f"{name}{suffix}" for name in wanted for suffix in SUFFIXES), force=force)
     found = read_runs(runs)
     missing: dict[str, str] = {}
+    failed: dict[str, str] = {}
     with options.progress("figures", len(wanted)) as advance:
         for name in wanted:
             try:
                 exhibit = EXHIBITS[name][0](found)
             except MissingRunsError as error:
                 missing[name] = str(error)
+            except ResultError as error:
+                failed[name] = str(error)
             else:
+                for suffix in SUFFIXES:
+                    (out / f"{name}{suffix}").unlink(missing_ok=True)
                 paths = exhibit.write(out, name)
                 click.echo(f"{out / name}: {', '.join(path.name.removeprefix(name) for path in paths)}")
             advance(1)
     for name, reason in missing.items():
         options.note(f"{name} is left out: {reason}")
+    for name, reason in failed.items():
+        click.echo(f"error: {name}: {reason}", err=True)
+    if failed:
+        raise ResultError(f"{len(failed)} of {len(wanted)} figures could not be drawn from the runs in {runs}.")
     if missing and (names or len(missing) == len(wanted)):
         raise ResultError(f"{len(missing)} of {len(wanted)} figures could not be drawn from the runs in {runs}.")

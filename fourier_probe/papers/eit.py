@@ -24,6 +24,7 @@ from fourier_probe.papers.exhibit import (
     grouped,
     images_of,
     interval,
+    judged,
     label,
     percent,
 )
@@ -33,6 +34,7 @@ from fourier_probe.plots.style import PAGE, categories, style
 from fourier_probe.probe.spectra import Spectra
 from fourier_probe.training.runs import Run
 
+ABLATIONS = {"split", "use_pos_embed", "plain_stem"}  # arguments that take one of EIT's ideas away
 VARIANTS = ("eit_mini", "eit_tiny", "eit_base", "eit_large", "eit_small", "eit_small_w144", "eit_small_w80")
 PUBLISHED: dict[str, tuple[float, float | None, float]] = {
     "eit_mini": (3.5, 70.03, 1.73),
@@ -56,7 +58,7 @@ OTHERS: dict[str, tuple[tuple[float, float, float], ...]] = {
 
 def eit_table(runs: Sequence[Run]) -> Exhibit:
     """Parameters, multiply-adds and accuracy of every variant, beside what was published; no run is needed."""
-    done = [run for run in runs if run.result is not None]
+    done = [run for run in finished(runs) if run.config.schedule == "none"] if any(r.result for r in runs) else []
     trained = grouped((run for run in done if label(run) in VARIANTS), lambda run: (label(run), run.config.data_scale))
     rows: list[Row] = []
     for name in VARIANTS:
@@ -120,7 +122,10 @@ def eit_ablation(runs: Sequence[Run]) -> Exhibit:
         )
     (model, scale), found = max(models.items(), key=lambda item: (len(item[1]), item[0][1]))
     cells = {name: by_seed(each) for name, each in grouped(found, label).items()}
-    names = sorted(cells, key=lambda name: (" " in name, name))
+    whole = {label(run) for run in found if not ABLATIONS & run.config.model_args.keys()}
+    names = sorted(cells, key=lambda name: (name not in whole, name))
+    if names[0] not in whole:
+        raise MissingRunsError(f"eit-ablation needs {model} itself beside its ablations: model = ['{model}'].")
     rows: list[Row] = []
     for name in names:
         mean, half = interval([accuracy(run) for run in cells[name].values()])
@@ -141,7 +146,7 @@ def eit_ablation(runs: Sequence[Run]) -> Exhibit:
             ax.errorbar([100 * row["test_acc"]], [y], xerr=error, marker="D", ms=4, capsize=2, color="#1f4e79")
         ax.set_yticks(range(len(rows)), [row["model"] for row in rows])
         ax.invert_yaxis()
-        ax.set_xlabel("Test top-1 (%)")
+        ax.set_xlabel(f"{judged(found)} top-1 (%)")
     table: dict[str, Any] = {
         "model": "model",
         "n": "n",
@@ -197,7 +202,7 @@ def eit_hfd_share(runs: Sequence[Run]) -> Exhibit:
         "Share of power at r > 0.5 (corners in) over all non-DC power, by depth: the convolution's and the attention's "
     )
     text += f"channels of EIT's mixers, and the stream, of networks on one grid. {images_of([found[0][1]])}"
-    over = "seeds" if any(row["n"] > 1 for row in rows) else "image groups"
+    over = "seeds" if all(row["n"] > 1 for row in rows) else "seeds or images"
     shown = {row["model"] for row in rows}
     return Exhibit(figure, rows, caption([run for run, _ in found if label(run) in shown], text, over=over))
 

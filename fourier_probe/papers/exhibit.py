@@ -10,7 +10,7 @@ import io
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,6 +23,7 @@ from fourier_probe.errors import ResultError
 from fourier_probe.plots.style import save
 from fourier_probe.probe.compare import check_comparable
 from fourier_probe.probe.spectra import Spectra
+from fourier_probe.training.naming import content
 from fourier_probe.training.runs import Run
 
 Row = dict[str, Any]
@@ -121,19 +122,50 @@ def _escaped(text: str) -> str:
 
 
 def finished(runs: Iterable[Run]) -> list[Run]:
-    """The finished runs of the data set that has most of them."""
+    """The finished runs of the data set that has most of them, each once, with what tells apart those of one name."""
     done = [run for run in runs if run.result is not None]
     if not done:
         raise MissingRunsError("none of the runs is finished: `fourier-probe sweep PLAN.toml` goes on with them.")
     counts = Counter(run.config.data for run in done)
     most = max(counts, key=lambda data: (counts[data], data))
-    return [run for run in done if run.config.data == most]
+    kept: list[Run] = []
+    for group in grouped(
+        (run for run in done if run.config.data == most), lambda r: (label(r), schedule_name(r))
+    ).values():
+        cells = grouped(group, _cell).values()
+        varying = sorted({option for cell in cells for option in _differing(cell)})
+        noted = [replace(run, note=" ".join(f"{o}={_plain(run, o)}" for o in varying)) for run in group]
+        kept += [same[0] for same in grouped(noted, lambda r: (r.note, *_cell(r))).values()]
+    return kept
+
+
+def _cell(run: Run) -> tuple[float, int]:
+    return run.config.data_scale, run.config.seed
+
+
+def _differing(runs: Sequence[Run]) -> list[str]:
+    """Options in which runs of one model, schedule, scale and seed differ."""
+    contents = [content(run.config) for run in runs]
+    return [
+        option for option in {o for each in contents for o in each} if len({str(c.get(option)) for c in contents}) > 1
+    ]
+
+
+def _plain(run: Run, option: str) -> str:
+    value = getattr(run.config, option)
+    return ",".join(f"{k}={v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
 
 
 def label(run: Run) -> str:
-    """The model of a run, with the arguments that its data does not give."""
+    """The model of a run, with the arguments that its data does not give, and what tells it from others of its name."""
     given = {k: v for k, v in run.config.model_args.items() if k not in ("num_classes", "in_chans", "img_size")}
-    return " ".join([str(run.record.get("arch") or run.config.model), *(f"{k}={v}" for k, v in given.items())])
+    return " ".join(
+        [
+            str(run.record.get("arch") or run.config.model),
+            *(f"{k}={v}" for k, v in given.items()),
+            *([run.note] if run.note else []),
+        ]
+    )
 
 
 def is_cnn(run: Run) -> bool:
@@ -142,13 +174,9 @@ def is_cnn(run: Run) -> bool:
 
 
 def schedule_name(run: Run) -> str:
-    """The schedule of a run, with what tells two of one kind apart."""
-    config = run.config
-    if config.schedule == "constant":
-        if config.at_epoch >= 0:
-            return f"constant at {config.at_epoch:g}"
-        return "constant, weighted mean" if config.weighted_mean else "constant, same mean"
-    return config.schedule
+    """The schedule of a run; `constant` with the epoch at which it switches."""
+    when = set(switches(run).values())
+    return f"constant at {when.pop()}" if run.config.schedule == "constant" and len(when) == 1 else run.config.schedule
 
 
 def switches(run: Run) -> dict[str, int]:
@@ -165,8 +193,8 @@ def grouped(runs: Iterable[Run], key: Callable[[Run], Key]) -> dict[Key, list[Ru
 
 
 def by_seed(runs: Iterable[Run]) -> dict[int, Run]:
-    """One run a seed; the last where a seed was run twice."""
-    return {run.config.seed: run for run in sorted(runs, key=lambda run: str(run.path))}
+    """One run a seed; `finished` has told apart, or dropped, what else there may be."""
+    return {run.config.seed: run for run in runs}
 
 
 def analyzed(runs: Iterable[Run], what: str) -> list[tuple[Run, Spectra]]:
@@ -209,7 +237,8 @@ def caption(runs: Sequence[Run], text: str, *, over: str = "seeds", reading: boo
     Args:
         runs: that the exhibit is made of.
         text: one or two sentences on what is shown.
-        over: what the 95 % intervals are over: "seeds", "images", or empty where there are none.
+        over: what the 95 % intervals are over: "seeds", "image groups", "seeds or images" (by the number of seeds a
+            cell), or empty where there are none.
         reading: whether PRS is in it.
     """
     seeds = sorted({run.config.seed for run in runs})
@@ -219,10 +248,17 @@ def caption(runs: Sequence[Run], text: str, *, over: str = "seeds", reading: boo
     parts = [text, f"{data}; n = {len(runs)} runs of {length} epochs, {_counted(len(seeds), 'seed')}."]
     if over == "seeds":
         parts.append(
-            "Intervals are 95 %, Student's t over seeds." if len(seeds) > 1 else "One seed: no interval over trainings."
+            "Intervals are 95 %, Student's t over seeds, where a cell has two or more."
+            if len(seeds) > 1
+            else "One seed: no interval over trainings."
         )
+    elif over == "seeds or images":
+        parts.append("Intervals are 95 %: Student's t over seeds where a cell has two or more, else over images.")
     elif over:
         parts.append(f"Intervals are 95 %, jackknife over {over}, and say nothing about training again.")
+    if any(run.config.data_scale < 1 for run in runs):
+        subsets = sorted({run.config.data_seed for run in runs})
+        parts.append(f"One subset a scale (data seed {', '.join(map(str, subsets))}): its choice is in no interval.")
     parts.append(f"Hardware: {hardware(runs)}.")
     return " ".join([*parts, READING] if reading else parts)
 
@@ -237,9 +273,15 @@ def hardware(runs: Sequence[Run]) -> str:
     return "; ".join(sorted(kinds))
 
 
+def judged(runs: Sequence[Run]) -> str:
+    """Which images the accuracies are of: "Test", or "Validation" where some run has no test set."""
+    return "Test" if all("test_acc" in (run.result or {}) for run in runs) else "Validation"
+
+
 def images_of(results: Sequence[Spectra]) -> str:
     """How many images the spectra are of."""
-    return f"Spectra over {results[0].images['n']} test images."
+    split = {"test": "test", "val": "validation", "train": "training"}.get(str(results[0].images.get("split")), "")
+    return " ".join(f"Spectra over {results[0].images['n']} {split} images.".split())
 
 
 def _counted(count: int, noun: str) -> str:

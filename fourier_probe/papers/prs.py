@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ from fourier_probe.papers.exhibit import (
     images_of,
     interval,
     is_cnn,
+    judged,
     label,
     percent,
     schedule_name,
@@ -47,6 +49,7 @@ from fourier_probe.training.runs import Run
 
 MARKERS = "osD^vPX*"
 RESAMPLES = 2000  # of seeds, for the interval of a crossover
+ENOUGH = 5  # seeds, for that interval and for the primary contrast
 
 
 # --- A1, A3: accuracy against data scale -----------------------------------------------------------------------------
@@ -86,12 +89,15 @@ def accuracy_by_scale(runs: Sequence[Run]) -> Exhibit:
             for crossing in [at for c in crossings if c["model"] == name for at in c["at"]]:
                 ax.axvline(crossing, color=color, linewidth=0.6, linestyle="--", zorder=0)
         _scale_axis(ax, scales)
-        ax.set_ylabel("Test top-1 (%)")
+        ax.set_ylabel(f"{judged(done)} top-1 (%)")
         ax.set_ylim(max(ax.get_ylim()[0], 0), min(ax.get_ylim()[1], 100))
         ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
-    said = "; ".join(f"{c['model']}: {c['crossover']}" for c in crossings) or "no CNN to compare with"
-    used = [run for found in cells.values() for run in found]
-    text = f"Test accuracy against data scale (A1, A3). Data scale at which a model overtakes {cnn}: {said}."
+    said = "; ".join(f"{c['model']}: {c['crossover']}" for c in crossings)
+    used = [run for (name, _), found in cells.items() if name in names for run in found]
+    overtaken = f"Data scale at which a model overtakes {cnn}, percentile bootstrap over seeds from n = 5 on: {said}."
+    text = (
+        f"{judged(done)} accuracy against data scale (A1, A3). {overtaken if cnn else 'There is no CNN to overtake.'}"
+    )
     more = {"crossover": [{**c, "at": " ".join(f"{x:.4g}" for x in c["at"])} for c in crossings]} if crossings else {}
     return Exhibit(figure, rows, caption(used, text, reading=any(" + " in name for name in names)), more)
 
@@ -101,24 +107,28 @@ def _crossover(
 ) -> dict[str, Any]:
     """Data scales at which `name` overtakes `cnn`, linear in ln(scale); said where it is censored or not the only one.
 
-    The interval resamples seeds of both with replacement and takes the first crossing; draws without any are counted.
+    From five seeds on, an interval resamples them with replacement, those that both have together, and takes the first
+    crossing; draws without any are counted. (With fewer, percentiles cover far less than they say.)
     """
     both = [scale for scale in scales if (name, scale) in cells and (cnn, scale) in cells]
     mine, theirs = (
-        [np.array([accuracy(run) for run in by_seed(cells[who, scale]).values()]) for scale in both]
+        [{seed: accuracy(run) for seed, run in by_seed(cells[who, scale]).items()} for scale in both]
         for who in (name, cnn)
     )
-    gap = [float(a.mean() - b.mean()) for a, b in zip(mine, theirs, strict=True)]
+
+    def gaps(draw: Sequence[int] | None = None) -> list[float]:
+        return [_mean(a, draw) - _mean(b, draw) for a, b in zip(mine, theirs, strict=True)]
+
+    gap = gaps()
     at = _rises(both, gap)
     low = high = math.nan
     censored = 0
-    if both and min(len(values) for values in (*mine, *theirs)) > 1:
+    shared = sorted(set.intersection(*(set(values) for values in (*mine, *theirs)))) if both else []
+    if len(shared) >= ENOUGH:
         rng = np.random.default_rng(0)
         draws = []
         for _ in range(RESAMPLES):
-            drawn = [
-                rng.choice(a, len(a)).mean() - rng.choice(b, len(b)).mean() for a, b in zip(mine, theirs, strict=True)
-            ]
+            drawn = gaps([int(seed) for seed in rng.choice(shared, len(shared))])
             first = _rises(both, drawn)
             draws.append(0.0 if drawn[0] > 0 else first[0] if first else math.inf)
         low, high = (float(np.quantile(draws, q, method="nearest")) for q in (0.025, 0.975))
@@ -132,10 +142,12 @@ def _crossover(
     else:
         said = " and ".join(f"{100 * x:.3g} %" for x in at)
         said += " (and ahead at the smallest)" if gap[0] > 0 else ""
-        if low == low:
-            ends = [f"< {100 * both[0]:g}" if low == 0 else f"{100 * low:.3g}"]
-            ends.append(f"> {100 * both[-1]:g}" if high == math.inf else f"{100 * high:.3g}")
-            said += f" [{ends[0]}, {ends[1]}]"
+    if low == low:
+        ends = [
+            f"< {100 * both[0]:g}" if x == 0 else f"> {100 * both[-1]:g}" if x == math.inf else f"{100 * x:.3g}"
+            for x in (low, high)
+        ]
+        said += f" [{ends[0]}, {ends[1]}]"
     return {
         "model": name,
         "cnn": cnn,
@@ -145,6 +157,11 @@ def _crossover(
         "high": high,
         "censored_draws": censored,
     }
+
+
+def _mean(values: dict[int, float], draw: Sequence[int] | None) -> float:
+    """Mean over all seeds, or over those drawn."""
+    return float(np.mean(list(values.values()) if draw is None else [values[seed] for seed in draw]))
 
 
 def _rises(scales: Sequence[float], gap: Sequence[float]) -> list[float]:
@@ -173,7 +190,7 @@ def spectra_by_scale(runs: Sequence[Run]) -> Exhibit:
         cell = (_name(run), titles[run.config.data_scale])
         if cell not in cells:
             cells[cell] = result
-            used.append(run)
+            used.append((cell, run))
     names = list(dict.fromkeys(_name(run) for run, _ in found))
     names = [name for name in names if sum(row == name for row, _ in cells) > 1]
     if not names:
@@ -189,7 +206,8 @@ def spectra_by_scale(runs: Sequence[Run]) -> Exhibit:
         f"Relative log amplitude of every layer, models by data scale (A2); the first seed. {images_of([found[0][1]])}"
     )
     reading = any(" + " in name for name in names)
-    return Exhibit(figure, rows, caption(used, text, over="image groups", reading=reading))
+    drawn = [run for (row, _), run in used if row in names]
+    return Exhibit(figure, rows, caption(drawn, text, over="image groups", reading=reading))
 
 
 def depth_profile_by_scale(runs: Sequence[Run]) -> Exhibit:
@@ -231,8 +249,10 @@ def depth_profile_by_scale(runs: Sequence[Run]) -> Exhibit:
         handles = axes.flat[0].get_legend_handles_labels()
         figure.legend(*handles, loc="outside lower center", ncols=len(scales), title="data scale")
     text = f"High-frequency value against depth by data scale (A2). {images_of([found[0][1]])}"
-    over = "seeds" if any(row["n"] > 1 for row in rows) else "image groups"
-    return Exhibit(figure, rows, caption([run for run, _ in found], text, over=over))
+    drawn = [run for pairs in models.values() for run, _ in pairs]
+    over = "seeds" if all(row["n"] > 1 for row in rows) else "seeds or images"
+    reading = any(" + " in name for name in models)
+    return Exhibit(figure, rows, caption(drawn, text, over=over, reading=reading))
 
 
 # --- A4: between the CNN and attention from the start ----------------------------------------------------------------
@@ -267,13 +287,15 @@ def interpolation(runs: Sequence[Run]) -> Exhibit:
                 {"seed": seed, "switch": share, "t": spot.t, "t_stderr_images": spot.t_stderr,
                  "distance": spot.distance, "cosine": spot.cosine, "test_acc": accuracy(run)}
             )  # fmt: skip
+    if not rows:
+        raise MissingRunsError("interpolation needs a seed that has both ends: `none` and the earliest switch.")
     ends = [np.stack([values[id(r)][0] for r, _ in found if when[id(r)] == share]) for share in (shares[0], shares[-1])]
     gap = float(np.sqrt((((ends[1].mean(0) - ends[0].mean(0)) ** 2) * axes_of.weight).sum()))
     checked = min(len(end) for end in ends) > 1
-    spread = math.sqrt(sum(float((e.var(0, ddof=1) / len(e) * axes_of.weight).sum()) for e in ends)) if checked else 0
+    spread = math.sqrt(sum(float((e.var(0, ddof=1) * axes_of.weight).sum()) for e in ends)) if checked else 0
     times = gap / spread if spread else math.inf
     verdict = (
-        f"The ends lie {gap:.2f} nats apart (RMS), {times:.1f} times the scatter of seeds"
+        f"The ends lie {gap:.2f} nats apart (RMS), {times:.1f} times the scatter of seeds (sd of one pair)"
         f"{', so the coordinate is defined' if gap > 2 * spread else ': too close, the coordinate says nothing'}."
         if checked
         else f"The ends lie {gap:.2f} nats apart (RMS); one seed, so their scatter is unknown."
@@ -296,7 +318,7 @@ def interpolation(runs: Sequence[Run]) -> Exhibit:
         right.plot([row["switch"] for row in rows], [row["t"] for row in rows], ".", ms=3, color="0.5")
         half = [h if h == h else 0.0 for _, h in means]
         right.errorbar(shares, [m for m, _ in means], half, marker="o", ms=3, capsize=1.5, color="#1f4e79")
-        right.plot([0, 1], [1, 0], color="0.6", linestyle=":", linewidth=0.8)
+        right.plot([shares[0], 1], [1, 0], color="0.6", linestyle=":", linewidth=0.8)
         right.set_xlabel("Switch (share of training; 1: never)")
         right.set_ylabel("Coordinate t\n(0: CNN, 1: earliest switch)")
     ways = {_recast_settings(run) for run, _ in found if run.config.schedule == "constant"}
@@ -347,7 +369,9 @@ def schedule_table(runs: Sequence[Run]) -> Exhibit:
 
     def named(run: Run) -> str:
         same = run.config.schedule == "constant" and {*switches(run).values()} == mean_of_linear
-        return "constant, same mean" if same else schedule_name(run)
+        weighted = run.config.schedule == "constant" and run.config.weighted_mean and run.config.at_epoch < 0
+        name = "constant, same mean" if same else "constant, weighted mean" if weighted else schedule_name(run)
+        return f"{name} {run.note}".strip()
 
     cells = {name: by_seed(found) for name, found in grouped(done, named).items()}
     if len(cells) < 2:
@@ -356,7 +380,7 @@ def schedule_table(runs: Sequence[Run]) -> Exhibit:
         )
     order = ["none", "linear", "constant, same mean", "constant, weighted mean", "reverse"]
     names = sorted(cells, key=lambda name: (order.index(name) if name in order else len(order), name))
-    control = next((name for name in ("constant, same mean", "constant, weighted mean") if name in cells), None)
+    control = "constant, same mean" if "constant, same mean" in cells else None
     rows: list[Row] = []
     for name in names:
         found = cells[name]
@@ -387,7 +411,7 @@ def schedule_table(runs: Sequence[Run]) -> Exhibit:
             range(len(rows)), [row["schedule"] + (" †" if row["role"].startswith("same") else "") for row in rows]
         )
         ax.invert_yaxis()
-        ax.set_xlabel("Test top-1 (%)")
+        ax.set_xlabel(f"{judged(done)} top-1 (%)")
     primary = next((row for row in rows if row["schedule"] == "linear" and "minus_control" in row), None)
     said = (
         f"Primary contrast, linear minus constant of the same mean epoch (†), paired by seed: "
@@ -397,7 +421,9 @@ def schedule_table(runs: Sequence[Run]) -> Exhibit:
             if primary["minus_control_half"] == primary["minus_control_half"]
             else ""
         )
-        + f" points, {primary['minus_control_pairs']} pairs; the other rows are exploratory."
+        + f" points, {primary['minus_control_pairs']} pairs"
+        + ("" if primary["minus_control_pairs"] >= ENOUGH else f" (fewer than the {ENOUGH} it needs)")
+        + "; the other rows are exploratory."
         if primary
         else "The same-mean control is missing, so the order cannot be told from the mean epoch; rows are exploratory."
     )
@@ -428,8 +454,10 @@ def gates_by_depth(runs: Sequence[Run]) -> Exhibit:
         raise MissingRunsError(
             "gates-by-depth needs PRS runs probed while they trained: probe_every = 1 with schedule = ['linear']."
         )
-    wanted = ["linear", "constant, same mean", "reverse"]
-    names = sorted({row["schedule"] for row in rows}, key=lambda n: (wanted.index(n) if n in wanted else 3, n))[:4]
+    wanted = ["linear", "reverse"]
+    names = sorted({row["schedule"] for row in rows}, key=lambda n: (wanted.index(n) if n in wanted else 2, n))[:4]
+    found = [run for run in found if _scheduled(run) in names]
+    eased = any(run.config.anneal_epochs > 0 for run in found)
     with style():
         figure = Figure(figsize=(max(PAGE * len(names) / 4, 3.5), 2.4))
         axes = figure.subplots(1, len(names), sharex=True, sharey=True, squeeze=False)
@@ -449,8 +477,9 @@ def gates_by_depth(runs: Sequence[Run]) -> Exhibit:
         axes[0, 0].set_ylim(0, 1.02)
         bar = figure.colorbar(cm.ScalarMappable(colors.Normalize(0, 1), cmap), ax=list(axes.flat), pad=0.02, aspect=30)
         bar.set_label("Normalized depth")
-    text = "Gates of converted layers against steps since their own switch (A5), mean over heads and seeds; a gate is "
-    text += "eased down from the convolution at first, so its fall right after the switch is set, not learned."
+    text = "Gates of converted layers against steps since their own switch (A5), mean over heads and seeds; gates are "
+    text += "eased down from the convolution at first" if eased else "not eased"
+    text += ", so their fall right after the switch is set, not learned." if eased else "."
     return Exhibit(figure, rows, caption(found, text, over="", reading=True))
 
 
@@ -459,8 +488,8 @@ def training_trajectory(runs: Sequence[Run]) -> Exhibit:
     found = [run for run in _prs_model(finished(runs)) if len(run.trajectory) > 1 and _largest_scale(run, runs)]
     if not found:
         raise MissingRunsError("training-trajectory needs runs probed while they trained: probe_every = 1 in the plan.")
-    order = ["none", "linear", "constant, same mean", "reverse"]
-    first = {name: by_seed(group) for name, group in grouped(found, schedule_name).items()}
+    order = ["none", "linear", "reverse"]
+    first = {name: by_seed(group) for name, group in grouped(found, _scheduled).items()}
     names = sorted(first, key=lambda name: (order.index(name) if name in order else len(order), name))[:4]
     used = [first[name][min(first[name])] for name in names]
     frequency = common_frequency([result for run in used for result in run.trajectory])
@@ -469,7 +498,7 @@ def training_trajectory(runs: Sequence[Run]) -> Exhibit:
         for result in run.trajectory:
             profile = depth_profile(result, frequency)
             rows += [
-                {"schedule": schedule_name(run), "seed": run.config.seed, "epoch": result.target["epoch"], "point": n,
+                {"schedule": _scheduled(run), "seed": run.config.seed, "epoch": result.target["epoch"], "point": n,
                  "depth": d, "frequency": frequency, "delta": v, "stderr": e}
                 for n, d, v, e in zip(profile.names, profile.depth, profile.value, profile.stderr, strict=True)
             ]  # fmt: skip
@@ -501,7 +530,7 @@ def _gates(run: Run) -> list[Row]:
             layer, _, half = point.name.rpartition("+")
             if half == "content" and point.gate is not None and layer in when:
                 rows.append(
-                    {"schedule": schedule_name(run), "seed": run.config.seed, "layer": layer, "depth": point.depth,
+                    {"schedule": _scheduled(run), "seed": run.config.seed, "layer": layer, "depth": point.depth,
                      "epoch": epoch, "steps": (epoch - when[layer]) * steps, "gate": float(np.mean(point.gate)),
                      "gate_least": min(point.gate), "gate_most": max(point.gate)}
                 )  # fmt: skip
@@ -520,16 +549,21 @@ def _grouped(found: Sequence[tuple[Run, Spectra]]) -> dict[str, list[tuple[Run, 
     return out
 
 
+def _scheduled(run: Run) -> str:
+    """The schedule, with what tells it from others of its kind."""
+    return f"{schedule_name(run)} {run.note}".strip()
+
+
 def _prs_model(runs: Sequence[Run]) -> list[Run]:
     """The runs of the network that has most schedules."""
-    models = grouped(runs, label)
+    models = grouped(runs, lambda run: label(replace(run, note="")))
     most = max(models, key=lambda name: (len({schedule_name(run) for run in models[name]}), name))
     return models[most]
 
 
 def _largest_scale(run: Run, runs: Sequence[Run]) -> bool:
     """Whether a run is at the largest data scale at which its network has a schedule (or at all)."""
-    same = [other for other in finished(runs) if label(other) == label(run)]
+    same = [other for other in finished(runs) if label(replace(other, note="")) == label(replace(run, note=""))]
     scheduled = [other for other in same if other.config.schedule != "none"] or same
     return run.config.data_scale == max(other.config.data_scale for other in scheduled)
 

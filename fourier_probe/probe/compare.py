@@ -58,7 +58,10 @@ def check_comparable(results: Sequence[Spectra]) -> None:
         for what, ours, theirs in differing:
             if ours != theirs:
                 if what == "images":
+                    digests = ours, theirs
                     ours, theirs = (f"{r.images.get('n')} of {r.images.get('source')}" for r in (first, other))
+                    if ours == theirs:
+                        ours, theirs = (f"{ours} (pixels {str(digest)[:8]})" for digest in digests)
                 raise ResultError(
                     f"{_label(first)} and {_label(other)} cannot be compared: {what} {ours} and {theirs}. "
                     "Analyze both with the same --data, --images and options."
@@ -203,11 +206,14 @@ def step_changes(result: Spectra, frequency: float | None = None) -> list[dict[s
         Rows of op, steps (their number), change (nats, mean over the steps), stderr (over images, paired), raised (how
         many of the steps are above 0), and `each`: name, depth, change and stderr of every step.
     """
+    if result.selected:  # neighbours in the list need not be neighbours in the network
+        return []
     frequency = common_frequency([result]) if frequency is None else frequency
     stream = [point for point in result.stream if point.kind in ("stem", "residual")]
+    gap = 1.5 * min((b.depth - a.depth for a, b in itertools.pairwise(stream)), default=0.0)  # a point was left out
     steps: dict[str, list[tuple[PointSpectrum, dict[str, Array], float]]] = {}
     for before, after in itertools.pairwise(stream):
-        if before.grid == after.grid and after.highest >= frequency - 1e-9:
+        if before.grid == after.grid and after.highest >= frequency - 1e-9 and after.depth - before.depth <= gap:
             weights = _weights_at(after, frequency)
             change = float(
                 after.log_amplitude[: after.usable] @ weights - before.log_amplitude[: after.usable] @ weights
@@ -269,9 +275,11 @@ def coordinates(results: Sequence[Spectra], labels: Sequence[str], cnn: Spectra,
     """
     axes = common_axes([*results, cnn, vit])
     ends = surface(cnn, axes), surface(vit, axes)
-    surfaces = {label: surface(result, axes) for label, result in zip(labels, results, strict=True)}
-    surfaces["white noise"] = np.zeros_like(ends[0])
-    return [{"target": label, **asdict(place(values, *ends, axes))} for label, values in surfaces.items()]
+    surfaces = [*(surface(result, axes) for result in results), np.zeros_like(ends[0])]
+    return [
+        {"target": label, **asdict(place(values, *ends, axes))}
+        for label, values in zip([*labels, "white noise"], surfaces, strict=True)
+    ]
 
 
 def _delta_at(point: PointSpectrum, frequency: float) -> tuple[float, float]:

@@ -12,6 +12,7 @@ are a jackknife over the image groups that all three share, so they are paired; 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -66,10 +67,10 @@ def common_axes(results: Sequence[Spectra]) -> Axes:
     """The depths and radii that every result covers: no value is extrapolated.
 
     Radii run from the largest first ring to the smallest last ring over all points with at least two rings; points
-    with fewer are left out.
+    with fewer are left out. Depths run from the largest first to the smallest last of what is left.
 
     Raises:
-        ResultError: a result has no radial profiles, or the radii have nothing in common.
+        ResultError: a result has no radial profiles, or only at one depth; or there is nothing in common.
     """
     points = [_points(result) for result in results]
     low = max(float(p.radius[0]) for each in points for p in each if p.radius is not None)
@@ -78,7 +79,13 @@ def common_axes(results: Sequence[Spectra]) -> Axes:
         raise ResultError(f"the radial profiles have no radii in common: from {low:.2f} on, and up to {high:.2f}.")
     depths = [tuple(round(point.depth, 9) for point in each) for each in points]
     matched = len(set(depths)) == 1 and len({tuple(p.grid for p in each) for each in points}) == 1
-    depth = np.array(depths[0]) if matched else np.linspace(0, 1, DEPTHS)
+    first, last = max(each[0] for each in depths), min(each[-1] for each in depths)
+    if last <= first or any(b <= a for each in depths for a, b in itertools.pairwise(each)):
+        raise ResultError(
+            "the coordinate needs profiles at several depths, one a depth, in common: analyze without --points, at a "
+            "size where late maps are 4x4 or larger."
+        )
+    depth = np.array(depths[0]) if matched else np.linspace(first, last, DEPTHS)
     radius = np.linspace(low, high, RADII)
     weight = np.outer(_trapezoid(depth), _trapezoid(radius))
     return Axes(depth, radius, weight / weight.sum(), matched)
@@ -94,8 +101,6 @@ def surface(result: Spectra, axes: Axes) -> Array:
     versions = min(len(row) for row in rows)
     stacked = np.stack([row[:versions] for row in rows], 1)  # (1 + G, points, R)
     place = np.array([point.depth for point in points])
-    if len(place) == 1:
-        return np.repeat(stacked, len(axes.depth), 1)
     right = np.clip(np.searchsorted(place, axes.depth), 1, len(place) - 1)
     share = np.clip((axes.depth - place[right - 1]) / (place[right] - place[right - 1]), 0, 1)[:, None]
     return np.asarray((1 - share) * stacked[:, right - 1] + share * stacked[:, right])

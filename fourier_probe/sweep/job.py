@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from fourier_probe.errors import DataError, PointError, ProbeError
+from fourier_probe.sweep.tasks import holds_analysis
 from fourier_probe.training.config import FREE, TrainConfig
 from fourier_probe.training.folder import BusyError, read_record
 from fourier_probe.training.progress import Progress
@@ -63,7 +64,7 @@ def run_job(folder: Path, *, threads: int = 0) -> None:
     config = replace(config, threads=config.threads or threads)
     _train(folder, config, job["fork"])
     wanted = job["analyze"]
-    if wanted is not None and not (folder / "spectra.json").exists() and (folder / "last.pt").exists():
+    if wanted is not None and not holds_analysis(folder, wanted) and (folder / "last.pt").exists():
         analyze_run(folder, config, **wanted)
 
 
@@ -134,6 +135,7 @@ def analyze_run(folder: Path, config: TrainConfig, *, images: int, attention: bo
                 "size": list(spec.size),
                 "mean": list(spec.mean),
                 "std": list(spec.std),
+                "asked": {"images": images, "attention": attention},
             },
             classes=splits.classes,
         )

@@ -77,8 +77,11 @@ class Task:
         trained = (self.folder / "last.pt").exists()
         if not run.result:
             return "resume" if trained else "new"
-        missing = self.analysis is not None and not (self.folder / "spectra.json").exists()
-        return "analyze" if missing and trained else "finished"
+        return "analyze" if trained and not self.is_analyzed() else "finished"
+
+    def is_analyzed(self) -> bool:
+        """Whether the analysis that the plan asks for, if any, is in the folder."""
+        return self.analysis is None or holds_analysis(self.folder, self.analysis.to_json())
 
     def epochs_done(self) -> int:
         """Epochs in its log."""
@@ -160,3 +163,12 @@ def _read_job(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return job if isinstance(job, dict) else {}
+
+
+def holds_analysis(folder: Path, asked: dict[str, Any]) -> bool:
+    """Whether a run folder holds the analysis that was asked for: with this number of images, with attention or not."""
+    try:
+        images = json.loads((folder / "spectra.json").read_text())["images"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return bool(images.get("asked") == asked)

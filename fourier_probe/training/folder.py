@@ -76,6 +76,8 @@ class RunFolder:
         for pattern in _FILES:
             for file in self.path.glob(pattern):
                 file.unlink()
+        for name in ("spectra.json", "spectra.npz", "spectra.csv"):  # an analysis of the weights that go
+            (self.path / name).unlink(missing_ok=True)
         for folder in ("spectra", "tensorboard"):
             shutil.rmtree(self.path / folder, ignore_errors=True)
 

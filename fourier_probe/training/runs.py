@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fourier_probe.errors import TrainingError
+from fourier_probe.errors import ResultError, TrainingError
 from fourier_probe.training.config import TrainConfig
 from fourier_probe.training.folder import read_record
 
@@ -27,11 +27,13 @@ class Run:
         path: the folder.
         config: what was asked for.
         record: all of config.json.
+        note: options that tell it from other runs of the same model, schedule, scale and seed, for labels.
     """
 
     path: Path
     config: TrainConfig
     record: dict[str, Any]
+    note: str = ""
 
     @classmethod
     def read(cls, path: Path) -> Run:
@@ -60,7 +62,19 @@ class Run:
         """The analysis of its last weights on test images that lies in the folder (`fourier-probe sweep` makes it)."""
         from fourier_probe.probe.spectra import Spectra
 
-        return Spectra.load(self.path) if (self.path / "spectra.json").exists() else None
+        if not (self.path / "spectra.json").exists():
+            return None
+        found = Spectra.load(self.path)
+        of, is_of = (
+            (found.target.get("epoch"), found.target.get("seed")),
+            (self.record["plan"]["epochs"], self.config.seed),
+        )
+        if self.result is not None and of != is_of:
+            raise ResultError(
+                f"{self.path / 'spectra.json'} is of epoch and seed {of} and the run of {is_of}: remove it, and "
+                "analyze the run again."
+            )
+        return found
 
     @cached_property
     def trajectory(self) -> list[Spectra]:
@@ -72,12 +86,12 @@ class Run:
 
 
 def read_runs(folder: Path) -> list[Run]:
-    """Every run in a folder or below it, finished or not, in order of path.
+    """Every run in a folder or below it, finished or not, in order of path; a config.json that is no run's is no run.
 
     Raises:
         TrainingError: there is none, or one is damaged.
     """
-    found = sorted(path.parent for path in folder.rglob("config.json"))
+    found = sorted(path.parent for path in folder.rglob("config.json") if (path.parent / "metrics.csv").exists())
     if not found:
         raise TrainingError(f"there is no run in {folder}: `fourier-probe train` and `fourier-probe sweep` make them.")
     return [Run.read(path) for path in found]

@@ -308,5 +308,10 @@ def test_a_run_that_was_analyzed_is_a_model_still_and_compared_by_its_result(tmp
     assert [row["top1"] for row in both["targets"]] == [both["targets"][0]["top1"]] * 2
     mixed = good("compare", "run", "timm:cifar_resnet8", "--model-arg", "width=4", "--images", "24", "--out", "mixed")
     assert "24 images of bundled" in mixed.stdout
+    fresh = good("compare", "run", "run", "--images", "22", "--out", "fresh")  # an option is not ignored
+    assert "22 images of bundled" in fresh.stdout
+    good("train", *args, "--seed", "1", "--out", "run", "--force")
+    assert not (tmp_path / "run" / "spectra.json").exists()  # it was of the weights before
+    (tmp_path / "run" / "spectra.json").write_text((tmp_path / "other" / "spectra.json").read_text())
     (tmp_path / "run" / "last.pt").unlink()
     assert "saved result" in run("heatmap", "run").stderr

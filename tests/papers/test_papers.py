@@ -75,6 +75,9 @@ def make(trained: dict[str, Path], tmp_path: Path) -> Make:
         record["config"] |= {"seed": seed, "data_scale": scale}
         record["result"]["test_acc"] = accuracy
         (folder / "config.json").write_text(json.dumps(record))
+        result = json.loads((folder / "spectra.json").read_text())
+        result["target"]["seed"] = seed
+        (folder / "spectra.json").write_text(json.dumps(result))
 
     return one
 
@@ -235,3 +238,57 @@ def test_metrics_of_a_run_are_numbers(trained: dict[str, Path]) -> None:
     assert run.metrics[0]["test_acc"] is None
     assert [int(result.target["epoch"]) for result in run.trajectory] == [0, 1, 2]
     assert schedule_name(run) == "linear"
+
+
+def test_runs_that_differ_otherwise_are_told_apart_and_copies_count_once(make: Make, tmp_path: Path) -> None:
+    """Two lengths of training are two lines; the same run in two folders is one."""
+    for scale in (0.1, 1.0):
+        for seed in (0, 1):
+            make("none", 0.6, seed=seed, scale=scale)
+            make("vit", 0.5, seed=seed, scale=scale)
+    folders = sorted((tmp_path / "runs").iterdir())
+    for folder in folders:
+        shutil.copytree(folder, tmp_path / "runs" / f"copy-{folder.name}")
+        if folder.name.startswith("none"):
+            shutil.copytree(folder, tmp_path / "runs" / f"long-{folder.name}")
+            path = tmp_path / "runs" / f"long-{folder.name}" / "config.json"
+            record = json.loads(path.read_text())
+            record["config"]["epochs"] = 40
+            record["result"]["test_acc"] = 0.9
+            path.write_text(json.dumps(record))
+    exhibit = prs.accuracy_by_scale(read_runs(tmp_path / "runs"))
+    found = {row["model"].removeprefix("cifar_resnet8 width=4 "): row for row in exhibit.rows}
+    assert {"epochs=2", "epochs=40"} < set(found)
+    assert (found["epochs=2"]["test_acc"], found["epochs=2"]["n"]) == (0.6, 2)
+    assert (found["epochs=40"]["test_acc"], found["epochs=40"]["n"]) == (0.9, 2)
+    assert "n = 12 runs" in exhibit.caption
+
+
+def test_without_the_same_mean_there_is_no_primary_contrast(make: Make, tmp_path: Path) -> None:
+    for kind in ("none", "linear", "start"):
+        make(kind)
+    exhibit = prs.schedule_table(read_runs(tmp_path / "runs"))
+    assert "The same-mean control is missing" in exhibit.caption
+    assert not any(row["role"] == "same-mean control" for row in exhibit.rows)
+
+
+def test_an_ablation_needs_the_whole(make: Make, tmp_path: Path) -> None:
+    make("twin")
+    make("eit")
+    folder = tmp_path / "runs" / "eit-1.0-0"
+    record = json.loads((folder / "config.json").read_text())
+    record["config"]["model_args"] = {"depth": 2, "use_pos_embed": True}
+    (folder / "config.json").write_text(json.dumps(record))
+    with pytest.raises(MissingRunsError, match="itself beside its ablations"):
+        eit.eit_ablation(read_runs(tmp_path / "runs"))
+
+
+def test_stale_spectra_and_other_images_fail_their_figures_only(study: Path, tmp_path: Path) -> None:
+    path = study / "none-1.0-0" / "spectra.json"
+    value = json.loads(path.read_text())
+    path.write_text(json.dumps({**value, "target": {**value["target"], "seed": 7}}))
+    result = figures("--runs", str(study), "--out", str(tmp_path / "out"))
+    assert result.exit_code == 1
+    assert "analyze the run again" in result.stderr
+    assert (tmp_path / "out" / "accuracy-by-scale.pdf").exists()
+    assert not (tmp_path / "out" / "spectra-by-scale.pdf").exists()

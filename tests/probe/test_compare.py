@@ -95,3 +95,12 @@ def test_a_key_that_a_result_does_not_say() -> None:
     assert key_of(result, "data-scale") == 0.1
     with pytest.raises(ResultError, match="does not say its schedule"):
         key_of(result, "schedule")
+
+
+def test_no_step_is_made_of_points_that_are_no_neighbours() -> None:
+    result = of(1.0, -1.0, 1.0)
+    assert step_changes(result)[0]["steps"] == 3
+    del result.points[1]  # as where features were not finite
+    assert [step["name"] for step in step_changes(result)[0]["each"]] == [result.points[2].name]
+    result.selected = True
+    assert step_changes(result) == []

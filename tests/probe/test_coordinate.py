@@ -111,3 +111,16 @@ def test_without_radial_profiles_it_says_what_to_do() -> None:
     diagonal = analyze(blur(1), images(), metrics="diagonal")
     with pytest.raises(ResultError, match="--metrics all"):
         coordinate(diagonal, diagonal, diagonal)
+
+
+def test_depths_that_a_model_does_not_cover_are_left_out() -> None:
+    """A network whose last map is 2x2 has no profile there, and the common depths end before."""
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3 if i == 0 else 4, 4, 3, padding=1, stride=2 if i else 1) for i in range(4)]
+    short = analyze(nn.Sequential(*layers), images())  # 16, 8, 4 and 2 positions a side
+    axes = common_axes([short, analyze(blur(3), images())])
+    assert axes.depth[0] == 0
+    assert axes.depth[-1] == pytest.approx(2 / 3)
+    short.points = short.points[:1]
+    with pytest.raises(ResultError, match="several depths"):
+        common_axes([short, short])

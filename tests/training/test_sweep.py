@@ -165,3 +165,16 @@ def test_other_content_has_another_name(other: dict[str, Any]) -> None:
 def test_content_leaves_out_defaults_and_what_none_does_not_read() -> None:
     assert content(TrainConfig(at_epoch=3.0, gate_lr_mult=2.0)) == {"model": "cifar_resnet20", "data": "bundled"}
     assert content(TrainConfig(schedule="linear", gate_lr_mult=2.0))["gate_lr_mult"] == 2.0
+
+
+def test_an_analysis_is_the_one_that_was_asked_for(tmp_path: Path) -> None:
+    """Other images or attention in the plan: the run is analyzed again; a damaged file: too."""
+    from fourier_probe.sweep.tasks import holds_analysis
+
+    asked = {"images": 500, "attention": True}
+    assert not holds_analysis(tmp_path, asked)
+    (tmp_path / "spectra.json").write_text('{"images": {"asked": {"images": 500, "attention": true}}}')
+    assert holds_analysis(tmp_path, asked)
+    assert not holds_analysis(tmp_path, {"images": 500, "attention": False})
+    (tmp_path / "spectra.json").write_text("{")
+    assert not holds_analysis(tmp_path, asked)
