@@ -65,14 +65,13 @@ class Run:
         if not (self.path / "spectra.json").exists():
             return None
         found = Spectra.load(self.path)
-        of, is_of = (
-            (found.target.get("epoch"), found.target.get("seed")),
-            (self.record["plan"]["epochs"], self.config.seed),
-        )
-        if self.result is not None and of != is_of:
+        epochs = (self.record.get("plan") or {}).get("epochs")
+        pairs = [(found.target.get("epoch"), epochs), (found.target.get("seed"), self.config.seed)]
+        if self.result is not None and any(None not in pair and pair[0] != pair[1] for pair in pairs):
+            of, run = zip(*pairs, strict=True)
             raise ResultError(
-                f"{self.path / 'spectra.json'} is of epoch and seed {of} and the run of {is_of}: remove it, and "
-                "analyze the run again."
+                f"{self.path / 'spectra.json'} is of epoch and seed {of} and the run of {run}: remove it, and analyze "
+                "the run again."
             )
         return found
 

@@ -229,7 +229,9 @@ def test_a_frequency_no_point_has_and_maps_without_any_are_errors() -> None:
 
 def test_results_of_other_images_or_definitions_are_not_compared() -> None:
     first, other = result(), result(digest="e")
-    with pytest.raises(ResultError, match="cannot be compared: images 40 of noise and 40 of noise"):
+    with pytest.raises(
+        ResultError, match=r"cannot be compared: images 40 of noise \(pixels d\) and 40 of noise \(pixels e\)"
+    ):
         check_comparable([first, other])
     other = result()
     other.definition = Definition(log="log1p")
