@@ -141,8 +141,8 @@ class Session:
         )
 
     def test(self) -> Evaluation | None:
-        """The test images; for the end."""
-        if self.splits.test is None:
+        """The test images; for the end. None where there are none, or `--no-test`."""
+        if self.splits.test is None or not self.config.test:
             return None
         return _evaluation(self.splits.test, self.spec, self.config, self.ranks)
 

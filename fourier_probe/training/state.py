@@ -38,6 +38,7 @@ class State:
         epoch: epochs that are done, or the one in progress, from 0.
         step: steps done in that epoch.
         sums: loss, correct, count of that epoch so far; (3,) float64.
+        seconds: of training in that epoch so far, before a stop in it.
         converted: layers that are attention, in the order of their conversion.
         conversions: rows of conversions.csv, with the options of each recast.
         rows: of metrics.csv.
@@ -52,6 +53,7 @@ class State:
     sums: Tensor
     epoch: int = 0
     step: int = 0
+    seconds: float = 0.0
     conversions: list[dict[str, Any]] = field(default_factory=list)
     rows: list[dict[str, Any]] = field(default_factory=list)
     best: float = -1.0
@@ -91,6 +93,7 @@ class State:
             "rng": random_states(ranks),
             "rows": self.rows,
             "sums": self.sums.cpu(),
+            "seconds": self.seconds,
             "best": self.best,
             "environment": environment(ranks),
         }
@@ -120,6 +123,7 @@ class State:
         self.epoch, self.step, self.best = payload["epoch"], payload["step"], payload["best"]
         self.conversions, self.rows = list(payload["conversions"]), list(payload["rows"])
         self.sums = payload["sums"].to(ranks.device)
+        self.seconds = payload.get("seconds", 0.0)
         restore_random(payload["rng"], ranks)
 
 

@@ -88,8 +88,8 @@ def _fit(session: Session) -> None:
         logs.probe(session)
     while state.epoch < plan.epochs:
         _convert(session)
-        seconds = _pass(session)
-        _finish_epoch(session, seconds)
+        _pass(session)
+        _finish_epoch(session)
     _finish(session)
 
 
@@ -123,14 +123,14 @@ def _convert(session: Session) -> None:
     session.rewrap()
 
 
-def _pass(session: Session) -> float:
-    """One pass over the images, or what is left of it; returns its seconds."""
+def _pass(session: Session) -> None:
+    """One pass over the images, or what is left of it."""
     state, plan, config, spec = session.state, session.plan, session.config, session.spec
     gpu = session.ranks.device.type == "cuda"
     look = LOOK if gpu or session.ranks.world > 1 else 1
     bad = torch.full((), -1, device=session.ranks.device)
     converted = state.converted
-    start, first = time.perf_counter(), state.step
+    start = time.perf_counter() - state.seconds
     session.net.train()
     for images, labels, generator in session.training.epoch(state.epoch, state.step):
         now = state.epoch + state.step / plan.steps
@@ -153,16 +153,16 @@ def _pass(session: Session) -> float:
             if gpu and int(bad) >= 0:
                 raise _diverged(session, int(bad))
             loss, correct, count = state.sums.tolist()
-            rate = (state.step - first) * session.training.batch / (time.perf_counter() - start)
+            state.seconds = time.perf_counter() - start
+            rate = state.step * session.training.batch / state.seconds
             session.progress.step(
                 Tick(state.epoch, plan.epochs, state.step, plan.steps, loss / count, correct / count, rate)
             )
             if session.ranks.any(session.stop.requested):
                 _leave(session)
-    return time.perf_counter() - start
 
 
-def _finish_epoch(session: Session, seconds: float) -> None:
+def _finish_epoch(session: Session) -> None:
     """Validate, log, save."""
     state, plan, config = session.state, session.plan, session.config
     lr = next(group["lr"] for group in state.optimizer.param_groups)
@@ -178,8 +178,8 @@ def _finish_epoch(session: Session, seconds: float) -> None:
         "converted": len(state.converted),
         "parameters": session.cost.parameters,
         "multiply_adds": session.cost.multiply_adds,
-        "seconds": seconds,
-        "images_per_second": sums[2] / seconds if seconds else None,
+        "seconds": state.seconds,
+        "images_per_second": sums[2] / state.seconds if state.seconds else None,
     }
     judged = None
     if session.val is not None:
@@ -191,7 +191,7 @@ def _finish_epoch(session: Session, seconds: float) -> None:
         if not math.isfinite(row["val_loss"]):
             raise _diverged(session, plan.steps - 1)
     state.rows.append(row)
-    state.epoch, state.step = state.epoch + 1, 0
+    state.epoch, state.step, state.seconds = state.epoch + 1, 0, 0.0
     state.sums = torch.zeros_like(state.sums)
     better = judged is not None and judged > state.best
     if better and judged is not None:
@@ -200,7 +200,7 @@ def _finish_epoch(session: Session, seconds: float) -> None:
     payload = session.payload(metrics)
     if session.ranks.first:
         if better:
-            weights = ("optimizer", "scaler", "rng", "rows", "sums")
+            weights = ("optimizer", "scaler", "rng", "rows", "sums", "seconds")
             checkpoints.save(session.folder.best, {k: v for k, v in payload.items() if k not in weights})
         if _keep(session):
             checkpoints.save(session.folder.epoch(state.epoch), payload)

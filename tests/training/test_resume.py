@@ -90,6 +90,15 @@ def test_sigterm_during_a_save_waits_for_it(
     assert_same_run(whole, tmp_path / "run")
 
 
+def test_the_seconds_of_an_epoch_include_those_before_a_stop(data: Path, tmp_path: Path) -> None:
+    """Stopped after the last step: all that is left of the epoch is its validation."""
+    stop_at(tiny(data), tmp_path / "run", (1, 3))
+    before = last(tmp_path / "run")["seconds"]
+    train(tiny(data), tmp_path / "run", resume=True)
+    assert before > 0
+    assert float(log(tmp_path / "run", times=True)[1]["seconds"]) == pytest.approx(before, rel=1e-6)
+
+
 def test_sigint_saves_and_becomes_keyboard_interrupt(data: Path, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         train(tiny(data), tmp_path / "run", progress=At((1, 2), lambda: os.kill(os.getpid(), signal.SIGINT)))

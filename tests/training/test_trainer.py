@@ -53,6 +53,13 @@ def test_metrics_have_a_row_an_epoch_and_the_test_only_in_the_last(whole: Path) 
     assert all(float(row["seconds"]) > 0 and 0 <= float(row["ema_val_acc"]) <= 1 for row in rows)
 
 
+def test_the_test_set_can_be_left_alone(data: Path, tmp_path: Path) -> None:
+    train(tiny(data, epochs=1, schedule="none", test=False), tmp_path / "run")
+    result = json.loads((tmp_path / "run" / "config.json").read_text())["result"]
+    assert "test_acc" not in result
+    assert 0 <= result["best_val_acc"] <= 1
+
+
 def test_a_switch_leaves_the_loss_on_the_fixed_images_almost_where_it_was(whole: Path) -> None:
     rows = log(whole, "conversions.csv")
     assert [(row["layer"], row["epoch"]) for row in rows] == [
