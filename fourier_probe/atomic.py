@@ -12,6 +12,8 @@ from typing import Any
 
 from fourier_probe.errors import OutputError
 
+_NUMBERS = re.compile(r"\[\n\s+([^\[\]{}\"]+?)\n\s*\]")  # no string of JSON holds a line break
+_BREAK = re.compile(r"\n\s*")
 _TEMPORARY = ".fourier-probe-"  # prefix of a file still being written; `sweep` removes strays
 
 
@@ -53,8 +55,10 @@ def write_text(path: Path | str, text: str) -> None:
 
 
 def write_json(path: Path | str, value: Any) -> None:
-    """`write_bytes` of JSON; NaN and infinity are refused, since no JSON reader takes them."""
-    write_bytes(path, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode())
+    """`write_bytes` of JSON, a list of numbers on one line; NaN and infinity are refused: no JSON reader takes them."""
+    text = json.dumps(value, indent=1, allow_nan=False)
+    text = _NUMBERS.sub(lambda found: f"[{re.sub(_BREAK, ' ', found[1])}]", text)
+    write_bytes(path, (text + "\n").encode())
 
 
 def sweep(folder: Path) -> list[Path]:

@@ -43,6 +43,14 @@ def test_not_a_number_is_no_json(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "a.json").read_text()) == {"x": 1}
 
 
+def test_json_has_its_numbers_on_one_line_and_reads_back(tmp_path: Path) -> None:
+    value = {"a": [1.5, None, -2e-07, True], "b": [[1, 2], [3]], "c": ["[\n 1\n]", "x"], "d": [], "e": [{"f": [0.1]}]}
+    atomic.write_json(tmp_path / "a.json", value)
+    text = (tmp_path / "a.json").read_text()
+    assert json.loads(text) == value
+    assert '"a": [1.5, null, -2e-07, true]' in text
+
+
 def test_strays_of_a_killed_process_are_swept_and_those_of_a_living_one_kept(tmp_path: Path) -> None:
     dead = tmp_path / ".fourier-probe-abc.999999999"
     living = tmp_path / f".fourier-probe-def.{os.getpid()}"

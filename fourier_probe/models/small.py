@@ -40,6 +40,8 @@ class CifarResNet(nn.Module):
     Args:
         blocks: basic blocks a stage; the network has 6 * blocks + 2 layers.
         width: channels of the first stage; the next two have twice and four times as many.
+        stem_stride: of the first convolution; 2 for stages at half, quarter and eighth resolution (64-pixel images, or
+            less of everything).
         num_classes: width of the head; 0 for pooled features.
         in_chans: channels of the images.
         global_pool: `avg`, `max`, ... as in timm; empty for unpooled features (needs `num_classes=0`).
@@ -50,6 +52,7 @@ class CifarResNet(nn.Module):
         self,
         blocks: int = 3,
         width: int = 16,
+        stem_stride: int = 1,
         num_classes: int = 100,
         in_chans: int = 3,
         global_pool: str = "avg",
@@ -61,7 +64,7 @@ class CifarResNet(nn.Module):
         self.drop_rate = drop_rate
         self.num_features = self.head_hidden_size = 4 * width
 
-        self.conv1 = nn.Conv2d(in_chans, width, 3, padding=1, bias=False)
+        self.conv1 = nn.Conv2d(in_chans, width, 3, stride=stem_stride, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.act1 = nn.ReLU(inplace=True)
         self.layer1 = _stage(width, width, blocks, stride=1)
@@ -69,8 +72,8 @@ class CifarResNet(nn.Module):
         self.layer3 = _stage(2 * width, 4 * width, blocks, stride=2)
         self.global_pool, self.fc = create_classifier(self.num_features, num_classes, pool_type=global_pool)
         self.feature_info = [
-            {"num_chs": width, "reduction": 1, "module": "act1"},
-            *({"num_chs": width << i, "reduction": 1 << i, "module": f"layer{i + 1}"} for i in range(3)),
+            {"num_chs": width, "reduction": stem_stride, "module": "act1"},
+            *({"num_chs": width << i, "reduction": stem_stride << i, "module": f"layer{i + 1}"} for i in range(3)),
         ]
         for module in self.modules():  # as He et al. 2015 (arXiv 1502.01852); BatchNorm starts as the identity
             if isinstance(module, nn.Conv2d):
@@ -87,7 +90,7 @@ class CifarResNet(nn.Module):
         self.global_pool, self.fc = create_classifier(self.num_features, num_classes, pool_type=global_pool)
 
     def forward_features(self, images: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, 4 * width, ceil(H / 4), ceil(W / 4)), the last stage's output."""
+        """(B, C, H, W) -> (B, 4 * width, h, w), the last stage's output; h = ceil(H / 4) with a stem of stride 1."""
         x = self.act1(self.bn1(self.conv1(images)))  # (B, width, H, W)
         features: Tensor = self.layer3(self.layer2(self.layer1(x)))
         return features

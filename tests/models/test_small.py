@@ -105,6 +105,15 @@ def test_features_only() -> None:
     assert shapes == [(16, 32, 32), (16, 32, 32), (32, 16, 16), (64, 8, 8)]
 
 
+def test_a_strided_stem_halves_every_grid_and_adds_no_parameter() -> None:
+    model = timm.create_model("cifar_resnet20", stem_stride=2, features_only=True)
+    maps = model(torch.zeros(1, 3, 32, 32))
+    assert [tuple(each.shape[-2:]) for each in maps] == [(16, 16), (16, 16), (8, 8), (4, 4)]
+    assert model.feature_info.reduction() == [2, 2, 4, 8]
+    plain, strided = timm.create_model("cifar_resnet20"), timm.create_model("cifar_resnet20", stem_stride=2)
+    assert {n: p.shape for n, p in plain.named_parameters()} == {n: p.shape for n, p in strided.named_parameters()}
+
+
 @pytest.mark.parametrize("name", ["cifar_resnet20", "cifar_vit_patch4"])
 def test_nothing_is_dropped_by_default(name: str) -> None:
     model = create(name)
