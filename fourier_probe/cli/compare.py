@@ -144,7 +144,7 @@ def collect(
     how = {name: given.pop(name) for name in ("model", "model_args", "pretrained", "use_ema", "untrained")}
     saved = saved and all(has_saved(name) for name in names) and not with_untrained
     found = [resolve(name, **how, saved=saved) for name in names]
-    given["data"] = given["data"] or next((target.data for target in found if target.data), None)
+    given["data"] = options.data_source(given["data"], next((target.data for target in found if target.data), None))
     labels = [target.label for target in found]
     if with_untrained:
         seen: set[str] = set()

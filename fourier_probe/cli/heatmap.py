@@ -97,7 +97,7 @@ def _probe(
     found = resolve(target, **how)
     if found.model is None:
         raise click.UsageError(f"{target} is a saved result: there is no model to disturb.")
-    source = data or found.data or "bundled"
+    source = options.data_source(data, found.data)
     images = choose(open_data(source, split), limit=limit, skip_bad=skip_bad)
     spec = found.input_spec(img_size=img_size, mean=mean, std=std)
     read = list(batches(images, spec, batch_size=batch_size, workers=workers))

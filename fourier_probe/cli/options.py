@@ -6,6 +6,7 @@ import ast
 import contextlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -82,6 +83,19 @@ def model_options(command: Command) -> Command:
     ):
         command = option(command)
     return command
+
+
+def data_source(asked: str | None, trained_on: str | None) -> str:
+    """`--data`, else what the checkpoint was trained on, else the bundled images.
+
+    A checkpoint that names a bare file has left its images behind, as those this project ships have: where no such file
+    lies here the bundled images serve, and a note says so. A path that leads nowhere stays an error.
+    """
+    source = asked or trained_on or "bundled"
+    if asked or "/" in source or not source.endswith(".npz") or Path(source).exists():
+        return source
+    note(f"{source}, which this was trained on, is not here: the bundled images serve; --data names others.")
+    return "bundled"
 
 
 def image_options(command: Command) -> Command:

@@ -1,0 +1,127 @@
+"""Copy the finished runs of a study into checkpoints/, small: `python tools/ship.py RUNS [OUT]`.
+
+Of every run config.json, metrics.csv, conversions.csv and spectra.json. Of the runs of one seed (`--seed`) also the
+weights of last.pt in half precision, without optimizer state, the sums behind the spectra (spectra.npz), and the
+spectra while training; `--weights GLOB` keeps those to some runs by name. Folders are taken out of what names a file.
+What other runs of OUT there are stays. OUT/manifest.json lists every run with what it is, its accuracy, and the
+SHA-256 of its files.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import math
+import shutil
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fourier_probe import atomic, checkpoints
+from fourier_probe.training.naming import placeless
+from fourier_probe.training.runs import Run, read_runs
+
+LOGS = ("metrics.csv", "conversions.csv")
+KEPT = ("arch", "model_args", "epoch", "step", "metrics", "finished")
+LISTED = ("model", "model_args", "data", "data_scale", "schedule", "seed")
+LIMIT = 20 * 2**20  # bytes in all
+
+
+def main() -> None:
+    """Ship what the command line names."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("runs", type=Path)
+    parser.add_argument("out", type=Path, nargs="?", default=Path("checkpoints"))
+    parser.add_argument("--seed", type=int, default=0, help="whose weights go along (default: 0)")
+    parser.add_argument("--weights", nargs="*", default=["*"], metavar="GLOB", help="of which runs (default: all)")
+    asked = parser.parse_args()
+    for run in read_runs(asked.runs):
+        if run.result is None:
+            print(f"{run.path.name} is not finished: left out")
+            continue
+        chosen = any(fnmatchcase(run.path.name, pattern) for pattern in asked.weights)
+        ship(run, asked.out / run.path.name, weights=chosen and run.config.seed == asked.seed)
+    listed = [entry(run) for run in read_runs(asked.out)]
+    atomic.write_json(asked.out / "manifest.json", listed)
+    total = sum(path.stat().st_size for path in asked.out.rglob("*") if path.is_file())
+    print(f"{len(listed)} runs, {sum(each['weights'] for each in listed)} with weights, {total / 2**20:.1f} MiB")
+    if total > LIMIT:
+        raise SystemExit(f"that is over {LIMIT / 2**20:.0f} MiB: choose fewer with --weights.")
+
+
+def ship(run: Run, folder: Path, *, weights: bool) -> None:
+    """One run into `folder`, anew."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for name in LOGS:
+        if (run.path / name).exists():
+            shutil.copy(run.path / name, folder)
+    atomic.write_json(folder / "config.json", homeless(run.record))
+    if (run.path / "spectra.json").exists():
+        spectra(run.path / "spectra.json", folder)
+    if weights:
+        (folder / "spectra").mkdir()
+        for path in sorted((run.path / "spectra").glob("epoch-*.json")):
+            spectra(path, folder / "spectra")
+        if (run.path / "spectra.npz").exists():
+            shutil.copy(run.path / "spectra.npz", folder)
+        payload = checkpoints.read(run.path / "last.pt").payload
+        small = {key: payload[key] for key in KEPT if key in payload}
+        small |= {key: homeless(payload[key]) for key in ("config", "conversions") if key in payload}
+        small |= {key: half(payload[key]) for key in ("state_dict", "state_dict_ema") if key in payload}
+        checkpoints.save(folder / "last.pt", small)
+    if not any((folder / "spectra").glob("*")):
+        shutil.rmtree(folder / "spectra", ignore_errors=True)
+
+
+def half(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Floating tensors as float16; raises where a value has no room there."""
+    out = {name: value.half() if value.is_floating_point() else value for name, value in state.items()}
+    for name, value in out.items():
+        if not torch.isfinite(value).all():
+            raise SystemExit(f"{name} does not fit into half precision: the largest is {state[name].abs().max():.3g}.")
+    return out
+
+
+def spectra(path: Path, folder: Path) -> None:
+    """A result with its sources named without folders."""
+    record = json.loads(path.read_text())
+    if Path(record["target"].get("source") or "").is_absolute():  # a run folder, while training
+        record["target"]["source"] = Path(record["target"]["source"]).name
+    for part, key in (("target", "data"), ("images", "source")):
+        if isinstance(record[part].get(key), str):
+            record[part][key] = placeless(record[part][key])
+    atomic.write_json(folder / path.name, record)
+
+
+def homeless(value: Any) -> Any:
+    """Nested values without the folders of data, models and forks."""
+    if isinstance(value, dict):
+        names = ("data", "model", "arch", "fork")
+        return {
+            key: placeless(each) if key in names and isinstance(each, str) else homeless(each)
+            for key, each in value.items()
+        }
+    return [homeless(each) for each in value] if isinstance(value, list) else value
+
+
+def entry(run: Run) -> dict[str, Any]:
+    """What the manifest says of a run."""
+    files = sorted(path for path in run.path.rglob("*") if path.is_file() and path.name != ".lock")
+    result = {key: value for key, value in (run.result or {}).items() if value is not None and math.isfinite(value)}
+    return {
+        "name": run.path.name,
+        **{name: getattr(run.config, name) for name in LISTED},
+        "result": result,
+        "weights": (run.path / "last.pt").exists(),
+        "files": {
+            path.relative_to(run.path).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files
+        },
+    }
+
+
+if __name__ == "__main__":
+    main()
