@@ -51,7 +51,7 @@ class TrainConfig:
     img_size: int = _flag("Model", 0, "Input side, pixels; 0: that of arrays, else the model's own.", metavar="PX")
     drop: float = _flag("Model", 0.0, "Dropout before the head, where the model has it.")
     drop_path: float = _flag("Model", 0.0, "Stochastic depth, where the model has it.", recipe=True)
-    channels_last: bool = _flag("Model", False, "Channels-last memory format.")
+    channels_last: bool = _flag("Model", False, "Channels-last memory format.", recipe=True)
     compile: bool = _flag("Model", False, "torch.compile; compiled again at conversions.")
     model_dtype: str = _flag("Model", "float32", "Type of the weights.", choices=("float32", "float64"))
 
