@@ -37,6 +37,7 @@ def command(names: tuple[str, ...], listing: bool, runs: Path, out: Path, force:
     fourier-probe figures schedule-table gates-by-depth --runs runs/study
     """  # noqa: D301
     from fourier_probe.papers import EXHIBITS, MissingRunsError
+    from fourier_probe.papers.exhibit import data_sets
     from fourier_probe.training.runs import read_runs
 
     if listing:
@@ -48,6 +49,9 @@ def command(names: tuple[str, ...], listing: bool, runs: Path, out: Path, force:
     wanted = tuple(dict.fromkeys(names)) or tuple(EXHIBITS)
     atomic.output_folder(out, results=tuple(f"{name}{suffix}" for name in wanted for suffix in SUFFIXES), force=force)
     found = read_runs(runs)
+    drawn, *others = list(data_sets(found).items()) or [("", found)]
+    for name, left_out in others:
+        options.note(f"{len(left_out)} runs on {name} are left out: the figures are of {len(drawn[1])} on {drawn[0]}.")
     missing: dict[str, str] = {}
     failed: dict[str, str] = {}
     with options.progress("figures", len(wanted)) as advance:

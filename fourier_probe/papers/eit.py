@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -61,6 +62,7 @@ def eit_table(runs: Sequence[Run]) -> Exhibit:
     done = [run for run in finished(runs) if run.config.schedule == "none"] if any(r.result for r in runs) else []
     trained = grouped((run for run in done if label(run) in VARIANTS), lambda run: (label(run), run.config.data_scale))
     rows: list[Row] = []
+    used: list[Run] = []
     for name in VARIANTS:
         bones = zoo.skeleton(name)
         total = zoo.stats(bones, zoo.input_spec(bones).size)
@@ -76,6 +78,7 @@ def eit_table(runs: Sequence[Run]) -> Exhibit:
         if scales:
             found = by_seed(trained[name, scales[-1]])
             row["our_top1"], row["our_half"] = interval([accuracy(run) for run in found.values()])
+            used += found.values()
             row |= {"our_data": found[min(found)].config.data, "our_data_scale": scales[-1], "our_n": len(found)}
         rows.append(row)
     with style():
@@ -96,7 +99,10 @@ def eit_table(runs: Sequence[Run]) -> Exhibit:
         "EIT beside its paper: parameters and multiply-adds counted here with torch's counter, ImageNet accuracies as "
         "published (300 epochs; not trained here)."
     )
-    used = [run for found in trained.values() for run in found]
+    if used:
+        held = sorted({(Path(run.config.data).name, run.config.data_scale, int(run.record["classes"])) for run in used})
+        said = "; ".join(f"{100 * scale:g} % of {data}, {classes} classes" for data, scale, classes in held)
+        text += f" Ours: {said}; parameters are those of 100 classes (ImageNet's variants: 1000)."
     note = caption(used, text) if used else f"{text} No run of ours is among the runs."
     table: dict[str, Any] = {
         "model": "model",
@@ -145,17 +151,25 @@ def eit_ablation(runs: Sequence[Run]) -> Exhibit:
             error = 100 * row["half"] if row["half"] == row["half"] else None
             ax.errorbar([100 * row["test_acc"]], [y], xerr=error, marker="D", ms=4, capsize=2, color="#1f4e79")
         ax.set_yticks(range(len(rows)), [row["model"] for row in rows])
-        ax.invert_yaxis()
+        ax.set_ylim(len(rows) - 0.5, -0.5)
         ax.set_xlabel(f"{judged(found)} top-1 (%)")
     table: dict[str, Any] = {
         "model": "model",
         "n": "n",
         "parameters": lambda row: f"{int(row['parameters']):,}",
         "top-1, %": lambda row: percent(row["test_acc"], row["half"]),
-        "- whole": lambda row: f"{100 * row['minus_whole']:+.1f}" if "minus_whole" in row else "",
+        "- whole": lambda row: _minus(row),
     }
     text = f"Ablations of {model} at {100 * scale:g} % of the data, paired by seed; exploratory."
     return Exhibit(figure, rows, caption(found, text), table=table)
+
+
+def _minus(row: Row) -> str:
+    """Difference to the whole, in points, with its interval where there is one."""
+    if "minus_whole" not in row:
+        return ""
+    half = row["minus_whole_half"]
+    return f"{100 * row['minus_whole']:+.1f}" + (f" ± {100 * half:.1f}" if half == half else "")
 
 
 def eit_hfd_share(runs: Sequence[Run]) -> Exhibit:

@@ -23,7 +23,7 @@ from fourier_probe.errors import ResultError
 from fourier_probe.plots.style import save
 from fourier_probe.probe.compare import check_comparable
 from fourier_probe.probe.spectra import Spectra
-from fourier_probe.training.naming import content
+from fourier_probe.training.naming import content, placeless
 from fourier_probe.training.runs import Run
 
 Row = dict[str, Any]
@@ -123,20 +123,22 @@ def _escaped(text: str) -> str:
 
 def finished(runs: Iterable[Run]) -> list[Run]:
     """The finished runs of the data set that has most of them, each once, with what tells apart those of one name."""
-    done = [run for run in runs if run.result is not None]
-    if not done:
+    sets = data_sets(runs)
+    if not sets:
         raise MissingRunsError("none of the runs is finished: `fourier-probe sweep PLAN.toml` goes on with them.")
-    counts = Counter(run.config.data for run in done)
-    most = max(counts, key=lambda data: (counts[data], data))
     kept: list[Run] = []
-    for group in grouped(
-        (run for run in done if run.config.data == most), lambda r: (label(r), schedule_name(r))
-    ).values():
+    for group in grouped(next(iter(sets.values())), lambda r: (label(r), schedule_name(r))).values():
         cells = grouped(group, _cell).values()
         varying = sorted({option for cell in cells for option in _differing(cell)})
         noted = [replace(run, note=" ".join(f"{o}={_plain(run, o)}" for o in varying)) for run in group]
         kept += [same[0] for same in grouped(noted, lambda r: (r.note, *_cell(r))).values()]
     return kept
+
+
+def data_sets(runs: Iterable[Run]) -> dict[str, list[Run]]:
+    """Finished runs by data set, the one with most of them first; in which folder it lies does not matter."""
+    sets = grouped((run for run in runs if run.result is not None), lambda run: placeless(run.config.data))
+    return dict(sorted(sets.items(), key=lambda item: (-len(item[1]), item[0])))
 
 
 def _cell(run: Run) -> tuple[float, int]:
@@ -245,7 +247,7 @@ def caption(runs: Sequence[Run], text: str, *, over: str = "seeds", reading: boo
     data = ", ".join(sorted({Path(run.config.data).name for run in runs}))
     epochs = sorted({int(run.record["plan"]["epochs"]) for run in runs})
     length = f"{epochs[0]}" if len(epochs) == 1 else f"{epochs[0]} to {epochs[-1]}"
-    parts = [text, f"{data}; n = {len(runs)} runs of {length} epochs, {_counted(len(seeds), 'seed')}."]
+    parts = [text, f"{data}; n = {_counted(len(runs), 'run')} of {length} epochs, {_counted(len(seeds), 'seed')}."]
     if over == "seeds":
         parts.append(
             "Intervals are 95 %, Student's t over seeds, where a cell has two or more."
@@ -256,7 +258,7 @@ def caption(runs: Sequence[Run], text: str, *, over: str = "seeds", reading: boo
         parts.append("Intervals are 95 %: Student's t over seeds where a cell has two or more, else over images.")
     elif over:
         parts.append(f"Intervals are 95 %, jackknife over {over}, and say nothing about training again.")
-    if any(run.config.data_scale < 1 for run in runs):
+    if over and any(run.config.data_scale < 1 for run in runs):
         subsets = sorted({run.config.data_seed for run in runs})
         parts.append(f"One subset a scale (data seed {', '.join(map(str, subsets))}): its choice is in no interval.")
     parts.append(f"Hardware: {hardware(runs)}.")

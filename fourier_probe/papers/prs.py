@@ -49,6 +49,7 @@ from fourier_probe.training.runs import Run
 
 MARKERS = "osD^vPX*"
 RESAMPLES = 2000  # of seeds, for the interval of a crossover
+PANELS = 4  # schedules that a figure has room for
 ENOUGH = 5  # seeds, for that interval and for the primary contrast
 
 
@@ -86,7 +87,7 @@ def accuracy_by_scale(runs: Sequence[Run]) -> Exhibit:
             for scale in x:
                 each = [100 * accuracy(run) for run in by_seed(cells[name, scale]).values()]
                 ax.plot([scale] * len(each), each, ".", ms=2, color=color, alpha=0.6)
-            for crossing in [at for c in crossings if c["model"] == name for at in c["at"]]:
+            for crossing in [at for c in crossings if c["model"] == name for at in (*c["at"], *c["falls"])]:
                 ax.axvline(crossing, color=color, linewidth=0.6, linestyle="--", zorder=0)
         _scale_axis(ax, scales)
         ax.set_ylabel(f"{judged(done)} top-1 (%)")
@@ -98,17 +99,18 @@ def accuracy_by_scale(runs: Sequence[Run]) -> Exhibit:
     text = (
         f"{judged(done)} accuracy against data scale (A1, A3). {overtaken if cnn else 'There is no CNN to overtake.'}"
     )
-    more = {"crossover": [{**c, "at": " ".join(f"{x:.4g}" for x in c["at"])} for c in crossings]} if crossings else {}
+    listed = [{**c, **{k: " ".join(f"{x:.4g}" for x in c[k]) for k in ("at", "falls")}} for c in crossings]
+    more = {"crossover": listed} if crossings else {}
     return Exhibit(figure, rows, caption(used, text, reading=any(" + " in name for name in names)), more)
 
 
 def _crossover(
     cells: dict[tuple[str, float], list[Run]], name: str, cnn: str, scales: Sequence[float]
 ) -> dict[str, Any]:
-    """Data scales at which `name` overtakes `cnn`, linear in ln(scale); said where it is censored or not the only one.
+    """Data scales at which `name` overtakes `cnn`, or falls behind again, linear in ln(scale); or that it is censored.
 
     From five seeds on, an interval resamples them with replacement, those that both have together, and takes the first
-    crossing; draws without any are counted. (With fewer, percentiles cover far less than they say.)
+    overtaking; draws without any are counted. (With fewer, percentiles cover far less than they say.)
     """
     both = [scale for scale in scales if (name, scale) in cells and (cnn, scale) in cells]
     mine, theirs = (
@@ -120,7 +122,7 @@ def _crossover(
         return [_mean(a, draw) - _mean(b, draw) for a, b in zip(mine, theirs, strict=True)]
 
     gap = gaps()
-    at = _rises(both, gap)
+    at, falls = (_crossings(both, [sign * each for each in gap]) for sign in (1, -1))
     low = high = math.nan
     censored = 0
     shared = sorted(set.intersection(*(set(values) for values in (*mine, *theirs)))) if both else []
@@ -129,19 +131,20 @@ def _crossover(
         draws = []
         for _ in range(RESAMPLES):
             drawn = gaps([int(seed) for seed in rng.choice(shared, len(shared))])
-            first = _rises(both, drawn)
+            first = _crossings(both, drawn)
             draws.append(0.0 if drawn[0] > 0 else first[0] if first else math.inf)
         low, high = (float(np.quantile(draws, q, method="nearest")) for q in (0.025, 0.975))
         censored = sum(not 0 < draw < math.inf for draw in draws)
     if not both:
         said = "no common data scale"
-    elif gap[0] > 0 and not at:
+    elif gap[0] > 0 and not falls:
         said = f"ahead from the smallest on (< {100 * both[0]:g} %)"
-    elif not at:
+    elif gap[0] <= 0 and not at:
         said = f"censored, not up to {100 * both[-1]:g} %"
     else:
-        said = " and ".join(f"{100 * x:.3g} %" for x in at)
-        said += " (and ahead at the smallest)" if gap[0] > 0 else ""
+        turns = sorted([*((x, "ahead") for x in at), *((x, "behind") for x in falls)])
+        start = [f"ahead at {100 * both[0]:g} %"] if gap[0] > 0 else []
+        said = ", ".join([*start, *(f"{side} from {100 * x:.3g} %" for x, side in turns)])
     if low == low:
         ends = [
             f"< {100 * both[0]:g}" if x == 0 else f"> {100 * both[-1]:g}" if x == math.inf else f"{100 * x:.3g}"
@@ -153,6 +156,7 @@ def _crossover(
         "cnn": cnn,
         "crossover": said,
         "at": at,
+        "falls": falls,
         "low": low,
         "high": high,
         "censored_draws": censored,
@@ -164,7 +168,7 @@ def _mean(values: dict[int, float], draw: Sequence[int] | None) -> float:
     return float(np.mean(list(values.values()) if draw is None else [values[seed] for seed in draw]))
 
 
-def _rises(scales: Sequence[float], gap: Sequence[float]) -> list[float]:
+def _crossings(scales: Sequence[float], gap: Sequence[float]) -> list[float]:
     """Where a difference goes from at most 0 to above, linear in ln(scale)."""
     found = []
     for (x0, y0), (x1, y1) in itertools.pairwise(zip(scales, gap, strict=True)):
@@ -194,7 +198,7 @@ def spectra_by_scale(runs: Sequence[Run]) -> Exhibit:
     names = list(dict.fromkeys(_name(run) for run, _ in found))
     names = [name for name in names if sum(row == name for row, _ in cells) > 1]
     if not names:
-        raise MissingRunsError("spectra-by-scale needs one model at two data scales.")
+        raise MissingRunsError("spectra-by-scale needs one model at two data scales: data_scale = [0.1, 1.0].")
     rows = [
         {"model": name, "data_scale": scale, "point": p.name, "op": p.op, "depth": p.depth, "frequency": f,
          "usable": int(k < p.usable), "delta": p.delta[k], "stderr": p.stderr[k]}
@@ -215,7 +219,9 @@ def depth_profile_by_scale(runs: Sequence[Run]) -> Exhibit:
     found = analyzed(finished(runs), "depth-profile-by-scale")
     scales = sorted({run.config.data_scale for run, _ in found})
     if len(scales) < 2:
-        raise MissingRunsError("depth-profile-by-scale needs analyzed runs at two data scales.")
+        raise MissingRunsError(
+            "depth-profile-by-scale needs analyzed runs at two data scales: data_scale = [0.1, 1.0]."
+        )
     frequency = common_frequency([result for _, result in found])
     models = {
         name: pairs for name, pairs in _grouped(found).items() if len({r.config.data_scale for r, _ in pairs}) > 1
@@ -260,11 +266,8 @@ def depth_profile_by_scale(runs: Sequence[Run]) -> Exhibit:
 
 def interpolation(runs: Sequence[Run]) -> Exhibit:
     """Spectra and coordinate against the epoch at which all layers switch, between the CNN and t = 0."""
-    found = [
-        (run, result)
-        for run, result in analyzed(_prs_model(finished(runs)), "interpolation")
-        if run.config.schedule in ("none", "constant") and _largest_scale(run, runs)
-    ]
+    able = [r for r in finished(runs) if r.config.schedule in ("none", "constant") and r.spectra is not None]
+    found = analyzed(_one_way(_one_network(able)), "interpolation")
     when = {id(run): _switch_share(run) for run, _ in found}
     shares = sorted({when[id(run)] for run, _ in found})
     if len(shares) < 3 or shares[-1] != 1.0:
@@ -288,22 +291,28 @@ def interpolation(runs: Sequence[Run]) -> Exhibit:
                  "distance": spot.distance, "cosine": spot.cosine, "test_acc": accuracy(run)}
             )  # fmt: skip
     if not rows:
-        raise MissingRunsError("interpolation needs a seed that has both ends: `none` and the earliest switch.")
+        raise MissingRunsError(
+            "interpolation needs a seed that has both ends: schedule = ['none', {schedule = 'constant', at_epoch = 0}]."
+        )
     ends = [np.stack([values[id(r)][0] for r, _ in found if when[id(r)] == share]) for share in (shares[0], shares[-1])]
     gap = float(np.sqrt((((ends[1].mean(0) - ends[0].mean(0)) ** 2) * axes_of.weight).sum()))
     checked = min(len(end) for end in ends) > 1
+    defined = True
     spread = math.sqrt(sum(float((e.var(0, ddof=1) * axes_of.weight).sum()) for e in ends)) if checked else 0
     times = gap / spread if spread else math.inf
+    if checked and gap <= 2 * spread:
+        defined = False
+        rows = [{**row, "t": math.nan, "t_stderr_images": math.nan, "distance": math.nan} for row in rows]
     verdict = (
         f"The ends lie {gap:.2f} nats apart (RMS), {times:.1f} times the scatter of seeds (sd of one pair)"
-        f"{', so the coordinate is defined' if gap > 2 * spread else ': too close, the coordinate says nothing'}."
+        f"{', so the coordinate is defined' if defined else ': too close, so the coordinate is undefined'}."
         if checked
         else f"The ends lie {gap:.2f} nats apart (RMS); one seed, so their scatter is unknown."
     )
     frequency = common_frequency([result for _, result in found])
     with style():
-        figure = Figure(figsize=(PAGE, 2.6))
-        left, right = figure.subplots(1, 2)
+        figure = Figure(figsize=(PAGE, 2.4))
+        left, middle, right = figure.subplots(1, 3)
         palette = dict(zip(shares, _ordered(len(shares)), strict=True))
         first = min(seeds)
         for run, result in sorted(found, key=lambda pair: -when[id(pair[0])]):
@@ -311,14 +320,24 @@ def interpolation(runs: Sequence[Run]) -> Exhibit:
                 profile = depth_profile(result, frequency)
                 name = "never" if when[id(run)] == 1 else f"{100 * when[id(run)]:.0f} %"
                 left.plot(profile.depth, profile.value, marker=".", color=palette[when[id(run)]], label=name)
+                over_depth = (values[id(run)][0] * axes_of.weight).sum(0) / axes_of.weight.sum(0)
+                middle.plot(axes_of.radius, over_depth, color=palette[when[id(run)]])
         left.set_xlabel("Normalized depth")
         left.set_ylabel(rf"$\Delta$ log amplitude at {frequency:.2f}$\pi$ (nats)")
         left.legend(title="switch", fontsize=6)
+        middle.set_xlabel("Radius (1: Nyquist)")
+        middle.set_ylabel("Log density, mean over depth (nats)")
         means = [interval([row["t"] for row in rows if row["switch"] == share]) for share in shares]
-        right.plot([row["switch"] for row in rows], [row["t"] for row in rows], ".", ms=3, color="0.5")
-        half = [h if h == h else 0.0 for _, h in means]
-        right.errorbar(shares, [m for m, _ in means], half, marker="o", ms=3, capsize=1.5, color="#1f4e79")
-        right.plot([shares[0], 1], [1, 0], color="0.6", linestyle=":", linewidth=0.8)
+        if defined:
+            right.plot([row["switch"] for row in rows], [row["t"] for row in rows], ".", ms=3, color="0.5")
+            half = [h if h == h else 0.0 for _, h in means]
+            right.errorbar(shares, [m for m, _ in means], half, marker="o", ms=3, capsize=1.5, color="#1f4e79")
+            right.plot([shares[0], 1], [1, 0], color="0.6", linestyle=":", linewidth=0.8)
+        else:
+            right.set_xlim(shares[0], 1)
+            right.set_yticks([])
+            right.text(0.5, 0.5, "undefined:\nthe ends are too close", ha="center", va="center",
+                       transform=right.transAxes, fontsize=7)  # fmt: skip
         right.set_xlabel("Switch (share of training; 1: never)")
         right.set_ylabel("Coordinate t\n(0: CNN, 1: earliest switch)")
     ways = {_recast_settings(run) for run, _ in found if run.config.schedule == "constant"}
@@ -364,7 +383,7 @@ def schedules_figure(runs: Sequence[Run]) -> Exhibit:
 
 def schedule_table(runs: Sequence[Run]) -> Exhibit:
     """Accuracy of every schedule and control, with paired differences over seeds, and what each cost (A6, A7)."""
-    done = [run for run in _prs_model(finished(runs)) if _largest_scale(run, runs)]
+    done = _one_network(finished(runs))
     mean_of_linear = {_mean_switch(run) for run in done if run.config.schedule == "linear"}
 
     def named(run: Run) -> str:
@@ -410,7 +429,7 @@ def schedule_table(runs: Sequence[Run]) -> Exhibit:
         ax.set_yticks(
             range(len(rows)), [row["schedule"] + (" †" if row["role"].startswith("same") else "") for row in rows]
         )
-        ax.invert_yaxis()
+        ax.set_ylim(len(rows) - 0.5, -0.5)
         ax.set_xlabel(f"{judged(done)} top-1 (%)")
     primary = next((row for row in rows if row["schedule"] == "linear" and "minus_control" in row), None)
     said = (
@@ -446,51 +465,66 @@ def schedule_table(runs: Sequence[Run]) -> Exhibit:
 
 def gates_by_depth(runs: Sequence[Run]) -> Exhibit:
     """Gates of the converted layers against steps since their switch, a panel a schedule, coloured by depth (A5)."""
-    found = [
-        run for run in _prs_model(finished(runs)) if run.trajectory and switches(run) and _largest_scale(run, runs)
-    ]
+    found = _one_network([run for run in finished(runs) if switches(run) and run.trajectory])
     rows = [row for run in found for row in _gates(run)]
     if not rows:
         raise MissingRunsError(
             "gates-by-depth needs PRS runs probed while they trained: probe_every = 1 with schedule = ['linear']."
         )
-    wanted = ["linear", "reverse"]
-    names = sorted({row["schedule"] for row in rows}, key=lambda n: (wanted.index(n) if n in wanted else 2, n))[:4]
+    every = _in_order([row["schedule"] for row in rows], found)
+    names = every[:PANELS]
     found = [run for run in found if _scheduled(run) in names]
-    eased = any(run.config.anneal_epochs > 0 for run in found)
+    curves = {name: _mean_gates([row for row in rows if row["schedule"] == name]) for name in names}
+    last = min(max(steps) for layers in curves.values() for _, steps, _ in layers)
     with style():
-        figure = Figure(figsize=(max(PAGE * len(names) / 4, 3.5), 2.4))
-        axes = figure.subplots(1, len(names), sharex=True, sharey=True, squeeze=False)
+        figure = Figure(figsize=(max(PAGE * (len(names) + 1) / 4, 3.5), 2.4))
+        axes = figure.subplots(1, len(names) + 1, sharey=True, squeeze=False)
         cmap = depth_colors()
-        for ax, name in zip(axes.flat, names, strict=True):
-            mine = [row for row in rows if row["schedule"] == name]
-            for layer in dict.fromkeys(row["layer"] for row in mine):
-                each = grouped_rows([row for row in mine if row["layer"] == layer], "steps")
-                x = sorted(each)
-                y = [float(np.mean([row["gate"] for row in each[step]])) for step in x]
-                depth = next(row["depth"] for row in mine if row["layer"] == layer)
-                ax.plot(x, y, marker=".", ms=3, color=cmap(depth))
+        for ax, name in zip(axes.flat, names, strict=False):
+            for depth, steps, gates in curves[name]:
+                ax.plot(steps, gates, marker=".", ms=3, color=cmap(depth))
+            ax.axvline(last, color="0.6", linestyle=":", linewidth=0.8)
             ax.set_title(short_title(name), fontsize=7)
             ax.set_xlabel("Steps since the switch")
             ax.xaxis.set_major_locator(MaxNLocator(3, integer=True))
+        for name, color, marker in zip(names, categories(len(names)), itertools.cycle(MARKERS), strict=False):
+            at_last = [(depth, float(np.interp(last, steps, gates))) for depth, steps, gates in curves[name]]
+            axes[0, -1].plot(*zip(*sorted(at_last), strict=True), color=color, marker=marker, ms=3, label=name)
+        axes[0, -1].set_title(f"{last} steps after the switch", fontsize=7)
+        axes[0, -1].set_xlabel("Normalized depth")
+        axes[0, -1].legend(fontsize=6)
         axes[0, 0].set_ylabel("Mean gate (1: positional)")
         axes[0, 0].set_ylim(0, 1.02)
         bar = figure.colorbar(cm.ScalarMappable(colors.Normalize(0, 1), cmap), ax=list(axes.flat), pad=0.02, aspect=30)
         bar.set_label("Normalized depth")
-    text = "Gates of converted layers against steps since their own switch (A5), mean over heads and seeds; gates are "
-    text += "eased down from the convolution at first" if eased else "not eased"
-    text += ", so their fall right after the switch is set, not learned." if eased else "."
+    text = (
+        "Gates of converted layers against steps since their own switch (A5), mean over heads and seeds; at right all "
+    )
+    text += f"schedules overlaid after as many steps, {last} (dotted). "
+    eased = [name for name in names if any(_scheduled(r) == name and r.config.anneal_epochs > 0 for r in found)]
+    text += "Eased down from the convolution at first, so that their fall right after the switch is set, not learned: "
+    text += f"{', '.join(eased) or 'none of them'}.{_not_drawn(every, PANELS)}"
     return Exhibit(figure, rows, caption(found, text, over="", reading=True))
+
+
+def _mean_gates(rows: Sequence[Row]) -> list[tuple[float, list[int], list[float]]]:
+    """Of each layer: its depth, the steps since its switch, and the mean gate over seeds there."""
+    out = []
+    for mine in grouped_rows(rows, "layer").values():
+        at = grouped_rows(mine, "steps")
+        steps = sorted(at)
+        out.append((float(mine[0]["depth"]), steps, [float(np.mean([row["gate"] for row in at[s]])) for s in steps]))
+    return out
 
 
 def training_trajectory(runs: Sequence[Run]) -> Exhibit:
     """High-frequency value of every point while training, across the switches, a row a schedule."""
-    found = [run for run in _prs_model(finished(runs)) if len(run.trajectory) > 1 and _largest_scale(run, runs)]
+    found = _one_network([run for run in finished(runs) if len(run.trajectory) > 1])
     if not found:
         raise MissingRunsError("training-trajectory needs runs probed while they trained: probe_every = 1 in the plan.")
-    order = ["none", "linear", "reverse"]
     first = {name: by_seed(group) for name, group in grouped(found, _scheduled).items()}
-    names = sorted(first, key=lambda name: (order.index(name) if name in order else len(order), name))[:4]
+    every = _in_order(list(first), found)
+    names = every[:PANELS]
     used = [first[name][min(first[name])] for name in names]
     frequency = common_frequency([result for run in used for result in run.trajectory])
     rows: list[Row] = []
@@ -506,6 +540,7 @@ def training_trajectory(runs: Sequence[Run]) -> Exhibit:
     figure = epochs_figure([run.trajectory for run in used], names, when)
     count = used[0].trajectory[0].images["n"]
     text = f"Spectra while training, across the switches (dashed); one seed each, over {count} validation images."
+    text += _not_drawn(every, PANELS)
     return Exhibit(figure, rows, caption(used, text, over="image groups", reading=True))
 
 
@@ -554,24 +589,44 @@ def _scheduled(run: Run) -> str:
     return f"{schedule_name(run)} {run.note}".strip()
 
 
-def _prs_model(runs: Sequence[Run]) -> list[Run]:
-    """The runs of the network that has most schedules."""
-    models = grouped(runs, lambda run: label(replace(run, note="")))
-    most = max(models, key=lambda name: (len({schedule_name(run) for run in models[name]}), name))
-    return models[most]
+def _one_way(runs: Sequence[Run]) -> list[Run]:
+    """Without the `constant` runs that recast otherwise than most switch epochs do, where two or more are left."""
+    ways = grouped((run for run in runs if run.config.schedule == "constant"), _settings)
+    if not ways:
+        return list(runs)
+    most = max(ways, key=lambda way: (len({_switch_share(run) for run in ways[way]}), way))
+    if len({_switch_share(run) for run in ways[most]}) < 2:
+        return list(runs)
+    return [run for run in runs if run.config.schedule == "none" or _settings(run) == most]
 
 
-def _largest_scale(run: Run, runs: Sequence[Run]) -> bool:
-    """Whether a run is at the largest data scale at which its network has a schedule (or at all)."""
-    same = [other for other in finished(runs) if label(replace(other, note="")) == label(replace(run, note=""))]
-    scheduled = [other for other in same if other.config.schedule != "none"] or same
-    return run.config.data_scale == max(other.config.data_scale for other in scheduled)
+def _one_network(runs: Sequence[Run]) -> list[Run]:
+    """The runs of the network, at the data scale, that have most schedules; of two scales the larger."""
+    cells = grouped(runs, lambda run: (label(replace(run, note="")), run.config.data_scale))
+    most = max(cells, key=lambda cell: (len({_scheduled(run) for run in cells[cell]}), cell[1], cell[0]), default=None)
+    return cells[most] if most is not None else []
+
+
+def _in_order(names: Sequence[str], runs: Sequence[Run]) -> list[str]:
+    """Schedules as `_scheduled` names them: none, linear, constant at linear's mean, reverse, then the others."""
+    means = {_mean_switch(run) for run in runs if run.config.schedule == "linear"}
+    first = ["none", "linear", *(f"constant at {mean}" for mean in sorted(means)), "reverse"]
+    return sorted(dict.fromkeys(names), key=lambda name: (first.index(name) if name in first else len(first), name))
+
+
+def _not_drawn(names: Sequence[str], most: int) -> str:
+    return f" Not drawn: {', '.join(names[most:])}." if len(names) > most else ""
 
 
 def _recast_settings(run: Run) -> str:
-    """How a run recasts, where that may differ between runs of one figure."""
+    """Schedule and recast of a run, where that differs between runs of one figure."""
+    return f"{schedule_name(run)}: {_settings(run)}"
+
+
+def _settings(run: Run) -> str:
+    """How a run recasts."""
     given = ", ".join(f"{name} {value:g}" for name, value in sorted(run.config.recast_args.items())) or "defaults"
-    return f"{schedule_name(run)}: {given}, easing {run.config.anneal_epochs:g}"
+    return f"{given}, {f'eased over {run.config.anneal_epochs:g}' if run.config.anneal_epochs else 'not eased'}"
 
 
 def _mean_switch(run: Run) -> int:

@@ -139,9 +139,66 @@ def test_a_crossover_that_is_not_reached_is_censored_and_several_are_all_said(ma
         make("eit", cnn - 0.1, scale=scale)
     exhibit = prs.accuracy_by_scale(read_runs(tmp_path / "runs"))
     said = {row["model"].split()[0]: row["crossover"] for row in exhibit.more["crossover"]}
-    assert " and " in said["cifar_vit_patch4"]
+    assert said["cifar_vit_patch4"] == "ahead from 17.3 %, behind from 38.7 %, ahead from 70.7 %"
     assert said["eit_small_w80"] == "censored, not up to 100 %"
     assert "One seed" in exhibit.caption
+
+
+def test_a_model_that_is_overtaken_again_is_not_said_to_stay_ahead(make: Make, tmp_path: Path) -> None:
+    for scale, cnn, vit in ((0.1, 0.3, 0.4), (0.4, 0.5, 0.4), (1.0, 0.6, 0.5)):
+        make("none", cnn, scale=scale)
+        make("vit", vit, scale=scale)
+    exhibit = prs.accuracy_by_scale(read_runs(tmp_path / "runs"))
+    (row,) = exhibit.more["crossover"]
+    assert row["crossover"] == "ahead at 10 %, behind from 20 %"
+    assert row["falls"] == "0.2"
+
+
+def test_schedules_are_compared_where_most_of_them_are(make: Make, tmp_path: Path) -> None:
+    """A study with all controls at 10 % and only the main arm on all of the data keeps its primary contrast."""
+    for seed in (0, 1):
+        for kind, accuracy in (("none", 0.3), ("linear", 0.35), ("middle", 0.32), ("start", 0.2)):
+            make(kind, accuracy, seed=seed, scale=0.1)
+        make("none", 0.6, seed=seed)
+        make("linear", 0.7, seed=seed)
+    runs = read_runs(tmp_path / "runs")
+    rows = {row["schedule"]: row for row in prs.schedule_table(runs).rows}
+    assert rows["linear"]["test_acc"] == pytest.approx(0.35)
+    assert rows["linear"]["minus_control"] == pytest.approx(0.03)
+    assert {row["schedule"] for row in prs.gates_by_depth(runs).rows} >= {"linear", "constant at 1"}
+    assert len({row["schedule"] for row in prs.training_trajectory(runs).rows}) == 4
+
+
+def test_the_same_data_in_another_folder_is_the_same_and_other_data_is_named(
+    study: Path, make: Make, tmp_path: Path
+) -> None:
+    before = prs.schedule_table(read_runs(study)).rows
+
+    def move(pattern: str, place: Callable[[Path], str]) -> None:
+        for path in study.glob(f"{pattern}/config.json"):
+            record = json.loads(path.read_text())
+            record["config"]["data"] = place(Path(record["config"]["data"]))
+            path.write_text(json.dumps(record))
+
+    move("*-1", lambda data: f"/elsewhere/{data.name}")
+    assert prs.schedule_table(read_runs(study)).rows == before
+    move("eit-*", lambda data: "circles.npz")
+    said = figures("schedule-table", "--runs", str(study), "--out", str(tmp_path / "out"))
+    assert said.exit_code == 0
+    assert "4 runs on circles.npz are left out: the figures are of 16 on squares.npz" in said.stderr
+
+
+def test_ends_that_are_too_close_leave_the_coordinate_undefined(study: Path) -> None:
+    defined = prs.interpolation(read_runs(study))
+    assert all(row["t"] == row["t"] for row in defined.rows)
+    for name in ("spectra.json", "spectra.npz"):  # of one seed the ends change places: their means are the same
+        one, two = (study / f"{kind}-1.0-1" / name for kind in ("none", "start"))
+        kept = one.read_bytes()
+        one.write_bytes(two.read_bytes())
+        two.write_bytes(kept)
+    exhibit = prs.interpolation(read_runs(study))
+    assert all(math.isnan(row["t"]) and math.isnan(row["distance"]) for row in exhibit.rows)
+    assert "the coordinate is undefined" in exhibit.caption
 
 
 def test_the_primary_contrast_is_paired_by_seed(study: Path) -> None:
