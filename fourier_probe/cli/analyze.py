@@ -206,6 +206,7 @@ def left_out_note(results: list[Spectra]) -> None:
 def print_table(result: Spectra, label: str) -> None:
     """One line a point, and what the columns mean."""
     from fourier_probe.probe.compare import common_frequency, depth_profile, has_frequencies
+    from fourier_probe.probe.sums import T95
 
     values: dict[str, str] = {}
     heading = "delta"
@@ -214,7 +215,7 @@ def print_table(result: Spectra, label: str) -> None:
         profile = depth_profile(result, frequency)
         heading = f"delta at {frequency:.2f} pi"
         for name, value, error in zip(profile.names, profile.value, profile.stderr, strict=True):
-            values[name] = f"{value:+.2f}" + (f" ± {1.96 * error:.2f}" if error == error else "")
+            values[name] = f"{value:+.2f}" + (f" ± {T95 * error:.2f}" if error == error else "")
 
     def show(value: float | None, form: Callable[[float], str]) -> str:
         return form(value) if value is not None and value == value else "-"

@@ -300,6 +300,7 @@ def report(
 ) -> None:
     """The summary on stdout, a row a target; what steps do to high frequencies; the coordinate."""
     from fourier_probe.probe.compare import step_changes, summary
+    from fourier_probe.probe.sums import T95
 
     rows = summary(results, labels)
     frequency = rows[0]["frequency"]
@@ -316,7 +317,7 @@ def report(
 
     def interval(value: Any, error: Any, form: str) -> str:
         known = error is not None and error == error and value is not None and value == value
-        return show(value, form) + (" ± " + form.replace("+", "").format(1.96 * error) if known else "")
+        return show(value, form) + (" ± " + form.replace("+", "").format(T95 * error) if known else "")
 
     named = [] if by == "model" else [by]
     table = [

@@ -10,6 +10,7 @@ from typing import Any
 
 from fourier_probe.page.inputs import Entry
 from fourier_probe.probe.compare import common_frequency, depth_profile, summary
+from fourier_probe.probe.sums import T95
 
 COLORS = 7  # classes t0 to t6 of page.css
 _DASH = '<span class="none">–</span>'  # noqa: RUF001
@@ -186,7 +187,7 @@ def _number(value: Any, form: str, stderr: float | None = None, beside: float | 
         return _DASH, None
     text = form.format(value).replace("-", "−")  # noqa: RUF001
     if stderr is not None and math.isfinite(stderr):
-        text += f' <span class="aside">± {1.96 * stderr:.2f}</span>'
+        text += f' <span class="aside">± {T95 * stderr:.2f}</span>'
     if beside is not None and math.isfinite(beside):
         text += f' <span class="aside">({form.format(beside)})</span>'
     return text, float(value)

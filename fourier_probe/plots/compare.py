@@ -16,6 +16,7 @@ from fourier_probe.plots.spectra import depth_colorbar, draw_spectra, marker_leg
 from fourier_probe.plots.style import PAGE, categories, style
 from fourier_probe.probe.coordinate import common_axes, surface
 from fourier_probe.probe.spectra import Spectra
+from fourier_probe.probe.sums import T95
 
 OPS = ("attention", "mlp", "conv", "downsample", "embed")
 
@@ -59,7 +60,7 @@ def draw_steps(ax: Axes, tables: Sequence[Sequence[dict[str, Any]]], labels: Seq
             x = ops.index(row["op"]) - 0.4 + width * (index + 0.5)
             each = [step["change"] for step in row["each"]]
             ax.plot([x] * len(each), each, "o", ms=2, mew=0, color=color, alpha=0.45)
-            error = 1.96 * row["stderr"] if np.isfinite(row["stderr"]) else None
+            error = T95 * row["stderr"] if np.isfinite(row["stderr"]) else None
             ax.errorbar([x], [row["change"]], error, marker="D", ms=4, color=color, capsize=2, mec="white", mew=0.4)
         ax.plot([], [], "D", ms=4, color=color, label=short_title(label))
     ax.axhline(0, color="0.45", linewidth=0.6, linestyle=":", zorder=0)
@@ -84,7 +85,7 @@ def draw_coordinate(ax: Axes, rows: Sequence[dict[str, Any]]) -> Axes:
     """The inductive-bias coordinate t against the distance from the segment, with 95 % intervals over images."""
     found = [row for row in rows if np.isfinite(row["t"])]
     for row, color, marker in zip(found, categories(len(found)), itertools.cycle("osD^vP"), strict=False):
-        errors = [1.96 * row[f"{name}_stderr"] for name in ("t", "distance")]
+        errors = [T95 * row[f"{name}_stderr"] for name in ("t", "distance")]
         x, y = ([error] if np.isfinite(error) else None for error in errors)
         label = short_title(row["target"])
         ax.errorbar(row["t"], row["distance"], y, x, color=color, marker=marker, capsize=1.5, linestyle="", label=label)

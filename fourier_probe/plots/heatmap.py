@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from fourier_probe.plots.spectra import short_title
 from fourier_probe.plots.style import COLUMN, style
 
+Z95 = 1.96  # standard errors of a 95 % interval of a share of many images, which is binomial: no jackknife
+
 
 def draw_heat_map(ax: Axes, plane: NDArray[np.float64], *, low: float | None = None, high: float | None = None) -> Axes:
     """Values over the Fourier plane, DC in the middle, axes in units of pi rad/sample; what was not measured is grey.
@@ -69,7 +71,7 @@ def bands_figure(accuracy: NDArray[np.float64], error: NDArray[np.float64], clea
         ax = figure.subplots()
         bands = len(accuracy)
         middle = (np.arange(bands) + 0.5) / bands
-        ax.errorbar(middle, accuracy, 1.96 * error, marker="o", ms=3, capsize=1.5, elinewidth=0.7, color="#1f4e79")
+        ax.errorbar(middle, accuracy, Z95 * error, marker="o", ms=3, capsize=1.5, elinewidth=0.7, color="#1f4e79")
         ax.axhline(clean, color="0.45", linestyle="--", linewidth=0.8)
         ax.annotate("no noise", (0.02, clean), xycoords=("axes fraction", "data"), xytext=(0, 1.5),
                     textcoords="offset points", fontsize=6, color="0.35")  # fmt: skip

@@ -17,6 +17,8 @@ from torch import Tensor
 from fourier_probe.probe.spectrum import Statistics
 
 Array = NDArray[np.float64]
+T95 = 2.093
+"""Standard errors of a two-sided 95 % interval from a jackknife over 20 groups: Student's t, 19 degrees of freedom."""
 
 
 @dataclass

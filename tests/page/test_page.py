@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import scipy.stats
 from click.testing import CliRunner, Result
 
 from fourier_probe import cli
 from fourier_probe.errors import ResultError, TrainingError
 from fourier_probe.page import LIMIT, Entry, gather, page, render
 from fourier_probe.probe.spectra import Spectra
+from fourier_probe.probe.spectrum import Definition
+from fourier_probe.probe.sums import T95
 
 Save = Callable[..., Path]
 
@@ -98,6 +101,14 @@ def test_the_numbers_are_those_of_the_result(save_result: Save) -> None:
     assert shown["usable"] == point.usable == 4
     assert [each["stream"] for each in data["targets"][0]["points"]] == [True, True, True, False, True]
     assert data["frequency"] == 0.5  # all the 4x4 map has
+
+
+def test_an_interval_of_the_table_and_of_the_charts_is_as_many_standard_errors(save_result: Save) -> None:
+    assert pytest.approx(scipy.stats.t.ppf(0.975, Definition().groups - 1), abs=1e-3) == T95
+    html = render(entries_of(folder := save_result("a")))
+    assert f"const T95 = {T95};" in html
+    error = Spectra.load(folder)["down"].stderr[1]
+    assert re.findall(r'<span class="aside">± ([0-9.]+)</span>', html) == [f"{T95 * error:.2f}"]
 
 
 def test_the_same_results_give_the_same_bytes(save_result: Save, tmp_path: Path) -> None:

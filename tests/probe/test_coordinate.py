@@ -11,6 +11,7 @@ from fourier_probe.errors import ResultError
 from fourier_probe.probe.analyze import analyze
 from fourier_probe.probe.coordinate import Axes, common_axes, coordinate, place, surface
 from fourier_probe.probe.spectra import Spectra
+from fourier_probe.probe.sums import T95
 
 AXES = Axes(np.array([0.0, 0.5, 1.0]), np.array([0.5, 1.0]), np.outer([0.25, 0.5, 0.25], [0.5, 0.5]), matched=True)
 
@@ -95,7 +96,7 @@ def test_the_interval_covers() -> None:
         partial = (groups.sum(0) - groups) / 19
         model = np.concatenate([mean[None], partial])
         found = place(model, np.repeat(cnn[None], 21, 0), np.repeat(vit[None], 21, 0), AXES)
-        inside += abs(found.t - 0.5) < 2.093 * found.t_stderr  # Student's t, 19 degrees of freedom
+        inside += abs(found.t - 0.5) < T95 * found.t_stderr
     assert 0.91 < inside / trials < 0.985
 
 

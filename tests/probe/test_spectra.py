@@ -15,7 +15,7 @@ from fourier_probe.errors import OutputError, ResultError
 from fourier_probe.probe.compare import check_comparable, common_frequency, depth_profile, summary
 from fourier_probe.probe.spectra import FILES, PointSpectrum, Spectra, add_steps, point_spectrum
 from fourier_probe.probe.spectrum import Definition, image_statistics
-from fourier_probe.probe.sums import Sums, jackknife
+from fourier_probe.probe.sums import T95, Sums, jackknife
 
 
 def summed(features: torch.Tensor, definition: Definition, *, start: int = 0, maps: bool = False) -> Sums:
@@ -72,10 +72,10 @@ def test_intervals_cover_at_their_nominal_rate() -> None:
     for trial in range(trials):
         point = spectrum_of(features[trial * images : (trial + 1) * images])
         assert point.log_density is not None
-        hits["delta"] += np.abs(point.delta - truth.delta)[1:] <= 2.093 * point.stderr[1:]  # t quantile, 19 degrees
-        hits["log_density"] += np.abs(point.log_density - truth.log_density)[:2] <= 2.093 * point.log_density_stderr[:2]
+        hits["delta"] += np.abs(point.delta - truth.delta)[1:] <= T95 * point.stderr[1:]
+        hits["log_density"] += np.abs(point.log_density - truth.log_density)[:2] <= T95 * point.log_density_stderr[:2]
         gap = abs(point.scalars["hfd_share"] - truth.scalars["hfd_share"])
-        hits["hfd_share"] += gap <= 2.093 * point.stderr_of["hfd_share"]
+        hits["hfd_share"] += gap <= T95 * point.stderr_of["hfd_share"]
     for name, count in hits.items():
         assert np.all(np.abs(count / trials - 0.95) < 0.035), (name, count / trials)
 
