@@ -33,6 +33,7 @@ from fourier_probe.papers.prs import accuracy
 from fourier_probe.plots.spectra import short_title
 from fourier_probe.plots.style import PAGE, categories, style
 from fourier_probe.probe.spectra import Spectra
+from fourier_probe.probe.sums import T95
 from fourier_probe.training.runs import Run
 
 ABLATIONS = {"split", "use_pos_embed", "plain_stem"}  # arguments that take one of EIT's ideas away
@@ -187,7 +188,7 @@ def eit_hfd_share(runs: Sequence[Run]) -> Exhibit:
             same = [p for p in points if p.name == place]
             shares = [p.scalars["hfd_share"] for p in same]
             mean, half = interval(shares)
-            half = half if len(shares) > 1 else 1.96 * same[0].stderr_of["hfd_share"]
+            half = half if len(shares) > 1 else T95 * same[0].stderr_of["hfd_share"]
             rows.append(
                 {"model": name, "part": part, "point": place, "depth": same[0].depth, "n": len(same),
                  "hfd_share": mean, "half": half, "white": same[0].hfd_share_white}

@@ -44,6 +44,7 @@ from fourier_probe.plots.style import PAGE, categories, depth_colors, style
 from fourier_probe.probe.compare import common_frequency, depth_profile
 from fourier_probe.probe.coordinate import common_axes, place, surface
 from fourier_probe.probe.spectra import Spectra
+from fourier_probe.probe.sums import T95
 from fourier_probe.training import schedule as schedules
 from fourier_probe.training.runs import Run
 
@@ -239,7 +240,7 @@ def depth_profile_by_scale(runs: Sequence[Run]) -> Exhibit:
                 if not mine:
                     continue
                 values = np.stack([profile.value for profile in mine])
-                half = _halves(values) if len(mine) > 1 else 1.96 * mine[0].stderr
+                half = _halves(values) if len(mine) > 1 else T95 * mine[0].stderr
                 mean = values.mean(0)
                 ax.plot(mine[0].depth, mean, marker=".", ms=3, color=palette[scale], label=f"{100 * scale:g} %")
                 if np.isfinite(half).all():
