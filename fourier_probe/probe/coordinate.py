@@ -4,10 +4,12 @@ Ours. The `log_density` of a model is a function of normalised depth and radius,
 interpolated linearly onto one grid of depths and radii; with quadrature weights that sum to one, a length is a root
 mean square in nats. With c, v, m the functions of CNN, ViT and model:
 
-    t = <m - c, v - c> / |v - c|^2,    distance = |m - c - t (v - c)| / |v - c|,    cosine = <m - c, v - c> / (...)
+    t = <m - c, v - c> / |v - c|^2,    distance = |m - c - s (v - c)| / |v - c|,    cosine = <m - c, v - c> / (...)
 
-Nothing is clamped. Where the segment is shorter than twice the scatter of its ends over images it is undefined. Errors
-are a jackknife over the image groups that all three share, so they are paired; they say nothing about training again.
+with s = min(max(t, 0), 1): t itself is not clamped, and the distance is that from the segment, beyond an end from that
+end. Where the segment is shorter than twice the scatter of its ends over images, both are undefined.
+Errors are a jackknife over the image groups that all three share, so they are paired; they say nothing about training
+again.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ class Coordinate:
 
     Attributes:
         t: 0 at the CNN, 1 at the ViT, not clamped; NaN where undefined.
-        distance: from the line through both, over the segment's length.
+        distance: from the segment, from its nearer end where t is beyond one, over the segment's length.
         cosine: of the angle between model - CNN and ViT - CNN; NaN for the CNN itself.
         segment: length of the segment, root mean square nats. scatter: of the difference of its ends, likewise.
         matched: whether the points of all three match one to one, so that depth was not interpolated.
@@ -134,7 +136,7 @@ def place(model: Array, cnn: Array, vit: Array, axes: Axes) -> Coordinate:
     squared = dot(along, along)
     with np.errstate(divide="ignore", invalid="ignore"):
         t = dot(apart, along) / squared
-        rest = apart - t[:, None, None] * along
+        rest = apart - np.clip(t, 0, 1)[:, None, None] * along
         distance = np.sqrt(dot(rest, rest) / squared)
         cosine = float((dot(apart, along) / np.sqrt(dot(apart, apart) * squared))[0])
     segment = float(np.sqrt(squared[0]))

@@ -29,13 +29,13 @@ def images(n: int = 60, size: int = 16) -> list[torch.Tensor]:
     return [torch.rand(n, 3, size, size, generator=torch.Generator().manual_seed(5))]
 
 
-def test_points_on_the_line_have_their_share_and_no_distance() -> None:
+def test_points_on_the_line_have_their_share_and_only_what_is_beyond_an_end_a_distance() -> None:
     rng = np.random.default_rng(0)
     cnn, vit = rng.normal(size=(2, 1, 3, 2))
     for share in (-0.5, 0.0, 0.25, 1.0, 1.75):
         found = place(cnn + share * (vit - cnn), cnn, vit, AXES)
         assert found.t == pytest.approx(share)
-        assert found.distance == pytest.approx(0, abs=1e-7)
+        assert found.distance == pytest.approx(max(-share, 0, share - 1), abs=1e-7)
     assert place(vit, cnn, vit, AXES).cosine == pytest.approx(1)
     assert found.segment == pytest.approx(np.sqrt(((vit - cnn) ** 2 * AXES.weight).sum()))
 
@@ -47,6 +47,21 @@ def test_what_is_at_a_right_angle_has_distance_only() -> None:
     found = place(model, cnn, vit, AXES)
     assert (found.t, found.cosine) == (0, 0)
     assert found.distance == pytest.approx(2)
+
+
+@pytest.mark.parametrize(("t", "gap"), [(-0.4, 0.4), (0.5, 0.0), (1.84, 0.84)])
+def test_the_distance_is_from_the_segment_and_beyond_an_end_from_that_end(t: float, gap: float) -> None:
+    rng = np.random.default_rng(4)
+    cnn, vit, off = np.zeros((3, 21, 3, 2))
+    vit[..., 0], off[..., 1] = 1.0, 1.22  # at a right angle
+    noise = 0.05 * rng.normal(size=(21, 1, 1))
+    found = place(t * vit + off, cnn, vit, AXES)
+    assert found.t == pytest.approx(t)  # not clamped
+    assert found.distance == pytest.approx(np.hypot(gap, 1.22))
+    noisy = place((t + noise) * vit + off, cnn, vit, AXES)  # only along the segment
+    expected = np.std(np.hypot(np.maximum(np.maximum(-t - noise[1:], t + noise[1:] - 1), 0), 1.22)) * 19**0.5
+    assert noisy.distance_stderr == pytest.approx(expected, abs=1e-12)
+    assert (noisy.distance_stderr > 0.01) == (gap > 0)
 
 
 def test_a_milder_blur_lies_between() -> None:
