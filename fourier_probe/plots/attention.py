@@ -1,4 +1,4 @@
-"""Attention measures on Axes: how far heads look, and how gated they are. Sees results, never models."""
+"""Attention measures on Axes: how far heads look, how they differ, what they pass. Sees results, never models."""
 
 from __future__ import annotations
 
@@ -11,33 +11,50 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from fourier_probe.plots.spectra import short_title
-from fourier_probe.plots.style import COLUMN, PAGE, depth_colors, style
+from fourier_probe.plots.style import PAGE, depth_colors, style
+
+FLOOR = 1e-6  # of a response: below is rounding
 
 
 def draw_distance(ax: Axes, layers: Sequence[dict[str, Any]]) -> Axes:
     """Mean attention distance, a dot a head, the mean over heads as a line; dashed: attention that is uniform."""
-    depth, cmap = np.arange(len(layers)), depth_colors()
-    for place, layer in enumerate(layers):
-        color = cmap(place / max(len(layers) - 1, 1))
+    places, shades = _places(layers), _shades(layers)
+    for place, color, layer in zip(places, shades, layers, strict=True):
         ax.plot([place] * len(layer["distance"]), layer["distance"], "o", ms=2.5, mew=0, color=color)
-    ax.plot(depth, [np.mean(layer["distance"]) for layer in layers], color="0.25", linewidth=0.8)
-    ax.plot(depth, [layer["uniform"] for layer in layers], color="0.45", linestyle="--", linewidth=0.8)
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.set_xlim(-0.5, len(layers) - 0.5)
-    ax.set_ylim(bottom=0)
-    ax.set_xlabel("Attention layer")
+    ax.plot(places, [np.mean(layer["distance"]) for layer in layers], color="0.25", linewidth=0.8)
+    ax.plot(places, [layer["uniform"] for layer in layers], color="0.45", linestyle="--", linewidth=0.8)
+    highest = max(max(layer["uniform"], *layer["distance"]) for layer in layers)
+    ax.set_ylim(0, 1.06 * highest)
     ax.set_ylabel("Attention distance (pixels)")
-    return ax
+    return _depth_axis(ax, layers)
+
+
+def draw_diversity(ax: Axes, layers: Sequence[dict[str, Any]]) -> Axes:
+    """Head diversity of each layer: the standard deviation over heads of the mean attention distance."""
+    places, shades = _places(layers), _shades(layers)
+    spread = [float(np.std(layer["distance"])) for layer in layers]
+    ax.plot(places, spread, color="0.25", linewidth=0.8)
+    for place, color, value in zip(places, shades, spread, strict=True):
+        ax.plot([place], [value], "o", ms=3.5, mew=0, color=color)
+    ax.set_ylim(0, 1.06 * max(spread) or 1.0)
+    ax.set_ylabel("Head diversity (pixels)")
+    return _depth_axis(ax, layers)
 
 
 def draw_response(ax: Axes, layers: Sequence[dict[str, Any]]) -> Axes:
-    """Spectral response of the attention maps, mean over heads, one curve a layer: the gain at each frequency."""
-    cmap = depth_colors()
-    for place, layer in enumerate(layers):
+    """Spectral response of the attention maps, mean over heads, one curve a layer: the gain at each frequency.
+
+    The scale is logarithmic; what is below a millionth, as of attention that is uniform, is rounding and not drawn.
+    """
+    lowest = 1.0
+    for color, layer in zip(_shades(layers), layers, strict=True):
         response = np.mean(layer["response"], axis=0)
-        ax.plot(layer["frequency"], response, color=cmap(place / max(len(layers) - 1, 1)))
-    ax.set_xlim(0, 1.04)
-    ax.set_ylim(0, 1.05)
+        drawn = np.where(response >= FLOOR, response, np.nan)
+        ax.plot(layer["frequency"], drawn, color=color, marker=".", ms=3)
+        lowest = min(lowest, float(np.nanmin(drawn, initial=1.0)))
+    ax.set_yscale("log")
+    ax.set_ylim(lowest / 1.5, 1.5)
+    ax.set_xlim(-0.04, 1.04)
     ax.set_xticks([0, 0.5, 1.0], ["0", r"0.5$\pi$", r"1.0$\pi$"])
     ax.set_xlabel("Frequency per axis")
     ax.set_ylabel("Response of the map")
@@ -46,26 +63,51 @@ def draw_response(ax: Axes, layers: Sequence[dict[str, Any]]) -> Axes:
 
 def draw_gates(ax: Axes, layers: Sequence[dict[str, Any]]) -> Axes:
     """Gates of the gated layers, a dot a head: 1 is positional, 0 is content."""
-    for place, layer in enumerate(layers):
+    for place, layer in zip(_places(layers), layers, strict=True):
         if layer["gate"] is not None:
             ax.plot([place] * len(layer["gate"]), layer["gate"], "o", ms=2.5, mew=0, color="#1f4e79")
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.set_xlim(-0.5, len(layers) - 0.5)
-    ax.set_ylim(0, 1.02)
-    ax.set_xlabel("Attention layer")
+    ax.set_ylim(0, 1.04)
     ax.set_ylabel("Gate (1: positional)")
-    return ax
+    return _depth_axis(ax, layers)
 
 
 def attention_figure(layers: Sequence[dict[str, Any]], title: str) -> Figure:
-    """Distance and response by layer, and gates where there are any; colours are depth, shallow dark."""
+    """Distance, diversity and response by layer, and gates where there are any; colours are depth, shallow dark."""
     gated = any(layer["gate"] is not None for layer in layers)
     with style():
-        figure = Figure(figsize=(PAGE if gated else 2 * 0.95 * COLUMN, 2.4))
-        axes = np.atleast_1d(figure.subplots(1, 3 if gated else 2))
+        figure = Figure(figsize=(0.75 * PAGE, 4.4) if gated else (PAGE, 2.4))
+        axes = figure.subplots(*((2, 2) if gated else (1, 3))).flat
         draw_distance(axes[0], layers)
-        draw_response(axes[1], layers)
+        draw_diversity(axes[1], layers)
+        draw_response(axes[2], layers)
         if gated:
-            draw_gates(axes[2], layers)
-        axes[0].set_title(short_title(title))
+            draw_gates(axes[3], layers)
+        figure.suptitle(short_title(title), fontsize=8)
         return figure
+
+
+def _by_depth(layers: Sequence[dict[str, Any]]) -> bool:
+    return all(layer.get("depth") is not None for layer in layers)
+
+
+def _places(layers: Sequence[dict[str, Any]]) -> list[float]:
+    """Normalised depth where every record says it, else the order, from 1."""
+    return [float(layer["depth"]) if _by_depth(layers) else at for at, layer in enumerate(layers, 1)]
+
+
+def _shades(layers: Sequence[dict[str, Any]]) -> list[Any]:
+    """A colour a layer, by depth or by order."""
+    last = max(len(layers) - 1, 1)
+    depth = _places(layers) if _by_depth(layers) else [at / last for at in range(len(layers))]
+    return [depth_colors()(place) for place in depth]
+
+
+def _depth_axis(ax: Axes, layers: Sequence[dict[str, Any]]) -> Axes:
+    if _by_depth(layers):
+        ax.set_xlim(-0.03, 1.03)
+        ax.set_xlabel("Normalized depth")
+    else:
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.set_xlim(0.5, len(layers) + 0.5)
+        ax.set_xlabel("Attention layer, in order")
+    return ax

@@ -3,31 +3,54 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from fourier_probe.plots.attention import attention_figure
 
 
-def layer(gate: list[float] | None) -> dict[str, object]:
+def layer(gate: list[float] | None, **more: object) -> dict[str, object]:
     return {
         "name": "a",
         "distance": [3.0, 5.0],
         "uniform": 9.0,
-        "frequency": [0.0, 1.0],
-        "response": [[1.0, 0.2], [1.0, 0.4]],
+        "frequency": [0.0, 0.5, 1.0],
+        "response": [[1.0, 0.2, 1e-9], [1.0, 0.4, 1e-9]],
         "gate": gate,
+        **more,
     }
 
 
-def test_dots_means_and_gates() -> None:
+def test_dots_means_diversity_and_gates() -> None:
     figure = attention_figure([layer([0.7, 0.9]), layer(None)], "net")
-    distance, response, gates = figure.axes
+    distance, diversity, response, gates = figure.axes
     dots = [line for line in distance.get_lines() if line.get_marker() == "o"]
     assert [list(line.get_ydata()) for line in dots] == [[3.0, 5.0]] * 2
     means = [line for line in distance.get_lines() if line.get_linestyle() == "-" and line.get_marker() != "o"]
     assert list(means[0].get_ydata()) == [4.0, 4.0]
-    assert np.allclose(response.get_lines()[0].get_ydata(), [1.0, 0.3])
+    assert distance.get_ylim()[1] > 9.0  # the highest is not cut
+    assert list(diversity.get_lines()[0].get_ydata()) == [1.0, 1.0]
+    assert response.get_yscale() == "log"
+    np.testing.assert_allclose(response.get_lines()[0].get_ydata(), [1.0, 0.3, np.nan])
+    assert 0.1 < response.get_ylim()[0] < 0.3  # rounding does not stretch the scale
     assert [list(line.get_ydata()) for line in gates.get_lines()] == [[0.7, 0.9]]
 
 
+@pytest.mark.parametrize(("depth", "places"), [((0.2, 0.8), [0.2, 0.8]), ((None, 0.8), [1.0, 2.0])])
+def test_layers_lie_at_their_depth_where_all_say_it(depth: tuple[float | None, float], places: list[float]) -> None:
+    axes = attention_figure([layer([0.5], depth=each) for each in depth], "net").axes
+    assert [list(line.get_xdata()) for line in axes[1].get_lines()[:1]] == [places]
+    assert [line.get_xdata()[0] for line in axes[3].get_lines()] == places
+    assert [("depth" in ax.get_xlabel(), "order" in ax.get_xlabel()) for ax in (axes[0], axes[1], axes[3])] == [
+        (None not in depth, None in depth)
+    ] * 3
+
+
 def test_no_gates_no_panel() -> None:
-    assert len(attention_figure([layer(None)], "net").axes) == 2
+    assert len(attention_figure([layer(None)], "net").axes) == 3
+
+
+def test_heads_that_are_alike_and_uniform() -> None:
+    alike = layer(None, distance=[9.0], response=[[1.0, 0.0, 0.0]])
+    _, diversity, response = attention_figure([alike], "net").axes
+    assert diversity.get_ylim() == (0.0, 1.0)
+    assert response.get_ylim()[0] > 0
