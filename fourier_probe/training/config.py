@@ -6,6 +6,7 @@ Imports errors only, so that the command line can list its flags without importi
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -280,10 +281,10 @@ def _parse(path: Path, text: str) -> Any:
     if path.suffix == ".json":
         return json.loads(text)
     if path.suffix == ".toml":
-        try:
+        if sys.version_info >= (3, 11):
             import tomllib
-        except ModuleNotFoundError as error:  # Python 3.10
-            raise TrainingError(f"{path}: reading TOML needs Python 3.11; use YAML or JSON.") from error
+        else:
+            import tomli as tomllib
         return tomllib.loads(text)
     if path.suffix in (".yaml", ".yml"):
         import yaml  # type: ignore[import-untyped,unused-ignore]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,6 @@ from fourier_probe.errors import ModelError, ProbeError, TrainingError
 from fourier_probe.sweep import Analysis, SweepPlan
 from fourier_probe.training import TrainConfig
 from fourier_probe.training.naming import content, content_name
-
-toml = pytest.mark.skipif(sys.version_info < (3, 11), reason="tomllib")
 
 STUDY = """
 [shared]
@@ -50,7 +47,6 @@ def study(tmp_path: Path, text: str = STUDY) -> SweepPlan:
     return SweepPlan.read(tmp_path / "study.toml")
 
 
-@toml
 def test_a_plan_multiplies_its_axes_in_order(tmp_path: Path) -> None:
     plan = study(tmp_path)
     runs = [(e.config.model, e.config.data_scale, e.config.schedule, e.config.seed) for e in plan.entries]
@@ -63,7 +59,6 @@ def test_a_plan_multiplies_its_axes_in_order(tmp_path: Path) -> None:
     assert plan.axes == ("model", "epochs", "data_scale", "schedule", "weighted_mean", "seed", "convert", "lr")
 
 
-@toml
 def test_tables_and_rules_give_options(tmp_path: Path) -> None:
     by_name = {(e.config.model, e.config.schedule): e.config for e in study(tmp_path).entries}
     assert by_name["cifar_vit_patch4", "none"].epochs == 9
@@ -98,7 +93,6 @@ def test_a_rule_that_matches_nothing_is_said() -> None:
     assert plan.notes[1] == "p.toml [[exclude]] matches no run: {'model': 'vgg*'}."
 
 
-@toml
 def test_the_study_of_the_repository() -> None:
     path = Path(__file__).parents[2] / "studies" / "small.toml"
     plan = SweepPlan.read(path)
@@ -142,7 +136,6 @@ def test_bad_plans(values: dict[str, Any], kind: type[ProbeError], message: str)
         SweepPlan.of(values, where="p")
 
 
-@toml
 @pytest.mark.parametrize("text", ["[axes\nseed = [1]", "[shared]\nseed = 0\n[shared]\nseed = 1"])
 def test_text_that_is_no_toml(text: str, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"cannot read .*study.toml: .*line"):
