@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+
+from fourier_probe import atomic
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -83,6 +86,19 @@ def model_options(command: Command) -> Command:
     ):
         command = option(command)
     return command
+
+
+def output_folder(folder: Path, *, results: tuple[str, ...] = (), force: bool = False) -> Path:
+    """`atomic.output_folder`, and when the command ends the folders that it made go again if they are still empty."""
+    made = [path for path in (folder, *folder.parents) if not os.path.lexists(path)]
+
+    def tidy() -> None:
+        with contextlib.suppress(OSError):  # not empty, or never made
+            for path in made:
+                path.rmdir()
+
+    click.get_current_context().call_on_close(tidy)
+    return atomic.output_folder(folder, results=results, force=force)
 
 
 def data_source(asked: str | None, trained_on: str | None) -> str:
@@ -182,16 +198,12 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
 
 def note(text: str) -> None:
     """A remark on stderr, once a run even under torchrun."""
-    import os
-
     if os.environ.get("RANK", "0") == "0":
         click.echo(f"note: {text}", err=True)
 
 
 def device_of(name: str) -> str:
     """The device to run on; `auto` takes a GPU where there is one, and under torchrun the rank's own."""
-    import os
-
     import torch
 
     local = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
@@ -210,8 +222,6 @@ def device_of(name: str) -> str:
 
 def rank_and_world() -> tuple[int, int]:
     """This process among those torchrun started; (0, 1) without it."""
-    import os
-
     return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
 
 
