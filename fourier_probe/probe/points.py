@@ -70,6 +70,7 @@ def find_points(model: nn.Module, example: Tensor, *, select: Sequence[str] = ()
         Points in execution order.
 
     Raises:
+        ModelError: the model does not take images of this size.
         PointError: nothing was found, a glob matches nothing, a named module was never called, or its features cannot
             be laid out as maps; names the point, its shape, and near names.
 

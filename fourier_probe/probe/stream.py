@@ -1,4 +1,4 @@
-"""The main stream of a model as steps. May import grid, trace and layouts.
+"""The main stream of a model as steps. May import grid, trace, layouts, models.recast.
 
 The rules on a traced forward, in this order (docs/points.md):
 
@@ -27,6 +27,7 @@ from typing import Literal
 
 from torch import nn
 
+from fourier_probe.models.recast import GPSAConv2d
 from fourier_probe.probe.grid import Layout
 from fourier_probe.probe.layouts import Forward
 from fourier_probe.probe.trace import Call, Sum
@@ -150,7 +151,8 @@ def _inside_block(forward: Forward, block: Call, inner: list[Call], kind: str, p
         if layout is None:
             continue
         op = operation(segment) if segment else "conv"
-        label = {"attention": "attn"}.get(op, op)
+        made = _made_as(segment) if segment else "conv"
+        label = {"attention": "attn"}.get(made, made)
         used[label] += 1
         label += str(used[label]) if used[label] > 1 else ""
         name = f"{block.name}+{label}" if segment else previous.name
@@ -235,7 +237,23 @@ def _trunk(forward: Forward) -> list[Step]:
 
 
 def operation(calls: list[Call]) -> str:
-    """What a part of a block does, by its layers: attention, else a spatial convolution or pooling, else an MLP."""
+    """What a part of a block does, by its layers: attention, else a spatial convolution or pooling, else an MLP.
+
+    A part whose spatial convolutions are all recast as GPSA is attention; with only some recast it is a convolution.
+    """
+    spatial = [
+        module
+        for call in calls
+        for module in call.module.modules()
+        if _is_spatial(module) and any(True for _ in module.parameters(recurse=False))
+    ]
+    if spatial and all(isinstance(module, GPSAConv2d) for module in spatial):
+        return "attention"
+    return _made_as(calls)
+
+
+def _made_as(calls: list[Call]) -> str:
+    """`operation` with a recast convolution taken for the one it was: points keep their names through a training."""
     modules = [(f"{call.name}.{name}", m) for call in calls for name, m in call.module.named_modules()]
     for name, module in modules:
         kind = type(module).__name__
@@ -244,11 +262,15 @@ def operation(calls: list[Call]) -> str:
             return "attention"
         if name.rstrip(".").endswith(".q_norm"):  # computed in the block's own forward
             return "attention"
-    for _, module in modules:
-        kernel = getattr(module, "kernel_size", 1)
-        if max(kernel) > 1 if isinstance(kernel, tuple) else isinstance(kernel, int) and kernel > 1:
-            return "conv"
+    if any(_is_spatial(module) for _, module in modules):
+        return "conv"
     return "mlp" if any(isinstance(m, nn.Linear | nn.Conv2d) for _, m in modules) else "conv"
+
+
+def _is_spatial(module: nn.Module) -> bool:
+    """Whether a layer has a kernel larger than 1."""
+    kernel = getattr(module, "kernel_size", 1)
+    return max(kernel) > 1 if isinstance(kernel, tuple) else isinstance(kernel, int) and kernel > 1
 
 
 def _is_of_block(forward: Forward, found: Sum) -> bool:

@@ -1,4 +1,4 @@
-"""What happens in one forward: which modules run, and where the residual additions are. Imports torch only.
+"""What happens in one forward: which modules run, and where the residual additions are. Imports torch and errors only.
 
 A residual network is recognised by what it computes, not by the names of its classes: a `TorchDispatchMode` sees every
 addition of two equally shaped feature maps, and hooks say which module's forward was running when it happened. What a
@@ -17,6 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
+
+from fourier_probe.errors import ModelError
 
 ADD = {torch.ops.aten.add.Tensor, torch.ops.aten.add_.Tensor}
 CAT = {torch.ops.aten.cat.default}
@@ -109,8 +111,31 @@ def eager(model: nn.Module) -> nn.Module:
     return inner if isinstance(inner, nn.Module) else model
 
 
+@contextlib.contextmanager
+def giving(model: nn.Module, images: Tensor) -> Iterator[None]:
+    """Around a first forward: what the model's own code raises on (B, C, H, W) images becomes a `ModelError`.
+
+    Raises:
+        ModelError: names the model, the size and what was raised. Memory that runs out is no fault of the size.
+    """
+    try:
+        yield
+    except torch.cuda.OutOfMemoryError:
+        raise
+    except (RuntimeError, ValueError, AssertionError) as error:
+        first = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        raise ModelError(
+            f"{type(eager(model)).__name__} fails on an image of {' x '.join(map(str, images.shape[1:]))}: {first}. "
+            "Give images of a size it takes with --img-size; one that is made for a size, with --model-arg img_size=PX."
+        ) from error
+
+
 def trace(model: nn.Module, example: Tensor) -> Trace:
-    """Run one forward of `model` in its present mode and write down what happens. Leaves no hook behind."""
+    """Run one forward of `model` in its present mode and write down what happens. Leaves no hook behind.
+
+    Raises:
+        ModelError: the model does not take the example.
+    """
     recorder = _Recorder(len(example))
     with contextlib.ExitStack() as stack:
         for name, module in model.named_modules():
@@ -120,6 +145,7 @@ def trace(model: nn.Module, example: Tensor) -> Trace:
             stack.callback(module.register_forward_hook(recorder.after).remove)
         stack.enter_context(torch.no_grad())
         stack.enter_context(recorder)
+        stack.enter_context(giving(model, example))
         model(example)
     return recorder.found
 
