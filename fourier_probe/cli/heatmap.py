@@ -45,14 +45,16 @@ def command(target: str, out: Path | None, force: bool, **given: Any) -> None:
     fourier-probe heatmap timm:resnet50 --pretrained --data photos/ --bands 8
     """  # noqa: D301
     folder = out or Path("results") / atomic.safe_name(f"{target}-heatmap")
-    atomic.output_folder(folder, results=FILES, force=force)
+    options.output_folder(folder, results=FILES, force=force)
     bands, eps, stride, seed = (given.pop(name) for name in ("bands", "eps", "stride", "seed"))
     probe, source = _probe(target, **given)
     size = (probe.pixels.shape[2], probe.pixels.shape[3])
     from fourier_probe.probe.heatmap import default_eps
+    from fourier_probe.probe.trace import giving
 
     eps = default_eps(size) if eps is None else eps
-    clean = 1 - probe.clean().wrong / len(probe.pixels)
+    with giving(probe.model, probe.pixels):
+        clean = 1 - probe.clean().wrong / len(probe.pixels)
     if bands:
         written = _bands(probe, bands, eps, seed, clean, folder)
     else:
@@ -115,7 +117,15 @@ def _probe(
     model = found.model.to(where)
     listen = find_points(model, read[0].images[:1].to(where), select=list(points)) if points else []
     digest = sum(batch.digest.sum(0) for batch in read)
-    key = {"target": found.provenance.get("sha256") or target, "images": str(digest.tolist()), "size": list(spec.size)}  # type: ignore[union-attr]
+    key = {
+        "target": found.provenance.get("sha256") or target,
+        **{name: found.provenance.get(name) for name in ("weights", "arch", "model_args")},
+        "images": str(digest.tolist()),  # type: ignore[union-attr]
+        "size": spec.size,
+        "mean": spec.mean,
+        "std": spec.std,
+    }
+    key = json.loads(json.dumps(key, default=str))  # as it is read back
     probe = NoiseProbe(model, pixels.clamp_(0, 1), labels, spec.mean, spec.std, listen, batch_size, where)
     return probe, key
 

@@ -48,10 +48,31 @@ def test_a_coarse_map_is_written_and_goes_on_where_it_was(checkpoint: str, tmp_p
     assert again.exit_code == 0 and (tmp_path / "map" / "heatmap.csv").read_bytes() == whole
 
 
-def test_a_stopped_map_is_continued(checkpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+WIDE = ["timm:cifar_resnet8", *(f for a in ("num_classes=10", "in_chans=1") for f in ("--model-arg", a)), "--model-arg"]
+
+
+@pytest.mark.parametrize(
+    ("first", "other"),
+    [
+        ([], ["--seed", "1"]),
+        ([], ["--untrained"]),
+        ([], ["--no-ema"]),
+        ([], ["--mean", "0.25"]),
+        ([], ["--std", "0.75"]),
+        ([*WIDE, "width=4"], [*WIDE, "width=2"]),
+    ],
+)
+def test_a_stopped_map_is_continued(
+    checkpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: list[str], other: list[str]
+) -> None:
+    """With the same options only: another network, or other statistics, has other numbers."""
     from fourier_probe.cli import heatmap
 
     monkeypatch.setattr(heatmap, "CHUNK", 4)
+    first, other = ([*([] if "--model-arg" in options else [checkpoint]), *options] for options in (first, other))
+    file = torch.load(checkpoint, weights_only=True)
+    file["state_dict_ema"] = create("cifar_resnet8", **file["model_args"]).state_dict()
+    torch.save(file, checkpoint)
     real, calls = heatmap.atomic.write_json, []
 
     def stop(path: Path, value: object) -> None:
@@ -61,11 +82,18 @@ def test_a_stopped_map_is_continued(checkpoint: str, tmp_path: Path, monkeypatch
             raise KeyboardInterrupt
 
     monkeypatch.setattr(heatmap.atomic, "write_json", stop)
-    assert run(checkpoint, *FEW, "--stride", "8", "--out", "map").exit_code == 130
-    assert len(json.loads((tmp_path / "map" / "partial.json").read_text())["rows"]) == 8
+    out = [*FEW, "--stride", "8", "--out", "map"]
+    assert run(*first, *out).exit_code == 130
+    state = (tmp_path / "map" / "partial.json").read_text()
+    assert len(json.loads(state)["rows"]) == 8
     monkeypatch.setattr(heatmap.atomic, "write_json", real)
-    other = run(checkpoint, *FEW, "--stride", "16", "--out", "map", "--seed", "1")
-    assert "begun anew" in other.stderr
+    again = run(*first, *out)
+    assert again.exit_code == 0, again.output
+    assert "8 of 10 frequencies are done already" in again.stderr
+    (tmp_path / "map" / "partial.json").write_text(state)
+    anew = run(*other, *out, "--force")
+    assert anew.exit_code == 0, anew.output
+    assert "begun anew" in anew.stderr
 
 
 def test_bands(checkpoint: str, tmp_path: Path) -> None:
