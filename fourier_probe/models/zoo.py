@@ -170,13 +170,19 @@ def stats(model: nn.Module, size: int | Sequence[int]) -> Stats:
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             try:
-                meta = {name: tensor.to("meta") for name, tensor in tensors.items()}
+                meta = {name: tensor.detach().to("meta") for name, tensor in tensors.items()}
                 with FlopCounterMode(display=False) as counter:
                     functional_call(model, meta, (torch.empty(1, *shape, device="meta"),))
             except Exception:  # a tensor that is neither parameter nor buffer, an operator without a meta kernel
                 like = next((tensor for tensor in tensors.values() if tensor.is_floating_point()), torch.empty(0))
-                with FlopCounterMode(display=False) as counter:
-                    model(torch.zeros(1, *shape, device=like.device, dtype=like.dtype))
+                learnt = [each for each in model.parameters() if each.requires_grad]
+                model.requires_grad_(False)  # the counter fails on views of what has gradients
+                try:
+                    with FlopCounterMode(display=False) as counter:
+                        model(torch.zeros(1, *shape, device=like.device, dtype=like.dtype))
+                finally:
+                    for each in learnt:
+                        each.requires_grad_(True)
     except Exception as error:
         raise ModelError(
             f"{type(model).__name__} does not take an image of {' x '.join(map(str, shape))}: {_first_line(error)}"

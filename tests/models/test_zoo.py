@@ -169,6 +169,26 @@ def test_a_layer_that_cannot_run_on_meta() -> None:
     assert stats(Peek(), 8).multiply_adds == 64 * 12
 
 
+def test_a_view_of_a_parameter_is_no_obstacle() -> None:
+    """Attention pooling expands its latent query: in a skeleton that is a view of what has gradients."""
+    bones = skeleton("vit_base_patch16_siglip_224", num_classes=0)
+    cost = stats(bones, 224)
+    assert cost.multiply_adds / 1e9 == pytest.approx(17.5, abs=0.8)
+
+    class Peek(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.query, self.layer = nn.Parameter(torch.ones(1, 3, 1, 1)), nn.Conv2d(3, 4, 1)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            features: torch.Tensor = self.layer(self.query.expand(len(images), -1, 8, 8))
+            return features * (1.0 if math.isfinite(float(features.sum())) else 0.0)
+
+    model = Peek()
+    assert stats(model, 8).multiply_adds == 64 * 12
+    assert all(each.requires_grad for each in model.parameters())
+
+
 def test_an_image_the_model_does_not_take() -> None:
     with pytest.raises(ModelError, match=r"does not take an image of 3 x 33 x 33: .*33"):
         stats(create("cifar_vit_patch4"), 33)
