@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from fourier_probe.cli.analyze import analyze_target, left_out_note
 
 if TYPE_CHECKING:
     from fourier_probe.probe.spectra import Spectra
+    from fourier_probe.targets import Target
 
 FIGURES = ("spectra", "depth", "steps", "density", "coordinate")
 FILES = (
@@ -35,7 +37,7 @@ BY_EPOCH = ("compare.csv", "epochs.pdf", "epochs.png")
     type=click.Choice(["model", "data-scale", "schedule", "epoch"]),
     default="model",
     show_default=True,
-    help="Panels: a target each; models by data scale or schedule; epochs of runs trained with --probe-every.",
+    help="Panels: a target each; models by data scale or schedule; epochs of runs with --probe-every, or of files.",
 )
 @click.option("--cnn", metavar="TARGET", help="The end at 0 of the inductive-bias coordinate; with --vit.")
 @click.option("--vit", metavar="TARGET", help="The end at 1.")
@@ -68,19 +70,22 @@ def command(
     """  # noqa: D301
     if (cnn is None) != (vit is None):
         raise click.UsageError("--cnn and --vit are the two ends of one segment: give both, or neither.")
-    if by == "epoch":
+    if by == "epoch" and all(map(_is_run, targets)):
         if cnn or with_untrained:
             raise click.UsageError(
                 "--by epoch reads what runs have written: --cnn, --vit, --with-untrained do nothing."
             )
         _by_epoch(targets, out, force=force, as_json=as_json)
         return
-    atomic.output_folder(out, results=FILES, force=force)
+    options.output_folder(out, results=FILES, force=force)
     ends = [end for end in (cnn, vit) if end is not None]
     context = click.get_current_context()
     saved = not any(context.get_parameter_source(name) is ParameterSource.COMMANDLINE for name in given)
     results, labels = collect((*targets, *ends), with_untrained=with_untrained, saved=saved, **given)
     between = tuple(results[len(targets) : len(targets) + 2]) if ends else ()
+    if by == "epoch":
+        said = [(label, result.target.get("epoch")) for label, result in zip(labels, results, strict=True)]
+        labels = [label if epoch is None else f"{label}, epoch {epoch}" for label, epoch in said]
     results, labels = _without_repeats(results, labels, len(targets))
     written = write(results, labels, out, by=by, between=between)
     report(results, labels, by=by, between=between, as_json=as_json)
@@ -93,18 +98,25 @@ def _by_epoch(names: tuple[str, ...], out: Path, *, force: bool, as_json: bool) 
     from fourier_probe.plots import epochs_figure, save
     from fourier_probe.probe.compare import check_comparable
 
-    atomic.output_folder(out, results=BY_EPOCH, force=force)
+    options.output_folder(out, results=BY_EPOCH, force=force)
     runs = [_while_training(Path(name)) for name in names]
     results = [result for run in runs for result in run]
     check_comparable(results)
-    labels = distinct(list(names))
+    labels = distinct([Path(name).resolve().name for name in names])
     rows = [f"{label}@{result.target['epoch']}" for label, run in zip(labels, runs, strict=True) for result in run]
+    figure = epochs_figure(runs, labels, [_switches(Path(name)) for name in names])
     write_table(results, rows, out)
-    save(epochs_figure(runs, labels, [_switches(Path(name)) for name in names]), out / "epochs")
+    save(figure, out / "epochs")
     left_out_note(results)
     report(results, rows, as_json=as_json)
     if not as_json:
         click.echo(f"written to {out}: {', '.join(BY_EPOCH)}")
+
+
+def _is_run(name: str) -> bool:
+    """Whether a target is a run folder; else it is a checkpoint or a result, each of one epoch."""
+    path = Path(name).expanduser()
+    return (path / "config.json").exists() or (path / "spectra").is_dir()
 
 
 def _while_training(run: Path) -> list[Spectra]:
@@ -138,14 +150,14 @@ def collect(
     Run folders that hold a result are taken by it if all targets have one and `saved` is set; else models are analyzed
     where there are any. With `with_untrained`, each architecture before training comes after the targets.
     """
-    from fourier_probe.probe.compare import check_comparable
+    from fourier_probe.probe.compare import arguments, check_comparable
     from fourier_probe.targets import has_saved, resolve
 
     how = {name: given.pop(name) for name in ("model", "model_args", "pretrained", "use_ema", "untrained")}
     saved = saved and all(has_saved(name) for name in names) and not with_untrained
     found = [resolve(name, **how, saved=saved) for name in names]
     given["data"] = options.data_source(given["data"], next((target.data for target in found if target.data), None))
-    labels = [target.label for target in found]
+    labels = [_label(name, target) for name, target in zip(names, found, strict=True)]
     if with_untrained:
         seen: set[str] = set()
         for name, target in zip(names, list(found), strict=True):
@@ -155,10 +167,23 @@ def collect(
             elif target.provenance.get("weights") != "untrained" and kind not in seen:
                 seen.add(kind)
                 found.append(resolve(name, **{**how, "untrained": True}))
-                labels.append(f"{target.provenance.get('arch') or target.label} (untrained)")
+                parts = [str(target.provenance.get("arch") or target.label), *arguments(target.provenance)]
+                labels.append(" ".join([*parts, "(untrained)"]))
     results = [target.spectra or analyze_target(target, **given) for target in found]
     check_comparable(results)
     return results, labels
+
+
+def _label(name: str, target: Target) -> str:
+    """A target's label with the arguments of its model, and the epoch of a `constant` run's switch."""
+    from fourier_probe.probe.compare import arguments
+
+    parts = [target.label, *arguments(target.provenance)]
+    if target.provenance.get("schedule") == "constant":
+        path = Path(name).expanduser()
+        when = set(_switches(path if path.is_dir() else path.parent))
+        parts += [f"constant at {epoch}" for epoch in when if len(when) == 1]
+    return " ".join(parts)
 
 
 def write(
@@ -177,44 +202,49 @@ def write(
         folder: where to.
         by: a key of `probe.compare.KEYS`.
         between: CNN and ViT, the ends of the coordinate, or nothing.
+
+    Raises:
+        ResultError: a result does not say its `by`, or there is no coordinate; what was in the folder is intact.
     """
     from fourier_probe.errors import ResultError
     from fourier_probe.plots import depth_figure, save, spectra_figure
     from fourier_probe.plots.compare import coordinate_figure, density_figure, panels_figure, steps_figure
     from fourier_probe.probe.compare import common_frequency, common_table, step_changes
 
-    for name in FILES:  # of an earlier comparison
-        (folder / name).unlink(missing_ok=True)
-    write_table(results, labels, folder)
-    if by == "model":
-        save(spectra_figure(results, labels), folder / "spectra")
-    else:
-        save(panels_figure(*_cells(results, by)), folder / "spectra")
-    save(depth_figure(results, labels), folder / "depth")
+    cells = None if by == "model" else _cells(results, by)
+    figures = {"spectra": panels_figure(*cells) if cells else spectra_figure(results, labels)}
+    figures["depth"] = depth_figure(results, labels)
+    tables_of: dict[str, list[dict[str, Any]]] = {}
     frequency = common_frequency(results)
     tables = [step_changes(result, frequency) for result in results]
     stepping = [(table, label) for table, label in zip(tables, labels, strict=True) if table]
     if stepping:
-        rows = [
+        tables_of["steps"] = [
             {"target": label, "op": row["op"], "frequency": row["frequency"], **step}
             for table, label in stepping
             for row in table
             for step in [*row["each"], {"name": "mean", "depth": None, **{k: row[k] for k in ("change", "stderr")}}]
         ]
-        _write_rows(folder / "steps.csv", rows)
-        save(steps_figure([table for table, _ in stepping], [label for _, label in stepping]), folder / "steps")
+        figures["steps"] = steps_figure([table for table, _ in stepping], [label for _, label in stepping])
     try:
-        _write_rows(folder / "density.csv", common_table(results, labels))
-        save(density_figure(results, labels), folder / "density")
+        density = common_table(results, labels)
+        figures["density"] = density_figure(results, labels)
+        tables_of["density"] = density
     except ResultError as error:
         options.note(f"density and coordinate are left out: {error}")
         if between:
             raise
     if between:
-        places = _places(results, labels, between)
-        _write_rows(folder / "coordinate.csv", places)
+        places = tables_of["coordinate"] = _places(results, labels, between)
         if any(row["t"] == row["t"] for row in places):
-            save(coordinate_figure(places), folder / "coordinate")
+            figures["coordinate"] = coordinate_figure(places)
+    for name in FILES:  # of an earlier comparison
+        (folder / name).unlink(missing_ok=True)
+    write_table(results, labels, folder)
+    for name, rows in tables_of.items():
+        _write_rows(folder / f"{name}.csv", rows)
+    for name, figure in figures.items():
+        save(figure, folder / name)
     left_out_note(results)
     return [name for name in FILES if (folder / name).exists()]
 
@@ -231,7 +261,11 @@ def _cells(results: list[Spectra], by: str) -> tuple[dict[tuple[str, str], Spect
 
     keys = [key_of(result, by) if result.target.get("weights") != "untrained" else "untrained" for result in results]
     order = sorted(set(keys), key=lambda key: (isinstance(key, str), key))
-    titles = {key: f"{100 * key:g} %" if by == "data-scale" and not isinstance(key, str) else str(key) for key in order}
+    forms: dict[str, Callable[[Any], str]] = {
+        "data-scale": lambda key: f"{100 * key:g} %",
+        "epoch": lambda key: f"epoch {key}",
+    }
+    titles = {key: str(key) if isinstance(key, str) else forms.get(by, str)(key) for key in order}
     cells: dict[tuple[str, str], Spectra] = {}
     repeated: set[str] = set()
     for result, key in zip(results, keys, strict=True):
@@ -250,9 +284,9 @@ def _cells(results: list[Spectra], by: str) -> tuple[dict[tuple[str, str], Spect
 
 def _row(result: Spectra, by: str) -> str:
     """The row of a result: its model with arguments, and schedule and data scale where these are no columns."""
-    given = result.target.get("model_args") or {}
-    parts = [str(result.target.get("arch"))]
-    parts += [f"{k}={v}" for k, v in given.items() if k not in ("num_classes", "in_chans", "img_size")]
+    from fourier_probe.probe.compare import arguments
+
+    parts = [str(result.target.get("arch")), *arguments(result.target)]
     schedule, scale = result.target.get("schedule"), result.target.get("data_scale")
     parts += [f"+ {schedule}"] * (by != "schedule" and schedule not in (None, "none"))
     parts += [f"{100 * scale:g} %"] if by != "data-scale" and scale not in (None, 1.0) else []

@@ -9,7 +9,7 @@ from html import escape
 from typing import Any
 
 from fourier_probe.page.inputs import Entry
-from fourier_probe.probe.compare import common_frequency, depth_profile, summary
+from fourier_probe.probe.compare import arguments, common_frequency, depth_profile, summary
 from fourier_probe.probe.sums import T95
 
 COLORS = 7  # classes t0 to t6 of page.css
@@ -24,9 +24,9 @@ def summary_table(entries: Sequence[Entry]) -> str:
     at = f"Δ at {rows[0]['frequency']:.2f}π"
     columns: dict[str, list[Cell]] = {
         "Target": [_target(row["target"], index) for index, row in enumerate(rows)],
-        "Model": [_text(row["model"]) for row in rows],
+        "Model": [_text(_model(entry)) for entry in entries],
         "Weights": [_text(row["weights"]) for row in rows],
-        "Schedule": [_text(row["schedule"]) for row in rows],
+        "Schedule": [_text(_schedule(entry)) for entry in entries],
         "Data scale": [_number(row["data_scale"], "{:.4g}") for row in rows],
         "Seed": [_number(row["seed"], "{:.0f}") for row in rows],
         "Epoch": [_number(row["epoch"], "{:.0f}") for row in rows],
@@ -171,6 +171,19 @@ def excluded_text(entries: Sequence[Entry]) -> str:
         for each in entry.result.excluded
     ]
     return f"<p>Left out of the analyses:</p><ul>{''.join(items)}</ul>" if items else ""
+
+
+def _model(entry: Entry) -> str | None:
+    """The architecture with the arguments it was made with."""
+    target = entry.result.target
+    return None if target.get("arch") is None else " ".join([str(target["arch"]), *arguments(target)])
+
+
+def _schedule(entry: Entry) -> str | None:
+    """The schedule; `constant` with the epoch at which it switched, where the run says."""
+    schedule: str | None = entry.result.target.get("schedule")
+    when = {row["epoch"] for row in entry.run.conversions} if entry.run and schedule == "constant" else set()
+    return f"constant at {when.pop()}" if len(when) == 1 else schedule
 
 
 def _target(label: str, index: int) -> Cell:

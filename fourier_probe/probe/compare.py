@@ -6,7 +6,7 @@ Every interval is a jackknife over the image groups that results on the same ima
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -132,6 +132,17 @@ def key_of(result: Spectra, by: str) -> Any:
             f"{_label(result)} does not say its {by}: --by {by} takes runs and checkpoints of `fourier-probe train`."
         )
     return value
+
+
+def arguments(target: Mapping[str, Any]) -> list[str]:
+    """What a model was made with beyond its name, as a label says it; not what its data give (classes, image size).
+
+    >>> arguments({"arch": "eit_small", "model_args": {"num_classes": 10, "split": "attention"}})
+    ['split=attention']
+    """
+    given = target.get("model_args")
+    given = given if isinstance(given, Mapping) else {}
+    return [f"{k}={v}" for k, v in given.items() if k not in ("num_classes", "in_chans", "img_size")]
 
 
 def summary(results: Sequence[Spectra], labels: Sequence[str]) -> list[dict[str, Any]]:

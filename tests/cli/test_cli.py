@@ -207,7 +207,33 @@ def test_compare_by_data_scale_draws_models_by_scales(tmp_path: Path) -> None:
     assert "its untrained network cannot be made" in again.stderr
 
 
+def test_a_comparison_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
+    good("analyze", "timm:cifar_resnet8", "--model-arg", "width=4", *FEW, "--out", "a")
+    record = json.loads((tmp_path / "a" / "spectra.json").read_text())
+    record["target"] |= {"weights": "raw", "model_args": {"width": 8, "num_classes": 10}}
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "spectra.json").write_text(json.dumps(record))
+    found = json.loads(good("compare", "a", "b", "--json", "--out", "both").stdout)
+    assert [row["target"] for row in found["targets"]] == ["cifar_resnet8 width=4", "cifar_resnet8 width=8"]
+    before = {path.name: path.read_bytes() for path in (tmp_path / "both").iterdir()}
+    for by in ("schedule", "epoch"):
+        refused = run("compare", "a", "b", "--by", by, "--out", "both", "--force")
+        assert refused.exit_code == 1
+        assert f"does not say its {by}" in refused.stderr
+    assert {path.name: path.read_bytes() for path in (tmp_path / "both").iterdir()} == before
+
+    wrong = [["compare", "a", "b", "--by", "schedule"], ["figures", "--runs", "a"], ["analyze", "nowhere.pt"]]
+    (tmp_path / "mine").mkdir()
+    for arguments in wrong:
+        assert run(*arguments, "--out", "new/deep").exit_code == 1
+        assert not (tmp_path / "new").exists()  # what the command made
+        assert run(*arguments, "--out", "mine").exit_code == 1
+        assert (tmp_path / "mine").exists()  # and what it did not
+
+
 # --- errors ---
+
+TINY = [f for a in ("img_size=2", "num_classes=10", "in_chans=1") for f in ("--model-arg", a)]
 
 
 @pytest.mark.parametrize(
@@ -228,6 +254,11 @@ def test_compare_by_data_scale_draws_models_by_scales(tmp_path: Path) -> None:
         (["analyze", "timm:eit_small", "--model-arg", "num_heads=7", *FEW], "7 heads do not divide width 250"),
         (["analyze", "timm:eit_mini", "--img-size", "5", *FEW], "leave no patch"),
         (["analyze", "timm:cifar_convit", "--model-arg", "num_heads=3", *FEW], "square number of heads"),
+        (["analyze", "timm:cifar_vit_patch4", *TINY, *FEW], "fails on an image of 1 x 2 x 2"),
+        (["points", "timm:cifar_vit_patch4", *TINY], "fails on an image of 1 x 2 x 2"),
+        (["heatmap", "timm:cifar_vit_patch4", *TINY, *FEW], "fails on an image of 1 x 2 x 2"),
+        (["heatmap", "timm:cifar_vit_patch4", *TINY, *FEW, "--points", "blocks.1"], "fails on an image of 1 x 2 x 2"),
+        (["analyze", "timm:convnext_atto", "--img-size", "2", *FEW], "it takes with --img-size"),
     ],
 )
 def test_domain_errors_exit_1_and_say_what_to_do(tmp_path: Path, arguments: list[str], message: str) -> None:

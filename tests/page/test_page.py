@@ -87,6 +87,12 @@ def test_what_was_compared_is_in_the_html_itself(save_result: Save) -> None:
     assert "<noscript>" in body
 
 
+def test_the_model_with_its_arguments_and_the_epoch_of_a_constant_schedule(save_run: Save) -> None:
+    run = save_run("a", schedule="constant", model_args={"split": "attention", "num_classes": 10})
+    summary = re.search(r'<table id="summary-table">.*?</table>', render(entries_of(run)), re.DOTALL)
+    assert summary and ">net split=attention<" in summary[0] and ">constant at 2<" in summary[0]
+
+
 def test_the_numbers_are_those_of_the_result(save_result: Save) -> None:
     folder = save_result("a")
     result = Spectra.load(folder)
