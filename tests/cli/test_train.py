@@ -217,6 +217,13 @@ def test_compare_by_epoch_draws_how_spectra_move(data: str, tmp_path: Path) -> N
     assert header.startswith("label,")
     assert {row.split(",")[0] for row in rows} == {"run@0", "run@1", "run@2"}
     assert run("compare", "run", "--by", "epoch", "--out", "moved").exit_code == 1
+    files = ("run/spectra/epoch-000.json", "run/spectra/epoch-002.json")
+    for names in (files, ("run/epoch-001.pt", "run/last.pt", "--images", "8")):
+        found = json.loads(good("compare", *names, "--by", "epoch", "--json", "--out", "files", "--force").stdout)
+        assert [row["epoch"] for row in found["targets"]] == ([0, 2] if names == files else [1, 2])
+    assert found["targets"][1]["target"] == "run width=4 constant at 1, epoch 2"
+    again = good("compare", str(tmp_path / "run"), "--by", "epoch", "--out", "moved", "--force")
+    assert "run@0" in again.stdout and str(tmp_path / "run@0") not in again.stdout
     good("train", *SMALL, "--data", data, "--out", "bare")
     refused = run("compare", "bare", "--by", "epoch", "--out", "none")
     assert refused.exit_code == 1
