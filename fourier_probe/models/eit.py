@@ -7,7 +7,7 @@ of block l = 0..L-1 the last a_l go through attention and the first c_l = D - a_
 
 so that the convolution's share falls linearly to nothing. Its only mixing with the attention half is the MLP. There is
 no position embedding unless asked for. Written from a description of the public model, not from its code; the variants
-of width 80 and 144 are ours, for comparisons at equal parameters.
+of width 80, 144 and 320 are ours, for comparisons at equal parameters.
 
 Registered with timm: `timm.create_model("eit_small", num_classes=10)`. No pretrained weights exist.
 """
@@ -42,11 +42,13 @@ def attention_channels(width: int, depth: int, heads: int, split: Split = "decre
             block, as LSRA (Wu et al. 2020, arXiv 2004.11886).
 
     Raises:
-        ModelError: the heads do not divide the width.
+        ModelError: no blocks, heads that do not divide the width or have no channel left, or an unknown split.
 
     >>> [250 - a for a in attention_channels(250, 5, 10)]
     [200, 150, 100, 50, 0]
     """
+    if depth < 1:
+        raise ModelError(f"EIT: depth={depth} is no number of blocks; choose at least 1.")
     if heads < 1 or width % heads:
         raise ModelError(f"EIT: {heads} heads do not divide width {width}; choose a width that is a multiple of them.")
     each = width // heads
@@ -157,7 +159,7 @@ class EIT(nn.Module):
         drop_rate: dropout before the head.
 
     Raises:
-        ModelError: the heads do not divide the width, an unknown split, or images smaller than a patch.
+        ModelError: no blocks, heads that do not fit the width, an unknown split, or images smaller than a patch.
     """
 
     num_prefix_tokens = 1
@@ -256,6 +258,7 @@ _VARIANTS: dict[str, dict[str, Any]] = {
     "eit_base": {"width": 400, "depth": 10, "num_heads": 16},
     "eit_large": {"width": 464, "depth": 12, "num_heads": 16},
     "eit_small": {"width": 250, "depth": 5, "num_heads": 10, **_SMALL},
+    "eit_small_w320": {"width": 320, "depth": 5, "num_heads": 10, **_SMALL},
     "eit_small_w144": {"width": 144, "depth": 5, "num_heads": 6, **_SMALL},
     "eit_small_w80": {"width": 80, "depth": 5, "num_heads": 5, **_SMALL},
 }
@@ -314,6 +317,12 @@ def eit_large(pretrained: bool = False, **kwargs: Any) -> nn.Module:
 def eit_small(pretrained: bool = False, **kwargs: Any) -> nn.Module:
     """`eit_mini` on 32-pixel images: 3.1M parameters."""
     return _eit("eit_small", pretrained, kwargs)
+
+
+@register_model
+def eit_small_w320(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+    """Width 320, 10 heads (ours): 5.0M parameters, to set beside the `_x4` models for small images."""
+    return _eit("eit_small_w320", pretrained, kwargs)
 
 
 @register_model

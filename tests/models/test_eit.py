@@ -8,6 +8,7 @@ import torch
 from fourier_probe.errors import ModelError
 from fourier_probe.models import create
 from fourier_probe.models.eit import EIT, Mixer, attention_channels
+from fourier_probe.models.zoo import stats
 from fourier_probe.probe.points import find_points
 
 torch.set_num_threads(1)
@@ -22,6 +23,9 @@ torch.set_num_threads(1)
         ("eit_large", 1000, 25_305_592, 31_898_216),
         ("eit_small", 10, 3_079_010, None),
         ("eit_small", 100, 3_101_600, None),
+        ("eit_small_w320", 100, 5_038_120, 6_206_820),
+        ("eit_small_w144", 100, 1_036_384, 1_272_484),
+        ("eit_small_w80", 100, 325_230, 399_780),
     ],
 )
 def test_parameters_to_the_unit(name: str, classes: int, parameters: int, twin: int | None) -> None:
@@ -29,6 +33,47 @@ def test_parameters_to_the_unit(name: str, classes: int, parameters: int, twin: 
         assert sum(p.numel() for p in create(name, num_classes=classes).parameters()) == parameters
         if twin is not None:
             assert sum(p.numel() for p in create(name, num_classes=classes, split="attention").parameters()) == twin
+
+
+@pytest.mark.parametrize(
+    ("name", "less", "total"),
+    [
+        ("eit_mini", 1.73, 1.93),
+        ("eit_tiny", 3.83, 4.21),
+        ("eit_base", 6.51, 7.07),
+        ("eit_large", 10.00, 10.77),
+    ],
+)
+def test_multiply_adds_without_and_with_the_attention_products(name: str, less: float, total: float) -> None:
+    with torch.device("meta"):
+        cost = stats(create(name), 224)
+    assert (cost.multiply_adds - cost.attention_products) / 1e9 == pytest.approx(less, abs=0.006)
+    assert cost.multiply_adds / 1e9 == pytest.approx(total, abs=0.006)
+
+
+def test_initial_weights() -> None:
+    torch.manual_seed(0)
+    model = create("eit_mini", num_classes=1000).requires_grad_(False)
+    kinds: dict[type, list[torch.nn.Module]] = {
+        kind: [module for module in model.modules() if isinstance(module, kind)]
+        for kind in (torch.nn.Linear, torch.nn.Conv2d, torch.nn.LayerNorm)
+    }
+    assert [len(modules) for modules in kinds.values()] == [5 * 4 + 1, 1 + 4, 2 * 5 + 1]
+    for linear in kinds[torch.nn.Linear]:
+        assert float(linear.weight.std()) == pytest.approx(0.01, rel=0.05)
+        assert float(linear.weight.abs().max()) > 0.03  # cut off at 2, not at two standard deviations
+    for conv in kinds[torch.nn.Conv2d]:  # torch's fan-out of a depthwise convolution counts all its channels
+        fan_out = conv.out_channels * conv.kernel_size[0] * conv.kernel_size[1]
+        assert float(conv.weight.std()) == pytest.approx((2 / fan_out) ** 0.5, rel=0.12)
+    for norm in kinds[torch.nn.LayerNorm]:
+        assert bool((norm.weight == 1).all()) and norm.eps == 1e-6
+    biases = [value for name, value in model.named_parameters() if name.endswith("bias")]
+    assert all(bool((bias == 0).all()) for bias in biases) and model.patch_embed.proj.bias is not None
+    assert float(model.cls_token.std()) == pytest.approx(0.02, rel=0.2)  # of 250 values
+    positions = create("eit_small", use_pos_embed=True).requires_grad_(False).pos_embed
+    assert float(positions.std()) == pytest.approx(0.02, rel=0.05)
+    model.reset_classifier(10)
+    assert float(model.head.weight.detach().std()) == pytest.approx(0.01, rel=0.06)
 
 
 @pytest.mark.parametrize(
@@ -111,6 +156,11 @@ def test_points_follow_the_stream_and_the_branches_can_be_named() -> None:
 def test_what_cannot_be_built_is_refused() -> None:
     with pytest.raises(ModelError, match="do not divide"):
         EIT(width=81, num_heads=5)
+    for depth in (0, -1):
+        with pytest.raises(ModelError, match=rf"depth={depth} is no number of blocks"):
+            EIT(depth=depth)
+    with pytest.raises(ModelError, match="depth=0"):
+        create("eit_small_w80", depth=0, split="attention")
     with pytest.raises(ModelError, match="no patch"):
         EIT(img_size=4)
     with pytest.raises(ModelError, match="none of decreasing"):
