@@ -73,6 +73,24 @@ def test_fused_and_written_out_attention_agree(name: str) -> None:
         assert ours.gate is None
 
 
+@pytest.mark.parametrize("fused", [True, False])
+def test_the_output_is_the_same_while_maps_are_taken(fused: bool) -> None:
+    torch.manual_seed(0)
+    vit, size = timm.create_model("vit_tiny_patch16_224", depth=2, num_classes=3, img_size=64).eval(), 64
+    for module in vit.modules():
+        if hasattr(module, "fused_attn"):
+            module.fused_attn = fused
+    for model in (vit, create("cifar_convit", num_classes=3).eval()):
+        images, outputs = torch.randn(2, 3, size, size), []
+        with torch.inference_mode():
+            before = model(images)
+        handle = model.register_forward_hook(lambda _m, _i, out, outputs=outputs: outputs.append(out.clone()))
+        attention_layers(model, [images])
+        handle.remove()
+        assert torch.equal(outputs[-1], before)  # the last forward is the one listened to
+        size = 32
+
+
 def test_gated_layers_give_gates_and_local_heads_see_less_far() -> None:
     torch.manual_seed(0)
     model = create("cifar_convit", num_classes=3)

@@ -5,17 +5,21 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from fourier_probe.data import ImageSet, InputSpec, batches
 from fourier_probe.errors import ResultError
 from fourier_probe.probe.analyze import analyze
 from fourier_probe.probe.compare import (
+    check_comparable,
     common_frequency,
     common_table,
     coordinates,
     hfd_share_difference,
     key_of,
     step_changes,
+    summary,
 )
 from fourier_probe.probe.spectra import Spectra
 
@@ -87,6 +91,29 @@ def test_the_common_table_and_the_coordinates_share_one_grid() -> None:
     assert [row["target"] for row in places] == ["cnn", "other", "vit", "white noise"]
     assert 0 < places[1]["t"] < 1
     assert common_frequency([cnn, other]) == pytest.approx(0.875)
+
+
+def test_models_may_see_the_same_raw_images_at_sizes_of_their_own() -> None:
+    rng = np.random.default_rng(6)
+    raw = rng.integers(0, 256, (40, 20, 20, 3), dtype=np.uint8)
+
+    def at(side: int, mean: float, pixels: NDArray[np.uint8] = raw) -> Spectra:
+        spec = InputSpec(3, (side, side), (mean,) * 3, (0.2,) * 3)
+        images = ImageSet("arrays", "test", labels=np.zeros(40, dtype=np.int64), pixels=pixels)
+        return analyze(network(1.0, -1.0), batches(images, spec, batch_size=16))
+
+    small, large = at(16, 0.5), at(24, 0.4)
+    assert [result.points[-1].grid for result in (small, large)] == [(16, 16), (24, 24)]
+    assert small.images["digest"] == large.images["digest"]
+    check_comparable([small, large])
+    assert common_frequency([small, large]) == pytest.approx(0.875)  # of the smaller maps
+    rows = summary([small, large], ["small", "large"])
+    assert np.isfinite([rows[1]["last_delta"], rows[1]["last_stderr"], rows[1]["hfd_share_difference_stderr"]]).all()
+    assert len(common_table([small, large], ["small", "large"])) == 2 * 33 * 16  # interpolated onto one grid
+    changed = raw.copy()
+    changed[7, 0, 0, 0] ^= 1  # one level of one pixel
+    with pytest.raises(ResultError, match="cannot be compared: images 40 of"):
+        check_comparable([small, at(24, 0.4, changed)])
 
 
 def test_a_key_that_a_result_does_not_say() -> None:

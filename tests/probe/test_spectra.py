@@ -239,6 +239,22 @@ def test_results_of_other_images_or_definitions_are_not_compared() -> None:
         check_comparable([first, other])
 
 
+@pytest.mark.parametrize(
+    ("definition", "message"),
+    [
+        (Definition(window="hann"), "window none and hann"),
+        (Definition(axis="paper"), "axis true and paper"),
+        (Definition(groups=10), "number of image groups 20 and 10"),
+    ],
+)
+def test_another_window_axis_or_number_of_groups_is_refused(definition: Definition, message: str) -> None:
+    first, other = result(), result()
+    check_comparable([first, other])
+    other.definition = definition
+    with pytest.raises(ResultError, match=f"cannot be compared: {message}"):
+        check_comparable([first, other])
+
+
 def test_summary_says_first_and_last() -> None:
     row = summary([result()], ["name"])[0]
     assert (row["target"], row["first_grid"], row["last_grid"], row["points"]) == ("name", "8x8", "7x7", 3)
