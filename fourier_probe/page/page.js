@@ -17,7 +17,9 @@ const opName = (op) => OPS[op] ?? op;
 // --- colours ------------------------------------------------------------------------------------------------------
 
 const COLORS = 7, DASHES = ["", "7 3", "2 3"]; // of targets: classes t0 to t6 of the style, then the same dashed
-const look = (index) => ({ cls: `t${index % COLORS}`, dash: DASHES[Math.floor(index / COLORS) % DASHES.length] });
+const dashOf = (index) => Math.floor(index / COLORS) % DASHES.length;
+const look = (index) => ({ cls: `t${index % COLORS}`, dash: DASHES[dashOf(index)] });
+const swatchOf = (index) => `t${index % COLORS} d${dashOf(index)}`; // the swatch is dashed where the curve is
 
 // plasma, shallow dark to deep bright; without the end that vanishes on the paper
 const PLASMA = ["0d0887", "4c02a1", "7e03a8", "a92395", "cc4778", "e56b5d", "f89540", "fdc527", "f0f921"].map(
@@ -48,7 +50,7 @@ function picker(host, indices, picked, change) {
   const labels = indices.map((index) => check(data.targets[index].label, picked.has(index), (on) => {
     toggle(picked, index, on);
     change();
-  }, make("span", { class: `swatch ${look(index).cls}`, "aria-hidden": "true" })));
+  }, make("span", { class: `swatch ${swatchOf(index)}`, "aria-hidden": "true" })));
   host.setAttribute("role", "group");
   host.setAttribute("aria-label", "Targets");
   host.replaceChildren(...labels);
@@ -140,7 +142,7 @@ function panels(shown) {
   return shown.map(([index, picks]) => {
     const { label, points } = data.targets[index];
     const series = picks.map((at) => curve(index, at, { color: depthColor(points[at].depth) }));
-    return { title: `Spectra of ${label}, ${series.length} layers`, series, caption: label, cls: look(index).cls };
+    return { title: `Spectra of ${label}, ${series.length} layers`, series, caption: label, cls: swatchOf(index) };
   });
 }
 
