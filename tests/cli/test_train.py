@@ -69,11 +69,7 @@ def test_flags_win_over_the_config_file(data: str, tmp_path: Path) -> None:
     [
         ("c.yaml", "epochs: 3\nconvert: [layer3*]\n"),
         ("c.json", '{"epochs": 3, "convert": ["layer3*"]}'),
-        pytest.param(
-            "c.toml",
-            'epochs = 3\nconvert = ["layer3*"]\n',
-            marks=pytest.mark.skipif(sys.version_info < (3, 11), reason="tomllib"),
-        ),
+        ("c.toml", 'epochs = 3\nconvert = ["layer3*"]\n'),
         ("run.json", '{"config": {"epochs": 3, "convert": ["layer3*"]}, "result": null}'),
     ],
 )
