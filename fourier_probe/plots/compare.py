@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from fourier_probe.plots.spectra import depth_colorbar, draw_spectra, marker_legend, short_title
+from fourier_probe.plots.spectra import depth_colorbar, draw_spectra, marker_legend, short_title, wrapped_title
 from fourier_probe.plots.style import PAGE, categories, style
 from fourier_probe.probe.coordinate import common_axes, surface
 from fourier_probe.probe.spectra import Spectra
@@ -125,7 +125,7 @@ def density_figure(results: Sequence[Spectra], titles: Sequence[str]) -> Figure:
             mesh = ax.pcolormesh(
                 axes_of.radius, axes_of.depth, value, cmap="RdBu_r", norm=norm, shading="gouraud", rasterized=True
             )
-            ax.set_title(short_title(title), fontsize=7)
+            ax.set_title(wrapped_title(title), fontsize=7 if len(title) <= 22 else 6)
             ax.xaxis.set_major_locator(MaxNLocator(4))
         for ax in axes.flat[len(results) :]:
             ax.set_visible(False)

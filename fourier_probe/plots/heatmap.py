@@ -16,7 +16,10 @@ Z95 = 1.96  # standard errors of a 95 % interval of a share of many images, whic
 
 
 def draw_heat_map(ax: Axes, plane: NDArray[np.float64], *, low: float | None = None, high: float | None = None) -> Axes:
-    """Values over the Fourier plane, DC in the middle, axes in units of pi rad/sample; what was not measured is grey.
+    """Values over the Fourier plane, DC in the middle, axes in rad/sample; what was not measured is grey.
+
+    Where only every so many frequencies were measured, each is a block as large as the step to the next. Nyquist of an
+    even side, the same at -pi and pi, is drawn at both.
 
     Args:
         ax: to draw on.
@@ -24,12 +27,14 @@ def draw_heat_map(ax: Axes, plane: NDArray[np.float64], *, low: float | None = N
         low: lower end of the colour scale; that of the values by default.
         high: its upper end.
     """
-    H, W = plane.shape
-    left, bottom = -(W // 2 + 0.5) * 2 / W, -(H // 2 + 0.5) * 2 / H  # the edge of the first bin
+    step = _stride(plane)
+    rows, columns = (_measured(side, step) for side in plane.shape)
+    bottom, top, left, right = (edge for k, side in zip((rows, columns), plane.shape, strict=True) for edge in
+                                ((k[0] - step / 2) * 2 / side, (k[-1] + step / 2) * 2 / side))  # fmt: skip
     image = ax.imshow(
-        plane,
+        plane[np.ix_(*((k + side // 2) % side for k, side in zip((rows, columns), plane.shape, strict=True)))],
         origin="lower",
-        extent=(left, left + 2, bottom, bottom + 2),
+        extent=(left, right, bottom, top),
         cmap="magma",
         vmin=low,
         vmax=high,
@@ -38,6 +43,10 @@ def draw_heat_map(ax: Axes, plane: NDArray[np.float64], *, low: float | None = N
     ax.set_facecolor("0.8")
     ax.set_xticks([-1, 0, 1], [r"$-\pi$", "0", r"$\pi$"])
     ax.set_yticks([-1, 0, 1], [r"$-\pi$", "0", r"$\pi$"])
+    ax.set_xlim(min(left, -1), max(right, 1))
+    ax.set_ylim(min(bottom, -1), max(top, 1))
+    ax.set_xlabel("Horizontal frequency (rad/sample)")
+    ax.set_ylabel("Vertical frequency (rad/sample)")
     bar = ax.figure.colorbar(image, ax=ax, fraction=0.046, pad=0.03)
     bar.outline.set_linewidth(0.5)
     return ax
@@ -53,9 +62,26 @@ def heat_map_figure(planes: Mapping[str, NDArray[np.float64]]) -> Figure:
         for ax, (title, plane) in zip(axes.flat, planes.items(), strict=False):
             draw_heat_map(ax, plane)
             ax.set_title(short_title(title))
+        for index, ax in enumerate(axes.flat):
+            if index % columns:
+                ax.set_ylabel("")
+            if index + columns < len(planes):
+                ax.set_xlabel("")
         for ax in axes.flat[len(planes) :]:
             ax.set_visible(False)
         return figure
+
+
+def _stride(plane: NDArray[np.float64]) -> int:
+    """The step between frequencies that were measured: the largest that divides all of them."""
+    ky, kx = (index - side // 2 for index, side in zip(np.nonzero(np.isfinite(plane)), plane.shape, strict=True))
+    return int(np.gcd.reduce(np.concatenate([ky, kx]))) or max(plane.shape)
+
+
+def _measured(side: int, step: int) -> NDArray[np.int64]:
+    """Multiples of the step among the frequencies of one axis from -Nyquist to Nyquist, cycles an image."""
+    k = np.arange(-(side // 2), side // 2 + 1)
+    return k[k % step == 0]
 
 
 def bands_figure(accuracy: NDArray[np.float64], error: NDArray[np.float64], clean: float) -> Figure:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -56,6 +57,13 @@ def draw_spectra(ax: Axes, result: Spectra, *, intervals: bool = True) -> Axes:
 def short_title(title: str) -> str:
     """A title that fits its panel."""
     return title if len(title) <= 34 else f"{title[:16]}...{title[-15:]}"
+
+
+def wrapped_title(title: str, width: int = 22) -> str:
+    """A title that fits a narrow panel: up to three lines, broken after hyphens where there are some."""
+    if len(title) > 3 * (width - 4):
+        title = f"{title[: width + 3]}...{title[-width:]}"
+    return "\n".join(textwrap.wrap(title, width))
 
 
 def _zero_mean_level(ax: Axes) -> None:
@@ -142,7 +150,8 @@ def spectra_figure(results: Sequence[Spectra], titles: Sequence[str]) -> Figure:
         axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
         for ax, result, title in zip(axes.flat, results, titles, strict=False):
             draw_spectra(ax, result)
-            ax.set_title(short_title(title), fontsize=8 if len(title) <= 24 else 6)
+            fitting = short_title(title) if columns < 3 else wrapped_title(title)
+            ax.set_title(fitting, fontsize=8 if len(title) <= 24 else 6)
         for ax in axes.flat[len(results) :]:
             ax.set_visible(False)
         for index, ax in enumerate(axes.flat):

@@ -10,6 +10,7 @@ import torch
 from matplotlib.figure import Figure
 
 from fourier_probe.plots import depth_figure, draw_spectra, save, spectra_figure
+from fourier_probe.plots.spectra import wrapped_title
 from fourier_probe.probe.analyze import analyze
 from fourier_probe.probe.spectra import Spectra
 from fourier_probe.probe.spectrum import Definition
@@ -67,6 +68,15 @@ def test_figures_have_a_panel_a_result_and_a_colour_bar(result: Spectra) -> None
     visible = [ax for ax in figure.axes if ax.get_visible()]
     assert [ax.get_title() for ax in visible[:5]] == list("abcde")
     assert len(visible) == 6
+
+
+def test_a_long_title_is_wrapped_and_keeps_its_end() -> None:
+    name = "cifar_resnet8-60pc-constant-seed1-4a18cc72"
+    lines = wrapped_title(name).split("\n")
+    assert max(map(len, lines)) <= 22 and "".join(lines) == name
+    long = wrapped_title(name + "/" + name)
+    assert long.count("\n") <= 3 and long.replace("\n", "").endswith("4a18cc72")
+    assert wrapped_title("timm:resnet18") == "timm:resnet18"
 
 
 def test_the_same_figure_is_the_same_bytes(tmp_path: Path, result: Spectra) -> None:
