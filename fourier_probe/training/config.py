@@ -62,6 +62,7 @@ class TrainConfig:
     iso_steps: bool = _flag("Data", False, "Multiply epochs so that every data scale takes the same steps.")
     val_split: float = _flag("Data", 0.1, "Share of the training images held out for validation; 0: none.")
     test: bool = _flag("Data", True, "Look at the test set at the end; not while options are being chosen.")
+    skip_bad: bool = _flag("Data", False, "Look for image files that cannot be read, and leave them out.")
     loader: str = _flag("Data", "auto", "Keep images on the device, or decode in processes.",
                         choices=("auto", "device", "processes"))
     workers: int = _flag("Data", 2, "Processes that decode image files; 0: this one.")

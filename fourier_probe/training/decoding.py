@@ -19,12 +19,20 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from fourier_probe.data import ImageSet, InputSpec
+from fourier_probe.data.decode import BadImageError
 from fourier_probe.data.transform import fit
 from fourier_probe.errors import DataError, TrainingError
 from fourier_probe.training.config import TrainConfig
 
 _IMAGE = 3  # a stream of the seed of its own
 Item = tuple[int, int]  # epoch, image
+
+
+@dataclass(frozen=True)
+class _Bad:
+    """Files that cannot be read, on their way out of a loader process: torch rebuilds no exception of ours."""
+
+    bad: list[tuple[str, str]]
 
 
 @dataclass
@@ -39,9 +47,12 @@ class _Images(Dataset[tuple[npt.NDArray[np.uint8], int]]):
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, item: Item) -> tuple[npt.NDArray[np.uint8], int]:
+    def __getitem__(self, item: Item) -> tuple[npt.NDArray[np.uint8], int] | _Bad:
         epoch, position = item
-        picture = self.images[position].convert("L" if self.spec.channels == 1 else "RGB")
+        try:
+            picture = self.images[position].convert("L" if self.spec.channels == 1 else "RGB")
+        except BadImageError as error:
+            return _Bad(error.bad)
         if self.transform is not None:
             with _seeded(self.seed, epoch, position):
                 picture = self.transform(picture)
@@ -85,15 +96,13 @@ class Decoding:
         Raises:
             TrainingError: timm does not understand `--aa`.
         """
-        from timm.data.loader import fast_collate
-
         sampler = _Rows()
         dataset = _Images(images, spec, _transform(config, images, spec), config.seed)
         loader: DataLoader[Any] = DataLoader(
             dataset,
             batch_sampler=sampler,
             num_workers=config.workers,
-            collate_fn=fast_collate,
+            collate_fn=_collate,
             worker_init_fn=_outlive_signals,
             multiprocessing_context="spawn" if config.workers else None,  # a fork after torch has run can hang
             persistent_workers=config.workers > 0,
@@ -106,9 +115,26 @@ class Decoding:
         """uint8 (B, C, H, W) and labels for each row of positions, (steps, B)."""
         self.sampler.rows = [[(epoch, position) for position in row] for row in rows.tolist()]
         try:
-            yield from self.loader
+            for batch in self.loader:
+                if isinstance(batch, _Bad):
+                    raise BadImageError(batch.bad)
+                yield batch
         except RuntimeError as error:  # torch's word for a process that was killed, most often for its memory
             raise DataError(f"a loader process failed: {error}; use fewer workers, or none (--workers 0).") from error
+
+    def close(self) -> None:
+        """End the workers. They outlive signals, so an interpreter that ends with them alive would wait for ever."""
+        iterator, self.loader._iterator = self.loader._iterator, None
+        if iterator is not None and self.loader.num_workers:
+            iterator._shutdown_workers()  # type: ignore[attr-defined]
+
+
+def _collate(items: list[Any]) -> Any:
+    """A batch as timm collates it, uint8; or what is bad of it, if anything is."""
+    from timm.data.loader import fast_collate
+
+    bad = [each for item in items if isinstance(item, _Bad) for each in item.bad]
+    return _Bad(bad) if bad else fast_collate(items)
 
 
 def _outlive_signals(_worker: int) -> None:

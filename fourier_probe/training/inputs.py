@@ -23,6 +23,7 @@ from fourier_probe.data import (
     batches,
     channel_statistics,
     check_labels,
+    choose,
     holdout,
     normalise,
     open_data,
@@ -95,6 +96,8 @@ def open_splits(config: TrainConfig) -> Splits:
     test, note = _test(config.data, full)
     if test is not None:
         check_labels(_labels(test), classes)
+    if config.skip_bad:
+        train, val, test = (each and choose(each, skip_bad=True) for each in (train, val, test))
     return Splits(train, val, test, classes, whole, _digest(train), note)
 
 
@@ -254,6 +257,11 @@ class Training:
             if (self.images.pixels is not None or self.held is not None) and self.config.hflip:
                 images = random_flip(images, generator, self.config.hflip)
             yield images, labels, generator
+
+    def close(self) -> None:
+        """End the processes that decode, if there are any."""
+        if self.decoding is not None:
+            self.decoding.close()
 
 
 def batch_of(config: TrainConfig, images: int, world: int = 1) -> int:

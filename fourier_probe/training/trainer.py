@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import torch
 
 from fourier_probe import checkpoints
-from fourier_probe.errors import TrainingError
+from fourier_probe.errors import DataError, TrainingError
 from fourier_probe.training import logs
 from fourier_probe.training import session as sessions
 from fourier_probe.training.config import TrainConfig
@@ -28,6 +29,7 @@ from fourier_probe.training.state import seeded
 from fourier_probe.training.steps import Diverged, evaluate, prepare, train_step
 from fourier_probe.training.stop import Stop
 
+Batch = TypeVar("Batch")
 LOOK = 20  # steps between two looks at a GPU, or at the other ranks: each makes the host wait
 
 
@@ -60,6 +62,7 @@ def train(
     out, progress = Path(out), progress or Progress()
     with ranks(config.device) as team, Stop() as stop, sessions.settings(config, team), seeded(config.seed, team):
         folder = RunFolder.claim(out, resume=resume, force=force) if team.first else RunFolder(out, None)
+        session = None
         try:
             again = resume and (out / "config.json").exists()
             team.barrier()
@@ -78,6 +81,8 @@ def train(
             with logs.writer(session):
                 _fit(session)
         finally:
+            if session is not None:
+                session.training.close()
             folder.close()
     return out
 
@@ -132,7 +137,7 @@ def _pass(session: Session) -> None:
     converted = state.converted
     start = time.perf_counter() - state.seconds
     session.net.train()
-    for images, labels, generator in session.training.epoch(state.epoch, state.step):
+    for images, labels, generator in _until_stopped(session, session.training.epoch(state.epoch, state.step)):
         now = state.epoch + state.step / plan.steps
         ease_(state.model, converted, plan, config, now)
         inputs, targets = prepare(images, labels, generator, config, spec, session.mixup)
@@ -247,8 +252,18 @@ def _evaluate(session: Session, model: torch.nn.Module, images: Evaluation) -> t
         if session.stop.requested and session.ranks.world == 1:
             _leave(session)
 
-    batches = _share(images, session)
+    batches = _until_stopped(session, _share(images, session))
     return evaluate(model, batches, session.config, session.ranks, interrupted=interrupted).means
+
+
+def _until_stopped(session: Session, batches: Iterator[Batch]) -> Iterator[Batch]:
+    """The batches; where the signal that ends the run has ended a loader process too, the run ends as asked."""
+    try:
+        yield from batches
+    except DataError:
+        if session.stop.requested and session.ranks.world == 1:
+            _leave(session)
+        raise
 
 
 def _share(images: Evaluation, session: Session) -> Any:
