@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
 import re
+import shutil
 import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +68,10 @@ def sweep(folder: Path) -> list[Path]:
     """Remove temporary files that a killed process left in `folder`; returns what was removed."""
     strays = [stray for stray in folder.glob(f"{_TEMPORARY}*") if not _is_running(stray.suffix[1:])]
     for stray in strays:
-        stray.unlink(missing_ok=True)
+        if stray.is_dir():
+            shutil.rmtree(stray, ignore_errors=True)
+        else:
+            stray.unlink(missing_ok=True)
     return strays
 
 
@@ -84,9 +90,9 @@ def output_folder(folder: Path | str, *, results: tuple[str, ...] = (), force: b
     try:
         folder.mkdir(parents=True, exist_ok=True)
         sweep(folder)
-        handle, name = tempfile.mkstemp(prefix=_TEMPORARY, dir=folder)
+        handle, name = tempfile.mkstemp(prefix=_TEMPORARY, suffix=f".{os.getpid()}", dir=folder)
         os.close(handle)
-        Path(name).unlink()
+        Path(name).unlink(missing_ok=True)
     except OSError as error:
         raise OutputError(
             f"cannot write into {folder}: {error.strerror or error}; choose another place with --out."
@@ -97,6 +103,35 @@ def output_folder(folder: Path | str, *, results: tuple[str, ...] = (), force: b
             f"{folder} already holds {', '.join(present[:3])}: pass --force to overwrite, or another --out."
         )
     return folder
+
+
+@contextlib.contextmanager
+def staged(folder: Path, names: Sequence[str]) -> Iterator[Path]:
+    """A folder to write several files into, which take their places in `folder` together, once all are written.
+
+    Args:
+        folder: where they belong; those of `names` that were not written are removed from it.
+        names: of all files that may be written, the last one moved last.
+
+    Raises:
+        OutputError: no such folder can be made. Whatever goes wrong inside, `folder` stays as it was.
+    """
+    try:
+        place = Path(tempfile.mkdtemp(prefix=_TEMPORARY, suffix=f".{os.getpid()}", dir=folder))
+    except OSError as error:
+        raise OutputError(
+            f"cannot write into {folder}: {error.strerror or error}; what was there is intact."
+        ) from error
+    try:
+        yield place
+        for name in names:
+            if (place / name).exists():
+                (place / name).replace(folder / name)
+            else:
+                (folder / name).unlink(missing_ok=True)
+        _sync_folder(folder)
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
 
 
 def safe_name(name: str) -> str:

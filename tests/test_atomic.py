@@ -35,6 +35,19 @@ def test_an_error_while_writing_keeps_the_old_file(tmp_path: Path, monkeypatch: 
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
 
 
+def test_files_take_their_places_together_or_not_at_all(tmp_path: Path) -> None:
+    for name in ("a", "b", "mine"):
+        (tmp_path / name).write_text("old")
+    with pytest.raises(OutputError), atomic.staged(tmp_path, ("a", "b", "c")) as place:
+        atomic.write_text(place / "a", "new")
+        raise OutputError("the disk is full")
+    assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {"a": "old", "b": "old", "mine": "old"}
+    with atomic.staged(tmp_path, ("a", "b", "c")) as place:
+        atomic.write_text(place / "a", "new")
+        atomic.write_text(place / "c", "new")
+    assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {"a": "new", "c": "new", "mine": "old"}
+
+
 def test_not_a_number_is_no_json(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         atomic.write_json(tmp_path / "a.json", {"x": float("nan")})

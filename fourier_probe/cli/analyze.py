@@ -179,17 +179,16 @@ def write(result: Spectra, label: str, folder: Path) -> list[str]:
     from fourier_probe.plots.attention import attention_figure
     from fourier_probe.probe.compare import has_frequencies
 
-    for name in FILES:  # of an earlier analysis
-        (folder / name).unlink(missing_ok=True)
-    result.save(folder, force=True)
-    save(spectra_figure([result], [label]), folder / "spectra")
-    if has_frequencies(result):
-        save(depth_figure([result], [label]), folder / "depth")
-        left_out_note([result])
-    else:
-        options.note("no point has two usable frequencies, so there is no depth profile to draw.")
-    if result.attention:
-        save(attention_figure(result.attention, label), folder / "attention")
+    with atomic.staged(folder, (*FILES[1:], FILES[0])) as place:  # the result itself last
+        save(spectra_figure([result], [label]), place / "spectra")
+        if has_frequencies(result):
+            save(depth_figure([result], [label]), place / "depth")
+            left_out_note([result])
+        else:
+            options.note("no point has two usable frequencies, so there is no depth profile to draw.")
+        if result.attention:
+            save(attention_figure(result.attention, label), place / "attention")
+        result.save(place)
     return [name for name in FILES if (folder / name).exists()]
 
 

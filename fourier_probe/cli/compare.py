@@ -238,13 +238,12 @@ def write(
         places = tables_of["coordinate"] = _places(results, labels, between)
         if any(row["t"] == row["t"] for row in places):
             figures["coordinate"] = coordinate_figure(places)
-    for name in FILES:  # of an earlier comparison
-        (folder / name).unlink(missing_ok=True)
-    write_table(results, labels, folder)
-    for name, rows in tables_of.items():
-        _write_rows(folder / f"{name}.csv", rows)
-    for name, figure in figures.items():
-        save(figure, folder / name)
+    with atomic.staged(folder, FILES) as place:
+        write_table(results, labels, place)
+        for name, rows in tables_of.items():
+            _write_rows(place / f"{name}.csv", rows)
+        for name, figure in figures.items():
+            save(figure, place / name)
     left_out_note(results)
     return [name for name in FILES if (folder / name).exists()]
 

@@ -106,6 +106,8 @@ def command(
     given = chosen(config_file, flags)
     if resume and force:
         raise click.UsageError("--resume continues a run and --force overwrites it: choose one.")
+    if out is not None and options.rank_and_world()[0] == 0:
+        options.output_folder(out)  # before torch is imported: a place that cannot be written is said at once
     config = _config(given, out, resume)
     folder = out or Path("runs") / run_name(config)
     from fourier_probe.training import train
@@ -182,4 +184,5 @@ def _report(folder: Path, as_json: bool) -> None:
         if f"{name}_acc" in result
     ]
     options.table(f"{record['arch']}, {result.get('epochs')} epochs", ["images", "loss, nats", "top-1, %"], rows)
-    click.echo(f"written to {folder}: config.json, metrics.csv, conversions.csv, last.pt, best.pt")
+    best = ", best.pt" * (folder / "best.pt").exists()
+    click.echo(f"written to {folder}: config.json, metrics.csv, conversions.csv, last.pt{best}")

@@ -66,6 +66,28 @@ def test_json_on_stdout_is_the_result_file(checkpoint: Path, tmp_path: Path) -> 
     assert json.loads(result.stdout) == json.loads((tmp_path / "out" / "spectra.json").read_text())
 
 
+def test_a_full_disk_leaves_the_earlier_result_whole(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import errno
+
+    good("analyze", str(checkpoint), *BARE, *FEW, "--out", "out")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    sync, calls = os.fsync, []
+
+    def full(handle: int) -> None:
+        calls.append(handle)
+        if len(calls) > 2:  # both figures are staged, then the result's own files fail
+            raise OSError(errno.ENOSPC, "No space left on device")
+        sync(handle)
+
+    monkeypatch.setattr(os, "fsync", full)
+    result = run("analyze", str(checkpoint), *BARE, *FEW, "--out", "out", "--force", "--floor", "0.001")
+    assert result.exit_code == 1
+    assert "what was there before is intact" in result.output
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
+
+
 def test_results_are_kept_unless_forced(checkpoint: Path, tmp_path: Path) -> None:
     command = ["analyze", str(checkpoint), *BARE, *FEW, "--out", "out"]
     good(*command)
