@@ -187,7 +187,8 @@ def _schedule(entry: Entry) -> str | None:
 
 
 def _target(label: str, index: int) -> Cell:
-    return f'<span class="swatch t{index % COLORS}" aria-hidden="true"></span>{escape(label)}', label
+    look = f"t{index % COLORS} d{index // COLORS % 3}"  # as in page.js
+    return f'<span class="swatch {look}" aria-hidden="true"></span>{escape(label)}', label
 
 
 def _text(value: Any) -> Cell:

@@ -37,7 +37,10 @@ from fourier_probe.probe.sums import T95
 from fourier_probe.training.runs import Run
 
 ABLATIONS = {"split", "use_pos_embed", "plain_stem"}  # arguments that take one of EIT's ideas away
-VARIANTS = ("eit_mini", "eit_tiny", "eit_base", "eit_large", "eit_small", "eit_small_w144", "eit_small_w80")
+VARIANTS = (
+    *("eit_mini", "eit_tiny", "eit_base", "eit_large"),
+    *("eit_small", "eit_small_w320", "eit_small_w144", "eit_small_w80"),
+)
 PUBLISHED: dict[str, tuple[float, float | None, float]] = {
     "eit_mini": (3.5, 70.03, 1.73),
     "eit_tiny": (8.9, 78.12, 3.84),
