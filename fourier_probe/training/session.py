@@ -18,7 +18,8 @@ from fourier_probe import atomic, checkpoints
 from fourier_probe.data import InputSpec
 from fourier_probe.errors import CheckpointError, TrainingError
 from fourier_probe.models import zoo
-from fourier_probe.training.config import FREE, SCHEDULE_FIELDS, TrainConfig, flag_of
+from fourier_probe.training.config import FREE, NAMES, SCHEDULE_FIELDS, TrainConfig, flag_of
+from fourier_probe.training.convert import options
 from fourier_probe.training.distributed import Ranks
 from fourier_probe.training.folder import RunFolder, read_record
 from fourier_probe.training.inputs import HELD, Evaluation, Splits, Training, derived, fixed_images, open_splits
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
 _WEIGHTS = 0  # a stream of the seed of its own
 _FORK = re.compile(r"(?P<run>.+)@(?P<epoch>\d+)")
+_AFTER_SWITCH = ("anneal_epochs", "anneal_gate", "anneal_locality", "new_lr_mult", "gate_lr_mult")
+"""Of `SCHEDULE_FIELDS`, those that a converted layer is trained under."""
 
 
 @dataclass
@@ -217,13 +220,15 @@ def fork(session: Session, source: str) -> None:
         source: RUN@EPOCH.
 
     Raises:
-        TrainingError: no such run or state, or the runs differ in more than the schedule before that epoch.
+        TrainingError: no such run or state, or the runs differ in more than the schedule before that epoch, or in how
+            the layers converted by then are recast and eased.
     """
     match = _FORK.fullmatch(source)
     if match is None:
         raise TrainingError(f"--fork is {source!r}: expected RUN@EPOCH, such as runs/cifar_resnet20@10.")
     path, epoch = Path(match["run"]), int(match["epoch"])
-    before = TrainConfig.from_json(read_record(path)["config"])
+    record = read_record(path)
+    before = TrainConfig.from_json(record["config"])
     allowed = (*SCHEDULE_FIELDS, *FREE)
     _refuse_other(before, session.config, allowed, f"{path} was trained with", "a fork may differ in the schedule only")
     payload = _read(_state_at(path, epoch))
@@ -239,6 +244,10 @@ def fork(session: Session, source: str) -> None:
             f"{source} cannot be forked: by epoch {epoch} it had converted {done or 'nothing'}, this schedule "
             f"{planned or 'nothing'}. Fork before the first switch of both."
         )
+    if done:
+        first = min(done.values())
+        advice = f"fork at {path}@{first}, before the first switch" if first else "leave --fork out"
+        _check_recasts(before, record["plan"]["schedule"], payload["conversions"], session, path, advice)
     session.state.restore(payload, session.config, session.ranks)
     rescale(session.state.optimizer, session.config)
     session.rewrap()
@@ -312,6 +321,34 @@ def _check_data(payload: dict[str, Any], session: Session, path: Path) -> None:
             f"{path} was trained on other images or labels than {session.config.data} holds now (the digests "
             "differ): point --data at the same set."
         )
+
+
+def _check_recasts(
+    before: TrainConfig,
+    schedule: dict[str, Any],
+    conversions: list[dict[str, Any]],
+    session: Session,
+    path: Path,
+    advice: str,
+) -> None:
+    """Refuse a fork under which the layers that are converted already would have been recast or eased otherwise."""
+    free = tuple(name for name in NAMES if name not in _AFTER_SWITCH)
+    _refuse_other(before, session.config, free, f"{path} had switched layers by then, with", advice)
+    now, ramps = options(session.config), session.plan.schedule.ends
+    for row in conversions:
+        layer, then = row["layer"], row["options"]
+        if names := [name for name in {**then, **now} if then.get(name) != now.get(name)]:
+            listed = ", ".join(
+                f"--recast-arg {n}={then.get(n, '(default)')} (now {now.get(n, '(default)')})" for n in names
+            )
+            raise TrainingError(f"{path} had switched {layer} by then, with {listed}: {advice}.")
+        end = schedule["ends"].get(layer)
+        if end != ramps.get(layer):
+            was, new = ("no ramp" if e is None else f"a ramp to epoch {e}" for e in (end, ramps.get(layer)))
+            raise TrainingError(
+                f"{path} had switched {layer} by then, with {was} (now {new}), which --schedule, --soft-epochs and the "
+                f"epochs of switches decide: {advice}."
+            )
 
 
 def _refuse_other(before: TrainConfig, now: TrainConfig, allowed: tuple[str, ...], what: str, advice: str) -> None:

@@ -17,7 +17,8 @@ EMA = {"model_ema": True, "mixup": 0.4}
 @pytest.fixture(scope="module")
 def linear(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Its first switch is at epoch 1."""
-    return train(tiny(data, schedule="linear", **EMA), tmp_path_factory.mktemp("fork") / "linear")
+    config = tiny(data, schedule="linear", checkpoint_at=(2,), **EMA)
+    return train(config, tmp_path_factory.mktemp("fork") / "linear")
 
 
 @pytest.mark.parametrize(
@@ -73,8 +74,45 @@ def test_a_schedule_that_would_have_switched_before(data: Path, linear: Path, tm
 
 
 def test_a_state_that_was_not_kept(data: Path, linear: Path, tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match=r"no state after 3 epochs \(it has: epoch-001.pt\).*--checkpoint-at 3"):
+    with pytest.raises(
+        TrainingError, match=r"no state after 3 epochs \(it has: epoch-001.pt, epoch-002.pt\).*--checkpoint-at 3"
+    ):
         train(tiny(data, schedule="none", **EMA), tmp_path / "run", fork=f"{linear}@3")
+
+
+def test_a_fork_after_the_first_switch_equals_the_whole_run(data: Path, linear: Path, tmp_path: Path) -> None:
+    train(tiny(data, schedule="linear", soft_epochs=2, **EMA), tmp_path / "whole")  # without effect on `linear`
+    train(tiny(data, schedule="linear", soft_epochs=2, **EMA), tmp_path / "forked", fork=f"{linear}@2")
+    assert_same_run(tmp_path / "whole", tmp_path / "forked")
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"recast_args": {"head_dim": 2}}, r"--recast-arg head_dim=\(default\) \(now 2\)"),
+        ({"recast_args": {"gate": 2.0}}, r"--recast-arg gate=1.0 \(now 2.0\)"),
+        ({"anneal_epochs": 0.0}, r"--anneal-epochs 0.1 \(now 0.0\)"),
+        ({"anneal_gate": 5.0, "anneal_locality": 1.0}, r"--anneal-gate 6.0 .*--anneal-locality 0.0 \(now 1.0\)"),
+        ({"new_lr_mult": 2.0, "gate_lr_mult": 3.0}, r"--new-lr-mult 1.0 \(now 2.0\), --gate-lr-mult 10.0 \(now 3.0\)"),
+        ({"schedule": "soft"}, r"no ramp \(now a ramp to epoch 3\), which --schedule, --soft-epochs"),
+    ],
+    ids=lambda value: ",".join(value) if isinstance(value, dict) else "",
+)
+def test_layers_converted_before_the_fork_keep_their_options(
+    more: dict[str, object], words: str, data: Path, linear: Path, tmp_path: Path
+) -> None:
+    config = tiny(data, **{"schedule": "linear", **EMA, **more})
+    with pytest.raises(TrainingError, match=rf"by then, with {words}.*: fork at .*linear@1, before the first switch"):
+        train(config, tmp_path / "run", fork=f"{linear}@2")
+    assert not (tmp_path / "run" / "config.json").exists()
+
+
+def test_a_switch_at_the_very_start_leaves_no_state_before_it(data: Path, tmp_path: Path) -> None:
+    at_once = {"schedule": "constant", "at_epoch": 0}
+    train(tiny(data, epochs=1, early_epoch=0, late_epoch=0, **at_once), tmp_path / "a")
+    with pytest.raises(TrainingError, match=r"--gate-lr-mult 10.0 \(now 1.0\): leave --fork out"):
+        config = tiny(data, epochs=1, early_epoch=0, late_epoch=0, gate_lr_mult=1.0, **at_once)
+        train(config, tmp_path / "b", fork=f"{tmp_path / 'a'}@1")
 
 
 @pytest.mark.parametrize("source", ["nowhere@1", "nowhere"])
