@@ -126,7 +126,9 @@ def shade_legend(ax: Axes, profile: DepthProfile) -> None:
     if np.isfinite(profile.white).any():
         handles.append(Line2D([], [], color="0.45", linestyle="--", linewidth=0.8, label="white noise"))
     if handles:
-        ax.legend(handles=handles, loc="best", handlelength=1.0, frameon=True, framealpha=0.9)
+        ax.legend(
+            handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=3, handlelength=1.0, frameon=False
+        )
 
 
 def depth_colorbar(figure: Figure, axes: Axes | Sequence[Axes]) -> None:

@@ -7,13 +7,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from fourier_probe.errors import PointError
 from fourier_probe.models.gpsa import gated
 from fourier_probe.probe.points import PARTS, Point
-from fourier_probe.probe.trace import pick
+from fourier_probe.probe.trace import pick, random_state
 
 
 class Capture(contextlib.AbstractContextManager["Capture"]):
@@ -22,7 +21,7 @@ class Capture(contextlib.AbstractContextManager["Capture"]):
     Inside the block the model is in eval mode; each time a probe point is reached its features are laid out as
     (B, C, H, W) and given to `reduce` within the hook: on the model's device, before any in-place operation can touch
     them, and without keeping them. Afterwards the hooks are gone, and train/eval mode of every module and the state of
-    torch's random generators are what they were, also when the forward or `reduce` raised.
+    the random generators are what they were, also when the forward or `reduce` raised.
 
     Args:
         model: any module.
@@ -49,7 +48,7 @@ class Capture(contextlib.AbstractContextManager["Capture"]):
         modules = dict(self.model.named_modules(remove_duplicate=False))
         with contextlib.ExitStack() as stack:
             stack.enter_context(_eval_mode(self.model))
-            stack.enter_context(_random_state())
+            stack.enter_context(random_state())
             stack.callback(self.model.register_forward_pre_hook(self._begin).remove)
             listeners: dict[tuple[str, str, bool], list[Point]] = {}
             for point in self.points:
@@ -125,11 +124,3 @@ def _eval_mode(model: nn.Module) -> Iterator[None]:
     finally:
         for module, training in modes:
             module.training = training
-
-
-@contextlib.contextmanager
-def _random_state() -> Iterator[None]:
-    """Keep torch's generators as they are; those of a GPU only where one has been used."""
-    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
-    with torch.random.fork_rng(devices=devices):
-        yield

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 
 from fourier_probe.errors import PointError, suggest
@@ -21,7 +20,7 @@ from fourier_probe.models.gpsa import gated
 from fourier_probe.probe.grid import Layout
 from fourier_probe.probe.layouts import Forward, declared_grids
 from fourier_probe.probe.stream import Step, is_map, operation, stream
-from fourier_probe.probe.trace import Call, trace
+from fourier_probe.probe.trace import Call, random_state, trace
 
 PARTS = ("content", "positional")
 REORDERS = {"Hiera"}  # keep tokens in an order of their own, which no grid describes
@@ -224,10 +223,9 @@ def _shown(shape: tuple[int, ...] | None) -> str:
 
 @contextlib.contextmanager
 def _undisturbed(model: nn.Module) -> Iterator[None]:
-    """Eval mode inside; train/eval mode of every module and torch's random state as they were afterwards."""
+    """Eval mode inside; train/eval mode of every module and the random state as they were afterwards."""
     modes = [(module, module.training) for module in model.modules()]
-    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
-    with torch.random.fork_rng(devices=devices):
+    with random_state():
         model.eval()
         try:
             yield

@@ -9,11 +9,13 @@ it lies in: views, copies and reshapes keep it, any other operation makes a new 
 from __future__ import annotations
 
 import contextlib
+import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -225,3 +227,16 @@ def _same_shape(parts: Sequence[Any], result: Tensor) -> bool:
 
 def _memory(tensor: Tensor) -> int:
     return int(tensor.untyped_storage()._cdata)
+
+
+@contextlib.contextmanager
+def random_state() -> Iterator[None]:
+    """Keep the generators of torch, numpy and Python as they are; those of a GPU only where one has been used."""
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - a model's forward may draw from it
+    with torch.random.fork_rng(devices=devices):
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)  # noqa: NPY002

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -76,15 +78,20 @@ def test_in_place_operations_after_the_hook_do_not_reach_what_it_saw(model: Twic
 def test_the_model_runs_in_eval_mode_inside_and_random_state_survives(model: Twice) -> None:
     points = find_points(model, IMAGE, select=["stem"])
     state, modes = torch.get_rng_state(), []
+    others = random.getstate(), np.random.get_state()[1].copy()  # type: ignore[index] # noqa: NPY002
 
     def reduce(_point: Point, _maps: Tensor) -> None:
         modes.append(any(module.training for module in model.modules()))
         torch.rand(3)
+        random.random()
+        np.random.rand()  # noqa: NPY002
 
     with Capture(model, points, reduce):
         model(IMAGE)
     assert modes == [False]
     assert torch.equal(torch.get_rng_state(), state)
+    assert random.getstate() == others[0]
+    assert (np.random.get_state()[1] == others[1]).all()  # type: ignore[index] # noqa: NPY002
 
 
 @pytest.mark.parametrize("where", ["forward", "reduce", "body"])
