@@ -81,7 +81,7 @@ def _stride(plane: NDArray[np.float64]) -> int:
 def _measured(side: int, step: int) -> NDArray[np.int64]:
     """Multiples of the step among the frequencies of one axis from -Nyquist to Nyquist, cycles an image."""
     k = np.arange(-(side // 2), side // 2 + 1)
-    return k[k % step == 0]
+    return np.asarray(k[k % step == 0])
 
 
 def bands_figure(accuracy: NDArray[np.float64], error: NDArray[np.float64], clean: float) -> Figure:

@@ -36,7 +36,7 @@ class _Bad:
 
 
 @dataclass
-class _Images(Dataset[tuple[npt.NDArray[np.uint8], int]]):
+class _Images(Dataset[Any]):
     """Decoded, augmented images by (epoch, position)."""
 
     images: ImageSet
@@ -134,7 +134,7 @@ def _collate(items: list[Any]) -> Any:
     from timm.data.loader import fast_collate
 
     bad = [each for item in items if isinstance(item, _Bad) for each in item.bad]
-    return _Bad(bad) if bad else fast_collate(items)
+    return _Bad(bad) if bad else fast_collate(items)  # type: ignore[no-untyped-call]
 
 
 def _outlive_signals(_worker: int) -> None:

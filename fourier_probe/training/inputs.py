@@ -97,7 +97,8 @@ def open_splits(config: TrainConfig) -> Splits:
     if test is not None:
         check_labels(_labels(test), classes)
     if config.skip_bad:
-        train, val, test = (each and choose(each, skip_bad=True) for each in (train, val, test))
+        train = choose(train, skip_bad=True)
+        val, test = (each if each is None else choose(each, skip_bad=True) for each in (val, test))
     return Splits(train, val, test, classes, whole, _digest(train), note)
 
 

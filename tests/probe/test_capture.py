@@ -83,7 +83,7 @@ def test_the_model_runs_in_eval_mode_inside_and_random_state_survives(model: Twi
     def reduce(_point: Point, _maps: Tensor) -> None:
         modes.append(any(module.training for module in model.modules()))
         torch.rand(3)
-        random.random()
+        random.random()  # noqa: S311
         np.random.rand()  # noqa: NPY002
 
     with Capture(model, points, reduce):
