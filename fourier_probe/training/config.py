@@ -6,6 +6,7 @@ Imports errors only, so that the command line can list its flags without importi
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -210,6 +211,8 @@ _RULES: list[tuple[str, Any, str]] = [
     ),
     *((name, lambda v: v >= 1, "at least 1") for name in ("epochs", "batch_size", "probe_images", "max_key_grid")),
     *((name, lambda v: 0 <= v < 1, "from 0 to below 1") for name in ("momentum", "model_ema_decay")),
+    *((name, math.isfinite, "a finite number") for name in ("anneal_gate", "anneal_locality", "decay_rate")),
+    ("at_epoch", math.isfinite, "an epoch or a fraction of the training; below 0: the mean of linear"),
 ]  # fmt: skip
 
 
