@@ -6,7 +6,8 @@ l = 1..L in execution order and early >= late,
 
     linear:  e_l = late + (early - late) (L - l) / (L - 1),  to the nearest integer, ties up;  L = 1 -> late
 
-An epoch may be given as a number, or as a fraction of the training: a float strictly between 0 and 1, or "50%".
+An epoch may be given as a number, or as a fraction of the training: a float strictly between 0 and 1, or "50%". A
+fraction that rounds up to the end of the training is its last epoch.
 """
 
 from __future__ import annotations
@@ -261,12 +262,12 @@ class PRSSchedule(Mapping[str, int]):
             layers: names in execution order.
             early: epoch at which the first layer starts.
             late: epoch at which the last layer starts.
-            ramp: epochs a ramp takes; by default as long as the switches are spread over, at least 1.
+            ramp: epochs a ramp takes, any number; by default as long as the switches are spread over, at least 1.
             epochs: length of the training, for fractions; a ramp is cut off there.
         """
         starts = cls.linear(layers, early, late, epochs=epochs)
         spread = max(starts.values()) - min(starts.values())
-        length = max(1, spread) if ramp is None else _resolve(ramp, "the ramp", epochs)
+        length = max(1, spread) if ramp is None else _length(ramp, "the ramp", epochs)
         ends = {layer: start + length for layer, start in starts.items()}
         if epochs is not None:
             ends = {layer: min(end, epochs) for layer, end in ends.items()}
@@ -376,6 +377,25 @@ def _steps(count: int, early: Epoch, late: Epoch, epochs: int | None) -> list[in
 
 def _resolve(epoch: Epoch, what: str, epochs: int | None) -> int:
     """A whole epoch within the training from a number, a fraction of it, or a percentage."""
+    whole, share = _rounded(epoch, what, epochs)
+    if share and epochs is not None:
+        whole = min(whole, epochs - 1)
+    if whole < 0 or (epochs is not None and whole >= epochs):
+        inside = f"0 to {epochs - 1}" if epochs is not None else "0 or later"
+        raise TrainingError(f"schedule: {what} is epoch {whole}; expected {inside}.")
+    return whole
+
+
+def _length(span: Epoch, what: str, epochs: int | None) -> int:
+    """A number of whole epochs, however many, from a number, a fraction of the training, or a percentage."""
+    whole, _ = _rounded(span, what, epochs)
+    if whole < 0:
+        raise TrainingError(f"schedule: {what} is {whole} epochs long; expected 0 or more.")
+    return whole
+
+
+def _rounded(epoch: Epoch, what: str, epochs: int | None) -> tuple[int, bool]:
+    """The nearest whole number of epochs, and whether it was given as a part of the training, less than all of it."""
     value: Fraction
     share = isinstance(epoch, float) and 0 < epoch < 1
     try:
@@ -387,15 +407,12 @@ def _resolve(epoch: Epoch, what: str, epochs: int | None) -> int:
             share = share or (isinstance(epoch, str) and 0 < value < 1)
     except (ValueError, ZeroDivisionError):
         raise TrainingError(f'schedule: {what} must be an epoch, a fraction or "50%", got {epoch!r}.') from None
+    part = share and value < 1
     if share:
         if epochs is None:
             raise TrainingError(f"schedule: {what} is a fraction, {epoch!r}; say how many `epochs` the training has.")
         value *= epochs
-    whole = _nearest(value)
-    if whole < 0 or (epochs is not None and whole >= epochs):
-        inside = f"0 to {epochs - 1}" if epochs is not None else "0 or later"
-        raise TrainingError(f"schedule: {what} is epoch {whole}; expected {inside}.")
-    return whole
+    return _nearest(value), part
 
 
 def _nearest(value: Fraction) -> int:

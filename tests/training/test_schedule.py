@@ -121,6 +121,24 @@ def test_soft_ramps_after_the_switch() -> None:
     assert dict(PRSSchedule.soft(["a", "b"], 8, 4, epochs=10).ends) == {"a": 10, "b": 8}
 
 
+def test_a_ramp_is_a_length_and_may_reach_beyond_the_end() -> None:
+    assert dict(PRSSchedule.soft(["a", "b"], 2, 1, ramp=30, epochs=3).ends) == {"a": 3, "b": 3}
+    assert dict(PRSSchedule.soft(["a", "b"], 6, 0, ramp="50%", epochs=10).ends) == {"a": 10, "b": 5}
+    assert dict(build("soft", ["a"], early=0, late=0, ramp="100%", epochs=4).ends) == {"a": 4}
+    with pytest.raises(TrainingError, match="the ramp is -2 epochs long; expected 0 or more"):
+        PRSSchedule.soft(["a", "b"], 2, 1, ramp=-2, epochs=3)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_default_epochs_fit_the_shortest_trainings(kind: str) -> None:
+    for epochs in (1, 2, 3):
+        schedule = build(kind, LAYERS, epochs=epochs)
+        assert all(epoch < epochs for epoch in schedule.values())
+    assert list(PRSSchedule.linear(["a", "b"], early=0.97, late="1%", epochs=10).values()) == [9, 0]
+    with pytest.raises(TrainingError, match="early is epoch 10; expected 0 to 9"):
+        PRSSchedule.linear(["a", "b"], early="100%", late=0, epochs=10)
+
+
 @pytest.mark.parametrize(
     ("early", "late", "expected"),
     [
