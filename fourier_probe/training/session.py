@@ -228,6 +228,11 @@ def fork(session: Session, source: str) -> None:
         raise TrainingError(f"--fork is {source!r}: expected RUN@EPOCH, such as runs/cifar_resnet20@10.")
     path, epoch = Path(match["run"]), int(match["epoch"])
     record = read_record(path)
+    if epoch == 0:
+        raise TrainingError(
+            f"--fork {source}: nothing is trained by epoch 0, so no state is kept. Leave --fork out: a run with the "
+            "same options and seed begins with the same weights."
+        )
     before = TrainConfig.from_json(record["config"])
     allowed = (*SCHEDULE_FIELDS, *FREE)
     _refuse_other(before, session.config, allowed, f"{path} was trained with", "a fork may differ in the schedule only")

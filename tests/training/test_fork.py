@@ -115,6 +115,11 @@ def test_a_switch_at_the_very_start_leaves_no_state_before_it(data: Path, tmp_pa
         train(config, tmp_path / "b", fork=f"{tmp_path / 'a'}@1")
 
 
+def test_a_fork_at_the_beginning_is_a_run_of_its_own(data: Path, linear: Path, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"linear@0: nothing is trained by epoch 0.*Leave --fork out"):
+        train(tiny(data, schedule="none", **EMA), tmp_path / "run", fork=f"{linear}@0")
+
+
 @pytest.mark.parametrize("source", ["nowhere@1", "nowhere"])
 def test_no_such_run(source: str, data: Path, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"holds no run|expected RUN@EPOCH"):
