@@ -68,7 +68,7 @@ def ranks(device: str) -> Iterator[Ranks]:
     """Join the processes that torchrun started, unless the caller did; leave them again at the end.
 
     Args:
-        device: auto, cpu, cuda, cuda:1, mps; auto takes a GPU where there is one, each rank its own.
+        device: auto, cpu, cuda, cuda:1; auto takes a GPU where there is one, each rank its own.
 
     Raises:
         TrainingError: there is no such device.
@@ -96,12 +96,15 @@ def _device(name: str, local_rank: int, world: int) -> torch.device:
         name = f"cuda:{local_rank if world > 1 else 0}"
     try:
         device = torch.device(name)
+        if device.type not in ("cpu", "cuda"):
+            raise TrainingError(
+                f"--device {name} cannot be used: losses are summed in float64, which only cpu and cuda have here. "
+                "Give auto, cpu, cuda or cuda:1."
+            )
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise TrainingError(
-            f"--device {name} cannot be used: {reason}. Expected auto, cpu, cuda, cuda:1 or mps."
-        ) from (error)
+        raise TrainingError(f"--device {name} cannot be used: {reason}. Expected auto, cpu, cuda or cuda:1.") from error
     if device.type == "cuda":
         torch.cuda.set_device(device)
     return device

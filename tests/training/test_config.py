@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 
 from fourier_probe.errors import TrainingError
-from fourier_probe.training import TrainConfig
+from fourier_probe.training import TrainConfig, train
 from fourier_probe.training.config import flag_of
+
+from .tiny import tiny
 
 
 @pytest.mark.parametrize("name", ["at_epoch", "anneal_gate", "anneal_locality", "decay_rate"])
@@ -17,3 +20,10 @@ def test_numbers_are_finite(name: str, value: float) -> None:
     with pytest.raises(TrainingError, match=rf"{flag_of(name)} is {value!r}: expected (a finite number|an epoch)"):
         TrainConfig.of({name: value})
     assert getattr(TrainConfig.of({name: -0.5}), name) == -0.5
+
+
+def test_a_device_without_float64_is_refused(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"--device mps cannot be used: .*float64.* Give auto, cpu, cuda or cuda:1"):
+        train(tiny(data, device="mps"), tmp_path / "run")
+    with pytest.raises(TrainingError, match=r"--device abacus cannot be used: .*Expected auto, cpu, cuda or cuda:1"):
+        train(tiny(data, device="abacus"), tmp_path / "run")
