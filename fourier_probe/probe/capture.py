@@ -28,6 +28,7 @@ class Capture(contextlib.AbstractContextManager["Capture"]):
         points: from `find_points`.
         reduce: called with the point and its maps, a view that must not be modified.
 
+    >>> import torch
     >>> from fourier_probe.probe.points import find_points
     >>> model = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 4, 3, padding=1))
     >>> image, shapes = torch.zeros(2, 3, 8, 8), []

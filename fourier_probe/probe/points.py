@@ -73,6 +73,7 @@ def find_points(model: nn.Module, example: Tensor, *, select: Sequence[str] = ()
         PointError: nothing was found, a glob matches nothing, a named module was never called, or its features cannot
             be laid out as maps; names the point, its shape, and near names.
 
+    >>> import torch
     >>> model = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2))
     >>> [(point.name, point.op, point.layout.grid) for point in find_points(model, torch.zeros(1, 3, 8, 8))]
     [('1', 'embed', (8, 8)), ('2', 'downsample', (4, 4))]
