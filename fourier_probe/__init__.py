@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fourier_probe.data import open_data
     from fourier_probe.errors import ProbeError
-    from fourier_probe.models.recast import recast, recast_
+    from fourier_probe.models.recast import logit_change, recast, recast_
     from fourier_probe.models.zoo import create
     from fourier_probe.probe.analyze import analyze
     from fourier_probe.probe.points import find_points
@@ -35,6 +35,7 @@ _HOME = {
     "create": "models.zoo",
     "find_points": "probe.points",
     "image_statistics": "probe.spectrum",
+    "logit_change": "models.recast",
     "open_data": "data",
     "recast": "models.recast",
     "recast_": "models.recast",
@@ -50,6 +51,7 @@ __all__ = [
     "create",
     "find_points",
     "image_statistics",
+    "logit_change",
     "open_data",
     "recast",
     "recast_",

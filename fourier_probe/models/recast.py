@@ -15,6 +15,7 @@ padding as the locality strength grows.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -331,6 +332,51 @@ def recast_(
             parent, _, child = name.rpartition(".")
             setattr(modules[parent], child, replaced[id(module)])
     return done
+
+
+@torch.no_grad()
+def logit_change(
+    model: nn.Module,
+    names: Iterable[str],
+    images: Tensor,
+    *,
+    locality_strength: float = LOCALITY_STRENGTH,
+    gate: float = GATE,
+    head_dim: int | None = None,
+    generator: torch.Generator | None = None,
+) -> float:
+    """How much a recast of these layers would change the logits: max |after - before| / max |before|, in eval mode.
+
+    Both are computed on a copy; `model` stays as it is.
+
+    Args:
+        model: a network that returns logits.
+        names: convolutions to recast, as for `recast_`; the other options are `recast`'s.
+        images: what the network takes, normalised and on its device.
+        locality_strength: initial alpha, nats a squared pixel.
+        gate: initial logit lambda.
+        head_dim: width of queries and keys; none takes `default_head_dim`.
+        generator: of the initial queries and keys; none takes a fresh one with seed 0.
+
+    Raises:
+        ModelError: what `recast_` refuses, an output that is no tensor, logits that are all zero or not finite.
+
+    >>> net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    >>> logit_change(net, ["0"], torch.rand(2, 3, 8, 8), gate=12.0) < 0.01
+    True
+    >>> type(net[0]).__name__
+    'Conv2d'
+    """
+    double = copy.deepcopy(model).eval()
+    before = double(images)
+    recast_(double, names, locality_strength=locality_strength, gate=gate, head_dim=head_dim, generator=generator)
+    after = double(images)
+    if not isinstance(before, Tensor):
+        raise ModelError(f"recast: expected logits in a tensor, but {type(model).__name__} returns {type(before)}.")
+    scale = float(before.abs().max())
+    if not 0 < scale < math.inf:
+        raise ModelError(f"recast: the largest logit is {scale}, so no change relative to it exists: check the images.")
+    return float((after - before).abs().max()) / scale
 
 
 def refusal(module: nn.Module) -> str:

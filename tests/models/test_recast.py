@@ -19,6 +19,7 @@ from fourier_probe.models.recast import (
     added_parameters,
     default_head_dim,
     departures,
+    logit_change,
     multiply_adds,
     recast,
     recast_,
@@ -308,7 +309,8 @@ def test_bad_options_and_inputs() -> None:
 
 def test_a_whole_network_changes_little_in_place() -> None:
     torch.manual_seed(0)
-    model = timm.create_model("resnet18", num_classes=10).eval()
+    # timm's last norm of a block starts at zero, which would hide every recast layer from the logits.
+    model = timm.create_model("resnet18", num_classes=10, zero_init_last=False).eval()
     images = torch.randn(2, 3, 64, 64)
     names = [n for n, m in model.named_modules() if isinstance(m, nn.Conv2d) and m.kernel_size == (3, 3)]
     with torch.no_grad():
@@ -325,6 +327,40 @@ def test_a_whole_network_changes_little_in_place() -> None:
     assert all(record.displacement == 0 and record.locality == 20.0 for record in records)
     assert departures(model)[0].content is None
     assert not any(m._forward_pre_hooks for m in model.modules())
+
+
+def test_the_change_of_the_logits_is_reported_and_the_model_left_alone() -> None:
+    torch.manual_seed(0)
+    model = timm.create_model("resnet18", num_classes=10, zero_init_last=False).train()
+    images = torch.randn(2, 3, 64, 64)
+    names = [n for n, m in model.named_modules() if isinstance(m, nn.Conv2d) and m.kernel_size == (3, 3)]
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    change = logit_change(model, names, images)
+    assert model.training and list(model.state_dict()) == list(before)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    with torch.no_grad():
+        was = model.eval()(images)
+        recast_(model, names)
+        assert change == pytest.approx(_error(model(images), was), rel=1e-4)
+    assert 1e-3 < change < 0.1
+
+
+def test_the_change_of_the_logits_takes_the_options_of_recast() -> None:
+    model = nn.Sequential(nn.Conv2d(2, 4, 3, padding=1), nn.Flatten())
+    images = torch.randn(2, 2, 6, 6)
+    close = logit_change(model, ["0"], images, locality_strength=60.0, gate=60.0, head_dim=2)
+    assert close < 1e-5 < 0.1 < logit_change(model, ["0"], images, locality_strength=1.0, gate=0.0)
+    with pytest.raises(ModelError, match="no module 'conv'"):
+        logit_change(model, ["conv"], images)
+    with pytest.raises(ModelError, match=r"largest logit is 0\.0"):
+        logit_change(nn.Sequential(nn.Conv2d(2, 4, 3, bias=False)), ["0"], torch.zeros(1, 2, 6, 6))
+
+    class Pair(nn.Sequential):
+        def forward(self, x: Tensor) -> Any:
+            return super().forward(x), x
+
+    with pytest.raises(ModelError, match=r"expected logits in a tensor, but Pair returns"):
+        logit_change(Pair(nn.Conv2d(2, 4, 3)), ["0"], images)
 
 
 def test_a_convolution_used_twice_is_replaced_twice() -> None:
