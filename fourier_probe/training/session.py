@@ -158,6 +158,9 @@ class Session:
     def record(self) -> dict[str, Any]:
         """config.json, but for the result."""
         images = {"train": len(self.splits.train), "val": self.val and len(self.splits.val or ())}
+        if self.config.skip_bad:
+            splits = (self.splits.train, self.splits.val, self.splits.test)
+            images["skipped"] = sum(each.skipped for each in splits if each is not None)
         return {
             "config": self.config.to_json(),
             "fork": self.fork,
