@@ -1,8 +1,8 @@
 """Copy the finished runs of a study into checkpoints/, small: `python tools/ship.py RUNS [OUT]`.
 
-Of every run config.json, metrics.csv, conversions.csv and spectra.json. Of the runs of one seed (`--seed`) also the
-weights of last.pt in half precision, without optimizer state, the sums behind the spectra (spectra.npz), and the
-spectra while training; `--weights GLOB` keeps those to some runs by name. Folders are taken out of what names a file.
+Of every run config.json, metrics.csv, conversions.csv, spectra.json and the spectra while training. Of the runs of
+one seed (`--seed`) also the weights of last.pt in half precision, without optimizer state, and the sums behind the
+spectra (spectra.npz); `--weights GLOB` keeps those to some runs by name. Folders are taken out of what names a file.
 What other runs of OUT there are stays. OUT/manifest.json lists every run with what it is, its accuracy, and the
 SHA-256 of its files.
 """
@@ -62,10 +62,10 @@ def ship(run: Run, folder: Path, *, weights: bool) -> None:
     atomic.write_json(folder / "config.json", homeless(run.record))
     if (run.path / "spectra.json").exists():
         spectra(run.path / "spectra.json", folder)
+    for path in sorted((run.path / "spectra").glob("epoch-*.json")):
+        (folder / "spectra").mkdir(exist_ok=True)
+        spectra(path, folder / "spectra")
     if weights:
-        (folder / "spectra").mkdir()
-        for path in sorted((run.path / "spectra").glob("epoch-*.json")):
-            spectra(path, folder / "spectra")
         if (run.path / "spectra.npz").exists():
             shutil.copy(run.path / "spectra.npz", folder)
         payload = checkpoints.read(run.path / "last.pt").payload
@@ -73,8 +73,6 @@ def ship(run: Run, folder: Path, *, weights: bool) -> None:
         small |= {key: homeless(payload[key]) for key in ("config", "conversions") if key in payload}
         small |= {key: half(payload[key]) for key in ("state_dict", "state_dict_ema") if key in payload}
         checkpoints.save(folder / "last.pt", small)
-    if not any((folder / "spectra").glob("*")):
-        shutil.rmtree(folder / "spectra", ignore_errors=True)
 
 
 def half(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

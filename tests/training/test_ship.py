@@ -67,7 +67,8 @@ def test_shipped_runs_stand_alone(
             assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest
             assert str(runs.parent).encode() not in (folder / name).read_bytes()
         assert (folder / "spectra.json").exists()
-        assert (folder / "spectra" / "epoch-001.json").exists() == each["weights"]
+        assert (folder / "spectra" / "epoch-001.json").exists()
+        assert (folder / "spectra.npz").exists() == each["weights"]
         if each["weights"]:
             whole, half = resolve(str(runs / each["name"])).model, resolve(str(folder)).model
             assert whole is not None
