@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -290,6 +291,56 @@ def test_domain_errors_exit_1_and_say_what_to_do(tmp_path: Path, arguments: list
     assert message in result.stderr
     assert result.stderr.startswith(("error: ", "note: "))
     assert "Traceback" not in result.output
+
+
+class Evil:
+    """A pickle that would leave a file behind."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, ("harmed",)
+
+
+def _spoil(kind: str, path: Path) -> None:
+    state: dict[str, Any] = torch.load(path, weights_only=True) if kind != "header" else {}
+    if kind == "malicious":
+        torch.save({"state_dict": state, "extra": Evil()}, path)
+    elif kind == "cut":
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    elif kind == "header":
+        path.write_bytes((2**40).to_bytes(8, "little") + b"{}")
+    elif kind == "keys":
+        state["other.weight"] = state.pop("conv1.weight")
+        torch.save(state, path)
+    elif kind == "prefix":
+        torch.save({("module." + name if name.startswith("layer") else name): v for name, v in state.items()}, path)
+    elif kind == "nan":
+        state["layer2.0.conv1.weight"][0, 0, 0, 0] = float("nan")
+        torch.save(state, path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("malicious", "mkdir"),
+        ("cut", "damaged or incomplete"),
+        ("header", "ckpt"),
+        ("keys", "conv1.weight"),
+        ("prefix", "module."),
+        ("nan", "layer2.0.conv1.weight"),
+    ],
+)
+def test_bad_checkpoints_exit_1_and_nothing_is_done(checkpoint: Path, tmp_path: Path, kind: str, message: str) -> None:
+    """Faults 1, 2, 4, 5, 6 and 8, as the command line meets them."""
+    path = checkpoint.rename(tmp_path / "ckpt.safetensors") if kind == "header" else checkpoint
+    _spoil(kind, path)
+    before = path.read_bytes()
+    result = run("analyze", str(path), *BARE, *FEW, "--out", "out")
+    assert result.exit_code == 1, result.output
+    assert message in " ".join(result.stderr.split())
+    assert "Traceback" not in result.output
+    assert path.read_bytes() == before
+    assert not (tmp_path / "harmed").exists()
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
