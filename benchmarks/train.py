@@ -215,9 +215,7 @@ def pass_table(args: argparse.Namespace, data: Path, team: Any) -> None:
     print("\n| throughput, ours over timm's parts | ours, images/s | median | 95 % | aim |\n|---|---|---|---|---|")
     for what, layout in (("", torch.contiguous_format), (", both channels-last", torch.channels_last)):
         theirs = timm_pass(data, args, "cifar_resnet20", layout)
-        ratios, seconds = paired(
-            theirs, ours, args.pairs, args.device
-        )  # seconds of theirs over ours: our rate over theirs
+        ratios, seconds = paired(theirs, ours, args.pairs, args.device)  # their seconds over ours: our rate over theirs
         rate = args.images // args.batch * args.batch / seconds
         low, high = _interval(ratios)
         print(f"| cifar_resnet20, {args.workers} workers{what} | {rate:.0f} | {np.median(ratios):.3f} | {low:.3f} to "

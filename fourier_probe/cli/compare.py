@@ -105,8 +105,9 @@ def _by_epoch(names: tuple[str, ...], out: Path, *, force: bool, as_json: bool) 
     labels = distinct([Path(name).resolve().name for name in names])
     rows = [f"{label}@{result.target['epoch']}" for label, run in zip(labels, runs, strict=True) for result in run]
     figure = epochs_figure(runs, labels, [_switches(Path(name)) for name in names])
-    write_table(results, rows, out)
-    save(figure, out / "epochs")
+    with atomic.staged(out, BY_EPOCH) as place:
+        write_table(results, rows, place)
+        save(figure, place / "epochs")
     left_out_note(results)
     report(results, rows, as_json=as_json)
     if not as_json:

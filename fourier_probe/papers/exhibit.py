@@ -21,7 +21,7 @@ from scipy import stats
 from fourier_probe import atomic
 from fourier_probe.errors import ResultError
 from fourier_probe.plots.style import save
-from fourier_probe.probe.compare import check_comparable
+from fourier_probe.probe.compare import arguments, check_comparable
 from fourier_probe.probe.spectra import Spectra
 from fourier_probe.training.naming import content, placeless
 from fourier_probe.training.runs import Run
@@ -160,14 +160,8 @@ def _plain(run: Run, option: str) -> str:
 
 def label(run: Run) -> str:
     """The model of a run, with the arguments that its data does not give, and what tells it from others of its name."""
-    given = {k: v for k, v in run.config.model_args.items() if k not in ("num_classes", "in_chans", "img_size")}
-    return " ".join(
-        [
-            str(run.record.get("arch") or run.config.model),
-            *(f"{k}={v}" for k, v in given.items()),
-            *([run.note] if run.note else []),
-        ]
-    )
+    given = arguments({"model_args": run.config.model_args})
+    return " ".join([str(run.record.get("arch") or run.config.model), *given, *([run.note] if run.note else [])])
 
 
 def is_cnn(run: Run) -> bool:

@@ -10,26 +10,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from fourier_probe.data.decode import BadImageError
 from fourier_probe.errors import DataError
 from fourier_probe.training import TrainConfig, inputs, session, train, trainer
 
-from .tiny import last
+from .tiny import last, make_photos
 
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    """Two classes of twelve images."""
-    rng = np.random.default_rng(0)
-    for index in range(24):
-        folder = tmp_path / "photos" / f"class{index % 2}"
-        folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(rng.integers(0, 255, (20, 20, 3), dtype=np.uint8)).save(folder / f"{index}.png")
-    return tmp_path / "photos"
+    return make_photos(tmp_path / "photos")
 
 
 def config(photos: Path, **more: Any) -> TrainConfig:

@@ -15,7 +15,7 @@ from fourier_probe.errors import CheckpointError, TrainingError
 from fourier_probe.training import Progress, train
 
 from .conftest import RICH
-from .tiny import At, assert_same_run, last, log, stop_at, terminate, tiny
+from .tiny import At, assert_same_run, last, log, make_photos, stop_at, terminate, tiny
 
 # Layers convert at the start of epochs 1, 2 and 3; there are three steps an epoch.
 STOPS = {
@@ -240,16 +240,9 @@ def test_a_signal_to_the_whole_group_spares_the_workers_until_the_run_is_saved(t
     import os
     import time
 
-    import numpy as np
-    from PIL import Image
-
-    rng = np.random.default_rng(0)
-    for index in range(24):
-        folder = tmp_path / "photos" / f"class{index % 2}"
-        folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(rng.integers(0, 255, (20, 20, 3), dtype=np.uint8)).save(folder / f"{index}.png")
+    photos = make_photos(tmp_path / "photos")
     arguments = ["train", "--model", "cifar_resnet8", "--model-arg", "width=4", "--img-size", "16", "--threads", "1"]
-    arguments += ["--data", str(tmp_path / "photos"), "-b", "4", "--workers", "1", "--epochs", "5000"]
+    arguments += ["--data", str(photos), "-b", "4", "--workers", "1", "--epochs", "5000"]
     command = [sys.executable, "-m", "fourier_probe", *arguments, "--out", str(tmp_path / "run")]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
     try:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from fourier_probe import checkpoints
@@ -30,6 +31,16 @@ def make_data(path: Path, *, train: int = 64, size: int = 12, channels: int = 1,
         arrays[f"{split}_labels"] = labels
     np.savez(path, **arrays)
     return path
+
+
+def make_photos(folder: Path) -> Path:
+    """Two classes of twelve image files."""
+    rng = np.random.default_rng(0)
+    for index in range(24):
+        path = folder / f"class{index % 2}" / f"{index}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 255, (20, 20, 3), dtype=np.uint8)).save(path)
+    return folder
 
 
 def tiny(data: Path, **more: Any) -> TrainConfig:
