@@ -18,6 +18,7 @@ from fourier_probe.papers.exhibit import (
     Exhibit,
     MissingRunsError,
     Row,
+    accuracy,
     analyzed,
     by_seed,
     caption,
@@ -29,7 +30,6 @@ from fourier_probe.papers.exhibit import (
     label,
     percent,
 )
-from fourier_probe.papers.prs import accuracy
 from fourier_probe.plots.spectra import short_title
 from fourier_probe.plots.style import PAGE, categories, style
 from fourier_probe.probe.spectra import Spectra

@@ -28,6 +28,7 @@ from fourier_probe.training.runs import Run
 
 Row = dict[str, Any]
 Key = TypeVar("Key", bound=Hashable)
+ENOUGH = 5  # seeds, for the interval of a crossover and for the primary contrast
 READING = "PRS schedules and switches are our reading of the paper, of which only the abstract was at hand."
 
 
@@ -37,7 +38,7 @@ class MissingRunsError(ResultError):
 
 @dataclass
 class Exhibit:
-    """What one function of `papers.prs` or `papers.eit` makes.
+    """What one function of `papers.scales`, `papers.prs` or `papers.eit` makes.
 
     Attributes:
         figure: to be written as PDF and PNG.
@@ -267,6 +268,12 @@ def hardware(runs: Sequence[Run]) -> str:
         where = str(env.get("device", "unknown device"))
         kinds[f"{where}, {_counted(int(env.get('threads', 0)), 'thread')}" if where == "cpu" else where] += 1
     return "; ".join(sorted(kinds))
+
+
+def accuracy(run: Run) -> float:
+    """Test accuracy, 0 to 1; of the validation split where there is no test set."""
+    result = run.result or {}
+    return float(result.get("test_acc", result.get("val_acc", math.nan)))
 
 
 def judged(runs: Sequence[Run]) -> str:

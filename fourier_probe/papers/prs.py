@@ -1,4 +1,4 @@
-"""The figures and tables of PRS (Lee et al. 2022, arXiv 2210.01370) from finished runs; names say the claim.
+"""The figures and tables of PRS (Lee et al. 2022, arXiv 2210.01370) from finished runs of one network: A4 to A7.
 
 Only the paper's abstract was at hand: what is drawn tests its claims A1 to A7 as we read them (docs/figures.md).
 Nothing here trains, or builds a model.
@@ -14,14 +14,15 @@ from typing import Any
 
 import numpy as np
 from matplotlib import cm, colors
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import MaxNLocator
 
 from fourier_probe.papers.exhibit import (
+    ENOUGH,
     Exhibit,
     MissingRunsError,
     Row,
+    accuracy,
     analyzed,
     by_seed,
     caption,
@@ -29,237 +30,22 @@ from fourier_probe.papers.exhibit import (
     grouped,
     images_of,
     interval,
-    is_cnn,
     judged,
     label,
     percent,
     schedule_name,
     switches,
 )
-from fourier_probe.plots.compare import panels_figure
 from fourier_probe.plots.epochs import epochs_figure
 from fourier_probe.plots.schedule import draw_schedule
 from fourier_probe.plots.spectra import short_title
-from fourier_probe.plots.style import PAGE, categories, depth_colors, style
+from fourier_probe.plots.style import MARKERS, PAGE, categories, depth_colors, ordered_colors, style
 from fourier_probe.probe.compare import common_frequency, depth_profile
 from fourier_probe.probe.coordinate import common_axes, place, surface
-from fourier_probe.probe.spectra import Spectra
-from fourier_probe.probe.sums import T95
 from fourier_probe.training import schedule as schedules
 from fourier_probe.training.runs import Run
 
-MARKERS = "osD^vPX*"
-RESAMPLES = 2000  # of seeds, for the interval of a crossover
 PANELS = 4  # schedules that a figure has room for
-ENOUGH = 5  # seeds, for that interval and for the primary contrast
-
-
-# --- A1, A3: accuracy against data scale -----------------------------------------------------------------------------
-
-
-def accuracy_by_scale(runs: Sequence[Run]) -> Exhibit:
-    """Test accuracy of every model against the data scale, and where each overtakes the CNN."""
-    done = finished(runs)
-    scales = sorted({run.config.data_scale for run in done})
-    cells = grouped(done, lambda run: (_name(run), run.config.data_scale))
-    names = list(dict.fromkeys(name for name, _ in cells))
-    if len(scales) < 2:
-        raise MissingRunsError("accuracy-by-scale needs runs at two data scales: data_scale = [0.1, 1.0] in the plan.")
-    names = [name for name in names if sum((name, scale) in cells for scale in scales) > 1]
-    rows: list[Row] = []
-    for name, scale in itertools.product(names, scales):
-        found = cells.get((name, scale), [])
-        if found:
-            mean, half = interval([accuracy(run) for run in by_seed(found).values()])
-            rows.append({"model": name, "data_scale": scale, "n": len(by_seed(found)), "test_acc": mean, "half": half})
-    plain = [name for (name, _), found in cells.items() if is_cnn(found[0]) and found[0].config.schedule == "none"]
-    cnn = next((name for name in names if name in plain), None)
-    crossings = [_crossover(cells, name, cnn, scales) for name in names if cnn and name != cnn]
-    with style():
-        figure = Figure(figsize=(0.75 * PAGE, 2.8))
-        ax = figure.subplots()
-        for name, color, marker in zip(names, categories(len(names)), itertools.cycle(MARKERS), strict=False):
-            mine = [row for row in rows if row["model"] == name]
-            x, y = [row["data_scale"] for row in mine], np.array([100 * row["test_acc"] for row in mine])
-            band = np.array([100 * row["half"] for row in mine])
-            ax.plot(x, y, color=color, marker=marker, label=short_title(name))
-            if np.isfinite(band).all():
-                ax.fill_between(x, y - band, y + band, color=color, alpha=0.15, linewidth=0)
-            for scale in x:
-                each = [100 * accuracy(run) for run in by_seed(cells[name, scale]).values()]
-                ax.plot([scale] * len(each), each, ".", ms=2, color=color, alpha=0.6)
-            for crossing in [at for c in crossings if c["model"] == name for at in (*c["at"], *c["falls"])]:
-                ax.axvline(crossing, color=color, linewidth=0.6, linestyle="--", zorder=0)
-        _scale_axis(ax, scales)
-        ax.set_ylabel(f"{judged(done)} top-1 (%)")
-        ax.set_ylim(max(ax.get_ylim()[0], 0), min(ax.get_ylim()[1], 100))
-        ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
-    said = "; ".join(f"{c['model']}: {c['crossover']}" for c in crossings)
-    used = [run for (name, _), found in cells.items() if name in names for run in found]
-    overtaken = f"Data scale at which a model overtakes {cnn}, percentile bootstrap over seeds from n = 5 on: {said}."
-    text = (
-        f"{judged(done)} accuracy against data scale (A1, A3). {overtaken if cnn else 'There is no CNN to overtake.'}"
-    )
-    listed = [{**c, **{k: " ".join(f"{x:.4g}" for x in c[k]) for k in ("at", "falls")}} for c in crossings]
-    more = {"crossover": listed} if crossings else {}
-    return Exhibit(figure, rows, caption(used, text, reading=any(" + " in name for name in names)), more)
-
-
-def _crossover(
-    cells: dict[tuple[str, float], list[Run]], name: str, cnn: str, scales: Sequence[float]
-) -> dict[str, Any]:
-    """Data scales at which `name` overtakes `cnn`, or falls behind again, linear in ln(scale); or that it is censored.
-
-    From five seeds on, an interval resamples them with replacement, those that both have together, and takes the first
-    overtaking; draws without any are counted. (With fewer, percentiles cover far less than they say.)
-    """
-    both = [scale for scale in scales if (name, scale) in cells and (cnn, scale) in cells]
-    mine, theirs = (
-        [{seed: accuracy(run) for seed, run in by_seed(cells[who, scale]).items()} for scale in both]
-        for who in (name, cnn)
-    )
-
-    def gaps(draw: Sequence[int] | None = None) -> list[float]:
-        return [_mean(a, draw) - _mean(b, draw) for a, b in zip(mine, theirs, strict=True)]
-
-    gap = gaps()
-    at, falls = (_crossings(both, [sign * each for each in gap]) for sign in (1, -1))
-    low = high = math.nan
-    censored = 0
-    shared = sorted(set.intersection(*(set(values) for values in (*mine, *theirs)))) if both else []
-    if len(shared) >= ENOUGH:
-        rng = np.random.default_rng(0)
-        draws = []
-        for _ in range(RESAMPLES):
-            drawn = gaps([int(seed) for seed in rng.choice(shared, len(shared))])
-            first = _crossings(both, drawn)
-            draws.append(0.0 if drawn[0] > 0 else first[0] if first else math.inf)
-        low, high = (float(np.quantile(draws, q, method="nearest")) for q in (0.025, 0.975))
-        censored = sum(not 0 < draw < math.inf for draw in draws)
-    if not both:
-        said = "no common data scale"
-    elif gap[0] > 0 and not falls:
-        said = f"ahead from the smallest on (< {100 * both[0]:g} %)"
-    elif gap[0] <= 0 and not at:
-        said = f"censored, not up to {100 * both[-1]:g} %"
-    else:
-        turns = sorted([*((x, "ahead") for x in at), *((x, "behind") for x in falls)])
-        start = [f"ahead at {100 * both[0]:g} %"] if gap[0] > 0 else []
-        said = ", ".join([*start, *(f"{side} from {100 * x:.3g} %" for x, side in turns)])
-    if low == low:
-        ends = [
-            f"< {100 * both[0]:g}" if x == 0 else f"> {100 * both[-1]:g}" if x == math.inf else f"{100 * x:.3g}"
-            for x in (low, high)
-        ]
-        said += f" [{ends[0]}, {ends[1]}]"
-    return {
-        "model": name,
-        "cnn": cnn,
-        "crossover": said,
-        "at": at,
-        "falls": falls,
-        "low": low,
-        "high": high,
-        "censored_draws": censored,
-    }
-
-
-def _mean(values: dict[int, float], draw: Sequence[int] | None) -> float:
-    """Mean over all seeds, or over those drawn."""
-    return float(np.mean(list(values.values()) if draw is None else [values[seed] for seed in draw]))
-
-
-def _crossings(scales: Sequence[float], gap: Sequence[float]) -> list[float]:
-    """Where a difference goes from at most 0 to above, linear in ln(scale)."""
-    found = []
-    for (x0, y0), (x1, y1) in itertools.pairwise(zip(scales, gap, strict=True)):
-        if y0 <= 0 < y1:
-            share = -y0 / (y1 - y0)
-            found.append(float(math.exp(math.log(x0) + share * (math.log(x1) - math.log(x0)))))
-    return found
-
-
-# --- A2: spectra by scale --------------------------------------------------------------------------------------------
-
-
-def spectra_by_scale(runs: Sequence[Run]) -> Exhibit:
-    """Spectra of every model (rows) at every data scale (columns), shared axes."""
-    found = analyzed(finished(runs), "spectra-by-scale")
-    scales = sorted({run.config.data_scale for run, _ in found})
-    if len(scales) < 2:
-        raise MissingRunsError("spectra-by-scale needs analyzed runs at two data scales: data_scale = [0.1, 1.0].")
-    titles = {scale: f"{100 * scale:g} %" for scale in scales}
-    cells: dict[tuple[str, str], Spectra] = {}
-    used = []
-    for run, result in sorted(found, key=lambda pair: pair[0].config.seed):
-        cell = (_name(run), titles[run.config.data_scale])
-        if cell not in cells:
-            cells[cell] = result
-            used.append((cell, run))
-    names = list(dict.fromkeys(_name(run) for run, _ in found))
-    names = [name for name in names if sum(row == name for row, _ in cells) > 1]
-    if not names:
-        raise MissingRunsError("spectra-by-scale needs one model at two data scales: data_scale = [0.1, 1.0].")
-    rows = [
-        {"model": name, "data_scale": scale, "point": p.name, "op": p.op, "depth": p.depth, "frequency": f,
-         "usable": int(k < p.usable), "delta": p.delta[k], "stderr": p.stderr[k]}
-        for name, scale in itertools.product(names, scales) if (name, titles[scale]) in cells
-        for p in cells[name, titles[scale]].stream for k, f in enumerate(p.frequency)
-    ]  # fmt: skip
-    figure = panels_figure({cell: r for cell, r in cells.items() if cell[0] in names}, names, list(titles.values()))
-    text = (
-        f"Relative log amplitude of every layer, models by data scale (A2); the first seed. {images_of([found[0][1]])}"
-    )
-    reading = any(" + " in name for name in names)
-    drawn = [run for (row, _), run in used if row in names]
-    return Exhibit(figure, rows, caption(drawn, text, over="image groups", reading=reading))
-
-
-def depth_profile_by_scale(runs: Sequence[Run]) -> Exhibit:
-    """High-frequency value against depth, a panel a model, a line a data scale, mean over seeds."""
-    found = analyzed(finished(runs), "depth-profile-by-scale")
-    scales = sorted({run.config.data_scale for run, _ in found})
-    if len(scales) < 2:
-        raise MissingRunsError(
-            "depth-profile-by-scale needs analyzed runs at two data scales: data_scale = [0.1, 1.0]."
-        )
-    frequency = common_frequency([result for _, result in found])
-    models = {
-        name: pairs for name, pairs in _grouped(found).items() if len({r.config.data_scale for r, _ in pairs}) > 1
-    }
-    rows: list[Row] = []
-    with style():
-        columns = min(len(models), 4)
-        lines = -(-len(models) // columns)
-        figure = Figure(figsize=(max(PAGE * columns / 4, 3.5), 0.5 + 2.0 * lines))
-        axes = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
-        palette = dict(zip(scales, _ordered(len(scales)), strict=True))
-        for ax, (name, pairs) in zip(axes.flat, models.items(), strict=False):
-            for scale in scales:
-                mine = [depth_profile(result, frequency) for run, result in pairs if run.config.data_scale == scale]
-                if not mine:
-                    continue
-                values = np.stack([profile.value for profile in mine])
-                half = _halves(values) if len(mine) > 1 else T95 * mine[0].stderr
-                mean = values.mean(0)
-                ax.plot(mine[0].depth, mean, marker=".", ms=3, color=palette[scale], label=f"{100 * scale:g} %")
-                if np.isfinite(half).all():
-                    ax.fill_between(mine[0].depth, mean - half, mean + half, color=palette[scale], alpha=0.2, lw=0)
-                rows += [
-                    {"model": name, "data_scale": scale, "n": len(mine), "point": point, "op": op, "depth": d,
-                     "frequency": frequency, "delta": m, "half": h, "white_delta": w}
-                    for point, op, d, m, h, w in zip(
-                        mine[0].names, mine[0].ops, mine[0].depth, mean, half, mine[0].white, strict=True)
-                ]  # fmt: skip
-            ax.set_title(short_title(name), fontsize=7)
-        _hide(axes, len(models), "Normalized depth", rf"$\Delta$ at {frequency:.2f}$\pi$ (nats)")
-        handles = axes.flat[0].get_legend_handles_labels()
-        figure.legend(*handles, loc="outside lower center", ncols=len(scales), title="data scale")
-    text = f"High-frequency value against depth by data scale (A2). {images_of([found[0][1]])}"
-    drawn = [run for pairs in models.values() for run, _ in pairs]
-    over = "seeds" if all(row["n"] > 1 for row in rows) else "seeds or images"
-    reading = any(" + " in name for name in models)
-    return Exhibit(figure, rows, caption(drawn, text, over=over, reading=reading))
 
 
 # --- A4: between the CNN and attention from the start ----------------------------------------------------------------
@@ -314,7 +100,7 @@ def interpolation(runs: Sequence[Run]) -> Exhibit:
     with style():
         figure = Figure(figsize=(PAGE, 2.4))
         left, middle, right = figure.subplots(1, 3)
-        palette = dict(zip(shares, _ordered(len(shares)), strict=True))
+        palette = dict(zip(shares, ordered_colors(len(shares)), strict=True))
         first = min(seeds)
         for run, result in sorted(found, key=lambda pair: -when[id(pair[0])]):
             if run.config.seed == first:
@@ -573,18 +359,6 @@ def _gates(run: Run) -> list[Row]:
     return rows
 
 
-def _name(run: Run) -> str:
-    """The model, and its schedule where there is one."""
-    return label(run) + (f" + {schedule_name(run)}" if run.config.schedule != "none" else "")
-
-
-def _grouped(found: Sequence[tuple[Run, Spectra]]) -> dict[str, list[tuple[Run, Spectra]]]:
-    out: dict[str, list[tuple[Run, Spectra]]] = {}
-    for run, result in found:
-        out.setdefault(_name(run), []).append((run, result))
-    return out
-
-
 def _scheduled(run: Run) -> str:
     """The schedule, with what tells it from others of its kind."""
     return f"{schedule_name(run)} {run.note}".strip()
@@ -642,12 +416,6 @@ def _switch_share(run: Run) -> float:
     return max(when.values()) / int(run.record["plan"]["epochs"]) if when else 1.0
 
 
-def accuracy(run: Run) -> float:
-    """Test accuracy, 0 to 1; of the validation split where there is no test set."""
-    result = run.result or {}
-    return float(result.get("test_acc", result.get("val_acc", math.nan)))
-
-
 def _seconds(run: Run) -> float:
     return sum(row.get("seconds") or 0.0 for row in run.metrics)
 
@@ -662,35 +430,3 @@ def _signed(row: Row, key: str) -> str:
     if value is None:
         return ""
     return f"{100 * value:+.1f}" + (f" ± {100 * half:.1f}" if half == half else "")
-
-
-def _halves(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Half of the 95 % interval of the mean over seeds, (P,) of (seeds, P)."""
-    return np.array([interval(list(column))[1] for column in values.T])
-
-
-def _ordered(count: int) -> list[Any]:
-    """Colours of an ordered quantity, none too pale."""
-    import matplotlib as mpl
-
-    return [mpl.colormaps["viridis"](0.9 * i / max(count - 1, 1)) for i in range(count)]
-
-
-def _scale_axis(ax: Axes, scales: Sequence[float]) -> None:
-    ax.set_xscale("log")
-    ax.set_xticks(list(scales))
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g}"))
-    ax.xaxis.set_minor_locator(NullLocator())
-    ax.set_xlabel("Training images (%)")
-
-
-def _hide(axes: np.ndarray[Any, Any], count: int, xlabel: str, ylabel: str) -> None:
-    """Hide the panels that are not used, and label the outer ones."""
-    columns = axes.shape[1]
-    for index, ax in enumerate(axes.flat):
-        ax.set_visible(index < count)
-        if index % columns == 0:
-            ax.set_ylabel(ylabel)
-        if index + columns >= count > index:
-            ax.xaxis.set_tick_params(labelbottom=True)
-            ax.set_xlabel(xlabel)

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from fourier_probe.plots.spectra import depth_colorbar, draw_spectra, marker_legend, short_title, wrapped_title
-from fourier_probe.plots.style import PAGE, categories, style
+from fourier_probe.plots.style import MARKERS, PAGE, categories, style
 from fourier_probe.probe.coordinate import common_axes, surface
 from fourier_probe.probe.spectra import Spectra
 from fourier_probe.probe.sums import T95
@@ -84,7 +84,7 @@ def steps_figure(tables: Sequence[Sequence[dict[str, Any]]], labels: Sequence[st
 def draw_coordinate(ax: Axes, rows: Sequence[dict[str, Any]]) -> Axes:
     """The inductive-bias coordinate t against the distance from the segment, with 95 % intervals over images."""
     found = [row for row in rows if np.isfinite(row["t"])]
-    for row, color, marker in zip(found, categories(len(found)), itertools.cycle("osD^vP"), strict=False):
+    for row, color, marker in zip(found, categories(len(found)), itertools.cycle(MARKERS), strict=False):
         errors = [T95 * row[f"{name}_stderr"] for name in ("t", "distance")]
         x, y = ([error] if np.isfinite(error) else None for error in errors)
         label = short_title(row["target"])

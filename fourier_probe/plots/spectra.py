@@ -14,7 +14,16 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from fourier_probe.plots.style import ATTENTION_SHADE, COLUMN, DOWNSAMPLE_SHADE, PAGE, categories, depth_colors, style
+from fourier_probe.plots.style import (
+    ATTENTION_SHADE,
+    COLUMN,
+    DOWNSAMPLE_SHADE,
+    MARKERS,
+    PAGE,
+    categories,
+    depth_colors,
+    style,
+)
 from fourier_probe.probe.compare import DepthProfile, common_frequency, depth_profile
 from fourier_probe.probe.spectra import Spectra
 from fourier_probe.probe.spectrum import ZERO_MEAN_WHITE_NOISE
@@ -172,7 +181,7 @@ def depth_figure(results: Sequence[Spectra], titles: Sequence[str]) -> Figure:
         figure = Figure(figsize=(COLUMN if len(results) == 1 else 0.7 * PAGE, 2.6))
         ax = figure.subplots()
         frequency = common_frequency(results)
-        looks = zip(categories(len(results)), itertools.cycle("osD^vP"))
+        looks = zip(categories(len(results)), itertools.cycle(MARKERS))
         for result, title, (color, marker) in zip(results, titles, looks, strict=False):
             profile, alone = depth_profile(result, frequency), len(results) == 1
             draw_depth_profile(ax, profile, color=color, marker=marker, label=short_title(title), shade=alone)

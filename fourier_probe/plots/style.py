@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 
 from fourier_probe import atomic
 
+MARKERS = "osD^vPX*"
 COLUMN, PAGE = 3.5, 7.0  # widths of a journal's column and page, inches
 ATTENTION_SHADE, DOWNSAMPLE_SHADE = "0.90", "#cfe3f5"
 
@@ -54,6 +55,11 @@ def depth_colors() -> Colormap:
 def categories(count: int) -> list[Any]:
     """Distinct colours, safe for colour-blind readers: named ones for up to eight things, else from one scale."""
     return list(sns.color_palette("colorblind" if count <= 8 else "viridis", max(count, 1)))
+
+
+def ordered_colors(count: int) -> list[Any]:
+    """Colours of an ordered quantity, none too pale."""
+    return [mpl.colormaps["viridis"](0.9 * i / max(count - 1, 1)) for i in range(count)]
 
 
 def save(figure: Figure, stem: Path | str) -> list[Path]:

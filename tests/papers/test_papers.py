@@ -16,7 +16,7 @@ import torch
 from click.testing import CliRunner
 
 from fourier_probe.cli import group
-from fourier_probe.papers import EXHIBITS, MissingRunsError, eit, prs
+from fourier_probe.papers import EXHIBITS, MissingRunsError, eit, prs, scales
 from fourier_probe.papers.exhibit import interval, schedule_name
 from fourier_probe.training import TrainConfig, train
 from fourier_probe.training.runs import Run, read_runs
@@ -120,7 +120,7 @@ def test_every_figure_is_drawn_from_the_runs(study: Path, tmp_path: Path) -> Non
 
 
 def test_the_crossover_is_where_the_lines_meet(study: Path) -> None:
-    exhibit = prs.accuracy_by_scale(read_runs(study))
+    exhibit = scales.accuracy_by_scale(read_runs(study))
     cells = {(row["model"], row["data_scale"]): row for row in exhibit.rows}
     vit = next(name for name, _ in cells if name.startswith("cifar_vit"))
     assert cells[vit, 0.1]["test_acc"] == pytest.approx(0.205)
@@ -137,7 +137,7 @@ def test_a_crossover_that_is_not_reached_is_censored_and_several_are_all_said(ma
         make("none", cnn, scale=scale)
         make("vit", vit, scale=scale)
         make("eit", cnn - 0.1, scale=scale)
-    exhibit = prs.accuracy_by_scale(read_runs(tmp_path / "runs"))
+    exhibit = scales.accuracy_by_scale(read_runs(tmp_path / "runs"))
     said = {row["model"].split()[0]: row["crossover"] for row in exhibit.more["crossover"]}
     assert said["cifar_vit_patch4"] == "ahead from 17.3 %, behind from 38.7 %, ahead from 70.7 %"
     assert said["eit_small_w80"] == "censored, not up to 100 %"
@@ -148,7 +148,7 @@ def test_a_model_that_is_overtaken_again_is_not_said_to_stay_ahead(make: Make, t
     for scale, cnn, vit in ((0.1, 0.3, 0.4), (0.4, 0.5, 0.4), (1.0, 0.6, 0.5)):
         make("none", cnn, scale=scale)
         make("vit", vit, scale=scale)
-    exhibit = prs.accuracy_by_scale(read_runs(tmp_path / "runs"))
+    exhibit = scales.accuracy_by_scale(read_runs(tmp_path / "runs"))
     (row,) = exhibit.more["crossover"]
     assert row["crossover"] == "ahead at 10 %, behind from 20 %"
     assert row["falls"] == "0.2"
@@ -313,7 +313,7 @@ def test_runs_that_differ_otherwise_are_told_apart_and_copies_count_once(make: M
             record["config"]["epochs"] = 40
             record["result"]["test_acc"] = 0.9
             path.write_text(json.dumps(record))
-    exhibit = prs.accuracy_by_scale(read_runs(tmp_path / "runs"))
+    exhibit = scales.accuracy_by_scale(read_runs(tmp_path / "runs"))
     found = {row["model"].removeprefix("cifar_resnet8 width=4 "): row for row in exhibit.rows}
     assert {"epochs=2", "epochs=40"} < set(found)
     assert (found["epochs=2"]["test_acc"], found["epochs=2"]["n"]) == (0.6, 2)
