@@ -27,6 +27,7 @@ from fourier_probe.training.runs import Run, read_runs
 LOGS = ("metrics.csv", "conversions.csv")
 KEPT = ("arch", "model_args", "epoch", "step", "metrics", "finished")
 LISTED = ("model", "model_args", "data", "data_scale", "schedule", "seed")
+DIGITS = 7  # of the numbers in spectra; half as many bytes
 LIMIT = 20 * 2**20  # bytes in all
 
 
@@ -85,14 +86,23 @@ def half(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def spectra(path: Path, folder: Path) -> None:
-    """A result with its sources named without folders."""
+    """A result with its sources named without folders, its numbers to DIGITS."""
     record = json.loads(path.read_text())
     if Path(record["target"].get("source") or "").is_absolute():  # a run folder, while training
         record["target"]["source"] = Path(record["target"]["source"]).name
     for part, key in (("target", "data"), ("images", "source")):
         if isinstance(record[part].get(key), str):
             record[part][key] = placeless(record[part][key])
-    atomic.write_json(folder / path.name, record)
+    atomic.write_json(folder / path.name, rounded(record))
+
+
+def rounded(value: Any) -> Any:
+    """Nested values, floats to DIGITS."""
+    if isinstance(value, dict):
+        return {key: rounded(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [rounded(each) for each in value]
+    return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
 
 
 def homeless(value: Any) -> Any:
