@@ -49,7 +49,7 @@ RESAMPLES = 2000  # of seeds, for the interval of a crossover
 
 def accuracy_by_scale(runs: Sequence[Run]) -> Exhibit:
     """Test accuracy of every model against the data scale, and where each overtakes the CNN."""
-    done = finished(runs)
+    done = _cnn_first(finished(runs))
     scales = sorted({run.config.data_scale for run in done})
     cells = grouped(done, lambda run: (_name(run), run.config.data_scale))
     names = list(dict.fromkeys(name for name, _ in cells))
@@ -174,7 +174,7 @@ def _crossings(scales: Sequence[float], gap: Sequence[float]) -> list[float]:
 
 def spectra_by_scale(runs: Sequence[Run]) -> Exhibit:
     """Spectra of every model (rows) at every data scale (columns), shared axes."""
-    found = analyzed(finished(runs), "spectra-by-scale")
+    found = analyzed(_cnn_first(finished(runs)), "spectra-by-scale")
     scales = sorted({run.config.data_scale for run, _ in found})
     if len(scales) < 2:
         raise MissingRunsError("spectra-by-scale needs analyzed runs at two data scales: data_scale = [0.1, 1.0].")
@@ -207,7 +207,7 @@ def spectra_by_scale(runs: Sequence[Run]) -> Exhibit:
 
 def depth_profile_by_scale(runs: Sequence[Run]) -> Exhibit:
     """High-frequency value against depth, a panel a model, a line a data scale, mean over seeds."""
-    found = analyzed(finished(runs), "depth-profile-by-scale")
+    found = analyzed(_cnn_first(finished(runs)), "depth-profile-by-scale")
     scales = sorted({run.config.data_scale for run, _ in found})
     if len(scales) < 2:
         raise MissingRunsError(
@@ -253,6 +253,11 @@ def depth_profile_by_scale(runs: Sequence[Run]) -> Exhibit:
 
 
 # --- small things ----------------------------------------------------------------------------------------------------
+
+
+def _cnn_first(runs: Sequence[Run]) -> list[Run]:
+    """The CNN, then what PRS makes of it, then the others, to be set beside it."""
+    return sorted(runs, key=lambda run: (not is_cnn(run), run.config.schedule != "none"))
 
 
 def _name(run: Run) -> str:
