@@ -3,8 +3,8 @@
 Of every run config.json, metrics.csv, conversions.csv, spectra.json and the spectra while training. Of the runs of
 one seed (`--seed`) also the weights of last.pt in half precision, without optimizer state, and the sums behind the
 spectra (spectra.npz); `--weights GLOB` keeps those to some runs by name. Folders are taken out of what names a file.
-What other runs of OUT there are stays. OUT/manifest.json lists every run with what it is, its accuracy, and the
-SHA-256 of its files.
+What other runs of OUT there are stays, and all of OUT where the whole would be over LIMIT. OUT/manifest.json lists
+every run with what it is, its accuracy, and the SHA-256 of its files.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import hashlib
 import json
 import math
 import shutil
+import tempfile
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ LOGS = ("metrics.csv", "conversions.csv")
 KEPT = ("arch", "model_args", "epoch", "step", "metrics", "finished")
 LISTED = ("model", "model_args", "data", "data_scale", "schedule", "seed")
 DIGITS = 7  # of the numbers in spectra; half as many bytes
-LIMIT = 20 * 2**20  # bytes in all
+LIMIT = 14_000_000  # bytes; all tracked files together may have 20 MB
 
 
 def main() -> None:
@@ -39,24 +40,35 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="whose weights go along (default: 0)")
     parser.add_argument("--weights", nargs="*", default=["*"], metavar="GLOB", help="of which runs (default: all)")
     asked = parser.parse_args()
-    for run in read_runs(asked.runs):
-        if run.result is None:
-            print(f"{run.path.name} is not finished: left out")
-            continue
-        chosen = any(fnmatchcase(run.path.name, pattern) for pattern in asked.weights)
-        ship(run, asked.out / run.path.name, weights=chosen and run.config.seed == asked.seed)
+    with tempfile.TemporaryDirectory() as name:
+        staged = Path(name)
+        for run in read_runs(asked.runs):
+            if run.result is None:
+                print(f"{run.path.name} is not finished: left out")
+                continue
+            chosen = any(fnmatchcase(run.path.name, pattern) for pattern in asked.weights)
+            ship(run, staged / run.path.name, weights=chosen and run.config.seed == asked.seed)
+        new = sorted(staged.iterdir())
+        kept = [folder for folder in asked.out.glob("*/") if not (staged / folder.name).exists()]
+        total = sum(size(folder) for folder in (*new, *kept))
+        if total > LIMIT:
+            raise SystemExit(f"{total / 1e6:.1f} MB is over {LIMIT / 1e6:.0f}: choose fewer with --weights.")
+        for folder in new:
+            shutil.rmtree(asked.out / folder.name, ignore_errors=True)
+            shutil.copytree(folder, asked.out / folder.name)
     listed = [entry(run) for run in read_runs(asked.out)]
     atomic.write_json(asked.out / "manifest.json", listed)
-    total = sum(path.stat().st_size for path in asked.out.rglob("*") if path.is_file())
-    print(f"{len(listed)} runs, {sum(each['weights'] for each in listed)} with weights, {total / 2**20:.1f} MiB")
-    if total > LIMIT:
-        raise SystemExit(f"that is over {LIMIT / 2**20:.0f} MiB: choose fewer with --weights.")
+    print(f"{len(listed)} runs, {sum(each['weights'] for each in listed)} with weights, {total / 1e6:.1f} MB")
+
+
+def size(folder: Path) -> int:
+    """Bytes of all files in it."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def ship(run: Run, folder: Path, *, weights: bool) -> None:
-    """One run into `folder`, anew."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    """One run into a new `folder`."""
+    folder.mkdir()
     for name in LOGS:
         if (run.path / name).exists():
             shutil.copy(run.path / name, folder)

@@ -164,7 +164,7 @@ def eit_ablation(runs: Sequence[Run]) -> Exhibit:
         "top-1, %": lambda row: percent(row["test_acc"], row["half"]),
         "- whole": lambda row: _minus(row),
     }
-    text = f"Ablations of {model} at {100 * scale:g} % of the data, paired by seed; exploratory."
+    text = f"Ablations of {model} at {100 * scale:g} % of the data, paired by seed, with its options; exploratory."
     return Exhibit(figure, rows, caption(found, text), table=table)
 
 
@@ -196,7 +196,8 @@ def eit_hfd_share(runs: Sequence[Run]) -> Exhibit:
                 {"model": name, "part": part, "point": place, "depth": same[0].depth, "n": len(same),
                  "hfd_share": mean, "half": half, "white": same[0].hfd_share_white}
             )  # fmt: skip
-    curves = list(dict.fromkeys((row["model"], row["part"]) for row in rows))
+    drawn = {label(run) for run, _ in found if not _ablated(run)}
+    curves = list(dict.fromkeys((row["model"], row["part"]) for row in rows if row["model"] in drawn))
     with style():
         figure = Figure(figsize=(0.8 * PAGE, 2.8))
         ax = figure.subplots()
@@ -222,7 +223,15 @@ def eit_hfd_share(runs: Sequence[Run]) -> Exhibit:
     text += f"channels of EIT's mixers, and the stream, of networks on one grid. {images_of([found[0][1]])}"
     over = "seeds" if all(row["n"] > 1 for row in rows) else "seeds or images"
     shown = {row["model"] for row in rows}
-    return Exhibit(figure, rows, caption([run for run, _ in found if label(run) in shown], text, over=over))
+    gaps, said = _less_twin(
+        [
+            (run, {p.name: p.scalars["hfd_share"] for p in points})
+            for (_, part), group in _curves(found).items() if part == "stream" for run, _, points in group
+        ]
+    )  # fmt: skip
+    text += said + _in_table_only(shown - drawn)
+    used = [run for run, _ in found if label(run) in shown]
+    return Exhibit(figure, rows, caption(used, text, over=over), {"differences": gaps} if gaps else {})
 
 
 def eit_head_diversity(runs: Sequence[Run]) -> Exhibit:
@@ -246,7 +255,7 @@ def eit_head_diversity(runs: Sequence[Run]) -> Exhibit:
                 {"model": name, "layer": layers[0]["name"], "depth": (place + 1) / depth, "n": len(layers),
                  "diversity": mean, "half": half, "distance": distance, "heads": len(layers[0]["distance"])}
             )  # fmt: skip
-    names = list(dict.fromkeys(row["model"] for row in rows))
+    names = list(dict.fromkeys(label(run) for run, _ in found if not _ablated(run)))
     with style():
         figure = Figure(figsize=(PAGE, 2.6))
         axes = figure.subplots(1, 2)
@@ -275,7 +284,48 @@ def eit_head_diversity(runs: Sequence[Run]) -> Exhibit:
     text = (
         f"Head diversity: standard deviation over heads of the mean attention distance, by layer; {count} test images."
     )
-    return Exhibit(figure, rows, caption([run for run, _ in found], text))
+    gaps, said = _less_twin(
+        [(run, {layer["name"]: layer["diversity"] for layer in result.attention}) for run, result in found]
+    )
+    text += said + _in_table_only(groups.keys() - set(names))
+    used = [run for run, _ in found]
+    return Exhibit(figure, rows, caption(used, text), {"differences": gaps} if gaps else {})
+
+
+def _ablated(run: Run) -> bool:
+    """Whether the run is of an ablated EIT other than the all-attention twin: too many to draw."""
+    given = ABLATIONS & run.config.model_args.keys()
+    return bool(given) and run.config.model_args.get("split") != "attention"
+
+
+def _in_table_only(names: set[str]) -> str:
+    return f" In the CSV only: {', '.join(sorted(names))}." if names else ""
+
+
+def _less_twin(found: Sequence[tuple[Run, dict[str, float]]]) -> tuple[list[Row], str]:
+    """A value of EIT's layers less that of its all-attention twin, by seed; rows, and a sentence for the caption.
+
+    Args:
+        found: runs with their layers' values. Of several EITs the first that has a twin counts.
+    """
+    of_eit = [(run, values) for run, values in found if str(run.config.model).startswith("eit_") and not _ablated(run)]
+    for model in dict.fromkeys(run.config.model for run, _ in of_eit):
+        mine = [(run, values) for run, values in of_eit if run.config.model == model]
+        wholes = {run.config.seed: values for run, values in mine if "split" not in run.config.model_args}
+        twins = {run.config.seed: values for run, values in mine if "split" in run.config.model_args}
+        seeds = sorted(wholes.keys() & twins.keys())
+        if not seeds:
+            continue
+        layers = [layer for layer in wholes[seeds[0]] if layer in twins[seeds[0]]]
+        gaps = np.array([[wholes[seed][layer] - twins[seed][layer] for layer in layers] for seed in seeds])
+        rows: list[Row] = []
+        for layer, column in zip(layers, gaps.T, strict=True):
+            mean, half = interval(list(column))
+            rows.append({"model": model, "layer": layer, "n": len(seeds), "less_twin": mean, "half": half})
+        mean, half = interval(list(gaps.mean(1)))
+        known = f" ± {half:.3f}" if half == half else ""
+        return rows, f" {model} less its all-attention twin, by seed, mean over layers: {mean:+.3f}{known}."
+    return [], ""
 
 
 def _curves(found: Sequence[tuple[Run, Spectra]]) -> dict[tuple[str, str], list[tuple[Run, Spectra, list[Any]]]]:

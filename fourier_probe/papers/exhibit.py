@@ -239,7 +239,9 @@ def caption(runs: Sequence[Run], text: str, *, over: str = "seeds", reading: boo
         reading: whether PRS is in it.
     """
     seeds = sorted({run.config.seed for run in runs})
+    shares = sorted({run.config.data_scale for run in runs})
     data = ", ".join(sorted({Path(run.config.data).name for run in runs}))
+    data = data if shares == [1.0] else f"{', '.join(f'{100 * share:g}' for share in shares)} % of {data}"
     epochs = sorted({int(run.record["plan"]["epochs"]) for run in runs})
     length = f"{epochs[0]}" if len(epochs) == 1 else f"{epochs[0]} to {epochs[-1]}"
     parts = [text, f"{data}; n = {_counted(len(runs), 'run')} of {length} epochs, {_counted(len(seeds), 'seed')}."]

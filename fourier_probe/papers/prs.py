@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib import cm, colors
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -54,7 +55,8 @@ PANELS = 4  # schedules that a figure has room for
 def interpolation(runs: Sequence[Run]) -> Exhibit:
     """Spectra and coordinate against the epoch at which all layers switch, between the CNN and t = 0."""
     able = [r for r in finished(runs) if r.config.schedule in ("none", "constant") and r.spectra is not None]
-    found = analyzed(_one_way(_one_network(able)), "interpolation")
+    network = _one_network(able)
+    found = analyzed(_one_way(network), "interpolation")
     when = {id(run): _switch_share(run) for run, _ in found}
     shares = sorted({when[id(run)] for run, _ in found})
     if len(shares) < 3 or shares[-1] != 1.0:
@@ -62,14 +64,20 @@ def interpolation(runs: Sequence[Run]) -> Exhibit:
             "interpolation needs `none` and `constant` at two epochs or more, analyzed: "
             "schedule = ['none', {schedule = 'constant', at_epoch = 0}, {schedule = 'constant', at_epoch = 0.5}]."
         )
+    seeds = {
+        seed: {when[id(run)]: run for run in mine}
+        for seed, mine in grouped([run for run, _ in found], lambda run: run.config.seed).items()
+    }
+    seeds = {seed: at for seed, at in sorted(seeds.items()) if shares[0] in at and shares[-1] in at}
+    if not seeds:
+        raise MissingRunsError(
+            "interpolation needs a seed that has both ends: schedule = ['none', {schedule = 'constant', at_epoch = 0}]."
+        )
+    found = [(run, result) for run, result in found if run.config.seed in seeds]
     axes_of = common_axes([result for _, result in found])
     values = {id(run): surface(result, axes_of) for run, result in found}
-    seeds = grouped([run for run, _ in found], lambda run: run.config.seed)
     rows: list[Row] = []
-    for seed, mine in seeds.items():
-        at = {when[id(run)]: run for run in mine}
-        if shares[0] not in at or shares[-1] not in at:
-            continue
+    for seed, at in seeds.items():
         cnn, attention = values[id(at[shares[-1]])], values[id(at[shares[0]])]
         for share, run in sorted(at.items()):
             spot = place(values[id(run)], cnn, attention, axes_of)
@@ -77,29 +85,28 @@ def interpolation(runs: Sequence[Run]) -> Exhibit:
                 {"seed": seed, "switch": share, "t": spot.t, "t_stderr_images": spot.t_stderr,
                  "distance": spot.distance, "cosine": spot.cosine, "test_acc": accuracy(run)}
             )  # fmt: skip
-    if not rows:
-        raise MissingRunsError(
-            "interpolation needs a seed that has both ends: schedule = ['none', {schedule = 'constant', at_epoch = 0}]."
-        )
     ends = [np.stack([values[id(r)][0] for r, _ in found if when[id(r)] == share]) for share in (shares[0], shares[-1])]
     gap = float(np.sqrt((((ends[1].mean(0) - ends[0].mean(0)) ** 2) * axes_of.weight).sum()))
     checked = min(len(end) for end in ends) > 1
-    defined = True
     spread = math.sqrt(sum(float((e.var(0, ddof=1) * axes_of.weight).sum()) for e in ends)) if checked else 0
     times = gap / spread if spread else math.inf
-    if checked and gap <= 2 * spread:
-        defined = False
-        rows = [{**row, "t": math.nan, "t_stderr_images": math.nan, "distance": math.nan} for row in rows]
+    defined = not checked or gap > 2 * spread
+    falling = sum(_falls([row["t"] for row in rows if row["seed"] == seed]) for seed in seeds)
+    if not defined:
+        undefined = dict.fromkeys(("t", "t_stderr_images", "distance", "cosine"), math.nan)
+        rows = [{**row, **undefined} for row in rows]
     verdict = (
         f"The ends lie {gap:.2f} nats apart (RMS), {times:.1f} times the scatter of seeds (sd of one pair)"
         f"{', so the coordinate is defined' if defined else ': too close, so the coordinate is undefined'}."
         if checked
         else f"The ends lie {gap:.2f} nats apart (RMS); one seed, so their scatter is unknown."
     )
+    if defined:
+        verdict += f" t falls from each switch to the next in {falling} of {len(seeds)} seeds."
     frequency = common_frequency([result for _, result in found])
     with style():
-        figure = Figure(figsize=(PAGE, 2.4))
-        left, middle, right = figure.subplots(1, 3)
+        figure = Figure(figsize=(PAGE, 4.4))
+        (left, middle), (right, last) = figure.subplots(2, 2)
         palette = dict(zip(shares, ordered_colors(len(shares)), strict=True))
         first = min(seeds)
         for run, result in sorted(found, key=lambda pair: -when[id(pair[0])]):
@@ -113,13 +120,12 @@ def interpolation(runs: Sequence[Run]) -> Exhibit:
         left.set_ylabel(rf"$\Delta$ log amplitude at {frequency:.2f}$\pi$ (nats)")
         left.legend(title="switch", fontsize=6)
         middle.set_xlabel("Radius (1: Nyquist)")
-        middle.set_ylabel("Log density, mean over depth (nats)")
-        means = [interval([row["t"] for row in rows if row["switch"] == share]) for share in shares]
+        middle.set_ylabel("Log density,\nmean over depth (nats)")
         if defined:
-            right.plot([row["switch"] for row in rows], [row["t"] for row in rows], ".", ms=3, color="0.5")
-            half = [h if h == h else 0.0 for _, h in means]
-            right.errorbar(shares, [m for m, _ in means], half, marker="o", ms=3, capsize=1.5, color="#1f4e79")
+            _over_switches(right, rows, "t", "#1f4e79", ends=False, label="coordinate t")
+            _over_switches(right, rows, "distance", "#b5482a", ends=False, label="distance / segment")
             right.plot([shares[0], 1], [1, 0], color="0.6", linestyle=":", linewidth=0.8)
+            right.legend(fontsize=6)
         else:
             right.set_xlim(shares[0], 1)
             right.set_yticks([])
@@ -127,10 +133,35 @@ def interpolation(runs: Sequence[Run]) -> Exhibit:
                        transform=right.transAxes, fontsize=7)  # fmt: skip
         right.set_xlabel("Switch (share of training; 1: never)")
         right.set_ylabel("Coordinate t\n(0: CNN, 1: earliest switch)")
-    ways = {_recast_settings(run) for run, _ in found if run.config.schedule == "constant"}
-    differ = f" Recast with different settings: {'; '.join(sorted(ways))}." if len(ways) > 1 else ""
-    text = f"Interpolation by the epoch at which all layers switch (A4). {verdict}{differ} {images_of([found[0][1]])}"
+        _over_switches(last, [{**row, "top1": 100 * row["test_acc"]} for row in rows], "top1", "#1f4e79")
+        last.set_xlabel("Switch (share of training; 1: never)")
+        last.set_ylabel(f"{judged([run for run, _ in found])} top-1 (%)")
+    kept = {id(run) for run, _ in found}
+    ways = sorted({_settings(run) for run, _ in found if run.config.schedule == "constant"})
+    others = {_scheduled(run) for run in network if id(run) not in kept and run.config.schedule == "constant"}
+    text = f"Interpolation by the epoch at which all layers switch (A4); spectra of seed {first}. "
+    text += f"Recast with {'; or '.join(ways)}."
+    text += f" Not drawn, recast otherwise: {', '.join(sorted(others))}." if others else ""
+    text += f" {verdict} {images_of([found[0][1]])}"
     return Exhibit(figure, rows, caption([run for run, _ in found], text, reading=True))
+
+
+def _falls(values: Sequence[float]) -> bool:
+    """Whether each value is below the one before."""
+    return all(b < a for a, b in itertools.pairwise(values))
+
+
+def _over_switches(
+    ax: Axes, rows: Sequence[Row], key: str, color: str, *, ends: bool = True, label: str | None = None
+) -> None:
+    """A column of every seed against the switch, and its mean with an interval, at the ends only where asked."""
+    ax.plot([row["switch"] for row in rows], [row[key] for row in rows], ".", ms=3, color=color, alpha=0.5)
+    cells = grouped_rows(rows, "switch")
+    shares = sorted(cells)
+    means = [interval([row[key] for row in cells[share]]) for share in shares]
+    free = [ends or 0 < place < len(shares) - 1 for place in range(len(shares))]
+    half = [h if given and h == h else 0.0 for (_, h), given in zip(means, free, strict=True)]
+    ax.errorbar(shares, [mean for mean, _ in means], half, marker="o", ms=3, capsize=1.5, color=color, label=label)
 
 
 # --- the schedules ---------------------------------------------------------------------------------------------------
@@ -138,8 +169,8 @@ def interpolation(runs: Sequence[Run]) -> Exhibit:
 
 def schedules_figure(runs: Sequence[Run]) -> Exhibit:
     """Epoch of conversion of every layer under every kind of schedule, for the network of the runs."""
-    run = next((run for run in runs if run.config.schedule == "linear" and switches(run)), None)
-    run = run or next((run for run in runs if switches(run)), None)
+    able = _one_network([run for run in runs if switches(run)])
+    run = next((run for run in able if run.config.schedule == "linear"), able[0] if able else None)
     if run is None:
         raise MissingRunsError("schedules needs a run with a schedule: schedule = ['linear'] in the plan.")
     when, epochs = switches(run), int(run.record["plan"]["epochs"])
@@ -170,7 +201,10 @@ def schedules_figure(runs: Sequence[Run]) -> Exhibit:
 
 def schedule_table(runs: Sequence[Run]) -> Exhibit:
     """Accuracy of every schedule and control, with paired differences over seeds, and what each cost (A6, A7)."""
-    done = _one_network(finished(runs))
+    every = _one_network(finished(runs))
+    way = next((_settings(run) for run in every if run.config.schedule == "linear"), None)
+    done = [run for run in every if way in (None, _settings(run)) or run.config.schedule == "none"]
+    left_out = sorted({_scheduled(run) for run in every} - {_scheduled(run) for run in done})
     mean_of_linear = {_mean_switch(run) for run in done if run.config.schedule == "linear"}
 
     def named(run: Run) -> str:
@@ -244,6 +278,7 @@ def schedule_table(runs: Sequence[Run]) -> Exhibit:
         "minutes": lambda row: f"{row['seconds'] / 60:.1f}",
     }
     text = f"Schedules of {label(done[0])} (A6, A7). {said} Multiply-adds are of one image's forward, mean over epochs."
+    text += f" Left out, recast otherwise than linear: {', '.join(left_out)}." if left_out else ""
     return Exhibit(figure, rows, caption(done, text, reading=True), table=table)
 
 
@@ -291,7 +326,39 @@ def gates_by_depth(runs: Sequence[Run]) -> Exhibit:
     eased = [name for name in names if any(_scheduled(r) == name and r.config.anneal_epochs > 0 for r in found)]
     text += "Eased down from the convolution at first, so that their fall right after the switch is set, not learned: "
     text += f"{', '.join(eased) or 'none of them'}.{_not_drawn(every, PANELS)}"
-    return Exhibit(figure, rows, caption(found, text, over="", reading=True))
+    gaps = _gate_differences(rows, names, last)
+    for other in dict.fromkeys(gap["minus"] for gap in gaps):
+        mine = [gap for gap in gaps if gap["minus"] == other]
+        apart = [abs(gap["difference"]) for gap in mine if abs(gap["difference"]) > gap["half"]]
+        text += (
+            f" linear less {other}, paired by seed: {len(apart)} of {len(mine)} layers have a 95 % interval without 0"
+        )
+        text += f" (not corrected), up to {max(apart):.2f}." if apart else "."
+    more = {"differences": gaps} if gaps else {}
+    return Exhibit(figure, rows, caption(found, text, over="", reading=True), more)
+
+
+def _gate_differences(rows: Sequence[Row], names: Sequence[str], steps: int) -> list[Row]:
+    """Of each layer the gate of `linear` less that of every other schedule, `steps` after the switch, by seed."""
+    at: dict[tuple[str, str], dict[int, float]] = {}
+    depth = {row["layer"]: row["depth"] for row in rows}
+    for name, of_name in grouped_rows(rows, "schedule").items():
+        for layer, of_layer in grouped_rows(of_name, "layer").items():
+            for seed, curve in grouped_rows(of_layer, "seed").items():
+                gate = np.interp(steps, [row["steps"] for row in curve], [row["gate"] for row in curve])
+                at.setdefault((name, layer), {})[seed] = float(gate)
+    out = []
+    for other in (name for name in names if name != "linear" and "linear" in names):
+        for layer in depth:
+            mine, theirs = at.get(("linear", layer), {}), at.get((other, layer), {})
+            shared = sorted(mine.keys() & theirs.keys())
+            if len(shared) > 1:
+                mean, half = interval([mine[seed] - theirs[seed] for seed in shared])
+                out.append(
+                    {"schedule": "linear", "minus": other, "layer": layer, "depth": depth[layer], "steps": steps,
+                     "n": len(shared), "difference": mean, "half": half}
+                )  # fmt: skip
+    return out
 
 
 def _mean_gates(rows: Sequence[Row]) -> list[tuple[float, list[int], list[float]]]:
@@ -391,11 +458,6 @@ def _in_order(names: Sequence[str], runs: Sequence[Run]) -> list[str]:
 
 def _not_drawn(names: Sequence[str], most: int) -> str:
     return f" Not drawn: {', '.join(names[most:])}." if len(names) > most else ""
-
-
-def _recast_settings(run: Run) -> str:
-    """Schedule and recast of a run, where that differs between runs of one figure."""
-    return f"{schedule_name(run)}: {_settings(run)}"
 
 
 def _settings(run: Run) -> str:

@@ -34,7 +34,7 @@ from fourier_probe.papers.exhibit import (
     schedule_name,
 )
 from fourier_probe.plots.compare import panels_figure
-from fourier_probe.plots.spectra import short_title
+from fourier_probe.plots.spectra import wrapped_title
 from fourier_probe.plots.style import MARKERS, PAGE, categories, ordered_colors, style
 from fourier_probe.probe.compare import common_frequency, depth_profile
 from fourier_probe.probe.spectra import Spectra
@@ -42,6 +42,7 @@ from fourier_probe.probe.sums import T95
 from fourier_probe.training.runs import Run
 
 RESAMPLES = 2000  # of seeds, for the interval of a crossover
+UNRESOLVED = "(unresolved)"
 
 
 # --- A1, A3: accuracy against data scale -----------------------------------------------------------------------------
@@ -65,6 +66,11 @@ def accuracy_by_scale(runs: Sequence[Run]) -> Exhibit:
     plain = [name for (name, _), found in cells.items() if is_cnn(found[0]) and found[0].config.schedule == "none"]
     cnn = next((name for name in names if name in plain), None)
     crossings = [_crossover(cells, name, cnn, scales) for name in names if cnn and name != cnn]
+    for row in rows:
+        gaps = _gaps(cells, row["model"], cnn, row["data_scale"]) if cnn and row["model"] != cnn else {}
+        if gaps:
+            row["minus_cnn"], row["minus_cnn_half"] = interval(list(gaps.values()))
+            row["minus_cnn_pairs"] = len(gaps)
     with style():
         figure = Figure(figsize=(0.75 * PAGE, 2.8))
         ax = figure.subplots()
@@ -72,7 +78,7 @@ def accuracy_by_scale(runs: Sequence[Run]) -> Exhibit:
             mine = [row for row in rows if row["model"] == name]
             x, y = [row["data_scale"] for row in mine], np.array([100 * row["test_acc"] for row in mine])
             band = np.array([100 * row["half"] for row in mine])
-            ax.plot(x, y, color=color, marker=marker, label=short_title(name))
+            ax.plot(x, y, color=color, marker=marker, label=wrapped_title(name, 30))
             if np.isfinite(band).all():
                 ax.fill_between(x, y - band, y + band, color=color, alpha=0.15, linewidth=0)
             for scale in x:
@@ -86,7 +92,11 @@ def accuracy_by_scale(runs: Sequence[Run]) -> Exhibit:
         ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
     said = "; ".join(f"{c['model']}: {c['crossover']}" for c in crossings)
     used = [run for (name, _), found in cells.items() if name in names for run in found]
-    overtaken = f"Data scale at which a model overtakes {cnn}, percentile bootstrap over seeds from n = 5 on: {said}."
+    overtaken = f"Data scale at which a model overtakes {cnn}: {said}."
+    if any(c["low"] == c["low"] for c in crossings):
+        overtaken += " In brackets a 95 % percentile bootstrap over seeds."
+    if UNRESOLVED in said:
+        overtaken += f" {UNRESOLVED}: a paired difference beside it has 0 in its 95 % interval, or has no interval."
     text = (
         f"{judged(done)} accuracy against data scale (A1, A3). {overtaken if cnn else 'There is no CNN to overtake.'}"
     )
@@ -95,47 +105,55 @@ def accuracy_by_scale(runs: Sequence[Run]) -> Exhibit:
     return Exhibit(figure, rows, caption(used, text, reading=any(" + " in name for name in names)), more)
 
 
+def _gaps(cells: dict[tuple[str, float], list[Run]], name: str, cnn: str, scale: float) -> dict[int, float]:
+    """Accuracy of a model less that of the CNN, of every seed that both have."""
+    mine, theirs = (by_seed(cells.get((who, scale), [])) for who in (name, cnn))
+    return {seed: accuracy(mine[seed]) - accuracy(theirs[seed]) for seed in sorted(mine.keys() & theirs.keys())}
+
+
 def _crossover(
     cells: dict[tuple[str, float], list[Run]], name: str, cnn: str, scales: Sequence[float]
 ) -> dict[str, Any]:
     """Data scales at which `name` overtakes `cnn`, or falls behind again, linear in ln(scale); or that it is censored.
 
-    From five seeds on, an interval resamples them with replacement, those that both have together, and takes the first
-    overtaking; draws without any are counted. (With fewer, percentiles cover far less than they say.)
+    Of differences paired by seed; what rests on one whose 95 % interval holds 0 is said to be unresolved. From five
+    seeds on, an interval resamples them with replacement and takes the first overtaking; draws without any are counted.
+    (With fewer, percentiles cover far less than they say.)
     """
-    both = [scale for scale in scales if (name, scale) in cells and (cnn, scale) in cells]
-    mine, theirs = (
-        [{seed: accuracy(run) for seed, run in by_seed(cells[who, scale]).items()} for scale in both]
-        for who in (name, cnn)
-    )
-
-    def gaps(draw: Sequence[int] | None = None) -> list[float]:
-        return [_mean(a, draw) - _mean(b, draw) for a, b in zip(mine, theirs, strict=True)]
-
-    gap = gaps()
+    gaps = {scale: found for scale in scales if (found := _gaps(cells, name, cnn, scale))}
+    both = list(gaps)
+    gap = [float(np.mean(list(found.values()))) for found in gaps.values()]
+    clear = [abs(mean) > half for mean, half in (interval(list(found.values())) for found in gaps.values())]
     at, falls = (_crossings(both, [sign * each for each in gap]) for sign in (1, -1))
     low = high = math.nan
     censored = 0
-    shared = sorted(set.intersection(*(set(values) for values in (*mine, *theirs)))) if both else []
+    shared = sorted(set.intersection(*(set(found) for found in gaps.values()))) if gaps else []
     if len(shared) >= ENOUGH:
         rng = np.random.default_rng(0)
         draws = []
         for _ in range(RESAMPLES):
-            drawn = gaps([int(seed) for seed in rng.choice(shared, len(shared))])
+            seeds = rng.choice(shared, len(shared))
+            drawn = [float(np.mean([found[int(seed)] for seed in seeds])) for found in gaps.values()]
             first = _crossings(both, drawn)
-            draws.append(0.0 if drawn[0] > 0 else first[0] if first else math.inf)
+            draws.append(0.0 if drawn[0] > 0 else first[0][0] if first else math.inf)
         low, high = (float(np.quantile(draws, q, method="nearest")) for q in (0.025, 0.975))
         censored = sum(not 0 < draw < math.inf for draw in draws)
+
+    def mark(known: bool) -> str:
+        return "" if known else f" {UNRESOLVED}"
+
     if not both:
         said = "no common data scale"
     elif gap[0] > 0 and not falls:
-        said = f"ahead from the smallest on (< {100 * both[0]:g} %)"
+        said = f"ahead from the smallest on (< {100 * both[0]:g} %){mark(all(clear))}"
     elif gap[0] <= 0 and not at:
-        said = f"censored, not up to {100 * both[-1]:g} %"
+        said = f"censored, not up to {100 * both[-1]:g} %{mark(all(clear))}"
     else:
-        turns = sorted([*((x, "ahead") for x in at), *((x, "behind") for x in falls)])
-        start = [f"ahead at {100 * both[0]:g} %"] if gap[0] > 0 else []
-        said = ", ".join([*start, *(f"{side} from {100 * x:.3g} %" for x, side in turns)])
+        turns = sorted([*((x, "ahead", k) for x, k in at), *((x, "behind", k) for x, k in falls)])
+        start = [f"ahead at {100 * both[0]:g} %{mark(clear[0])}"] if gap[0] > 0 else []
+        said = ", ".join(
+            [*start, *(f"{side} from {100 * x:.3g} %{mark(clear[k] and clear[k + 1])}" for x, side, k in turns)]
+        )
     if low == low:
         ends = [
             f"< {100 * both[0]:g}" if x == 0 else f"> {100 * both[-1]:g}" if x == math.inf else f"{100 * x:.3g}"
@@ -146,26 +164,21 @@ def _crossover(
         "model": name,
         "cnn": cnn,
         "crossover": said,
-        "at": at,
-        "falls": falls,
+        "at": [x for x, _ in at],
+        "falls": [x for x, _ in falls],
         "low": low,
         "high": high,
         "censored_draws": censored,
     }
 
 
-def _mean(values: dict[int, float], draw: Sequence[int] | None) -> float:
-    """Mean over all seeds, or over those drawn."""
-    return float(np.mean(list(values.values()) if draw is None else [values[seed] for seed in draw]))
-
-
-def _crossings(scales: Sequence[float], gap: Sequence[float]) -> list[float]:
-    """Where a difference goes from at most 0 to above, linear in ln(scale)."""
+def _crossings(scales: Sequence[float], gap: Sequence[float]) -> list[tuple[float, int]]:
+    """Where a difference goes from at most 0 to above, linear in ln(scale), each with the place of the scale before."""
     found = []
-    for (x0, y0), (x1, y1) in itertools.pairwise(zip(scales, gap, strict=True)):
+    for k, ((x0, y0), (x1, y1)) in enumerate(itertools.pairwise(zip(scales, gap, strict=True))):
         if y0 <= 0 < y1:
             share = -y0 / (y1 - y0)
-            found.append(float(math.exp(math.log(x0) + share * (math.log(x1) - math.log(x0)))))
+            found.append((float(math.exp(math.log(x0) + share * (math.log(x1) - math.log(x0)))), k))
     return found
 
 
@@ -241,7 +254,7 @@ def depth_profile_by_scale(runs: Sequence[Run]) -> Exhibit:
                     for point, op, d, m, h, w in zip(
                         mine[0].names, mine[0].ops, mine[0].depth, mean, half, mine[0].white, strict=True)
                 ]  # fmt: skip
-            ax.set_title(short_title(name), fontsize=7)
+            ax.set_title(wrapped_title(name, 30), fontsize=7)
         _hide(axes, len(models), "Normalized depth", rf"$\Delta$ at {frequency:.2f}$\pi$ (nats)")
         handles = axes.flat[0].get_legend_handles_labels()
         figure.legend(*handles, loc="outside lower center", ncols=len(scales), title="data scale")

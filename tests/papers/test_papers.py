@@ -139,8 +139,10 @@ def test_a_crossover_that_is_not_reached_is_censored_and_several_are_all_said(ma
         make("eit", cnn - 0.1, scale=scale)
     exhibit = scales.accuracy_by_scale(read_runs(tmp_path / "runs"))
     said = {row["model"].split()[0]: row["crossover"] for row in exhibit.more["crossover"]}
-    assert said["cifar_vit_patch4"] == "ahead from 17.3 %, behind from 38.7 %, ahead from 70.7 %"
-    assert said["eit_small_w80"] == "censored, not up to 100 %"
+    assert said["cifar_vit_patch4"] == ", ".join(
+        f"{turn} % (unresolved)" for turn in ("ahead from 17.3", "behind from 38.7", "ahead from 70.7")
+    )
+    assert said["eit_small_w80"] == "censored, not up to 100 % (unresolved)"
     assert "One seed" in exhibit.caption
 
 
@@ -150,7 +152,7 @@ def test_a_model_that_is_overtaken_again_is_not_said_to_stay_ahead(make: Make, t
         make("vit", vit, scale=scale)
     exhibit = scales.accuracy_by_scale(read_runs(tmp_path / "runs"))
     (row,) = exhibit.more["crossover"]
-    assert row["crossover"] == "ahead at 10 %, behind from 20 %"
+    assert row["crossover"] == "ahead at 10 % (unresolved), behind from 20 % (unresolved)"
     assert row["falls"] == "0.2"
 
 
@@ -223,6 +225,37 @@ def test_gates_are_counted_from_each_layer_s_own_switch(study: Path) -> None:
         if row["schedule"] == "linear" and row["layer"] == "layer3.0.conv2":
             assert row["steps"] == row["epoch"] * steps
     assert {row["schedule"] for row in exhibit.rows} == {"linear", "constant at 0", "constant at 1"}
+    gaps = exhibit.more["differences"]
+    assert {gap["minus"] for gap in gaps} == {"constant at 0", "constant at 1"}
+    for gap in gaps:  # two copies of one run are two seeds without scatter
+        at = {
+            name: np.interp(gap["steps"], *zip(*[
+                (row["steps"], row["gate"]) for row in exhibit.rows
+                if (row["schedule"], row["layer"], row["seed"]) == (name, gap["layer"], 0)
+            ], strict=True))
+            for name in ("linear", gap["minus"])
+        }  # fmt: skip
+        assert gap["difference"] == pytest.approx(at["linear"] - at[gap["minus"]])
+        assert (gap["half"], gap["n"]) == (pytest.approx(0), 2)
+
+
+def test_recasts_of_another_kind_are_kept_out_of_the_schedules_and_seeds_without_both_ends_out_of_the_interpolation(
+    study: Path, make: Make
+) -> None:
+    make("none", seed=7)
+    table = prs.schedule_table(read_runs(study))
+    assert {row["schedule"] for row in table.rows} == {"none", "linear", "constant, same mean"}
+    assert "recast otherwise than linear: constant at 0" in table.caption
+    exhibit = prs.interpolation(read_runs(study))
+    assert {row["seed"] for row in exhibit.rows} == {0, 1}
+    assert "n = 6 runs of 2 epochs, 2 seeds" in exhibit.caption
+    assert "in 2 of 2 seeds" in exhibit.caption or "in 0 of 2 seeds" in exhibit.caption  # copies of one run
+
+
+def test_captions_say_the_data_scale(make: Make, tmp_path: Path) -> None:
+    for scale in (0.025, 1.0):
+        make("none", scale=scale)
+    assert "2.5, 100 % of squares.npz" in scales.accuracy_by_scale(read_runs(tmp_path / "runs")).caption
 
 
 def test_the_ends_of_the_interpolation_are_0_and_1(study: Path) -> None:
@@ -250,6 +283,12 @@ def test_eit_counts_and_branches(study: Path) -> None:
     assert first["diversity"] == pytest.approx(run.spectra.attention[0]["diversity"])
     ablation = eit.eit_ablation(read_runs(study))
     assert ablation.rows[1]["minus_whole"] == pytest.approx(-0.045)  # 0.66 less 0.70 and 0.71
+    twin = next(r for r in read_runs(study) if r.config.model_args.get("split"))
+    assert twin.spectra is not None
+    gap = diversity.more["differences"][0]
+    mine, theirs = (run.spectra.attention[0]["diversity"], twin.spectra.attention[0]["diversity"])
+    assert gap["less_twin"] == pytest.approx(mine - theirs)
+    assert "less its all-attention twin" in share.caption
 
 
 @pytest.mark.parametrize("name", sorted(set(EXHIBITS) - {"eit-table"}))
