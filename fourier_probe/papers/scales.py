@@ -84,7 +84,7 @@ def accuracy_by_scale(runs: Sequence[Run]) -> Exhibit:
             for scale in x:
                 each = [100 * accuracy(run) for run in by_seed(cells[name, scale]).values()]
                 ax.plot([scale] * len(each), each, ".", ms=2, color=color, alpha=0.6)
-            for crossing in [at for c in crossings if c["model"] == name for at in (*c["at"], *c["falls"])]:
+            for crossing in [at for c in crossings if c["model"] == name for at in c["resolved"]]:
                 ax.axvline(crossing, color=color, linewidth=0.6, linestyle="--", zorder=0)
         _scale_axis(ax, scales)
         ax.set_ylabel(f"{judged(done)} top-1 (%)")
@@ -100,7 +100,7 @@ def accuracy_by_scale(runs: Sequence[Run]) -> Exhibit:
     text = (
         f"{judged(done)} accuracy against data scale (A1, A3). {overtaken if cnn else 'There is no CNN to overtake.'}"
     )
-    listed = [{**c, **{k: " ".join(f"{x:.4g}" for x in c[k]) for k in ("at", "falls")}} for c in crossings]
+    listed = [{**c, **{k: " ".join(f"{x:.4g}" for x in c[k]) for k in ("at", "falls", "resolved")}} for c in crossings]
     more = {"crossover": listed} if crossings else {}
     return Exhibit(figure, rows, caption(used, text, reading=any(" + " in name for name in names)), more)
 
@@ -166,6 +166,7 @@ def _crossover(
         "crossover": said,
         "at": [x for x, _ in at],
         "falls": [x for x, _ in falls],
+        "resolved": sorted(x for x, k in (*at, *falls) if clear[k] and clear[k + 1]),
         "low": low,
         "high": high,
         "censored_draws": censored,
