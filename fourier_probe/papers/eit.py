@@ -31,7 +31,7 @@ from fourier_probe.papers.exhibit import (
     percent,
 )
 from fourier_probe.plots.spectra import short_title
-from fourier_probe.plots.style import PAGE, categories, style
+from fourier_probe.plots.style import MARKERS, PAGE, categories, style
 from fourier_probe.probe.spectra import Spectra
 from fourier_probe.probe.sums import T95
 from fourier_probe.training.runs import Run
@@ -201,7 +201,7 @@ def eit_hfd_share(runs: Sequence[Run]) -> Exhibit:
     with style():
         figure = Figure(figsize=(0.8 * PAGE, 2.8))
         ax = figure.subplots()
-        looks = zip(categories(len(curves)), itertools.cycle("osD^vPX"))
+        looks = zip(categories(len(curves)), itertools.cycle(MARKERS))
         for (name, part), (color, marker) in zip(curves, looks, strict=False):
             mine = [row for row in rows if (row["model"], row["part"]) == (name, part)]
             x, y, band = (np.array([row[key] for row in mine]) for key in ("depth", "hfd_share", "half"))
@@ -259,7 +259,7 @@ def eit_head_diversity(runs: Sequence[Run]) -> Exhibit:
     with style():
         figure = Figure(figsize=(PAGE, 2.6))
         axes = figure.subplots(1, 2)
-        for name, color, marker in zip(names, categories(len(names)), itertools.cycle("osD^vPX"), strict=False):
+        for name, color, marker in zip(names, categories(len(names)), itertools.cycle(MARKERS), strict=False):
             mine = [row for row in rows if row["model"] == name]
             x = [row["depth"] for row in mine]
             halves = [row["half"] for row in mine]
