@@ -6,7 +6,7 @@ HFD share and head diversity are defined in docs/results.md; the paper's own for
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,8 @@ from fourier_probe.papers.exhibit import (
 )
 from fourier_probe.plots.spectra import short_title
 from fourier_probe.plots.style import MARKERS, PAGE, categories, style
-from fourier_probe.probe.spectra import Spectra
+from fourier_probe.probe.compare import common_frequency, delta_at
+from fourier_probe.probe.spectra import PointSpectrum, Spectra
 from fourier_probe.probe.sums import T95
 from fourier_probe.training.runs import Run
 
@@ -177,60 +178,76 @@ def _minus(row: Row) -> str:
 
 
 def eit_hfd_share(runs: Sequence[Run]) -> Exhibit:
-    """Share of high-frequency power by depth: both branches of EIT's blocks, its stream, its twins and other models."""
+    """High frequencies by depth, as a share of non-DC power and relative to DC: branches of EIT, its stream, others."""
     found = analyzed(_plain(runs), "eit-hfd-share")
-    whole = [(run, result) for run, result in found if any(p.name.endswith("mixer.conv") for p in result.points)]
-    if not whole:
+    mixed = [(run, result) for run, result in found if any(p.name.endswith("mixer.conv") for p in result.points)]
+    if not mixed:
         raise MissingRunsError(
             "eit-hfd-share needs an analyzed EIT: model = ['eit_small_w80'] and [analyze] in the plan."
         )
+    curves = _curves(found)
+    names = {name for name, _ in curves}
+    used = [run for run, _ in found if label(run) in names]
+    frequency = common_frequency([result for run, result in found if label(run) in names])
+    measures: dict[str, Callable[[PointSpectrum], tuple[float, float]]] = {
+        "hfd_share": lambda p: (p.scalars["hfd_share"], p.stderr_of["hfd_share"]),
+        "delta": lambda p: delta_at(p, frequency),
+    }
     rows: list[Row] = []
-    for (name, part), group in _curves(found).items():
+    for (name, part), group in curves.items():
         points = [p for _, _, chosen in group for p in chosen]
         for place in dict.fromkeys(p.name for p in points):
             same = [p for p in points if p.name == place]
-            shares = [p.scalars["hfd_share"] for p in same]
-            mean, half = interval(shares)
-            half = half if len(shares) > 1 else T95 * same[0].stderr_of["hfd_share"]
-            rows.append(
-                {"model": name, "part": part, "point": place, "depth": same[0].depth, "n": len(same),
-                 "hfd_share": mean, "half": half, "white": same[0].hfd_share_white}
-            )  # fmt: skip
-    drawn = {label(run) for run, _ in found if not _ablated(run)}
-    curves = list(dict.fromkeys((row["model"], row["part"]) for row in rows if row["model"] in drawn))
+            row: Row = {"model": name, "part": part, "point": place, "depth": same[0].depth, "n": len(same)}
+            for key, measure in measures.items():
+                row[key], half = interval([measure(p)[0] for p in same])
+                row[f"{key}_half"] = half if len(same) > 1 else T95 * measure(same[0])[1]
+            rows.append({**row, "frequency": frequency, "hfd_share_white": same[0].hfd_share_white})
+    drawn = {label(run) for run in used if not _ablated(run)}
+    kept = list(dict.fromkeys((row["model"], row["part"]) for row in rows if row["model"] in drawn))
     with style():
-        figure = Figure(figsize=(0.8 * PAGE, 2.8))
-        ax = figure.subplots()
-        looks = zip(categories(len(curves)), itertools.cycle(MARKERS))
-        for (name, part), (color, marker) in zip(curves, looks, strict=False):
+        figure = Figure(figsize=(PAGE, 3.1))
+        left, right = figure.subplots(1, 2)
+        looks = zip(categories(len(kept)), itertools.cycle(MARKERS))
+        for (name, part), (color, marker) in zip(kept, looks, strict=False):
             mine = [row for row in rows if (row["model"], row["part"]) == (name, part)]
-            x, y, band = (np.array([row[key] for row in mine]) for key in ("depth", "hfd_share", "half"))
-            line = {"convolution": "--", "attention": ":"}.get(part, "-")
-            ax.errorbar(
-                x, y, band if np.isfinite(band).all() else None, color=color, marker=marker, ms=3, capsize=1.5,
-                linestyle=line, elinewidth=0.6, label=f"{short_title(name)}, {part}",
-            )  # fmt: skip
-        ax.plot(
-            [row["depth"] for row in rows], [row["white"] for row in rows], "_", color="0.5", ms=4, label="white noise"
-        )
-        ax.set_xlabel("Normalized depth")
-        ax.set_ylabel("HFD share")
-        ax.set_ylim(0, 1)  # two seeds give intervals beyond
-        ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=6)
+            for ax, key in ((left, "hfd_share"), (right, "delta")):
+                x, y, band = (np.array([row[column] for row in mine]) for column in ("depth", key, f"{key}_half"))
+                line = {"convolution": "--", "attention": ":"}.get(part, "-")
+                ax.errorbar(
+                    x, y, band if np.isfinite(band).all() else None, color=color, marker=marker, ms=3, capsize=1.5,
+                    linestyle=line, elinewidth=0.6, label=f"{short_title(name)}, {part}",
+                )  # fmt: skip
+        white = [row["hfd_share_white"] for row in rows]
+        left.plot([row["depth"] for row in rows], white, "_", color="0.5", ms=4, label="white noise")
+        left.set_ylabel("HFD share (of non-DC power)")
+        left.set_ylim(0, 1)  # two seeds give intervals beyond
+        right.set_ylabel(rf"$\Delta$ log amplitude at {frequency:.2f}$\pi$ (nats)")
+        for ax in (left, right):
+            ax.set_xlabel("Normalized depth")
+        figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=6)
     text = (
-        "Share of power at r > 0.5 (corners in) over all non-DC power, by depth: the convolution's and the attention's "
+        "High frequencies by depth, twice: left the share of power at r > 0.5 (corners in) of all non-DC power, right "
+        f"the log amplitude at {frequency:.2f} pi less that at DC. The convolution's and the attention's channels of "
+        f"EIT's mixers, and the stream, of networks on one grid. {images_of([found[0][1]])}"
     )
-    text += f"channels of EIT's mixers, and the stream, of networks on one grid. {images_of([found[0][1]])}"
+    gaps: list[Row] = []
+    model = label(next((run for run, _ in mixed if not _ablated(run)), mixed[0][0]))
+    for key, measure in measures.items():
+        stream = [
+            (run, {p.name: measure(p)[0] for p in points})
+            for (_, part), group in curves.items() if part == "stream" for run, _, points in group
+        ]  # fmt: skip
+        branches = {
+            run.config.seed: (_of_branch(result, "conv", measure), _of_branch(result, "attn", measure))
+            for run, result in mixed if label(run) == model
+        }  # fmt: skip
+        for contrast, pairs in (_less_twin(stream), (f"{model}, convolution less attention", branches)):
+            mine, said = _differences(f"{contrast}, {'HFD share' if key == 'hfd_share' else 'Delta'}", pairs)
+            gaps += mine
+            text += said
     over = "seeds" if all(row["n"] > 1 for row in rows) else "seeds or images"
-    shown = {row["model"] for row in rows}
-    gaps, said = _less_twin(
-        [
-            (run, {p.name: p.scalars["hfd_share"] for p in points})
-            for (_, part), group in _curves(found).items() if part == "stream" for run, _, points in group
-        ]
-    )  # fmt: skip
-    text += said + _in_table_only(shown - drawn)
-    used = [run for run, _ in found if label(run) in shown]
+    text += _in_table_only(names - drawn)
     return Exhibit(figure, rows, caption(used, text, over=over), {"differences": gaps} if gaps else {})
 
 
@@ -284,9 +301,10 @@ def eit_head_diversity(runs: Sequence[Run]) -> Exhibit:
     text = (
         f"Head diversity: standard deviation over heads of the mean attention distance, by layer; {count} test images."
     )
-    gaps, said = _less_twin(
+    contrast, pairs = _less_twin(
         [(run, {layer["name"]: layer["diversity"] for layer in result.attention}) for run, result in found]
     )
+    gaps, said = _differences(f"{contrast}, head diversity", pairs)
     text += said + _in_table_only(groups.keys() - set(names))
     used = [run for run, _ in found]
     return Exhibit(figure, rows, caption(used, text), {"differences": gaps} if gaps else {})
@@ -302,30 +320,44 @@ def _in_table_only(names: set[str]) -> str:
     return f" In the CSV only: {', '.join(sorted(names))}." if names else ""
 
 
-def _less_twin(found: Sequence[tuple[Run, dict[str, float]]]) -> tuple[list[Row], str]:
-    """A value of EIT's layers less that of its all-attention twin, by seed; rows, and a sentence for the caption.
+def _of_branch(
+    result: Spectra, branch: str, measure: Callable[[PointSpectrum], tuple[float, float]]
+) -> dict[str, float]:
+    """What is measured of the channels of one branch ("conv" or "attn") of each mixer, by the mixer's name."""
+    end = f".mixer.{branch}"
+    return {p.name.removesuffix(end): measure(p)[0] for p in result.points if p.name.endswith(end)}
 
-    Args:
-        found: runs with their layers' values. Of several EITs the first that has a twin counts.
-    """
+
+Pairs = dict[int, tuple[dict[str, float], dict[str, float]]]  # by seed: a value of each layer, here and there
+
+
+def _less_twin(found: Sequence[tuple[Run, dict[str, float]]]) -> tuple[str, Pairs]:
+    """Values by layer of the first EIT that has its all-attention twin, and of the twin, by seed; and what they are."""
     of_eit = [(run, values) for run, values in found if str(run.config.model).startswith("eit_") and not _ablated(run)]
     for model in dict.fromkeys(run.config.model for run, _ in of_eit):
         mine = [(run, values) for run, values in of_eit if run.config.model == model]
         wholes = {run.config.seed: values for run, values in mine if "split" not in run.config.model_args}
         twins = {run.config.seed: values for run, values in mine if "split" in run.config.model_args}
-        seeds = sorted(wholes.keys() & twins.keys())
-        if not seeds:
-            continue
-        layers = [layer for layer in wholes[seeds[0]] if layer in twins[seeds[0]]]
-        gaps = np.array([[wholes[seed][layer] - twins[seed][layer] for layer in layers] for seed in seeds])
-        rows: list[Row] = []
-        for layer, column in zip(layers, gaps.T, strict=True):
-            mean, half = interval(list(column))
-            rows.append({"model": model, "layer": layer, "n": len(seeds), "less_twin": mean, "half": half})
-        mean, half = interval(list(gaps.mean(1)))
-        known = f" ± {half:.3f}" if half == half else ""
-        return rows, f" {model} less its all-attention twin, by seed, mean over layers: {mean:+.3f}{known}."
-    return [], ""
+        if wholes.keys() & twins.keys():
+            pairs = {seed: (wholes[seed], twins[seed]) for seed in sorted(wholes.keys() & twins.keys())}
+            return f"{model} less its all-attention twin", pairs
+    return "", {}
+
+
+def _differences(contrast: str, pairs: Pairs) -> tuple[list[Row], str]:
+    """First less second of each layer that both have, paired by seed: rows, and a sentence on the mean over layers."""
+    if not pairs:
+        return [], ""
+    first, second = next(iter(pairs.values()))
+    layers = [layer for layer in first if layer in second]
+    gaps = np.array([[a[layer] - b[layer] for layer in layers] for a, b in pairs.values()])
+    rows: list[Row] = []
+    for layer, column in zip(layers, gaps.T, strict=True):
+        mean, half = interval(list(column))
+        rows.append({"contrast": contrast, "layer": layer, "n": len(pairs), "difference": mean, "half": half})
+    mean, half = interval(list(gaps.mean(1)))
+    known = f" ± {half:.3f}" if half == half else ""
+    return rows, f" {contrast}, by seed, mean over layers: {mean:+.3f}{known}."
 
 
 def _curves(found: Sequence[tuple[Run, Spectra]]) -> dict[tuple[str, str], list[tuple[Run, Spectra, list[Any]]]]:

@@ -103,7 +103,7 @@ def depth_profile(result: Spectra, frequency: float | None = None) -> DepthProfi
             f"{_label(result)}: frequency {frequency:.3f} is beyond the usable bins of {short[0].name} "
             f"(grid {short[0].grid[0]}x{short[0].grid[1]}, up to {short[0].highest:.3f})."
         )
-    values = [_delta_at(point, frequency) for point in points]
+    values = [delta_at(point, frequency) for point in points]
     return DepthProfile(
         frequency=frequency,
         names=tuple(point.name for point in points),
@@ -293,7 +293,7 @@ def coordinates(results: Sequence[Spectra], labels: Sequence[str], cnn: Spectra,
     ]
 
 
-def _delta_at(point: PointSpectrum, frequency: float) -> tuple[float, float]:
+def delta_at(point: PointSpectrum, frequency: float) -> tuple[float, float]:
     """Delta at a frequency between bins, and its standard error, paired over bins where the group sums are at hand."""
     bins = point.frequency[: point.usable]
     value = float(np.interp(frequency, bins, point.delta[: point.usable]))

@@ -280,6 +280,11 @@ def test_eit_counts_and_branches(study: Path) -> None:
     point = run.spectra["blocks.0.mixer.conv"]
     row = next(r for r in share.rows if (r["part"], r["point"]) == ("convolution", point.name))
     assert row["hfd_share"] == pytest.approx(point.scalars["hfd_share"])
+    assert row["delta"] == pytest.approx(np.interp(row["frequency"], point.frequency, point.delta))
+    beside = run.spectra["blocks.0.mixer.attn"].scalars["hfd_share"]
+    branches = next(r for r in share.more["differences"] if r["contrast"].endswith("less attention, HFD share"))
+    assert (branches["layer"], branches["n"]) == ("blocks.0", 2)
+    assert branches["difference"] == pytest.approx(point.scalars["hfd_share"] - beside)
     diversity = eit.eit_head_diversity(read_runs(study))
     first = next(r for r in diversity.rows if r["model"].startswith("eit"))
     assert first["diversity"] == pytest.approx(run.spectra.attention[0]["diversity"])
@@ -289,7 +294,7 @@ def test_eit_counts_and_branches(study: Path) -> None:
     assert twin.spectra is not None
     gap = diversity.more["differences"][0]
     mine, theirs = (run.spectra.attention[0]["diversity"], twin.spectra.attention[0]["diversity"])
-    assert gap["less_twin"] == pytest.approx(mine - theirs)
+    assert gap["difference"] == pytest.approx(mine - theirs)
     assert "less its all-attention twin" in share.caption
 
 
