@@ -38,7 +38,7 @@ class MissingRunsError(ResultError):
 
 @dataclass
 class Exhibit:
-    """What one function of `papers.scales`, `papers.prs` or `papers.eit` makes.
+    """What one function of `papers.scales`, `papers.interpolation`, `papers.prs` or `papers.eit` makes.
 
     Attributes:
         figure: to be written as PDF and PNG.
@@ -192,6 +192,34 @@ def grouped(runs: Iterable[Run], key: Callable[[Run], Key]) -> dict[Key, list[Ru
 def by_seed(runs: Iterable[Run]) -> dict[int, Run]:
     """One run a seed; `finished` has told apart, or dropped, what else there may be."""
     return {run.config.seed: run for run in runs}
+
+
+def grouped_rows(rows: Sequence[Row], key: str) -> dict[Any, list[Row]]:
+    """Rows by the value of a column."""
+    out: dict[Any, list[Row]] = {}
+    for row in rows:
+        out.setdefault(row[key], []).append(row)
+    return out
+
+
+def noted_schedule(run: Run) -> str:
+    """The schedule, with what tells it from others of its kind."""
+    return f"{schedule_name(run)} {run.note}".strip()
+
+
+def recast_settings(run: Run) -> str:
+    """How a run recasts."""
+    given = ", ".join(f"{name} {value:g}" for name, value in sorted(run.config.recast_args.items())) or "defaults"
+    return f"{given}, {f'eased over {run.config.anneal_epochs:g}' if run.config.anneal_epochs else 'not eased'}"
+
+
+def one_network(runs: Sequence[Run]) -> list[Run]:
+    """The runs of the network, at the data scale, that have most schedules; of two scales the larger."""
+    cells = grouped(runs, lambda run: (label(replace(run, note="")), run.config.data_scale))
+    most = max(
+        cells, key=lambda cell: (len({noted_schedule(run) for run in cells[cell]}), cell[1], cell[0]), default=None
+    )
+    return cells[most] if most is not None else []
 
 
 def analyzed(runs: Iterable[Run], what: str) -> list[tuple[Run, Spectra]]:

@@ -1,7 +1,7 @@
-"""The figures and tables of PRS (Lee et al. 2022, arXiv 2210.01370) from finished runs of one network: A4 to A7.
+"""The figures and tables of PRS (Lee et al. 2022, arXiv 2210.01370) from finished runs of one network: A5 to A7.
 
-Only the paper's abstract was at hand: what is drawn tests its claims A1 to A7 as we read them (docs/figures.md).
-Nothing here trains, or builds a model.
+Only the paper's abstract was at hand: what is drawn tests its claims as we read them (docs/figures.md). A1 to A3 are in
+`scales`, A4 is in `interpolation`. Nothing here trains, or builds a model.
 """
 
 from __future__ import annotations
@@ -9,12 +9,10 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from matplotlib import cm, colors
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -24,144 +22,30 @@ from fourier_probe.papers.exhibit import (
     MissingRunsError,
     Row,
     accuracy,
-    analyzed,
     by_seed,
     caption,
     finished,
     grouped,
-    images_of,
+    grouped_rows,
     interval,
     judged,
     label,
+    noted_schedule,
+    one_network,
     percent,
+    recast_settings,
     schedule_name,
     switches,
 )
 from fourier_probe.plots.epochs import epochs_figure
 from fourier_probe.plots.schedule import draw_schedule
 from fourier_probe.plots.spectra import short_title
-from fourier_probe.plots.style import MARKERS, PAGE, categories, depth_colors, ordered_colors, style
+from fourier_probe.plots.style import MARKERS, PAGE, categories, depth_colors, style
 from fourier_probe.probe.compare import common_frequency, depth_profile
-from fourier_probe.probe.coordinate import common_axes, place, surface
 from fourier_probe.training import schedule as schedules
 from fourier_probe.training.runs import Run
 
 PANELS = 4  # schedules that a figure has room for
-
-
-# --- A4: between the CNN and attention from the start ----------------------------------------------------------------
-
-
-def interpolation(runs: Sequence[Run]) -> Exhibit:
-    """Spectra and coordinate against the epoch at which all layers switch, between the CNN and t = 0."""
-    able = [r for r in finished(runs) if r.config.schedule in ("none", "constant") and r.spectra is not None]
-    network = _one_network(able)
-    found = analyzed(_one_way(network), "interpolation")
-    when = {id(run): _switch_share(run) for run, _ in found}
-    shares = sorted({when[id(run)] for run, _ in found})
-    if len(shares) < 3 or shares[-1] != 1.0:
-        raise MissingRunsError(
-            "interpolation needs `none` and `constant` at two epochs or more, analyzed: "
-            "schedule = ['none', {schedule = 'constant', at_epoch = 0}, {schedule = 'constant', at_epoch = 0.5}]."
-        )
-    seeds = {
-        seed: {when[id(run)]: run for run in mine}
-        for seed, mine in grouped([run for run, _ in found], lambda run: run.config.seed).items()
-    }
-    seeds = {seed: at for seed, at in sorted(seeds.items()) if shares[0] in at and shares[-1] in at}
-    if not seeds:
-        raise MissingRunsError(
-            "interpolation needs a seed that has both ends: schedule = ['none', {schedule = 'constant', at_epoch = 0}]."
-        )
-    found = [(run, result) for run, result in found if run.config.seed in seeds]
-    axes_of = common_axes([result for _, result in found])
-    values = {id(run): surface(result, axes_of) for run, result in found}
-    rows: list[Row] = []
-    for seed, at in seeds.items():
-        cnn, attention = values[id(at[shares[-1]])], values[id(at[shares[0]])]
-        for share, run in sorted(at.items()):
-            spot = place(values[id(run)], cnn, attention, axes_of)
-            rows.append(
-                {"seed": seed, "switch": share, "t": spot.t, "t_stderr_images": spot.t_stderr,
-                 "distance": spot.distance, "cosine": spot.cosine, "test_acc": accuracy(run)}
-            )  # fmt: skip
-    ends = [np.stack([values[id(r)][0] for r, _ in found if when[id(r)] == share]) for share in (shares[0], shares[-1])]
-    gap = float(np.sqrt((((ends[1].mean(0) - ends[0].mean(0)) ** 2) * axes_of.weight).sum()))
-    checked = min(len(end) for end in ends) > 1
-    spread = math.sqrt(sum(float((e.var(0, ddof=1) * axes_of.weight).sum()) for e in ends)) if checked else 0
-    times = gap / spread if spread else math.inf
-    defined = not checked or gap > 2 * spread
-    falling = sum(_falls([row["t"] for row in rows if row["seed"] == seed]) for seed in seeds)
-    if not defined:
-        undefined = dict.fromkeys(("t", "t_stderr_images", "distance", "cosine"), math.nan)
-        rows = [{**row, **undefined} for row in rows]
-    verdict = (
-        f"The ends lie {gap:.2f} nats apart (RMS), {times:.1f} times the scatter of seeds (sd of one pair)"
-        f"{', so the coordinate is defined' if defined else ': too close, so the coordinate is undefined'}."
-        if checked
-        else f"The ends lie {gap:.2f} nats apart (RMS); one seed, so their scatter is unknown."
-    )
-    if defined:
-        verdict += f" t falls from each switch to the next in {falling} of {len(seeds)} seeds."
-    frequency = common_frequency([result for _, result in found])
-    with style():
-        figure = Figure(figsize=(PAGE, 4.4))
-        (left, middle), (right, last) = figure.subplots(2, 2)
-        palette = dict(zip(shares, ordered_colors(len(shares)), strict=True))
-        first = min(seeds)
-        for run, result in sorted(found, key=lambda pair: -when[id(pair[0])]):
-            if run.config.seed == first:
-                profile = depth_profile(result, frequency)
-                name = "never" if when[id(run)] == 1 else f"{100 * when[id(run)]:.0f} %"
-                left.plot(profile.depth, profile.value, marker=".", color=palette[when[id(run)]], label=name)
-                over_depth = (values[id(run)][0] * axes_of.weight).sum(0) / axes_of.weight.sum(0)
-                middle.plot(axes_of.radius, over_depth, color=palette[when[id(run)]])
-        left.set_xlabel("Normalized depth")
-        left.set_ylabel(rf"$\Delta$ log amplitude at {frequency:.2f}$\pi$ (nats)")
-        left.legend(title="switch", fontsize=6)
-        middle.set_xlabel("Radius (1: Nyquist)")
-        middle.set_ylabel("Log density,\nmean over depth (nats)")
-        if defined:
-            _over_switches(right, rows, "t", "#1f4e79", ends=False, label="coordinate t")
-            _over_switches(right, rows, "distance", "#b5482a", ends=False, label="distance / segment")
-            right.plot([shares[0], 1], [1, 0], color="0.6", linestyle=":", linewidth=0.8)
-            right.legend(fontsize=6)
-        else:
-            right.set_xlim(shares[0], 1)
-            right.set_yticks([])
-            right.text(0.5, 0.5, "undefined:\nthe ends are too close", ha="center", va="center",
-                       transform=right.transAxes, fontsize=7)  # fmt: skip
-        right.set_xlabel("Switch (share of training; 1: never)")
-        right.set_ylabel("Coordinate t\n(0: CNN, 1: earliest switch)")
-        _over_switches(last, [{**row, "top1": 100 * row["test_acc"]} for row in rows], "top1", "#1f4e79")
-        last.set_xlabel("Switch (share of training; 1: never)")
-        last.set_ylabel(f"{judged([run for run, _ in found])} top-1 (%)")
-    kept = {id(run) for run, _ in found}
-    ways = sorted({_settings(run) for run, _ in found if run.config.schedule == "constant"})
-    others = {_scheduled(run) for run in network if id(run) not in kept and run.config.schedule == "constant"}
-    text = f"Interpolation by the epoch at which all layers switch (A4); spectra of seed {first}. "
-    text += f"Recast with {'; or '.join(ways)}."
-    text += f" Not drawn, recast otherwise: {', '.join(sorted(others))}." if others else ""
-    text += f" {verdict} {images_of([found[0][1]])}"
-    return Exhibit(figure, rows, caption([run for run, _ in found], text, reading=True))
-
-
-def _falls(values: Sequence[float]) -> bool:
-    """Whether each value is below the one before."""
-    return all(b < a for a, b in itertools.pairwise(values))
-
-
-def _over_switches(
-    ax: Axes, rows: Sequence[Row], key: str, color: str, *, ends: bool = True, label: str | None = None
-) -> None:
-    """A column of every seed against the switch, and its mean with an interval, at the ends only where asked."""
-    ax.plot([row["switch"] for row in rows], [row[key] for row in rows], ".", ms=3, color=color, alpha=0.5)
-    cells = grouped_rows(rows, "switch")
-    shares = sorted(cells)
-    means = [interval([row[key] for row in cells[share]]) for share in shares]
-    free = [ends or 0 < place < len(shares) - 1 for place in range(len(shares))]
-    half = [h if given and h == h else 0.0 for (_, h), given in zip(means, free, strict=True)]
-    ax.errorbar(shares, [mean for mean, _ in means], half, marker="o", ms=3, capsize=1.5, color=color, label=label)
 
 
 # --- the schedules ---------------------------------------------------------------------------------------------------
@@ -169,7 +53,7 @@ def _over_switches(
 
 def schedules_figure(runs: Sequence[Run]) -> Exhibit:
     """Epoch of conversion of every layer under every kind of schedule, for the network of the runs."""
-    able = _one_network([run for run in runs if switches(run)])
+    able = one_network([run for run in runs if switches(run)])
     run = next((run for run in able if run.config.schedule == "linear"), able[0] if able else None)
     if run is None:
         raise MissingRunsError("schedules needs a run with a schedule: schedule = ['linear'] in the plan.")
@@ -201,10 +85,10 @@ def schedules_figure(runs: Sequence[Run]) -> Exhibit:
 
 def schedule_table(runs: Sequence[Run]) -> Exhibit:
     """Accuracy of every schedule and control, with paired differences over seeds, and what each cost (A6, A7)."""
-    every = _one_network(finished(runs))
-    way = next((_settings(run) for run in every if run.config.schedule == "linear"), None)
-    done = [run for run in every if way in (None, _settings(run)) or run.config.schedule == "none"]
-    left_out = sorted({_scheduled(run) for run in every} - {_scheduled(run) for run in done})
+    every = one_network(finished(runs))
+    way = next((recast_settings(run) for run in every if run.config.schedule == "linear"), None)
+    done = [run for run in every if way in (None, recast_settings(run)) or run.config.schedule == "none"]
+    left_out = sorted({noted_schedule(run) for run in every} - {noted_schedule(run) for run in done})
     mean_of_linear = {_mean_switch(run) for run in done if run.config.schedule == "linear"}
 
     def named(run: Run) -> str:
@@ -287,7 +171,7 @@ def schedule_table(runs: Sequence[Run]) -> Exhibit:
 
 def gates_by_depth(runs: Sequence[Run]) -> Exhibit:
     """Gates of the converted layers against steps since their switch, a panel a schedule, coloured by depth (A5)."""
-    found = _one_network([run for run in finished(runs) if switches(run) and run.trajectory])
+    found = one_network([run for run in finished(runs) if switches(run) and run.trajectory])
     rows = [row for run in found for row in _gates(run)]
     if not rows:
         raise MissingRunsError(
@@ -295,7 +179,7 @@ def gates_by_depth(runs: Sequence[Run]) -> Exhibit:
         )
     every = _in_order([row["schedule"] for row in rows], found)
     names = every[:PANELS]
-    found = [run for run in found if _scheduled(run) in names]
+    found = [run for run in found if noted_schedule(run) in names]
     curves = {name: _mean_gates([row for row in rows if row["schedule"] == name]) for name in names}
     last = min(max(steps) for layers in curves.values() for _, steps, _ in layers)
     with style():
@@ -323,7 +207,7 @@ def gates_by_depth(runs: Sequence[Run]) -> Exhibit:
         "Gates of converted layers against steps since their own switch (A5), mean over heads and seeds; at right all "
     )
     text += f"schedules overlaid after as many steps, {last} (dotted). "
-    eased = [name for name in names if any(_scheduled(r) == name and r.config.anneal_epochs > 0 for r in found)]
+    eased = [name for name in names if any(noted_schedule(r) == name and r.config.anneal_epochs > 0 for r in found)]
     text += "Eased down from the convolution at first, so that their fall right after the switch is set, not learned: "
     text += f"{', '.join(eased) or 'none of them'}.{_not_drawn(every, PANELS)}"
     gaps = _gate_differences(rows, names, last)
@@ -373,10 +257,10 @@ def _mean_gates(rows: Sequence[Row]) -> list[tuple[float, list[int], list[float]
 
 def training_trajectory(runs: Sequence[Run]) -> Exhibit:
     """High-frequency value of every point while training, across the switches, a row a schedule."""
-    found = _one_network([run for run in finished(runs) if len(run.trajectory) > 1])
+    found = one_network([run for run in finished(runs) if len(run.trajectory) > 1])
     if not found:
         raise MissingRunsError("training-trajectory needs runs probed while they trained: probe_every = 1 in the plan.")
-    first = {name: by_seed(group) for name, group in grouped(found, _scheduled).items()}
+    first = {name: by_seed(group) for name, group in grouped(found, noted_schedule).items()}
     every = _in_order(list(first), found)
     names = every[:PANELS]
     used = [first[name][min(first[name])] for name in names]
@@ -386,7 +270,7 @@ def training_trajectory(runs: Sequence[Run]) -> Exhibit:
         for result in run.trajectory:
             profile = depth_profile(result, frequency)
             rows += [
-                {"schedule": _scheduled(run), "seed": run.config.seed, "epoch": result.target["epoch"], "point": n,
+                {"schedule": noted_schedule(run), "seed": run.config.seed, "epoch": result.target["epoch"], "point": n,
                  "depth": d, "frequency": frequency, "delta": v, "stderr": e}
                 for n, d, v, e in zip(profile.names, profile.depth, profile.value, profile.stderr, strict=True)
             ]  # fmt: skip
@@ -401,14 +285,6 @@ def training_trajectory(runs: Sequence[Run]) -> Exhibit:
 # --- small things ----------------------------------------------------------------------------------------------------
 
 
-def grouped_rows(rows: Sequence[Row], key: str) -> dict[Any, list[Row]]:
-    """Rows by the value of a column."""
-    out: dict[Any, list[Row]] = {}
-    for row in rows:
-        out.setdefault(row[key], []).append(row)
-    return out
-
-
 def _gates(run: Run) -> list[Row]:
     """Mean gate of every converted layer at every epoch that was probed since its switch."""
     when, steps = switches(run), int(run.record["plan"]["steps"])
@@ -419,38 +295,15 @@ def _gates(run: Run) -> list[Row]:
             layer, _, half = point.name.rpartition("+")
             if half == "content" and point.gate is not None and layer in when:
                 rows.append(
-                    {"schedule": _scheduled(run), "seed": run.config.seed, "layer": layer, "depth": point.depth,
+                    {"schedule": noted_schedule(run), "seed": run.config.seed, "layer": layer, "depth": point.depth,
                      "epoch": epoch, "steps": (epoch - when[layer]) * steps, "gate": float(np.mean(point.gate)),
                      "gate_least": min(point.gate), "gate_most": max(point.gate)}
                 )  # fmt: skip
     return rows
 
 
-def _scheduled(run: Run) -> str:
-    """The schedule, with what tells it from others of its kind."""
-    return f"{schedule_name(run)} {run.note}".strip()
-
-
-def _one_way(runs: Sequence[Run]) -> list[Run]:
-    """Without the `constant` runs that recast otherwise than most switch epochs do, where two or more are left."""
-    ways = grouped((run for run in runs if run.config.schedule == "constant"), _settings)
-    if not ways:
-        return list(runs)
-    most = max(ways, key=lambda way: (len({_switch_share(run) for run in ways[way]}), way))
-    if len({_switch_share(run) for run in ways[most]}) < 2:
-        return list(runs)
-    return [run for run in runs if run.config.schedule == "none" or _settings(run) == most]
-
-
-def _one_network(runs: Sequence[Run]) -> list[Run]:
-    """The runs of the network, at the data scale, that have most schedules; of two scales the larger."""
-    cells = grouped(runs, lambda run: (label(replace(run, note="")), run.config.data_scale))
-    most = max(cells, key=lambda cell: (len({_scheduled(run) for run in cells[cell]}), cell[1], cell[0]), default=None)
-    return cells[most] if most is not None else []
-
-
 def _in_order(names: Sequence[str], runs: Sequence[Run]) -> list[str]:
-    """Schedules as `_scheduled` names them: none, linear, constant at linear's mean, reverse, then the others."""
+    """Schedules as `noted_schedule` names them: none, linear, constant at linear's mean, reverse, then the others."""
     means = {_mean_switch(run) for run in runs if run.config.schedule == "linear"}
     first = ["none", "linear", *(f"constant at {mean}" for mean in sorted(means)), "reverse"]
     return sorted(dict.fromkeys(names), key=lambda name: (first.index(name) if name in first else len(first), name))
@@ -460,22 +313,10 @@ def _not_drawn(names: Sequence[str], most: int) -> str:
     return f" Not drawn: {', '.join(names[most:])}." if len(names) > most else ""
 
 
-def _settings(run: Run) -> str:
-    """How a run recasts."""
-    given = ", ".join(f"{name} {value:g}" for name, value in sorted(run.config.recast_args.items())) or "defaults"
-    return f"{given}, {f'eased over {run.config.anneal_epochs:g}' if run.config.anneal_epochs else 'not eased'}"
-
-
 def _mean_switch(run: Run) -> int:
     """Mean epoch of conversion, to the nearest, ties up, as `constant` without an epoch takes it."""
     when = list(switches(run).values())
     return math.floor(sum(when) / len(when) + 0.5) if when else 0
-
-
-def _switch_share(run: Run) -> float:
-    """Epoch at which all layers switch, as a share of training; 1 if never."""
-    when = switches(run)
-    return max(when.values()) / int(run.record["plan"]["epochs"]) if when else 1.0
 
 
 def _seconds(run: Run) -> float:

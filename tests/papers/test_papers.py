@@ -18,6 +18,7 @@ from click.testing import CliRunner
 from fourier_probe.cli import group
 from fourier_probe.papers import EXHIBITS, MissingRunsError, eit, prs, scales
 from fourier_probe.papers.exhibit import interval, schedule_name
+from fourier_probe.papers.interpolation import interpolation
 from fourier_probe.training import TrainConfig, train
 from fourier_probe.training.runs import Run, read_runs
 
@@ -192,14 +193,14 @@ def test_the_same_data_in_another_folder_is_the_same_and_other_data_is_named(
 
 
 def test_ends_that_are_too_close_leave_the_coordinate_undefined(study: Path) -> None:
-    defined = prs.interpolation(read_runs(study))
+    defined = interpolation(read_runs(study))
     assert all(row["t"] == row["t"] for row in defined.rows)
     for name in ("spectra.json", "spectra.npz"):  # of one seed the ends change places: their means are the same
         one, two = (study / f"{kind}-1.0-1" / name for kind in ("none", "start"))
         kept = one.read_bytes()
         one.write_bytes(two.read_bytes())
         two.write_bytes(kept)
-    exhibit = prs.interpolation(read_runs(study))
+    exhibit = interpolation(read_runs(study))
     assert all(math.isnan(row["t"]) and math.isnan(row["distance"]) for row in exhibit.rows)
     assert "the coordinate is undefined" in exhibit.caption
 
@@ -247,7 +248,7 @@ def test_recasts_of_another_kind_are_kept_out_of_the_schedules_and_seeds_without
     table = prs.schedule_table(read_runs(study))
     assert {row["schedule"] for row in table.rows} == {"none", "linear", "constant, same mean"}
     assert "recast otherwise than linear: constant at 0" in table.caption
-    exhibit = prs.interpolation(read_runs(study))
+    exhibit = interpolation(read_runs(study))
     assert {row["seed"] for row in exhibit.rows} == {0, 1}
     assert "n = 6 runs of 2 epochs, 2 seeds" in exhibit.caption
     t = [row["t"] for row in exhibit.rows if row["seed"] == 0]  # the other seed is a copy of it
@@ -261,7 +262,7 @@ def test_captions_say_the_data_scale(make: Make, tmp_path: Path) -> None:
 
 
 def test_the_ends_of_the_interpolation_are_0_and_1(study: Path) -> None:
-    exhibit = prs.interpolation(read_runs(study))
+    exhibit = interpolation(read_runs(study))
     at = {(row["seed"], row["switch"]): row["t"] for row in exhibit.rows}
     assert at[0, 1.0] == pytest.approx(0)
     assert at[0, 0.0] == pytest.approx(1)
