@@ -28,7 +28,7 @@ from fourier_probe.training.runs import Run, read_runs
 LOGS = ("metrics.csv", "conversions.csv")
 KEPT = ("arch", "model_args", "epoch", "step", "metrics", "finished")
 LISTED = ("model", "model_args", "data", "data_scale", "schedule", "seed")
-DIGITS = 7  # of the numbers in spectra; half as many bytes
+DIGITS = 7  # of the numbers in spectra; half as many bytes as all of them
 LIMIT = 14_000_000  # bytes; all tracked files together may have 20 MB
 
 
@@ -105,7 +105,8 @@ def spectra(path: Path, folder: Path) -> None:
     for part, key in (("target", "data"), ("images", "source")):
         if isinstance(record[part].get(key), str):
             record[part][key] = placeless(record[part][key])
-    atomic.write_json(folder / path.name, rounded(record))
+    compact = json.dumps(rounded(record), separators=(",", ":"), allow_nan=False)  # a fifth fewer bytes
+    atomic.write_text(folder / path.name, compact + "\n")
 
 
 def rounded(value: Any) -> Any:
