@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # ResNet-20 on 10 % of CIFAR-100: linear, none and constant at linear's mean epoch, one seed, shared beginnings forked.
-#   studies/cifar100.sh cifar100.npz runs/cifar100 [EPOCHS]
+#   benchmarks/recast_cifar100.sh cifar100.npz runs/cifar100 [EPOCHS]
 # Layers with 8x8 keys convert (five): with the 16x16 ones an epoch takes ten times as long on two cores.
-# A run that was stopped goes on where it was. The table: python studies/gates.py RUNS/linear RUNS/none RUNS/constant
+# A run that was stopped goes on where it was. The table: python benchmarks/gates.py RUNS/linear RUNS/none RUNS/constant
 set -euo pipefail
 data=$1 runs=$2 epochs=${3:-30}
 first=$((epochs / 6)) mean=$((epochs / 3)) last=$((epochs / 2))

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The networks of about 0.3M parameters on 10 % of CIFAR-100, the same epochs, batch and augmentation for each, one seed.
-#   studies/small_models.sh cifar100.npz runs/small [EPOCHS]
-# A run that was stopped goes on where it was. The table of docs/models.md: python studies/gates.py RUNS/*
+#   benchmarks/small_models.sh cifar100.npz runs/small [EPOCHS]
+# A run that was stopped goes on where it was. The table of docs/models.md: python benchmarks/gates.py RUNS/*
 set -euo pipefail
 data=$1 runs=$2 epochs=${3:-30}
 

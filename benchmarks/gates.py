@@ -1,6 +1,6 @@
 """What became of the recast layers of runs, as Markdown tables: accuracy a run; jump, gate and departure a layer.
 
-    python studies/gates.py runs/cifar100/none runs/cifar100/linear runs/cifar100/constant
+    python benchmarks/gates.py runs/cifar100/none runs/cifar100/linear runs/cifar100/constant
 
 A layer's jump is the loss on the same (up to) 1,024 training images right after its switch over right before, from
 conversions.csv. Gate is the mean of sigmoid(lambda) at the end, 1 being positional. Departure is the norm of the
