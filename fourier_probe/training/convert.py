@@ -17,7 +17,7 @@ from fourier_probe.training.plan import Plan
 
 EASED_GATE = 1.0
 """Logit lambda that ConViT starts from, 0.73 positional: with `--anneal-gate` on top of it at first the switch costs
-nothing, and once that is gone the layer is no convolution any more. At 4 the gates hardly move (`benchmarks/gates.py`)."""
+nothing, and once that is gone the layer is no convolution any more. At 4 the gates hardly move: docs/training.md."""
 
 _RECAST = 4  # a stream of the seed of its own
 
