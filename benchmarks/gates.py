@@ -18,8 +18,8 @@ from pathlib import Path
 import torch
 
 from fourier_probe.data import batches, choose, open_data
-from fourier_probe.models.recast import departures
-from fourier_probe.targets import resolve
+from fourier_probe.models.gpsa.recast import departures
+from fourier_probe.verbs.targets import resolve
 
 
 def main(runs: list[Path]) -> None:

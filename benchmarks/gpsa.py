@@ -31,8 +31,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import fourier_probe.models  # noqa: F401  # registers the small networks
-from fourier_probe.models.gpsa import swap_convit_
-from fourier_probe.models.recast import recast, recast_
+from fourier_probe.models.gpsa.attention import swap_convit_
+from fourier_probe.models.gpsa.recast import recast, recast_
 from fourier_probe.training.layers import convertible_layers
 
 

@@ -38,9 +38,9 @@ from timm.optim import create_optimizer_v2
 from torch import Tensor, nn
 from torchvision import transforms
 
+from fourier_probe.runtime.distributed import ranks
 from fourier_probe.training import Progress, TrainConfig
 from fourier_probe.training.convert import convert_
-from fourier_probe.training.distributed import ranks
 from fourier_probe.training.folder import RunFolder
 from fourier_probe.training.layers import convertible_layers
 from fourier_probe.training.session import Session

@@ -18,28 +18,28 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fourier_probe.data import open_data
     from fourier_probe.errors import ProbeError
-    from fourier_probe.models.recast import logit_change, recast, recast_
+    from fourier_probe.models.gpsa.recast import logit_change, recast, recast_
     from fourier_probe.models.zoo import create
     from fourier_probe.probe.analyze import analyze
+    from fourier_probe.probe.metrics import Definition, image_statistics, relative_log_amplitude
     from fourier_probe.probe.points import find_points
-    from fourier_probe.probe.spectra import Spectra
-    from fourier_probe.probe.spectrum import Definition, image_statistics, relative_log_amplitude
+    from fourier_probe.results.spectra import Spectra
     from fourier_probe.training.schedule import PRSSchedule
 
 _HOME = {
-    "Definition": "probe.spectrum",
+    "Definition": "probe.metrics",
     "PRSSchedule": "training.schedule",
     "ProbeError": "errors",
-    "Spectra": "probe.spectra",
+    "Spectra": "results.spectra",
     "analyze": "probe.analyze",
     "create": "models.zoo",
     "find_points": "probe.points",
-    "image_statistics": "probe.spectrum",
-    "logit_change": "models.recast",
+    "image_statistics": "probe.metrics",
+    "logit_change": "models.gpsa.recast",
     "open_data": "data",
-    "recast": "models.recast",
-    "recast_": "models.recast",
-    "relative_log_amplitude": "probe.spectrum",
+    "recast": "models.gpsa.recast",
+    "recast_": "models.gpsa.recast",
+    "relative_log_amplitude": "probe.metrics",
 }
 
 __all__ = [

@@ -358,9 +358,9 @@ def test_conversions_are_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             model.get_submodule(name).register_parameter("gate", nn.Parameter(torch.zeros(9)))
         return names
 
-    module = types.ModuleType("fourier_probe.models.recast")
+    module = types.ModuleType("fourier_probe.models.gpsa.recast")
     module.recast_ = recast_  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "fourier_probe.models.recast", module)
+    monkeypatch.setitem(sys.modules, "fourier_probe.models.gpsa.recast", module)
     model = create("cifar_resnet8", num_classes=10)
     recast_(model, ["layer3.0.conv2"])
     calls.clear()

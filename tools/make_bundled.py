@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fourier_probe import atomic
 from fourier_probe.data.arrays import BUNDLED, channel_statistics
 from fourier_probe.data.subset import subset
+from fourier_probe.io import atomic
 
 CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 FRACTION = 0.1  # of 60,000 and of 10,000 images

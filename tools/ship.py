@@ -21,7 +21,8 @@ from typing import Any
 
 import torch
 
-from fourier_probe import atomic, checkpoints
+from fourier_probe import checkpoints
+from fourier_probe.io import atomic
 from fourier_probe.training.naming import placeless
 from fourier_probe.training.runs import Run, read_runs
 

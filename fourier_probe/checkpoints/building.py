@@ -155,7 +155,7 @@ def _replay(model: nn.Module, checkpoint: Checkpoint) -> None:
     """Recast the layers that were recast while the checkpoint was trained."""
     if not checkpoint.conversions:
         return
-    from fourier_probe.models.recast import recast_
+    from fourier_probe.models.gpsa.recast import recast_
 
     for conversion in checkpoint.conversions:
         try:

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fourier_probe import atomic
 from fourier_probe.errors import CheckpointError
+from fourier_probe.io import atomic
 
 VERSION = 1  # of the keys below; a reader refuses a newer one
 _SCALARS = (type(None), bool, int, float, str, bytes)

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fourier_probe import atomic
 from fourier_probe.cli import options
+from fourier_probe.io import atomic
 
 if TYPE_CHECKING:
-    from fourier_probe.probe.spectra import Spectra
-    from fourier_probe.targets import Target
+    from fourier_probe.results.spectra import Spectra
+    from fourier_probe.verbs.targets import Target
 
 FILES = (
     *("spectra.json", "spectra.npz", "spectra.csv", "spectra.pdf", "spectra.png", "depth.pdf", "depth.png"),
@@ -72,7 +72,7 @@ def command(target: str, out: Path | None, force: bool, as_json: bool, **given: 
 
 def run(target: str, **given: Any) -> tuple[Spectra, str]:
     """Resolve, open, analyze: what `analyze`, `compare` and `demo` share; returns the result and the target's label."""
-    from fourier_probe.targets import resolve
+    from fourier_probe.verbs.targets import resolve
 
     names = ("model", "model_args", "pretrained", "use_ema", "untrained")
     found = resolve(target, **{name: given[name] for name in names})
@@ -110,7 +110,7 @@ def analyze_target(
 
     from fourier_probe.data import batches, choose, open_data
     from fourier_probe.probe.analyze import analyze
-    from fourier_probe.probe.spectrum import Definition
+    from fourier_probe.probe.metrics import Definition
 
     if target.model is None:
         raise click.UsageError(f"{target.label} is a saved result: there is no model to analyze.")
@@ -177,7 +177,7 @@ def write(result: Spectra, label: str, folder: Path) -> list[str]:
     """The three result files and both figures; returns the names of what was written."""
     from fourier_probe.plots import depth_figure, save, spectra_figure
     from fourier_probe.plots.attention import attention_figure
-    from fourier_probe.probe.compare import has_frequencies
+    from fourier_probe.results.comparison import has_frequencies
 
     with atomic.staged(folder, (*FILES[1:], FILES[0])) as place:  # the result itself last
         save(spectra_figure([result], [label]), place / "spectra")
@@ -194,7 +194,7 @@ def write(result: Spectra, label: str, folder: Path) -> list[str]:
 
 def left_out_note(results: list[Spectra]) -> None:
     """Say which points a depth profile cannot show."""
-    from fourier_probe.probe.compare import depth_profile
+    from fourier_probe.results.comparison import depth_profile
 
     names = list(dict.fromkeys(name for result in results for name in depth_profile(result).left_out))
     if names:
@@ -204,8 +204,8 @@ def left_out_note(results: list[Spectra]) -> None:
 
 def print_table(result: Spectra, label: str) -> None:
     """One line a point, and what the columns mean."""
-    from fourier_probe.probe.compare import common_frequency, depth_profile, has_frequencies
     from fourier_probe.probe.sums import T95
+    from fourier_probe.results.comparison import common_frequency, depth_profile, has_frequencies
 
     values: dict[str, str] = {}
     heading = "delta"

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from fourier_probe import atomic
 from fourier_probe.cli import options
 from fourier_probe.cli.analyze import analyze_target, left_out_note
+from fourier_probe.io import atomic
 
 if TYPE_CHECKING:
-    from fourier_probe.probe.spectra import Spectra
-    from fourier_probe.targets import Target
+    from fourier_probe.results.spectra import Spectra
+    from fourier_probe.verbs.targets import Target
 
 FIGURES = ("spectra", "depth", "steps", "density", "coordinate")
 FILES = (
@@ -96,7 +96,7 @@ def command(
 def _by_epoch(names: tuple[str, ...], out: Path, *, force: bool, as_json: bool) -> None:
     """How the spectra of runs moved while they trained, from the files that --probe-every wrote."""
     from fourier_probe.plots import epochs_figure, save
-    from fourier_probe.probe.compare import check_comparable
+    from fourier_probe.results.comparison import check_comparable
 
     options.output_folder(out, results=BY_EPOCH, force=force)
     runs = [_while_training(Path(name)) for name in names]
@@ -123,7 +123,7 @@ def _is_run(name: str) -> bool:
 def _while_training(run: Path) -> list[Spectra]:
     """The results under RUN/spectra, by epoch."""
     from fourier_probe.errors import ResultError
-    from fourier_probe.probe.spectra import Spectra
+    from fourier_probe.results.spectra import Spectra
 
     found = [Spectra.load(path) for path in (run / "spectra").glob("epoch-*.json")]
     if len(found) < 2:
@@ -151,8 +151,8 @@ def collect(
     Run folders that hold a result are taken by it if all targets have one and `saved` is set; else models are analyzed
     where there are any. With `with_untrained`, each architecture before training comes after the targets.
     """
-    from fourier_probe.probe.compare import arguments, check_comparable
-    from fourier_probe.targets import has_saved, resolve
+    from fourier_probe.results.comparison import arguments, check_comparable
+    from fourier_probe.verbs.targets import has_saved, resolve
 
     how = {name: given.pop(name) for name in ("model", "model_args", "pretrained", "use_ema", "untrained")}
     saved = saved and all(has_saved(name) for name in names) and not with_untrained
@@ -177,7 +177,7 @@ def collect(
 
 def _label(name: str, target: Target) -> str:
     """A target's label with the arguments of its model, and the epoch of a `constant` run's switch."""
-    from fourier_probe.probe.compare import arguments
+    from fourier_probe.results.comparison import arguments
 
     parts = [target.label, *arguments(target.provenance)]
     if target.provenance.get("schedule") == "constant":
@@ -210,7 +210,7 @@ def write(
     from fourier_probe.errors import ResultError
     from fourier_probe.plots import depth_figure, save, spectra_figure
     from fourier_probe.plots.compare import coordinate_figure, density_figure, panels_figure, steps_figure
-    from fourier_probe.probe.compare import common_frequency, common_table, step_changes
+    from fourier_probe.results.comparison import common_frequency, common_table, step_changes
 
     cells = None if by == "model" else _cells(results, by)
     figures = {"spectra": panels_figure(*cells) if cells else spectra_figure(results, labels)}
@@ -250,14 +250,14 @@ def write(
 
 
 def _places(results: list[Spectra], labels: list[str], between: tuple[Spectra, ...]) -> list[dict[str, Any]]:
-    from fourier_probe.probe.compare import coordinates
+    from fourier_probe.results.comparison import coordinates
 
     return coordinates(results, labels, between[0], between[1])
 
 
 def _cells(results: list[Spectra], by: str) -> tuple[dict[tuple[str, str], Spectra], list[str], list[str]]:
     """Results by model and by a key; of several seeds the first is drawn."""
-    from fourier_probe.probe.compare import key_of
+    from fourier_probe.results.comparison import key_of
 
     keys = [key_of(result, by) if result.target.get("weights") != "untrained" else "untrained" for result in results]
     order = sorted(set(keys), key=lambda key: (isinstance(key, str), key))
@@ -284,7 +284,7 @@ def _cells(results: list[Spectra], by: str) -> tuple[dict[tuple[str, str], Spect
 
 def _row(result: Spectra, by: str) -> str:
     """The row of a result: its model with arguments, and schedule and data scale where these are no columns."""
-    from fourier_probe.probe.compare import arguments
+    from fourier_probe.results.comparison import arguments
 
     parts = [str(result.target.get("arch")), *arguments(result.target)]
     schedule, scale = result.target.get("schedule"), result.target.get("data_scale")
@@ -333,8 +333,8 @@ def report(
     between: tuple[Spectra, ...] = (),
 ) -> None:
     """The summary on stdout, a row a target; what steps do to high frequencies; the coordinate."""
-    from fourier_probe.probe.compare import step_changes, summary
     from fourier_probe.probe.sums import T95
+    from fourier_probe.results.comparison import step_changes, summary
 
     rows = summary(results, labels)
     frequency = rows[0]["frequency"]

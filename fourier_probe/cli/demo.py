@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-from fourier_probe import atomic
 from fourier_probe.cli import compare, options
+from fourier_probe.io import atomic
 
 RUNS: dict[str, dict[str, Any]] = {
     "cnn": {"model": "cifar_resnet8", "schedule": "none"},

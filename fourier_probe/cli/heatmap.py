@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fourier_probe import atomic
 from fourier_probe.cli import options
+from fourier_probe.io import atomic
 
 if TYPE_CHECKING:
     from fourier_probe.probe.heatmap import NoiseProbe, Response
@@ -50,7 +50,7 @@ def command(target: str, out: Path | None, force: bool, **given: Any) -> None:
     probe, source = _probe(target, **given)
     size = (probe.pixels.shape[2], probe.pixels.shape[3])
     from fourier_probe.probe.heatmap import default_eps
-    from fourier_probe.probe.trace import giving
+    from fourier_probe.trace.forward import giving
 
     eps = default_eps(size) if eps is None else eps
     with giving(probe.model, probe.pixels):
@@ -92,7 +92,7 @@ def _probe(
     from fourier_probe.data import batches, choose, open_data
     from fourier_probe.probe.heatmap import NoiseProbe
     from fourier_probe.probe.points import find_points
-    from fourier_probe.targets import resolve
+    from fourier_probe.verbs.targets import resolve
 
     if amp != "none":
         raise click.UsageError("--amp is not for heatmap: differences of features need the digits.")

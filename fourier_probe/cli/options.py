@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import click
 
-from fourier_probe import atomic
+from fourier_probe.io import atomic
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

@@ -35,7 +35,7 @@ def command(
     import torch
 
     from fourier_probe.probe.points import find_points
-    from fourier_probe.targets import resolve
+    from fourier_probe.verbs.targets import resolve
 
     found = resolve(target, **given)
     spec = found.input_spec(img_size=img_size, mean=mean, std=std)

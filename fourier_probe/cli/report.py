@@ -7,9 +7,9 @@ from pathlib import Path
 
 import click
 
-from fourier_probe import atomic
 from fourier_probe.cli import options
 from fourier_probe.errors import OutputError
+from fourier_probe.io import atomic
 
 
 @click.command()

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fourier_probe import atomic
 from fourier_probe.cli import options
 from fourier_probe.cli.train import Sections, chosen, config_options
+from fourier_probe.io import atomic
 from fourier_probe.training.naming import run_name
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def command(config_file: Path | None, out: Path | None, force: bool, as_json: bo
 def lay_out(config: TrainConfig) -> tuple[Plan, dict[str, Any]]:
     """The plan of a config on its data, and as plain values with the cost before and after."""
     from fourier_probe.models import zoo
-    from fourier_probe.models.recast import recast_
+    from fourier_probe.models.gpsa.recast import recast_
     from fourier_probe.training.convert import options
     from fourier_probe.training.inputs import open_splits
     from fourier_probe.training.plan import Plan, make_model

@@ -14,7 +14,7 @@ import click
 from fourier_probe.cli import options
 
 if TYPE_CHECKING:
-    from fourier_probe.sweep import SweepPlan, Task, Watch
+    from fourier_probe.studies import SweepPlan, Task, Watch
 
 SPACE = 8  # lines of a terminal that the table leaves free
 
@@ -57,8 +57,8 @@ def command(
     """  # noqa: D301, E501
     if slurm and launcher != "slurm":
         raise click.UsageError("--slurm-arg is for --launcher slurm.")
-    from fourier_probe.sweep import SweepPlan, sweep
-    from fourier_probe.sweep.run import failures
+    from fourier_probe.studies import SweepPlan, sweep
+    from fourier_probe.studies.run import failures
 
     study = SweepPlan.read(plan)
     folder = out or Path("runs") / study.name
@@ -86,7 +86,7 @@ def drawn() -> Iterator[Watch]:
     from rich.console import Console
     from rich.live import Live
 
-    from fourier_probe.sweep import Watch
+    from fourier_probe.studies import Watch
 
     console = Console(stderr=True, markup=False, highlight=False)
 
@@ -184,9 +184,9 @@ def _standing(task: Task) -> tuple[int, int, float | None]:
 
 
 def _dry_run(study: SweepPlan, folder: Path, jobs: int, as_json: bool) -> None:
-    from fourier_probe.sweep.estimate import estimate
-    from fourier_probe.sweep.local import cores
-    from fourier_probe.sweep.run import prepare
+    from fourier_probe.studies.estimate import estimate
+    from fourier_probe.studies.local import cores
+    from fourier_probe.studies.run import prepare
 
     for note in study.notes:
         options.note(note)

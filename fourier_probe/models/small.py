@@ -28,7 +28,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from fourier_probe.errors import ModelError
-from fourier_probe.models.gpsa import swap_convit_
+from fourier_probe.models.gpsa.attention import swap_convit_
 
 CIFAR100_MEAN = (0.5071, 0.4865, 0.4409)
 CIFAR100_STD = (0.2673, 0.2564, 0.2762)

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fourier_probe.errors import ResultError
-from fourier_probe.probe.compare import check_comparable, has_frequencies
-from fourier_probe.probe.spectra import Spectra
+from fourier_probe.results.comparison import check_comparable, has_frequencies
+from fourier_probe.results.spectra import Spectra
 from fourier_probe.training.runs import Run, read_runs
 
 RESULT = "spectra.json"

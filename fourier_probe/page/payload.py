@@ -11,10 +11,10 @@ import numpy as np
 
 from fourier_probe.errors import TrainingError
 from fourier_probe.page.inputs import Entry
-from fourier_probe.probe.compare import common_frequency, depth_profile
-from fourier_probe.probe.spectra import PointSpectrum
-from fourier_probe.probe.spectrum import ZERO_MEAN_WHITE_NOISE
+from fourier_probe.probe.metrics import ZERO_MEAN_WHITE_NOISE
 from fourier_probe.probe.sums import Array
+from fourier_probe.results.comparison import common_frequency, depth_profile
+from fourier_probe.results.spectra import PointSpectrum
 from fourier_probe.training.runs import Run
 
 DIGITS, ERROR_DIGITS = 5, 3  # significant digits kept in the page

@@ -9,8 +9,8 @@ from html import escape
 from typing import Any
 
 from fourier_probe.page.inputs import Entry
-from fourier_probe.probe.compare import arguments, common_frequency, depth_profile, summary
 from fourier_probe.probe.sums import T95
+from fourier_probe.results.comparison import arguments, common_frequency, depth_profile, summary
 
 COLORS = 7  # classes t0 to t6 of page.css
 _DASH = '<span class="none">–</span>'  # noqa: RUF001

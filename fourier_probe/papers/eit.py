@@ -32,9 +32,9 @@ from fourier_probe.papers.exhibit import (
 )
 from fourier_probe.plots.spectra import short_title
 from fourier_probe.plots.style import MARKERS, PAGE, categories, style
-from fourier_probe.probe.compare import common_frequency, delta_at
-from fourier_probe.probe.spectra import PointSpectrum, Spectra
 from fourier_probe.probe.sums import T95
+from fourier_probe.results.comparison import common_frequency, delta_at
+from fourier_probe.results.spectra import PointSpectrum, Spectra
 from fourier_probe.training.runs import Run
 
 ABLATIONS = {"split", "use_pos_embed", "plain_stem"}  # arguments that take one of EIT's ideas away

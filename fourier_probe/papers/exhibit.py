@@ -18,11 +18,11 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy import stats
 
-from fourier_probe import atomic
 from fourier_probe.errors import ResultError
+from fourier_probe.io import atomic
 from fourier_probe.plots.style import save
-from fourier_probe.probe.compare import arguments, check_comparable
-from fourier_probe.probe.spectra import Spectra
+from fourier_probe.results.comparison import arguments, check_comparable
+from fourier_probe.results.spectra import Spectra
 from fourier_probe.training.naming import content, placeless
 from fourier_probe.training.runs import Run
 

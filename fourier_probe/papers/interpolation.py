@@ -32,10 +32,10 @@ from fourier_probe.papers.exhibit import (
     switches,
 )
 from fourier_probe.plots.style import PAGE, ordered_colors, style
-from fourier_probe.probe.compare import common_frequency, depth_profile
-from fourier_probe.probe.coordinate import Axes as CommonAxes
-from fourier_probe.probe.coordinate import common_axes, place, surface
-from fourier_probe.probe.spectra import Spectra
+from fourier_probe.results.comparison import common_frequency, depth_profile
+from fourier_probe.results.coordinate import Axes as CommonAxes
+from fourier_probe.results.coordinate import common_axes, place, surface
+from fourier_probe.results.spectra import Spectra
 from fourier_probe.training.runs import Run
 
 Seeds = dict[int, dict[float, tuple[Run, Spectra]]]  # by seed and switch, as a share of training; 1 is never

@@ -41,7 +41,7 @@ from fourier_probe.plots.epochs import epochs_figure
 from fourier_probe.plots.schedule import draw_schedule
 from fourier_probe.plots.spectra import short_title
 from fourier_probe.plots.style import MARKERS, PAGE, categories, depth_colors, style
-from fourier_probe.probe.compare import common_frequency, depth_profile
+from fourier_probe.results.comparison import common_frequency, depth_profile
 from fourier_probe.training import schedule as schedules
 from fourier_probe.training.runs import Run
 

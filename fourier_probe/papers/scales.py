@@ -36,9 +36,9 @@ from fourier_probe.papers.exhibit import (
 from fourier_probe.plots.compare import panels_figure
 from fourier_probe.plots.spectra import wrapped_title
 from fourier_probe.plots.style import MARKERS, PAGE, categories, ordered_colors, style
-from fourier_probe.probe.compare import common_frequency, depth_profile
-from fourier_probe.probe.spectra import Spectra
 from fourier_probe.probe.sums import T95
+from fourier_probe.results.comparison import common_frequency, depth_profile
+from fourier_probe.results.spectra import Spectra
 from fourier_probe.training.runs import Run
 
 RESAMPLES = 2000  # of seeds, for the interval of a crossover

@@ -14,9 +14,9 @@ from matplotlib.ticker import MaxNLocator
 
 from fourier_probe.plots.spectra import depth_colorbar, draw_spectra, marker_legend, short_title, wrapped_title
 from fourier_probe.plots.style import MARKERS, PAGE, categories, style
-from fourier_probe.probe.coordinate import common_axes, surface
-from fourier_probe.probe.spectra import Spectra
 from fourier_probe.probe.sums import T95
+from fourier_probe.results.coordinate import common_axes, surface
+from fourier_probe.results.spectra import Spectra
 
 OPS = ("attention", "mlp", "conv", "downsample", "embed")
 

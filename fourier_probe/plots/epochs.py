@@ -13,9 +13,9 @@ from matplotlib.ticker import MaxNLocator
 
 from fourier_probe.plots.spectra import depth_colorbar, short_title
 from fourier_probe.plots.style import PAGE, depth_colors, style
-from fourier_probe.probe.compare import common_frequency, depth_profile
-from fourier_probe.probe.spectra import Spectra
 from fourier_probe.probe.sums import T95
+from fourier_probe.results.comparison import common_frequency, depth_profile
+from fourier_probe.results.spectra import Spectra
 
 
 def epoch_of(result: Spectra) -> int:

@@ -24,10 +24,10 @@ from fourier_probe.plots.style import (
     depth_colors,
     style,
 )
-from fourier_probe.probe.compare import DepthProfile, common_frequency, depth_profile
-from fourier_probe.probe.spectra import Spectra
-from fourier_probe.probe.spectrum import ZERO_MEAN_WHITE_NOISE
+from fourier_probe.probe.metrics import ZERO_MEAN_WHITE_NOISE
 from fourier_probe.probe.sums import T95
+from fourier_probe.results.comparison import DepthProfile, common_frequency, depth_profile
+from fourier_probe.results.spectra import Spectra
 
 
 def draw_spectra(ax: Axes, result: Spectra, *, intervals: bool = True) -> Axes:

@@ -13,7 +13,7 @@ import seaborn as sns
 from matplotlib.colors import Colormap, ListedColormap
 from matplotlib.figure import Figure
 
-from fourier_probe import atomic
+from fourier_probe.io import atomic
 
 MARKERS = "osD^vPX*"
 COLUMN, PAGE = 3.5, 7.0  # widths of a journal's column and page, inches

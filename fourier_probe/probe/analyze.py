@@ -18,13 +18,13 @@ from torch import Tensor, nn
 
 from fourier_probe.data import Batch, check_labels, image_digest
 from fourier_probe.errors import DataError, PointError
-from fourier_probe.models.gpsa import gated
+from fourier_probe.models.gpsa.attention import gated
 from fourier_probe.probe.capture import Capture
+from fourier_probe.probe.metrics import Definition, image_statistics
 from fourier_probe.probe.points import Point, find_points
-from fourier_probe.probe.spectra import PointSpectrum, Spectra, add_steps, point_spectrum
-from fourier_probe.probe.spectrum import Definition, image_statistics
 from fourier_probe.probe.sums import Sums
-from fourier_probe.probe.trace import eager
+from fourier_probe.results.spectra import PointSpectrum, Spectra, add_steps, point_spectrum
+from fourier_probe.trace.forward import eager
 
 
 @dataclass

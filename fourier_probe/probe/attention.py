@@ -28,12 +28,12 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from fourier_probe.errors import DataError, PointError
-from fourier_probe.models.gpsa import GPSA, gated
-from fourier_probe.models.recast import GPSAConv2d
+from fourier_probe.models.gpsa.attention import GPSA, gated
+from fourier_probe.models.gpsa.recast import GPSAConv2d
 from fourier_probe.probe.capture import Capture
+from fourier_probe.probe.metrics import frequencies
 from fourier_probe.probe.points import Point, find_points
-from fourier_probe.probe.spectrum import frequencies
-from fourier_probe.probe.trace import eager
+from fourier_probe.trace.forward import eager
 
 Array = NDArray[np.float64]
 PREFIX = 16  # tokens beside the grid that a layer may have

@@ -10,9 +10,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from fourier_probe.errors import PointError
-from fourier_probe.models.gpsa import gated
+from fourier_probe.models.gpsa.attention import gated
 from fourier_probe.probe.points import PARTS, Point
-from fourier_probe.probe.trace import pick, random_state
+from fourier_probe.trace.forward import pick, random_state
 
 
 class Capture(contextlib.AbstractContextManager["Capture"]):

@@ -16,11 +16,11 @@ from typing import Literal
 from torch import Tensor, nn
 
 from fourier_probe.errors import PointError, suggest
-from fourier_probe.models.gpsa import gated
-from fourier_probe.probe.grid import Layout
-from fourier_probe.probe.layouts import Forward, declared_grids
-from fourier_probe.probe.stream import Step, is_map, operation, stream
-from fourier_probe.probe.trace import Call, random_state, trace
+from fourier_probe.models.gpsa.attention import gated
+from fourier_probe.trace.forward import Call, random_state, trace
+from fourier_probe.trace.grid import Layout
+from fourier_probe.trace.layouts import Forward, declared_grids
+from fourier_probe.trace.stream import Step, is_map, operation, stream
 
 PARTS = ("content", "positional")
 REORDERS = {"Hiera"}  # keep tokens in an order of their own, which no grid describes

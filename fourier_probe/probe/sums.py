@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fourier_probe.probe.spectrum import Statistics
+from fourier_probe.probe.metrics import Statistics
 
 Array = NDArray[np.float64]
 T95 = 2.093

@@ -21,8 +21,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from fourier_probe import atomic
 from fourier_probe.errors import OutputError, TrainingError
+from fourier_probe.io import atomic
 
 METRICS = (
     "epoch", "step", "lr", "train_loss", "train_acc", "val_loss", "val_acc", "ema_val_loss", "ema_val_acc", "test_loss",

@@ -35,9 +35,9 @@ from fourier_probe.data.images import Files
 from fourier_probe.data.subset import spread
 from fourier_probe.data.transform import fit
 from fourier_probe.errors import DataError, TrainingError
+from fourier_probe.runtime.distributed import Ranks
 from fourier_probe.training.config import TrainConfig
 from fourier_probe.training.decoding import Decoding
-from fourier_probe.training.distributed import Ranks
 
 HELD = 2 * 2**30  # bytes of uint8 images that are kept on the device
 FIXED = 1024  # training images on which both sides of a conversion are measured

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from fourier_probe.errors import TrainingError, suggest
-from fourier_probe.models.recast import GPSAConv2d, default_head_dim, multiply_adds, refusal
+from fourier_probe.models.gpsa.recast import GPSAConv2d, default_head_dim, multiply_adds, refusal
 from fourier_probe.training.schedule import stages_by_name
 
 MAX_GRID = 16

@@ -6,9 +6,9 @@ import contextlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from fourier_probe import atomic
 from fourier_probe.data import batches, choose
 from fourier_probe.errors import TrainingError
+from fourier_probe.io import atomic
 
 if TYPE_CHECKING:
     from fourier_probe.training.session import Session

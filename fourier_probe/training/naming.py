@@ -8,7 +8,7 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
-from fourier_probe import atomic
+from fourier_probe.io import atomic
 from fourier_probe.training.config import FREE, SCHEDULE_FIELDS, TrainConfig, checked
 
 _TIMM = ("torch", "hfds", "wds")  # sources whose slashes are no path

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fourier_probe.errors import TrainingError, suggest
-from fourier_probe.models.recast import GROUPS
+from fourier_probe.models.gpsa.recast import GROUPS
 from fourier_probe.training.config import TrainConfig
 
 _POSITIONS = ("pos_embed", "cls_token", "dist_token", "reg_token", "relative_position_bias_table", "gating_param")

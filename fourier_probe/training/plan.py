@@ -11,7 +11,7 @@ from torch import nn
 from fourier_probe.data import ImageSet, InputSpec
 from fourier_probe.errors import ModelError
 from fourier_probe.models import zoo
-from fourier_probe.models.recast import GPSAConv2d, multiply_adds
+from fourier_probe.models.gpsa.recast import GPSAConv2d, multiply_adds
 from fourier_probe.training import schedule as schedules
 from fourier_probe.training.config import TrainConfig
 from fourier_probe.training.inputs import Splits, input_spec

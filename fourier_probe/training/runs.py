@@ -16,7 +16,7 @@ from fourier_probe.training.config import TrainConfig
 from fourier_probe.training.folder import read_record
 
 if TYPE_CHECKING:
-    from fourier_probe.probe.spectra import Spectra
+    from fourier_probe.results.spectra import Spectra
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Run:
     @cached_property
     def spectra(self) -> Spectra | None:
         """The analysis of its last weights on test images that lies in the folder (`fourier-probe sweep` makes it)."""
-        from fourier_probe.probe.spectra import Spectra
+        from fourier_probe.results.spectra import Spectra
 
         if not (self.path / "spectra.json").exists():
             return None
@@ -78,7 +78,7 @@ class Run:
     @cached_property
     def trajectory(self) -> list[Spectra]:
         """Spectra while it trained, by epoch: what --probe-every wrote."""
-        from fourier_probe.probe.spectra import Spectra
+        from fourier_probe.results.spectra import Spectra
 
         found = [Spectra.load(path) for path in (self.path / "spectra").glob("epoch-*.json")]
         return sorted(found, key=lambda result: int(result.target["epoch"]))

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from fourier_probe import atomic, checkpoints
+from fourier_probe import checkpoints
 from fourier_probe.data import InputSpec
 from fourier_probe.errors import CheckpointError, TrainingError
+from fourier_probe.io import atomic
 from fourier_probe.models import zoo
+from fourier_probe.runtime.distributed import Ranks
 from fourier_probe.training.config import FREE, NAMES, SCHEDULE_FIELDS, TrainConfig, flag_of
 from fourier_probe.training.convert import options
-from fourier_probe.training.distributed import Ranks
 from fourier_probe.training.folder import RunFolder, read_record
 from fourier_probe.training.inputs import HELD, Evaluation, Splits, Training, derived, fixed_images, open_splits
 from fourier_probe.training.optim import make_optimizer, make_scheduler, rescale

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from fourier_probe.errors import TrainingError
+from fourier_probe.runtime.distributed import Ranks
 from fourier_probe.training.config import TrainConfig
 from fourier_probe.training.convert import convert_
-from fourier_probe.training.distributed import Ranks
 from fourier_probe.training.inputs import derived
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from fourier_probe.data import InputSpec, normalise, random_erase
 from fourier_probe.errors import ModelError
+from fourier_probe.runtime.distributed import Ranks
 from fourier_probe.training.config import TrainConfig
-from fourier_probe.training.distributed import Ranks
 from fourier_probe.training.optim import cross_entropy
 
 if TYPE_CHECKING:

@@ -16,11 +16,11 @@ import torch
 
 from fourier_probe import checkpoints
 from fourier_probe.errors import DataError, TrainingError
+from fourier_probe.runtime.distributed import ranks
 from fourier_probe.training import logs
 from fourier_probe.training import session as sessions
 from fourier_probe.training.config import TrainConfig
 from fourier_probe.training.convert import convert_, ease_, options
-from fourier_probe.training.distributed import ranks
 from fourier_probe.training.folder import RunFolder
 from fourier_probe.training.inputs import Evaluation
 from fourier_probe.training.progress import Progress, Tick

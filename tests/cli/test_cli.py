@@ -19,7 +19,7 @@ from PIL import Image
 
 from fourier_probe import cli
 from fourier_probe.models import zoo
-from fourier_probe.probe.spectra import Spectra
+from fourier_probe.results.spectra import Spectra
 
 FEW = ["--images", "24", "--batch-size", "8"]
 

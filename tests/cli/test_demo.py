@@ -7,7 +7,7 @@ from pathlib import Path
 from click.testing import CliRunner
 
 from fourier_probe import cli
-from fourier_probe.probe.spectra import Spectra
+from fourier_probe.results.spectra import Spectra
 
 
 def test_the_demo_trains_probes_and_compares(tmp_path: Path) -> None:

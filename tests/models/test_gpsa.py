@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from fourier_probe.errors import ModelError
-from fourier_probe.models import gpsa
-from fourier_probe.models.gpsa import (
+from fourier_probe.models.gpsa import attention as gpsa
+from fourier_probe.models.gpsa.attention import (
     GPSA,
     apply_positional,
     attend,

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from fourier_probe.errors import ModelError
-from fourier_probe.models import gpsa
-from fourier_probe.models.recast import (
+from fourier_probe.models.gpsa import attention as gpsa
+from fourier_probe.models.gpsa.recast import (
     GPSAConv2d,
     added_parameters,
     default_head_dim,
@@ -122,7 +122,7 @@ def _naive(layer: GPSAConv2d, conv: nn.Conv2d, maps: Tensor) -> Tensor:
 @pytest.mark.parametrize("options", SHAPES, ids=str)
 @torch.no_grad()
 def test_the_function_is_the_formula(options: dict[str, Any], dense: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fourier_probe.models.recast.DENSE", dense)
+    monkeypatch.setattr("fourier_probe.models.gpsa.recast.DENSE", dense)
     conv = _conv(**options)
     layer = recast(conv, head_dim=3)
     _unsettle(layer)
@@ -136,7 +136,7 @@ def test_the_function_is_the_formula(options: dict[str, Any], dense: int, monkey
 
 @pytest.mark.parametrize("dense", [0, gpsa.DENSE])
 def test_gradients(dense: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fourier_probe.models.recast.DENSE", dense)
+    monkeypatch.setattr("fourier_probe.models.gpsa.recast.DENSE", dense)
     layer = recast(nn.Conv2d(2, 2, 2, stride=(1, 2), padding=1).double(), head_dim=1)
     _unsettle(layer)
     parameters = dict(layer.named_parameters())

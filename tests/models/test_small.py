@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from fourier_probe.models import create, names
-from fourier_probe.models.gpsa import GPSA
+from fourier_probe.models.gpsa.attention import GPSA
 from fourier_probe.probe.points import find_points
 
 VITS = names("cifar_vit_patch4*")

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from fourier_probe.probe.spectra import PointSpectrum, Spectra, point_spectrum
-from fourier_probe.probe.spectrum import Definition, image_statistics
+from fourier_probe.probe.metrics import Definition, image_statistics
 from fourier_probe.probe.sums import Sums
+from fourier_probe.results.spectra import PointSpectrum, Spectra, point_spectrum
 from fourier_probe.training.config import TrainConfig
 from fourier_probe.training.folder import CONVERSIONS, METRICS, table
 

@@ -16,9 +16,9 @@ from click.testing import CliRunner, Result
 from fourier_probe import cli
 from fourier_probe.errors import ResultError, TrainingError
 from fourier_probe.page import LIMIT, Entry, gather, page, render
-from fourier_probe.probe.spectra import Spectra
-from fourier_probe.probe.spectrum import Definition
+from fourier_probe.probe.metrics import Definition
 from fourier_probe.probe.sums import T95
+from fourier_probe.results.spectra import Spectra
 
 Save = Callable[..., Path]
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from fourier_probe.page import Entry, gather, render
-from fourier_probe.probe.spectra import Spectra
+from fourier_probe.results.spectra import Spectra
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(

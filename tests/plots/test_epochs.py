@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 
 from fourier_probe.plots import draw_epochs, epochs_figure
 from fourier_probe.probe.analyze import analyze
-from fourier_probe.probe.compare import depth_profile
-from fourier_probe.probe.spectra import Spectra
+from fourier_probe.results.comparison import depth_profile
+from fourier_probe.results.spectra import Spectra
 
 
 def run_of(epochs: int) -> list[Spectra]:

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from fourier_probe.plots import depth_figure, draw_spectra, save, spectra_figure
 from fourier_probe.plots.spectra import wrapped_title
 from fourier_probe.probe.analyze import analyze
-from fourier_probe.probe.spectra import Spectra
-from fourier_probe.probe.spectrum import Definition
+from fourier_probe.probe.metrics import Definition
+from fourier_probe.results.spectra import Spectra
 
 
 @pytest.fixture(scope="module")

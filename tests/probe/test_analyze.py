@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from fourier_probe.data import batches, open_data
 from fourier_probe.errors import DataError, PointError
 from fourier_probe.models import zoo
-from fourier_probe.models.recast import recast_
+from fourier_probe.models.gpsa.recast import recast_
 from fourier_probe.probe.analyze import analyze
-from fourier_probe.probe.spectra import Spectra
-from fourier_probe.probe.spectrum import Definition, relative_log_amplitude
+from fourier_probe.probe.metrics import Definition, relative_log_amplitude
+from fourier_probe.results.spectra import Spectra
 
 
 def net(*, out: int = 10) -> nn.Module:

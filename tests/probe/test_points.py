@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from fourier_probe.errors import ModelError, PointError
-from fourier_probe.models.recast import recast_
+from fourier_probe.models.gpsa.recast import recast_
 from fourier_probe.probe.capture import Capture
-from fourier_probe.probe.grid import Layout
 from fourier_probe.probe.points import Point, find_points
+from fourier_probe.trace.grid import Layout
 
 
 @dataclass

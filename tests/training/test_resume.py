@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from fourier_probe import atomic, checkpoints
+from fourier_probe import checkpoints
 from fourier_probe.errors import CheckpointError, TrainingError
+from fourier_probe.io import atomic
 from fourier_probe.training import Progress, train
 
 from .conftest import RICH

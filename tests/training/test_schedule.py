@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import fourier_probe.models  # noqa: F401  # registers the small networks
 from fourier_probe.errors import TrainingError
-from fourier_probe.models.recast import recast_
+from fourier_probe.models.gpsa.recast import recast_
 from fourier_probe.training.layers import ConvLayer, convertible_layers, survey_layers
 from fourier_probe.training.schedule import KINDS, PRSSchedule, build, stages_by_name
 

@@ -14,11 +14,11 @@ import torch
 from click.testing import CliRunner
 
 from fourier_probe import cli
-from fourier_probe.sweep import SweepPlan, sweep
-from fourier_probe.sweep.job import analyze_run
-from fourier_probe.targets import resolve
+from fourier_probe.studies import SweepPlan, sweep
+from fourier_probe.studies.job import analyze_run
 from fourier_probe.training import train
 from fourier_probe.training.runs import read_runs
+from fourier_probe.verbs.targets import resolve
 
 from .tiny import make_data
 

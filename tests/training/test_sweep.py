@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fourier_probe.errors import ModelError, ProbeError, TrainingError
-from fourier_probe.sweep import Analysis, SweepPlan
+from fourier_probe.studies import Analysis, SweepPlan
 from fourier_probe.training import TrainConfig
 from fourier_probe.training.naming import content, content_name
 
@@ -162,7 +162,7 @@ def test_content_leaves_out_defaults_and_what_none_does_not_read() -> None:
 
 def test_an_analysis_is_the_one_that_was_asked_for(tmp_path: Path) -> None:
     """Other images or attention in the plan: the run is analyzed again; a damaged file: too."""
-    from fourier_probe.sweep.tasks import holds_analysis
+    from fourier_probe.studies.tasks import holds_analysis
 
     asked = {"images": 500, "attention": True}
     assert not holds_analysis(tmp_path, asked)

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from fourier_probe.errors import TrainingError
-from fourier_probe.sweep import SweepPlan, Task, Watch, local, sweep
-from fourier_probe.sweep.cluster import make_executor
+from fourier_probe.studies import SweepPlan, Task, Watch, local, sweep
+from fourier_probe.studies.cluster import make_executor
 from fourier_probe.training import train
 from fourier_probe.training.folder import BusyError, locked
 from fourier_probe.training.runs import Run

@@ -1,0 +1,1 @@
+"""Gated positional self-attention: its maths, and convolutions recast as it."""

@@ -1,0 +1,1 @@
+"""Typed results, their files, and what is made of several of them."""

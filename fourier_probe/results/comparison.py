@@ -1,0 +1,319 @@
+"""Several results side by side: what may be compared, depth profiles, steps, tables. May import coordinate, spectra.
+
+Every interval is a jackknife over the image groups that results on the same images share, so differences are paired.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from fourier_probe.errors import ResultError
+from fourier_probe.probe.sums import Array, jackknife
+from fourier_probe.results.coordinate import common_axes, jackknife_variance, place, surface
+from fourier_probe.results.spectra import PointSpectrum, Spectra
+
+
+@dataclass(frozen=True)
+class DepthProfile:
+    """The high-frequency value of each stream point against depth.
+
+    Attributes:
+        frequency: where delta is read, pi rad/sample per axis.
+        names, ops: of the points. depth: (P,) in [0, 1].
+        value: (P,) delta at that frequency, nats. stderr: (P,) jackknife over images.
+        white: (P,) delta of white noise with the mean and variance of each point; NaN where it was not computed.
+        left_out: names of points whose maps are too small to have a frequency of their own.
+    """
+
+    frequency: float
+    names: tuple[str, ...]
+    ops: tuple[str, ...]
+    depth: Array
+    value: Array
+    stderr: Array
+    white: Array
+    left_out: tuple[str, ...]
+
+
+def check_comparable(results: Sequence[Spectra]) -> None:
+    """Raise unless all results come from the same raw images by the same definition.
+
+    Raises:
+        ResultError: names the two results, what differs, and both values.
+    """
+    first = results[0]
+    for other in results[1:]:
+        differing = [
+            ("images", first.images.get("digest"), other.images.get("digest")),
+            ("logarithm", first.definition.formula, other.definition.formula),
+            ("window", first.definition.window, other.definition.window),
+            ("axis", first.definition.axis, other.definition.axis),
+            ("number of image groups", first.definition.groups, other.definition.groups),
+        ]
+        for what, ours, theirs in differing:
+            if ours != theirs:
+                if what == "images":
+                    digests = ours, theirs
+                    ours, theirs = (f"{r.images.get('n')} of {r.images.get('source')}" for r in (first, other))
+                    if ours == theirs:
+                        ours, theirs = (f"{ours} (pixels {str(digest)[:8]})" for digest in digests)
+                raise ResultError(
+                    f"{_label(first)} and {_label(other)} cannot be compared: {what} {ours} and {theirs}. "
+                    "Analyze both with the same --data, --images and options."
+                )
+
+
+def common_frequency(results: Sequence[Spectra]) -> float:
+    """The highest usable true frequency that every stream point with a frequency of its own has, pi rad/sample.
+
+    Raises:
+        ResultError: no point has any.
+    """
+    highest = [point.highest for result in results for point in result.stream if point.highest > 0]
+    if not highest:
+        raise ResultError("no probe point has a frequency above 0: every map is a single position or two.")
+    return min(highest)
+
+
+def has_frequencies(result: Spectra) -> bool:
+    """Whether any stream point has a usable frequency above 0."""
+    return any(point.highest > 0 for point in result.stream)
+
+
+def depth_profile(result: Spectra, frequency: float | None = None) -> DepthProfile:
+    """Delta at one frequency against depth; bins are interpolated linearly.
+
+    Args:
+        result: one analysis.
+        frequency: pi rad/sample; by default the highest usable frequency common to the points of this result.
+
+    Raises:
+        ResultError: `frequency` is beyond what some point has.
+    """
+    frequency = common_frequency([result]) if frequency is None else frequency
+    points = [point for point in result.stream if point.highest > 0]
+    short = [point for point in points if point.highest < frequency - 1e-9]
+    if short:
+        raise ResultError(
+            f"{_label(result)}: frequency {frequency:.3f} is beyond the usable bins of {short[0].name} "
+            f"(grid {short[0].grid[0]}x{short[0].grid[1]}, up to {short[0].highest:.3f})."
+        )
+    values = [delta_at(point, frequency) for point in points]
+    return DepthProfile(
+        frequency=frequency,
+        names=tuple(point.name for point in points),
+        ops=tuple(point.op for point in points),
+        depth=np.array([point.depth for point in points]),
+        value=np.array([value for value, _ in values]),
+        stderr=np.array([error for _, error in values]),
+        white=np.array([point.scalars.get("white_delta", np.nan) for point in points]),
+        left_out=tuple(point.name for point in result.stream if point.highest <= 0),
+    )
+
+
+KEYS = {"model": "arch", "data-scale": "data_scale", "schedule": "schedule", "epoch": "epoch", "seed": "seed"}
+"""What results can be set side by side by, and the field of `target` that says it."""
+
+
+def key_of(result: Spectra, by: str) -> Any:
+    """The value of a key of `KEYS` for one result.
+
+    Raises:
+        ResultError: the result does not say; a run or a checkpoint of ours does.
+    """
+    value = result.target.get(KEYS[by])
+    if value is None:
+        raise ResultError(
+            f"{_label(result)} does not say its {by}: --by {by} takes runs and checkpoints of `fourier-probe train`."
+        )
+    return value
+
+
+def arguments(target: Mapping[str, Any]) -> list[str]:
+    """What a model was made with beyond its name, as a label says it; not what its data give (classes, image size).
+
+    >>> arguments({"arch": "eit_small", "model_args": {"num_classes": 10, "split": "attention"}})
+    ['split=attention']
+    """
+    given = target.get("model_args")
+    given = given if isinstance(given, Mapping) else {}
+    return [f"{k}={v}" for k, v in given.items() if k not in ("num_classes", "in_chans", "img_size")]
+
+
+def summary(results: Sequence[Spectra], labels: Sequence[str]) -> list[dict[str, Any]]:
+    """One row a result: what a reader asks first, at a frequency all of them have.
+
+    Returns:
+        Rows of target, model, data_scale, schedule, seed, epoch, weights, top1, points, grid of the first and last
+        point, and of the first and last point: delta at the common frequency and its standard error (nats), HFD share
+        and its white-noise level, slope. `hfd_share_difference` is that share of the last point less the first
+        result's, with the paired standard error.
+    """
+    frequency = common_frequency(results)
+    rows: list[dict[str, Any]] = []
+    reference: PointSpectrum | None = None
+    for label, result in zip(labels, results, strict=True):
+        profile = depth_profile(result, frequency)
+        row: dict[str, Any] = {
+            "target": label,
+            "model": result.target.get("arch"),
+            **{name: result.target.get(name) for name in ("data_scale", "schedule", "seed", "epoch")},
+            "weights": result.target.get("weights"),
+            "top1": result.top1,
+            "points": len(result.stream),
+            "frequency": frequency,
+        }
+        for name, index in (("first", 0), ("last", -1)):
+            point = result[profile.names[index]]
+            row |= {
+                f"{name}_point": point.name,
+                f"{name}_grid": "x".join(map(str, point.grid)),
+                f"{name}_delta": profile.value[index],
+                f"{name}_stderr": profile.stderr[index],
+                f"{name}_hfd_share": point.scalars.get("hfd_share"),
+                f"{name}_hfd_share_white": point.hfd_share_white,
+                f"{name}_slope": point.scalars.get("slope"),
+            }
+        point = result[profile.names[-1]]
+        reference = reference or point
+        difference, error = hfd_share_difference(point, reference)
+        row |= {"hfd_share_difference": difference, "hfd_share_difference_stderr": error}
+        rows.append(row)
+    return rows
+
+
+def hfd_share_difference(point: PointSpectrum, reference: PointSpectrum) -> tuple[float, float]:
+    """HFD share of a point less another's on the same images, and the paired standard error; NaN where unknown."""
+    nan = float("nan")
+    shares = [each.scalars.get("hfd_share", nan) for each in (point, reference)]
+    if point.sums is None or reference.sums is None or "live" not in point.sums or "live" not in reference.sums:
+        return shares[0] - shares[1], nan
+    sums = {"count": point.sums["count"]}
+    for name, each in (("a", point.sums), ("b", reference.sums)):
+        sums |= {f"{name}_share": each["share"], f"{name}_live": each["live"]}
+    value, error = jackknife(
+        lambda s: {"x": s["a_share"] / s["a_live"] - s["b_share"] / s["b_live"]},
+        sums,
+    )
+    return float(value["x"]), float(error["x"])
+
+
+def step_changes(result: Spectra, frequency: float | None = None) -> list[dict[str, Any]]:
+    """What the attentions, MLPs and convolutions of a model do to high frequencies, on average over its steps.
+
+    The step change of a point is its delta at `frequency` less that of the point before it on the same grid: above 0,
+    the step raised high frequencies relative to DC. Steps that subsample have none.
+
+    Args:
+        result: one analysis.
+        frequency: pi rad/sample; by default the highest usable frequency common to the points of this result.
+
+    Returns:
+        Rows of op, steps (their number), change (nats, mean over the steps), stderr (over images, paired), raised (how
+        many of the steps are above 0), and `each`: name, depth, change and stderr of every step.
+    """
+    if result.selected:  # neighbours in the list need not be neighbours in the network
+        return []
+    frequency = common_frequency([result]) if frequency is None else frequency
+    stream = [point for point in result.stream if point.kind in ("stem", "residual")]
+    gap = 1.5 * min((b.depth - a.depth for a, b in itertools.pairwise(stream)), default=0.0)  # a point was left out
+    steps: dict[str, list[tuple[PointSpectrum, dict[str, Array], float]]] = {}
+    for before, after in itertools.pairwise(stream):
+        if before.grid == after.grid and after.highest >= frequency - 1e-9 and after.depth - before.depth <= gap:
+            weights = _weights_at(after, frequency)
+            change = float(
+                after.log_amplitude[: after.usable] @ weights - before.log_amplitude[: after.usable] @ weights
+            )
+            steps.setdefault(after.op, []).append((after, _step_sums(before, after, weights), change))
+    rows = []
+    for op, found in sorted(steps.items()):
+        each = []
+        for point, sums, change in found:
+            each.append({"name": point.name, "depth": point.depth, "change": change, "stderr": _error_of(sums)})
+        known = all(sums for _, sums, _ in found)
+        together = {"count": found[0][1]["count"], "x": sum(s["x"] for _, s, _ in found) / len(found)} if known else {}
+        rows.append(
+            {
+                "op": op,
+                "steps": len(found),
+                "change": float(np.mean([change for _, _, change in found])),
+                "stderr": _error_of(together),  # type: ignore[arg-type]
+                "raised": sum(change > 0 for _, _, change in found),
+                "frequency": frequency,
+                "each": each,
+            }
+        )
+    return rows
+
+
+def _step_sums(before: PointSpectrum, after: PointSpectrum, weights: Array) -> dict[str, Array]:
+    if before.sums is None or after.sums is None:
+        return {}
+    change = (after.sums["log_amplitude"] - before.sums["log_amplitude"])[:, : after.usable] @ weights
+    return {"count": after.sums["count"], "x": change}
+
+
+def _error_of(sums: dict[str, Array]) -> float:
+    if not sums:
+        return float("nan")
+    return float(jackknife(lambda s: {"x": s["x"] / s["count"]}, sums)[1]["x"])
+
+
+def common_table(results: Sequence[Spectra], labels: Sequence[str]) -> list[dict[str, Any]]:
+    """`log_density` of every result interpolated onto common depths and radii, a row a value; see `coordinate`."""
+    axes = common_axes(results)
+    rows = []
+    for label, result in zip(labels, results, strict=True):
+        values = surface(result, axes)
+        errors = np.sqrt(jackknife_variance(values)) if len(values) > 1 else np.full(values.shape[1:], np.nan)
+        rows += [
+            {"target": label, "depth": d, "radius": r, "log_density": values[0, i, j], "stderr": errors[i, j]}
+            for i, d in enumerate(axes.depth)
+            for j, r in enumerate(axes.radius)
+        ]
+    return rows
+
+
+def coordinates(results: Sequence[Spectra], labels: Sequence[str], cnn: Spectra, vit: Spectra) -> list[dict[str, Any]]:
+    """The inductive-bias coordinate of every result between two ends, and of white noise; a row each.
+
+    One grid of depths and radii serves all, so that rows are comparable.
+    """
+    axes = common_axes([*results, cnn, vit])
+    ends = surface(cnn, axes), surface(vit, axes)
+    surfaces = [*(surface(result, axes) for result in results), np.zeros_like(ends[0])]
+    return [
+        {"target": label, **asdict(place(values, *ends, axes))}
+        for label, values in zip([*labels, "white noise"], surfaces, strict=True)
+    ]
+
+
+def delta_at(point: PointSpectrum, frequency: float) -> tuple[float, float]:
+    """Delta at a frequency between bins, and its standard error, paired over bins where the group sums are at hand."""
+    bins = point.frequency[: point.usable]
+    value = float(np.interp(frequency, bins, point.delta[: point.usable]))
+    if point.sums is None:
+        return value, float(np.interp(frequency, bins, point.stderr[: point.usable]))
+    weights = _weights_at(point, frequency)
+    return value, _error_of(
+        {"count": point.sums["count"], "x": point.sums["log_amplitude"][:, : point.usable] @ weights}
+    )
+
+
+def _weights_at(point: PointSpectrum, frequency: float) -> Array:
+    """Weights of the usable bins of log_amplitude that give delta at a frequency between them."""
+    bins = point.frequency[: point.usable]
+    weights = np.array([np.interp(frequency, bins, row) for row in np.eye(len(bins))])
+    weights[0] -= 1  # delta is relative to the DC bin
+    return weights
+
+
+def _label(result: Spectra) -> str:
+    source = str(result.target.get("source") or result.target.get("arch") or "model")
+    untrained = " (untrained)" if result.target.get("weights") == "untrained" else ""
+    return source + untrained

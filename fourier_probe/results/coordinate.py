@@ -1,0 +1,189 @@
+"""The inductive-bias coordinate: where a model lies between a CNN (0) and a ViT (1). May import spectra, sums, errors.
+
+Ours. The `log_density` of a model is a function of normalised depth and radius, 0 for white noise on every grid. It is
+interpolated linearly onto one grid of depths and radii; with quadrature weights that sum to one, a length is a root
+mean square in nats. With c, v, m the functions of CNN, ViT and model:
+
+    t = <m - c, v - c> / |v - c|^2,    distance = |m - c - s (v - c)| / |v - c|,    cosine = <m - c, v - c> / (...)
+
+with s = min(max(t, 0), 1): t itself is not clamped, and the distance is that from the segment, beyond an end from that
+end. Where the segment is shorter than twice the scatter of its ends over images, both are undefined.
+Errors are a jackknife over the image groups that all three share, so they are paired; they say nothing about training
+again.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from fourier_probe.errors import ResultError
+from fourier_probe.probe.sums import Array
+from fourier_probe.results.spectra import PointSpectrum, Spectra, estimates
+
+DEPTHS = 33  # positions of depth where points do not match one to one
+RADII = 16
+
+
+@dataclass(frozen=True)
+class Coordinate:
+    """Place of one model; the errors are standard errors over images, NaN without group sums.
+
+    Attributes:
+        t: 0 at the CNN, 1 at the ViT, not clamped; NaN where undefined.
+        distance: from the segment, from its nearer end where t is beyond one, over the segment's length.
+        cosine: of the angle between model - CNN and ViT - CNN; NaN for the CNN itself.
+        segment: length of the segment, root mean square nats. scatter: of the difference of its ends, likewise.
+        matched: whether the points of all three match one to one, so that depth was not interpolated.
+    """
+
+    t: float
+    t_stderr: float
+    distance: float
+    distance_stderr: float
+    cosine: float
+    segment: float
+    scatter: float
+    matched: bool
+
+    @property
+    def defined(self) -> bool:
+        """Whether the ends lie further apart than twice their scatter."""
+        return self.t == self.t
+
+
+@dataclass(frozen=True)
+class Axes:
+    """The common grid: depths (D,), radii (R,), weights (D, R) that sum to one."""
+
+    depth: Array
+    radius: Array
+    weight: Array
+    matched: bool
+
+
+def common_axes(results: Sequence[Spectra]) -> Axes:
+    """The depths and radii that every result covers: no value is extrapolated.
+
+    Radii run from the largest first ring to the smallest last ring over all points with at least two rings; points
+    with fewer are left out. Depths run from the largest first to the smallest last of what is left.
+
+    Raises:
+        ResultError: a result has no radial profiles, or only at one depth; or there is nothing in common.
+    """
+    points = [_points(result) for result in results]
+    low = max(float(p.radius[0]) for each in points for p in each if p.radius is not None)
+    high = min(float(p.radius[-1]) for each in points for p in each if p.radius is not None)
+    if high <= low:
+        raise ResultError(f"the radial profiles have no radii in common: from {low:.2f} on, and up to {high:.2f}.")
+    depths = [tuple(round(point.depth, 9) for point in each) for each in points]
+    matched = len(set(depths)) == 1 and len({tuple(p.grid for p in each) for each in points}) == 1
+    first, last = max(each[0] for each in depths), min(each[-1] for each in depths)
+    if last <= first or any(b <= a for each in depths for a, b in itertools.pairwise(each)):
+        raise ResultError(
+            "the coordinate needs profiles at several depths, one a depth, in common: analyze without --points, at a "
+            "size where late maps are 4x4 or larger."
+        )
+    depth = np.array(depths[0]) if matched else np.linspace(first, last, DEPTHS)
+    radius = np.linspace(low, high, RADII)
+    weight = np.outer(_trapezoid(depth), _trapezoid(radius))
+    return Axes(depth, radius, weight / weight.sum(), matched)
+
+
+def surface(result: Spectra, axes: Axes) -> Array:
+    """`log_density` on the common grid, (1 + G, D, R): of all images, then with each image group left out.
+
+    (1, D, R) where the result was read without its group sums, or has fewer images than groups.
+    """
+    points = _points(result)
+    rows = [_profiles(point, axes.radius) for point in points]
+    versions = min(len(row) for row in rows)
+    stacked = np.stack([row[:versions] for row in rows], 1)  # (1 + G, points, R)
+    place = np.array([point.depth for point in points])
+    right = np.clip(np.searchsorted(place, axes.depth), 1, len(place) - 1)
+    share = np.clip((axes.depth - place[right - 1]) / (place[right] - place[right - 1]), 0, 1)[:, None]
+    return np.asarray((1 - share) * stacked[:, right - 1] + share * stacked[:, right])
+
+
+def coordinate(result: Spectra, cnn: Spectra, vit: Spectra, *, axes: Axes | None = None) -> Coordinate:
+    """Where `result` lies between `cnn` and `vit`, all analyzed on the same images.
+
+    Args:
+        result: analysis with radial profiles (`metrics="all"`).
+        cnn: likewise, the end at 0.
+        vit: likewise, the end at 1.
+        axes: from `common_axes`; by default of these three.
+
+    Raises:
+        ResultError: no radial profiles, or no common radii.
+    """
+    axes = axes or common_axes([result, cnn, vit])
+    return place(surface(result, axes), surface(cnn, axes), surface(vit, axes), axes)
+
+
+def place(model: Array, cnn: Array, vit: Array, axes: Axes) -> Coordinate:
+    """`coordinate` of functions on the common grid, (1 + G, D, R) each, or (1, D, R) without errors."""
+    versions = min(len(model), len(cnn), len(vit))
+    m, c, v = (each[:versions] for each in (model, cnn, vit))
+    along, apart = v - c, m - c
+
+    def dot(a: Array, b: Array) -> Array:
+        return np.asarray((a * b * axes.weight).sum((1, 2)))
+
+    squared = dot(along, along)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        t = dot(apart, along) / squared
+        rest = apart - np.clip(t, 0, 1)[:, None, None] * along
+        distance = np.sqrt(dot(rest, rest) / squared)
+        cosine = float((dot(apart, along) / np.sqrt(dot(apart, apart) * squared))[0])
+    segment = float(np.sqrt(squared[0]))
+    scatter = float(np.sqrt((jackknife_variance(along) * axes.weight).sum())) if versions > 1 else np.nan
+    if not segment > 2 * (scatter if scatter == scatter else 0.0):
+        nan = float("nan")
+        return Coordinate(nan, nan, nan, nan, nan, segment, scatter, axes.matched)
+    errors = [float(np.sqrt(jackknife_variance(x))) if versions > 1 else np.nan for x in (t, distance)]
+    return Coordinate(
+        float(t[0]), errors[0], float(distance[0]), errors[1], cosine, segment, scatter, axes.matched
+    )  # fmt: skip
+
+
+def _points(result: Spectra) -> list[PointSpectrum]:
+    """The stream points with at least two rings and a finite profile."""
+    found = [p for p in result.stream if p.radius is not None and len(p.radius) > 1 and p.log_density is not None]
+    found = [p for p in found if p.log_density is not None and np.isfinite(p.log_density).all()]
+    if not found:
+        name = result.target.get("source") or result.target.get("arch")
+        raise ResultError(
+            f"{name} has no radial profiles: analyze it with --metrics all, at a size where maps are 4x4 or larger."
+        )
+    return found
+
+
+def _profiles(point: PointSpectrum, radius: Array) -> Array:
+    """log_density of a point at the common radii, (1 + G, R) or (1, R)."""
+    rings = np.asarray(point.radius, dtype=np.float64)
+    rows = np.asarray(point.log_density, dtype=np.float64)[None]
+    if point.sums is not None and (point.sums["count"] > 0).all():
+        total = {name: value.sum(0) for name, value in point.sums.items()}
+        without = {name: total[name] - value for name, value in point.sums.items()}
+        with np.errstate(divide="ignore", invalid="ignore"):
+            rows = np.concatenate([rows, estimates(without, point.grid)["log_density"]])
+    return np.stack([np.interp(radius, rings, row) for row in rows])
+
+
+def jackknife_variance(versions: Array) -> Array:
+    """Variance of the first of (1 + G, ...) values from the G with a group left out."""
+    partial = versions[1:]
+    groups = len(partial)
+    return np.asarray((groups - 1) / groups * ((partial - partial.mean(0)) ** 2).sum(0))
+
+
+def _trapezoid(x: Array) -> Array:
+    """Quadrature weights of the trapezoid rule; 1 for a single position."""
+    if len(x) == 1:
+        return np.ones(1)
+    gaps = np.diff(x)
+    return np.asarray((np.concatenate([gaps, [0.0]]) + np.concatenate([[0.0], gaps])) / 2)

@@ -1,0 +1,301 @@
+"""A plan file -> the runs it means: axes multiplied, exclusions dropped, every run checked and named by its content.
+
+    [shared]                        any option of `train`
+    data = "cifar100.npz"
+    [axes]                          option -> list; an element may be a table of several options
+    model = ["cifar_resnet20", {model = "cifar_vit_patch4", epochs = 40}]
+    seed = [0, 1, 2]
+    [[set]]                         where `when` matches, these options
+    when = {model = "eit*"}
+    lr = 1e-3
+    [[exclude]]                     drops the runs where all of this matches
+    model = "cifar_vit*"
+    schedule = ["linear", "reverse"]
+    [analyze]                       after training, spectra of the last weights on test images
+    images = 500
+
+Nothing here starts a run or writes a file.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from fourier_probe.errors import ProbeError, TrainingError, suggest
+from fourier_probe.io import atomic
+from fourier_probe.training.config import NAMES, TrainConfig, checked, read_values
+from fourier_probe.training.naming import content_name
+
+SECTIONS = ("shared", "axes", "set", "exclude", "analyze")
+_KINDS = {each.name: str(each.type).partition("[")[0] for each in fields(TrainConfig)}
+_RECIPE = {each.name for each in fields(TrainConfig) if each.metadata.get("recipe")} | {"recipe"}
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """What `[analyze]` asks for.
+
+    Attributes:
+        images: of the test split, spread evenly over it.
+        attention: also the measures of attention, where the model has any.
+    """
+
+    images: int = 500
+    attention: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {"images": self.images, "attention": self.attention}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One run of a plan.
+
+    Attributes:
+        name: of its folder; the same for the same content everywhere (`training.naming.content_name`).
+        config: all of its options.
+    """
+
+    name: str
+    config: TrainConfig
+
+
+@dataclass(frozen=True)
+class SweepPlan:
+    """A study.
+
+    Attributes:
+        name: of the plan file, without its ending.
+        entries: the runs, the last axis moving fastest; each content once.
+        axes: the options that any axis or `[[set]]` gives, in order of appearance.
+        analysis: what to do after a training; None for nothing.
+        notes: what the user should know, such as a rule that matches no run.
+    """
+
+    name: str
+    entries: tuple[Entry, ...]
+    axes: tuple[str, ...]
+    analysis: Analysis | None = None
+    notes: tuple[str, ...] = field(default=())
+
+    @classmethod
+    def read(cls, path: Path | str) -> SweepPlan:
+        """The study in a file: TOML (Python 3.11 or later), YAML or JSON.
+
+        Raises:
+            TrainingError: it cannot be read; an unknown section or option, a value of the wrong type or out of range,
+                an axis that is no list or empty, or no run at all. Names the file, the section and the option.
+            ModelError: a model that does not exist.
+        """
+        path = Path(path)
+        return cls.of(read_values(path), name=path.stem, folder=path.parent, where=str(path))
+
+    @classmethod
+    def of(
+        cls, values: Mapping[str, Any], *, name: str = "sweep", folder: Path | None = None, where: str = "plan"
+    ) -> SweepPlan:
+        """A study from the sections of a plan; raises as `read` does.
+
+        Args:
+            values: section -> what it holds.
+            name: of the study.
+            folder: where a relative path of `data` is looked for first.
+            where: begins error messages.
+        """
+        for section in values:
+            if section not in SECTIONS:
+                advice = suggest(section, SECTIONS) or f" Expected {', '.join(SECTIONS)}."
+                if section.replace("-", "_") in NAMES:
+                    advice = " Options that all runs share go under [shared]."
+                raise TrainingError(f"{where}: unknown section {section!r}.{advice}")
+        shared = _options(values.get("shared", {}), f"{where} [shared]")
+        axes = _axes(values.get("axes", {}), f"{where} [axes]")
+        rules = [_Set.of(each, f"{where} [[set]]") for each in _tables(values, "set", where)]
+        exclusions = [_Exclude.of(each, f"{where} [[exclude]]") for each in _tables(values, "exclude", where)]
+        analysis = _analysis(values.get("analyze"), f"{where} [analyze]")
+        entries: dict[str, Entry] = {}
+        for chosen in itertools.product(*axes.values()):
+            given = dict(shared)
+            for options in chosen:
+                given |= options
+            for rule in rules:
+                rule.apply(given)
+            known = _known(given, where)
+            if any([exclusion.drops(known) for exclusion in exclusions]):  # a list, so that each counts its matches
+                continue
+            entry = _entry(given, folder, [key for options in chosen for key in options], where)
+            entries.setdefault(entry.name, entry)
+        total = math.prod(len(elements) for elements in axes.values())
+        if not entries:
+            raise TrainingError(f"{where} has no runs: all {total} combinations of its axes are excluded.")
+        touched = itertools.chain((k for elements in axes.values() for e in elements for k in e), *map(_given, rules))
+        used: list[_Set | _Exclude] = [*rules, *exclusions]
+        notes = tuple(f"{rule.where} matches no run: {rule.matches}." for rule in used if not rule.hits)
+        return cls(atomic.safe_name(name), tuple(entries.values()), tuple(dict.fromkeys(touched)), analysis, notes)
+
+
+@dataclass
+class _Exclude:
+    """A rule that drops runs."""
+
+    matches: dict[str, Any]
+    where: str
+    hits: int = 0
+
+    @classmethod
+    def of(cls, table: Mapping[str, Any], where: str) -> _Exclude:
+        return cls(_patterns(table, where), where)
+
+    def drops(self, known: Mapping[str, Any]) -> bool:
+        matched = _matches(self.matches, known)
+        self.hits += matched
+        return matched
+
+
+@dataclass
+class _Set:
+    """A rule that gives options to some runs."""
+
+    matches: dict[str, Any]
+    options: dict[str, Any]
+    where: str
+    hits: int = 0
+
+    @classmethod
+    def of(cls, table: Mapping[str, Any], where: str) -> _Set:
+        rest = dict(table)
+        when = rest.pop("when", None)
+        if not isinstance(when, dict):
+            raise TrainingError(f'{where}: expected `when`, a table such as when = {{model = "eit*"}}, got {when!r}.')
+        if not rest:
+            raise TrainingError(f"{where}: gives no option: name at least one beside `when`.")
+        return cls(_patterns(when, f"{where} when"), _options(rest, where), where)
+
+    def apply(self, given: dict[str, Any]) -> None:
+        if _matches(self.matches, _known(given, self.where)):
+            self.hits += 1
+            given |= self.options
+
+
+def _given(rule: _Set) -> Iterable[str]:
+    return rule.options
+
+
+def _tables(values: Mapping[str, Any], section: str, where: str) -> list[Mapping[str, Any]]:
+    tables = values.get(section, [])
+    if not isinstance(tables, list) or not all(isinstance(each, dict) for each in tables):
+        raise TrainingError(f"{where}: {section} is to be a list of tables: write [[{section}]], twice the brackets.")
+    return tables
+
+
+def _options(table: Any, where: str) -> dict[str, Any]:
+    """Options of a table by field name, in the type of the field."""
+    if not isinstance(table, dict):
+        raise TrainingError(f"{where}: expected options, a key each, got {table!r}.")
+    return {_name(key, where): checked(_name(key, where), value, where) for key, value in table.items()}
+
+
+def _name(key: str, where: str) -> str:
+    name = key.replace("-", "_")
+    if name not in NAMES:
+        raise TrainingError(f"{where}: unknown option {key!r}.{suggest(name, NAMES)}")
+    return name
+
+
+def _axes(table: Any, where: str) -> dict[str, list[dict[str, Any]]]:
+    """Axis -> its elements, each a table of options."""
+    if not isinstance(table, dict):
+        raise TrainingError(f"{where}: expected lists, a key each, got {table!r}.")
+    axes: dict[str, list[dict[str, Any]]] = {}
+    for key, elements in table.items():
+        name = _name(key, where)
+        if not isinstance(elements, list):
+            raise TrainingError(f"{where}: {key} is {elements!r}, expected a list; one value goes under [shared].")
+        if not elements:
+            raise TrainingError(f"{where}: {key} is empty: give it a value, or leave it out.")
+        axes[name] = [_element(name, each, f"{where} {key}") for each in elements]
+    return axes
+
+
+def _element(name: str, element: Any, where: str) -> dict[str, Any]:
+    if not isinstance(element, dict) or (_KINDS[name] == "dict" and name not in element):
+        return {name: checked(name, element, where)}
+    options = _options(element, where)
+    if name not in options:
+        raise TrainingError(f"{where}: the table {element!r} does not say {name}.")
+    return options
+
+
+def _patterns(table: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Option -> what it must be: a value; globs for text; a list for any of them."""
+    if not table:
+        raise TrainingError(f"{where}: is empty, and would match every run: name an option.")
+    patterns: dict[str, Any] = {}
+    for key, wanted in table.items():
+        name = _name(key, where)
+        several = isinstance(wanted, list) and _KINDS[name] != "tuple"
+        patterns[name] = [checked(name, each, where) for each in wanted] if several else checked(name, wanted, where)
+    return patterns
+
+
+def _matches(patterns: Mapping[str, Any], known: Mapping[str, Any]) -> bool:
+    def fits(wanted: Any, value: Any) -> bool:
+        if isinstance(wanted, list):
+            return any(fits(each, value) for each in wanted)
+        if isinstance(wanted, str):
+            return fnmatchcase(str(value), wanted)
+        return bool(wanted == value)
+
+    return all(fits(wanted, known[name]) for name, wanted in patterns.items())
+
+
+def _known(given: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Every option of a combination that may not be valid yet: as given, by its recipe, or by default."""
+    from fourier_probe.training import recipe
+
+    known: dict[str, Any] = {}
+    for each in fields(TrainConfig):
+        known[each.name] = each.default_factory() if each.default_factory is not MISSING else each.default
+    key = {name: given[name] for name in ("recipe", "model", "model_args", "epochs", "batch_size") if name in given}
+    try:
+        return {**known, **recipe.defaults(key), **given}
+    except ProbeError as error:
+        raise type(error)(f"{where}: {error}") from error
+
+
+def _entry(given: dict[str, Any], folder: Path | None, axes: list[str], where: str) -> Entry:
+    data = given.get("data")
+    if data is not None and folder is not None and not Path(data).is_absolute() and (folder / data).exists():
+        given["data"] = str(folder / data)
+    try:
+        config = TrainConfig.of(given)
+    except ProbeError as error:
+        at = ", ".join(f"{name} = {given[name]!r}" for name in dict.fromkeys(axes))
+        raise type(error)(f"{where}{f', the run of {at}' if at else ''}: {error}") from error
+    return Entry(content_name(config), config)
+
+
+def _analysis(table: Any, where: str) -> Analysis | None:
+    if table is None:
+        return None
+    if not isinstance(table, dict):
+        raise TrainingError(f"{where}: expected images and attention, got {table!r}.")
+    known = {"images": int, "attention": bool}
+    for key, value in table.items():
+        if key not in known:
+            raise TrainingError(
+                f"{where}: unknown option {key!r}.{suggest(key, known) or ' Expected images, attention.'}"
+            )
+        if type(value) is not known[key]:
+            raise TrainingError(f"{where}: {key} is {value!r}, expected {known[key].__name__}.")
+    analysis = Analysis(**table)
+    if analysis.images < 1:
+        raise TrainingError(f"{where}: images is {analysis.images}: expected at least 1.")
+    return analysis

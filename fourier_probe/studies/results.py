@@ -1,0 +1,81 @@
+"""What came of a study, in one tidy table: results.csv, a row a run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from fourier_probe.errors import ProbeError
+from fourier_probe.io import atomic
+from fourier_probe.studies.tasks import Task
+from fourier_probe.training.folder import table
+from fourier_probe.training.runs import Run
+
+FIRST = ("name", "model", "data", "data_scale", "schedule", "seed", "epochs")
+LAST = (
+    "state", "error", "train_loss", "train_acc", "val_loss", "val_acc", "ema_val_loss", "ema_val_acc", "test_loss",
+    "test_acc", "best_val_acc", "parameters", "multiply_adds", "mean_multiply_adds", "epochs_trained", "seconds",
+    "fork", "path",
+)  # fmt: skip
+"""Losses in nats, accuracies 0 to 1; parameters and multiply-adds of an image in the last epoch, and their mean over
+epochs; seconds of training, those of the run it was forked from included."""
+
+
+def columns(axes: Sequence[str]) -> tuple[str, ...]:
+    """Columns of results.csv: what a run is, what the plan varies, what came of it."""
+    return (*FIRST, *(name for name in axes if name not in FIRST), *LAST)
+
+
+def rows(tasks: Sequence[Task], axes: Sequence[str]) -> list[dict[str, Any]]:
+    """A row a run, in the order of the plan; what is not known is None.
+
+    Args:
+        tasks: of the study.
+        axes: the options that the plan varies.
+    """
+    return [_row(task, axes) for task in tasks]
+
+
+def write_results(out: Path, tasks: Sequence[Task], axes: Sequence[str]) -> list[dict[str, Any]]:
+    """results.csv, whole; returns its rows."""
+    found = rows(tasks, axes)
+    atomic.write_text(out / "results.csv", table(columns(axes), found))
+    return found
+
+
+def _row(task: Task, axes: Sequence[str]) -> dict[str, Any]:
+    config = task.entry.config
+    row: dict[str, Any] = dict.fromkeys(columns(axes))
+    row |= {name: _plain(getattr(config, name)) for name in (*FIRST[1:], *axes)}
+    row |= {"name": task.name, "state": task.state, "error": task.error or None, "path": str(task.folder)}
+    if not (task.folder / "config.json").exists():
+        return row
+    try:
+        run = Run.read(task.folder)
+        metrics = run.metrics
+    except ProbeError as error:
+        return row | {"error": task.error or " ".join(str(error).split())}
+    last = metrics[-1] if metrics else {}
+    result = {**last, **(run.result or {})}
+    row |= {name: result[name] for name in LAST if result.get(name) is not None}
+    if row["best_val_acc"] is None:
+        name = "ema_val_acc" if config.model_ema else "val_acc"
+        row["best_val_acc"] = max((value for each in metrics if (value := each.get(name)) is not None), default=None)
+    for name in ("parameters", "multiply_adds"):
+        row[name] = None if row[name] is None else int(row[name])
+    row["mean_multiply_adds"] = _mean([each.get("multiply_adds") for each in metrics])
+    row["seconds"] = sum(each.get("seconds") or 0.0 for each in metrics) if metrics else None
+    row["epochs_trained"] = (run.result or {}).get("epochs", len(metrics))
+    row["fork"] = Path(str(run.record["fork"])).name if run.record.get("fork") else None
+    return row
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+def _plain(value: Any) -> Any:
+    return json.dumps(value) if isinstance(value, dict | list | tuple) else value

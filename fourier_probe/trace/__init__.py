@@ -1,0 +1,1 @@
+"""What one forward does: calls, additions, layouts, the residual stream."""

@@ -1,0 +1,133 @@
+"""Differences between results: step changes and shares, with errors paired over the same images."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from fourier_probe.data import ImageSet, InputSpec, batches
+from fourier_probe.errors import ResultError
+from fourier_probe.probe.analyze import analyze
+from fourier_probe.results.comparison import (
+    check_comparable,
+    common_frequency,
+    common_table,
+    coordinates,
+    hfd_share_difference,
+    key_of,
+    step_changes,
+    summary,
+)
+from fourier_probe.results.spectra import Spectra
+
+
+class Residual(nn.Module):
+    """x + a depthwise blur or sharpening of x: lowers or raises what is high."""
+
+    def __init__(self, sign: float) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(4, 4, 3, padding=1, groups=4, bias=False)
+        self.act = nn.Identity()
+        kernel = torch.full((3, 3), 1 / 9)
+        nn.init.zeros_(self.conv.weight)
+        with torch.no_grad():
+            self.conv.weight += -sign * kernel * 0.5
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """(B, 4, H, W) -> the same."""
+        out: Tensor = self.act(maps + self.conv(maps))
+        return out
+
+
+def network(*signs: float) -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), *(Residual(sign) for sign in signs))
+
+
+def of(*signs: float, n: int = 60) -> Spectra:
+    images = torch.rand(n, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+    return analyze(network(*signs), [images])
+
+
+def test_a_blur_lowers_and_a_sharpening_raises_high_frequencies() -> None:
+    (row,) = step_changes(of(-1.0, -1.0, 1.0))
+    assert (row["op"], row["steps"], row["raised"]) == ("conv", 3, 1)
+    assert [step["change"] < 0 for step in row["each"]] == [True, True, False]
+    assert row["change"] == pytest.approx(np.mean([step["change"] for step in row["each"]]))
+    assert 0 < row["stderr"] < 0.1
+
+
+def test_the_change_is_that_of_delta_and_its_error_is_paired() -> None:
+    result = of(1.0)
+    (row,) = step_changes(result)
+    before, after = result.stream
+    last = after.usable - 1
+    assert row["frequency"] == pytest.approx(after.frequency[last])
+    assert row["change"] == pytest.approx(after.delta[last] - before.delta[last])
+    unpaired = np.hypot(after.stderr[last], before.stderr[last])
+    assert row["stderr"] < 0.5 * unpaired
+    bare = Spectra._from_json(result.to_json())
+    assert step_changes(bare)[0]["change"] == pytest.approx(row["change"])
+    assert np.isnan(step_changes(bare)[0]["stderr"])
+
+
+def test_a_difference_of_shares_is_paired() -> None:
+    first, other = of(1.0).points[-1], of(0.9).points[-1]
+    difference, error = hfd_share_difference(other, first)
+    assert difference == pytest.approx(other.scalars["hfd_share"] - first.scalars["hfd_share"])
+    assert 0 < error < 0.3 * np.hypot(first.stderr_of["hfd_share"], other.stderr_of["hfd_share"])
+    assert hfd_share_difference(first, first) == (0.0, 0.0)
+
+
+def test_the_common_table_and_the_coordinates_share_one_grid() -> None:
+    cnn, vit, other = of(-1.0), of(1.0), of(0.3)
+    rows = common_table([cnn, other], ["cnn", "other"])
+    assert {row["target"] for row in rows} == {"cnn", "other"}
+    assert {row["depth"] for row in rows} == {0.0, 1.0}  # they match one to one
+    places = coordinates([cnn, other, vit], ["cnn", "other", "vit"], cnn, vit)
+    assert [row["target"] for row in places] == ["cnn", "other", "vit", "white noise"]
+    assert 0 < places[1]["t"] < 1
+    assert common_frequency([cnn, other]) == pytest.approx(0.875)
+
+
+def test_models_may_see_the_same_raw_images_at_sizes_of_their_own() -> None:
+    rng = np.random.default_rng(6)
+    raw = rng.integers(0, 256, (40, 20, 20, 3), dtype=np.uint8)
+
+    def at(side: int, mean: float, pixels: NDArray[np.uint8] = raw) -> Spectra:
+        spec = InputSpec(3, (side, side), (mean,) * 3, (0.2,) * 3)
+        images = ImageSet("arrays", "test", labels=np.zeros(40, dtype=np.int64), pixels=pixels)
+        return analyze(network(1.0, -1.0), batches(images, spec, batch_size=16))
+
+    small, large = at(16, 0.5), at(24, 0.4)
+    assert [result.points[-1].grid for result in (small, large)] == [(16, 16), (24, 24)]
+    assert small.images["digest"] == large.images["digest"]
+    check_comparable([small, large])
+    assert common_frequency([small, large]) == pytest.approx(0.875)  # of the smaller maps
+    rows = summary([small, large], ["small", "large"])
+    assert np.isfinite([rows[1]["last_delta"], rows[1]["last_stderr"], rows[1]["hfd_share_difference_stderr"]]).all()
+    assert len(common_table([small, large], ["small", "large"])) == 2 * 33 * 16  # interpolated onto one grid
+    changed = raw.copy()
+    changed[7, 0, 0, 0] ^= 1  # one level of one pixel
+    with pytest.raises(ResultError, match="cannot be compared: images 40 of"):
+        check_comparable([small, at(24, 0.4, changed)])
+
+
+def test_a_key_that_a_result_does_not_say() -> None:
+    result = of(1.0)
+    result.target |= {"data_scale": 0.1}
+    assert key_of(result, "data-scale") == 0.1
+    with pytest.raises(ResultError, match="does not say its schedule"):
+        key_of(result, "schedule")
+
+
+def test_no_step_is_made_of_points_that_are_no_neighbours() -> None:
+    result = of(1.0, -1.0, 1.0)
+    assert step_changes(result)[0]["steps"] == 3
+    del result.points[1]  # as where features were not finite
+    assert [step["name"] for step in step_changes(result)[0]["each"]] == [result.points[2].name]
+    result.selected = True
+    assert step_changes(result) == []
