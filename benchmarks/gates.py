@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 
 from fourier_probe.data import batches, choose, open_data
-from fourier_probe.models.gpsa.recast import departures
+from fourier_probe.probe.reliance import departures
 from fourier_probe.verbs.targets import resolve
 
 

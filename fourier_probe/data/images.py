@@ -77,6 +77,7 @@ class ImageSet:
         mean: of the data set, per channel, black 0 and white 1, where known.
         std: likewise.
         skipped: unreadable images that were left out.
+        conflict: (N,) whether the local cue of a planted image contradicts its label; such images are reported apart.
 
     Raises:
         DataError: no images, or labels of another number.
@@ -91,6 +92,7 @@ class ImageSet:
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     skipped: int = 0
+    conflict: npt.NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
         if (self.pixels is None) == (self.reader is None):
@@ -134,6 +136,7 @@ class ImageSet:
             pixels=None if self.pixels is None else self.pixels[chosen],
             reader=None if self.reader is None else _Taken(self.reader, chosen),
             skipped=self.skipped if skipped is None else skipped,
+            conflict=None if self.conflict is None else self.conflict[chosen],
         )
 
     def _held(self) -> npt.NDArray[np.uint8]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from fourier_probe.data.arrays import BUNDLED, open_npz
 from fourier_probe.data.folder import SPLITS, open_folder
 from fourier_probe.data.images import ImageSet, without_bad
+from fourier_probe.data.planted import is_planted, open_planted
 from fourier_probe.data.timm_names import is_timm_name, open_timm
 from fourier_probe.errors import DataError, suggest
 
@@ -15,7 +16,8 @@ def open_data(source: str, split: str = "test", *, skip_bad: bool = False) -> Im
     """Open one split of a source.
 
     Args:
-        source: `bundled`; a `.npz` file in the MedMNIST layout (`data.arrays`); an image folder (`data.folder`); or a
+        source: `bundled`; `planted[:mixed|far|local]` (`data.planted`); a `.npz` file in the MedMNIST
+            layout (`data.arrays`); an image folder (`data.folder`); or a
             timm data set name such as `torch/cifar100` (`data.timm_names`). A path that exists wins over a timm name.
         split: "train", "val" or "test"; a folder without split folders serves any of them.
         skip_bad: decode every file of the split now, leave out those that cannot be read, and count them in
@@ -29,6 +31,8 @@ def open_data(source: str, split: str = "test", *, skip_bad: bool = False) -> Im
         raise DataError(f"unknown split {split!r}: expected train, val or test.{suggest(split, SPLITS)}")
     if source == "bundled":
         return open_npz(source, BUNDLED, split)
+    if is_planted(source):
+        return open_planted(source, split)
     path = Path(source).expanduser()
     if path.is_dir():
         images = open_folder(source, path, split)
@@ -39,8 +43,8 @@ def open_data(source: str, split: str = "test", *, skip_bad: bool = False) -> Im
     else:
         problem = "is a file of another kind" if path.exists() else "does not exist"
         raise DataError(
-            f"cannot open data {source!r}: it {problem}. Expected bundled, a .npz file of uint8 arrays, a folder "
-            f"of images, or a timm data set name such as torch/cifar100, hfds/OWNER/NAME or wds/NAME."
-            f"{suggest(source, ['bundled'])}"
+            f"cannot open data {source!r}: it {problem}. Expected bundled, planted, a .npz file of uint8 arrays, a "
+            f"folder of images, or a timm data set name such as torch/cifar100, hfds/OWNER/NAME or wds/NAME."
+            f"{suggest(source, ['bundled', 'planted'])}"
         )
     return without_bad(images) if skip_bad else images

@@ -18,7 +18,6 @@ from fourier_probe.models.gpsa.recast import (
     GPSAConv2d,
     added_parameters,
     default_head_dim,
-    departures,
     logit_change,
     multiply_adds,
     recast,
@@ -321,12 +320,6 @@ def test_a_whole_network_changes_little_in_place() -> None:
     groups = added_parameters(model)
     assert groups["gates"][0] == "layer1.0.conv1.gate"
     assert {len(groups["positions"]), len(groups["qk"])} == {32}
-    records = departures(model, images)
-    assert [record.name for record in records] == names
-    assert all(record.content is not None and record.content < 1e-4 for record in records)
-    assert all(record.displacement == 0 and record.locality == 20.0 for record in records)
-    assert departures(model)[0].content is None
-    assert not any(m._forward_pre_hooks for m in model.modules())
 
 
 def test_the_change_of_the_logits_is_reported_and_the_model_left_alone() -> None:

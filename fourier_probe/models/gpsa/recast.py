@@ -18,7 +18,6 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -97,7 +96,7 @@ class GPSAConv2d(nn.Module):
         self.weight = conv.weight  # (C', C / groups, Kh, Kw)
         self.bias = conv.bias
         device, dtype = conv.weight.device, conv.weight.dtype
-        self.attention_centre = nn.Parameter(_taps(self).to(device, dtype))
+        self.attention_centre = nn.Parameter(taps(self).to(device, dtype))
         self.locality_strength = nn.Parameter(torch.full((self.heads,), float(locality_strength)).to(device, dtype))
         self.gate = nn.Parameter(torch.full((self.heads,), float(gate)).to(device, dtype))
         generator = torch.Generator().manual_seed(0) if generator is None else generator
@@ -147,6 +146,24 @@ class GPSAConv2d(nn.Module):
     def gates(self) -> Tensor:
         """sigmoid(lambda), (heads,): the share of the positional half, detached, with the shift of an annealing."""
         return torch.sigmoid(self.gate + self.gate_shift).detach()
+
+    @torch.no_grad()
+    def tap_mass(self, H: int, W: int) -> Tensor:
+        """Share of the positional attention on the kernel's own tap, (heads,), mean over the queries it does not leave.
+
+        Times the gate it is the part of the attention that is still the convolution's.
+        """
+        grid = self.output_grid(H, W)
+        like = torch.empty(1, self.in_channels, H, W, device=self.gate.device)
+        mass = torch.ones(self.heads, dtype=torch.float32, device=self.gate.device)
+        sides = zip(self._maps(like, grid, torch.float32, gated=False), taps(self).t().tolist(), (H, W), strict=True)
+        for axis, (attention, offsets, keys) in enumerate(sides):  # (heads, queries, keys)
+            query = torch.arange(grid[axis])
+            for head, offset in enumerate(offsets):
+                key = self.stride[axis] * query + offset
+                inside = (key >= 0) & (key < keys)
+                mass[head] *= attention[head, query[inside], key[inside]].mean()
+        return mass
 
     def anneal(self, *, gate: float = 0.0, locality: float = 0.0) -> None:
         """Add `gate` to every logit and `locality` to every alpha until told otherwise; 0 and 0 end the annealing.
@@ -445,70 +462,8 @@ def added_parameters(model: nn.Module) -> dict[str, list[str]]:
     return names
 
 
-@dataclass(frozen=True)
-class Departure:
-    """How far a recast layer has left its convolution.
-
-    Attributes:
-        name: of the module.
-        gate: mean of sigmoid(lambda) over heads; 1 is positional.
-        gate_range: its smallest and largest head.
-        locality: mean alpha, nats a squared pixel.
-        displacement: mean distance of the attention centres from the kernel's taps, pixels.
-        content: norm of the content half over that of the output less bias, on the images given; none without images.
-    """
-
-    name: str
-    gate: float
-    gate_range: tuple[float, float]
-    locality: float
-    displacement: float
-    content: float | None
-
-
-@torch.no_grad()
-def departures(model: nn.Module, images: Tensor | None = None) -> list[Departure]:
-    """Gate, positions and, given images, the distance of the output from its positional half, for every recast layer.
-
-    The model runs once on `images` as it stands (set `eval()` first); the library sets no mode and draws nothing.
-    """
-    layers = {name: module for name, module in model.named_modules() if isinstance(module, GPSAConv2d)}
-    shares: dict[str, float] = {}
-
-    def listen(name: str, layer: GPSAConv2d) -> torch.utils.hooks.RemovableHandle:
-        def heard(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            maps = inputs[0]
-            content, positional = layer.halves(maps[None] if maps.dim() == 3 else maps)
-            total = torch.linalg.vector_norm(content + positional)
-            shares[name] = float(torch.linalg.vector_norm(content) / total) if total > 0 else 0.0
-
-        return layer.register_forward_pre_hook(heard)
-
-    if images is not None:
-        handles = [listen(name, layer) for name, layer in layers.items()]
-        try:
-            model(images)
-        finally:
-            for handle in handles:
-                handle.remove()
-    return [_departure(name, layer, shares.get(name)) for name, layer in layers.items()]
-
-
-def _departure(name: str, layer: GPSAConv2d, content: float | None) -> Departure:
-    gates = layer.gates()
-    moved = layer.attention_centre.detach().cpu().double() - _taps(layer)
-    return Departure(
-        name=name,
-        gate=float(gates.mean()),
-        gate_range=(float(gates.min()), float(gates.max())),
-        locality=float((layer.locality_strength + layer.locality_shift).mean()),
-        displacement=float(torch.linalg.vector_norm(moved, dim=1).mean()),
-        content=content,
-    )
-
-
-def _taps(layer: GPSAConv2d) -> Tensor:
-    """Delta = dilation * (ky, kx) - padding of every head, (heads, 2), pixels; heads in torch's order, ky Kw + kx."""
+def taps(layer: GPSAConv2d) -> Tensor:
+    """The kernel's taps, Delta = dilation * (ky, kx) - padding, (heads, 2), pixels; torch's order, ky Kw + kx."""
     Kh, Kw = layer.kernel_size
     y, x = (layer.dilation[a] * torch.arange(layer.kernel_size[a]) - layer._pads[a][0] for a in (0, 1))
     return torch.stack([y.repeat_interleave(Kw), x.repeat(Kh)], dim=1)
