@@ -68,7 +68,7 @@ def session_of(data: Path, args: argparse.Namespace, team: Any, **more: Any) -> 
     """A run of ours, ready to step."""
     given = {"data": str(data), "val_split": 0.0, "batch_size": args.batch, "device": args.device, **more}
     config = TrainConfig.of(given)
-    return Session.open(config, team, RunFolder(data.parent, None), Progress(), Stop(), None)
+    return Session.open(config, team, RunFolder(data.parent), Progress(), Stop(), None)
 
 
 def stepper(session: Session, inputs: Tensor, targets: Tensor) -> Callable[[], None]:

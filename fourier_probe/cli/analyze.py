@@ -58,7 +58,7 @@ def command(target: str, out: Path | None, force: bool, as_json: bool, **given: 
     folder = out or Path("results") / atomic.safe_name(target + ("-untrained" if given["untrained"] else ""))
     with options.ranks() as rank:
         if rank == 0:
-            options.output_folder(folder, results=FILES, force=force)  # before any work
+            atomic.output_folder(folder, results=FILES, force=force)  # before any work
         result, label = run(target, **given)
         if rank:
             return

@@ -77,7 +77,7 @@ def command(
             )
         _by_epoch(targets, out, force=force, as_json=as_json)
         return
-    options.output_folder(out, results=FILES, force=force)
+    atomic.output_folder(out, results=FILES, force=force)
     ends = [end for end in (cnn, vit) if end is not None]
     context = click.get_current_context()
     saved = not any(context.get_parameter_source(name) is ParameterSource.COMMANDLINE for name in given)
@@ -98,7 +98,7 @@ def _by_epoch(names: tuple[str, ...], out: Path, *, force: bool, as_json: bool) 
     from fourier_probe.plots import epochs_figure, save
     from fourier_probe.results.comparison import check_comparable
 
-    options.output_folder(out, results=BY_EPOCH, force=force)
+    atomic.output_folder(out, results=BY_EPOCH, force=force)
     runs = [_while_training(Path(name)) for name in names]
     results = [result for run in runs for result in run]
     check_comparable(results)

@@ -8,6 +8,7 @@ import click
 
 from fourier_probe.cli import options
 from fourier_probe.errors import ResultError, suggest
+from fourier_probe.io import atomic
 
 SUFFIXES = (".pdf", ".png", ".csv", ".tex", ".txt", "-crossover.csv")
 
@@ -46,7 +47,7 @@ def command(names: tuple[str, ...], listing: bool, runs: Path, out: Path, force:
     if unknown is not None:
         raise ResultError(f"there is no figure {unknown!r}.{suggest(unknown, EXHIBITS)} `figures --list` names all.")
     wanted = tuple(dict.fromkeys(names)) or tuple(EXHIBITS)
-    options.output_folder(out, results=tuple(f"{name}{suffix}" for name in wanted for suffix in SUFFIXES), force=force)
+    atomic.output_folder(out, results=tuple(f"{name}{suffix}" for name in wanted for suffix in SUFFIXES), force=force)
     found = read_runs(runs)
     drawn, *others = list(data_sets(found).items()) or [("", found)]
     for name, left_out in others:

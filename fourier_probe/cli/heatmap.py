@@ -45,7 +45,7 @@ def command(target: str, out: Path | None, force: bool, **given: Any) -> None:
     fourier-probe heatmap timm:resnet50 --pretrained --data photos/ --bands 8
     """  # noqa: D301
     folder = out or Path("results") / atomic.safe_name(f"{target}-heatmap")
-    options.output_folder(folder, results=FILES, force=force)
+    atomic.output_folder(folder, results=FILES, force=force)
     bands, eps, stride, seed = (given.pop(name) for name in ("bands", "eps", "stride", "seed"))
     probe, source = _probe(target, **given)
     size = (probe.pixels.shape[2], probe.pixels.shape[3])

@@ -12,8 +12,6 @@ from typing import Any, TypeVar
 
 import click
 
-from fourier_probe.io import atomic
-
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -86,19 +84,6 @@ def model_options(command: Command) -> Command:
     ):
         command = option(command)
     return command
-
-
-def output_folder(folder: Path, *, results: tuple[str, ...] = (), force: bool = False) -> Path:
-    """`atomic.output_folder`, and when the command ends the folders that it made go again if they are still empty."""
-    made = [path for path in (folder, *folder.parents) if not os.path.lexists(path)]
-
-    def tidy() -> None:
-        with contextlib.suppress(OSError):  # not empty, or never made
-            for path in made:
-                path.rmdir()
-
-    click.get_current_context().call_on_close(tidy)
-    return atomic.output_folder(folder, results=results, force=force)
 
 
 def data_source(asked: str | None, trained_on: str | None) -> str:

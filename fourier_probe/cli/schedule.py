@@ -44,10 +44,12 @@ def command(config_file: Path | None, out: Path | None, force: bool, as_json: bo
     folder = out or Path("results") / f"{run_name(config)}-plan"
     atomic.output_folder(folder, results=FILES, force=force)
     plan, record = lay_out(config)
-    atomic.write_json(folder / "schedule.json", record)
     names = [layer.name for layer in plan.layers]
     title = f"{config.model}, {config.schedule}"
-    save(schedule_figure(names, plan.schedule, plan.epochs, ends=plan.schedule.ends, title=title), folder / "schedule")
+    with atomic.staged(folder, FILES) as stage:
+        atomic.write_json(stage / "schedule.json", record)
+        figure = schedule_figure(names, plan.schedule, plan.epochs, ends=plan.schedule.ends, title=title)
+        save(figure, stage / "schedule")
     if as_json:
         click.echo(json.dumps(record, allow_nan=False))
         return

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fourier_probe.cli import options
+from fourier_probe.io import atomic
 from fourier_probe.training.config import TrainConfig, checked, flag_of, read_config
 from fourier_probe.training.naming import run_name
 
@@ -107,7 +108,7 @@ def command(
     if resume and force:
         raise click.UsageError("--resume continues a run and --force overwrites it: choose one.")
     if out is not None and options.rank_and_world()[0] == 0:
-        options.output_folder(out)  # before torch is imported: a place that cannot be written is said at once
+        atomic.output_folder(out)  # before torch is imported: a place that cannot be written is said at once
     config = _config(given, out, resume)
     folder = out or Path("runs") / run_name(config)
     from fourier_probe.training import train

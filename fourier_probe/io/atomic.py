@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,38 +23,64 @@ _TEMPORARY = ".fourier-probe-"  # prefix of a file still being written; `sweep` 
 def write_bytes(path: Path | str, data: bytes) -> None:
     """Write `data` to `path` so that a reader sees the old file or the new one, never a part.
 
+    Missing folders are made; if writing fails, they go again.
+
     Raises:
         OutputError: the bytes do not fit or the place cannot be written; the old file is intact.
     """
     path = Path(path)
-    temporary: Path | None = None
     try:
-        handle, name = tempfile.mkstemp(prefix=_TEMPORARY, suffix=f".{os.getpid()}", dir=path.parent)
-        temporary = Path(name)
+        with made(path.parent):
+            _replace(path, data)
+    except OSError as error:
+        number = errno.errorcode.get(error.errno or 0, str(error.errno))
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        advice = "free some space and run again" if full else "choose another place with --out"
+        raise OutputError(
+            f"cannot write {len(data)} bytes to {_final(path)}: {error.strerror} ({number}); "
+            f"what was there before is intact; {advice}."
+        ) from error
+
+
+def _replace(path: Path, data: bytes) -> None:
+    handle, name = tempfile.mkstemp(prefix=_TEMPORARY, suffix=f".{os.getpid()}", dir=path.parent)
+    temporary = Path(name)
+    try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
-        temporary = None
         _sync_folder(path.parent)
-    except OSError as error:
-        number = errno.errorcode.get(error.errno or 0, str(error.errno))
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        advice = "free some space and run again" if full else "choose another place with --out"
-        raise OutputError(
-            f"cannot write {len(data)} bytes to {path}: {error.strerror} ({number}); "
-            f"what was there before is intact; {advice}."
-        ) from error
     finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)  # gone already where all went well
+
+
+@contextlib.contextmanager
+def made(folder: Path, *, keep: bool = True) -> Iterator[None]:
+    """`folder` is there inside the block; what was made of it goes again, where empty, if the block fails.
+
+    Args:
+        folder: made if missing, with its parents.
+        keep: false removes what was made even if the block succeeds.
+    """
+    missing = [path for path in (folder, *folder.parents) if not os.path.lexists(path)]
+    stays = False
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+        stays = keep
+    finally:
+        if not stays:
+            with contextlib.suppress(OSError):  # not empty, or never made
+                for path in missing:
+                    path.rmdir()
 
 
 def write_text(path: Path | str, text: str) -> None:
-    """`write_bytes` of UTF-8 text."""
-    write_bytes(path, text.encode())
+    """`write_bytes` of UTF-8; what UTF-8 cannot hold (a name of a file that is no text) is written as an escape."""
+    write_bytes(path, text.encode(errors="backslashreplace"))
 
 
 def write_json(path: Path | str, value: Any) -> None:
@@ -76,10 +102,10 @@ def sweep(folder: Path) -> list[Path]:
 
 
 def output_folder(folder: Path | str, *, results: tuple[str, ...] = (), force: bool = False) -> Path:
-    """Make `folder` ready for writing before any work is done; returns it.
+    """Make sure, before any work is done, that results can be written into `folder`; returns it. Leaves no trace.
 
     Args:
-        folder: made if missing, with its parents.
+        folder: need not be there: `write_bytes` and `staged` make it when the first file is ready.
         results: globs of files that must not be there yet, unless `force`.
         force: existing results may be overwritten.
 
@@ -88,11 +114,11 @@ def output_folder(folder: Path | str, *, results: tuple[str, ...] = (), force: b
     """
     folder = Path(folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        sweep(folder)
-        handle, name = tempfile.mkstemp(prefix=_TEMPORARY, suffix=f".{os.getpid()}", dir=folder)
-        os.close(handle)
-        Path(name).unlink(missing_ok=True)
+        with made(folder, keep=False):
+            sweep(folder)
+            handle, name = tempfile.mkstemp(prefix=_TEMPORARY, suffix=f".{os.getpid()}", dir=folder)
+            os.close(handle)
+            Path(name).unlink()
     except OSError as error:
         raise OutputError(
             f"cannot write into {folder}: {error.strerror or error}; choose another place with --out."
@@ -102,6 +128,7 @@ def output_folder(folder: Path | str, *, results: tuple[str, ...] = (), force: b
         raise OutputError(
             f"{folder} already holds {', '.join(present[:3])}: pass --force to overwrite, or another --out."
         )
+    _no_folders(folder, present)
     return folder
 
 
@@ -110,28 +137,44 @@ def staged(folder: Path, names: Sequence[str]) -> Iterator[Path]:
     """A folder to write several files into, which take their places in `folder` together, once all are written.
 
     Args:
-        folder: where they belong; those of `names` that were not written are removed from it.
+        folder: where they belong, made if missing; those of `names` that were not written are removed from it.
         names: of all files that may be written, the last one moved last.
 
     Raises:
         OutputError: no such folder can be made. Whatever goes wrong inside, `folder` stays as it was.
     """
-    try:
-        place = Path(tempfile.mkdtemp(prefix=_TEMPORARY, suffix=f".{os.getpid()}", dir=folder))
-    except OSError as error:
-        raise OutputError(
-            f"cannot write into {folder}: {error.strerror or error}; what was there is intact."
-        ) from error
-    try:
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(made(folder))
+            place = Path(tempfile.mkdtemp(prefix=_TEMPORARY, suffix=f".{os.getpid()}", dir=folder))
+        except OSError as error:
+            raise OutputError(
+                f"cannot write into {folder}: {error.strerror or error}; what was there is intact."
+            ) from error
+        stack.callback(shutil.rmtree, place, ignore_errors=True)
         yield place
-        for name in names:
-            if (place / name).exists():
-                (place / name).replace(folder / name)
-            else:
-                (folder / name).unlink(missing_ok=True)
-        _sync_folder(folder)
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
+        _no_folders(folder, names)
+        try:
+            for name in names:
+                if (place / name).exists():
+                    (place / name).replace(folder / name)
+                else:
+                    (folder / name).unlink(missing_ok=True)
+            _sync_folder(folder)
+        except OSError as error:
+            raise OutputError(f"cannot move all results into {folder}: {error}; run again with --force.") from error
+
+
+def _no_folders(folder: Path, names: Iterable[str]) -> None:
+    """Raise where a folder has the name of a result: it is nobody's to remove."""
+    taken = [name for name in names if (folder / name).is_dir()]
+    if taken:
+        raise OutputError(f"{folder / taken[0]} is a folder and would be a file: move it, or choose another --out.")
+
+
+def _final(path: Path) -> Path:
+    """Where a file that is staged will be: what a reader knows of."""
+    return Path(*(part for part in path.parts if not part.startswith(_TEMPORARY)))
 
 
 def safe_name(name: str) -> str:

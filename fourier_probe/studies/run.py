@@ -16,7 +16,7 @@ from fourier_probe.studies.plan import SweepPlan
 from fourier_probe.studies.results import write_results
 from fourier_probe.studies.tasks import Task, find_tasks
 from fourier_probe.studies.watch import Watch
-from fourier_probe.training.folder import BusyError, locked
+from fourier_probe.training.folder import BusyError, held
 from fourier_probe.training.stop import Stop
 
 if TYPE_CHECKING:
@@ -110,12 +110,9 @@ def failures(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
 def _alone(out: Path) -> Iterator[None]:
     """Hold the folder of the study against another sweep."""
     atomic.output_folder(out)
-    try:
-        lock = locked(out)
-    except BusyError as error:
-        raise OutputError(f"another sweep is at work in {out}: wait for it, or choose another --out.") from error
-    try:
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(held(out))
+        except BusyError as error:
+            raise OutputError(f"another sweep is at work in {out}: wait for it, or choose another --out.") from error
         yield
-    finally:
-        if lock is not None:
-            lock.close()

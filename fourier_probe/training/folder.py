@@ -13,11 +13,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -41,15 +42,15 @@ class BusyError(OutputError):
 
 
 class RunFolder:
-    """One run's files, held by this process until `close`."""
+    """One run's files."""
 
-    def __init__(self, path: Path, lock: IO[bytes] | None) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
-        self._lock = lock
 
     @classmethod
-    def claim(cls, path: Path, *, resume: bool = False, force: bool = False) -> RunFolder:
-        """Make the folder ready for a run before any work is done.
+    @contextlib.contextmanager
+    def claim(cls, path: Path, *, resume: bool = False, force: bool = False) -> Iterator[RunFolder]:
+        """Hold the folder for a run, before any work is done.
 
         Raises:
             OutputError: it cannot be written, or holds a run and neither `resume` nor `force` is given.
@@ -63,13 +64,8 @@ class RunFolder:
             raise OutputError(
                 f"{path} already holds a run: pass --resume to continue it, --force to overwrite it, or another --out."
             ) from error
-        return cls(path, locked(path))
-
-    def close(self) -> None:
-        """Let others have the folder."""
-        if self._lock is not None:
-            self._lock.close()
-            self._lock = None
+        with held(path):
+            yield cls(path)
 
     def clear(self) -> None:
         """Remove the files of an earlier run."""
@@ -145,7 +141,25 @@ def _cell(value: Any) -> str:
     return "" if value is None else f"{value:.9g}" if isinstance(value, float) else str(value)
 
 
-def locked(path: Path) -> IO[bytes] | None:
+@contextlib.contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Keep a folder to this process, made if missing; it goes again where the block fails before it put a file there.
+
+    Raises:
+        BusyError: another process holds it.
+    """
+    with atomic.made(path):
+        lock = _locked(path)
+        try:
+            yield
+        finally:
+            if lock is not None:
+                if [file.name for file in path.iterdir()] == [_LOCK]:
+                    (path / _LOCK).unlink()
+                lock.close()
+
+
+def _locked(path: Path) -> IO[bytes] | None:
     """A lock on a folder that the system lets go of when its holder dies, however it dies; none where it has no locks.
 
     Raises:

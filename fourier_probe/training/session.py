@@ -268,7 +268,7 @@ def take_spectra(session: Session, source: str) -> None:
     if match is None or not session.config.probe_every:
         return
     for e in range(0, int(match["epoch"]) + 1, session.config.probe_every):
-        file = RunFolder(Path(match["run"]), None).spectra(e)
+        file = RunFolder(Path(match["run"])).spectra(e)
         if file.exists():
             result = json.loads(file.read_text())
             if result["images"]["n"] != min(
@@ -311,7 +311,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _state_at(path: Path, epoch: int) -> Path:
-    kept = RunFolder(path, None).epoch(epoch)
+    kept = RunFolder(path).epoch(epoch)
     if kept.exists():
         return kept
     last = path / "last.pt"

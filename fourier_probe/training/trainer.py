@@ -6,6 +6,7 @@ the validation split, and is saved. The test set is looked at once, at the end.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Iterator
@@ -60,8 +61,12 @@ def train(
     if resume and force:
         raise TrainingError("resume continues a run and force overwrites it: choose one.")
     out, progress = Path(out), progress or Progress()
-    with ranks(config.device) as team, Stop() as stop, sessions.settings(config, team), seeded(config.seed, team):
-        folder = RunFolder.claim(out, resume=resume, force=force) if team.first else RunFolder(out, None)
+    with contextlib.ExitStack() as stack:
+        team, stop = stack.enter_context(ranks(config.device)), stack.enter_context(Stop())
+        stack.enter_context(sessions.settings(config, team))
+        stack.enter_context(seeded(config.seed, team))
+        mine = RunFolder.claim(out, resume=resume, force=force)
+        folder = stack.enter_context(mine) if team.first else RunFolder(out)
         session = None
         try:
             again = resume and (out / "config.json").exists()
@@ -83,7 +88,6 @@ def train(
         finally:
             if session is not None:
                 session.training.close()
-            folder.close()
     return out
 
 

@@ -25,10 +25,7 @@ def test_an_error_while_writing_keeps_the_old_file(tmp_path: Path, monkeypatch: 
     path = tmp_path / "a.txt"
     atomic.write_text(path, "old")
 
-    def full(_handle: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", _full)
     with pytest.raises(OutputError, match=r"cannot write 3 bytes to .*a.txt: No space left .*ENOSPC.*intact"):
         atomic.write_text(path, "new")
     assert path.read_text() == "old"
@@ -73,6 +70,53 @@ def test_strays_of_a_killed_process_are_swept_and_those_of_a_living_one_kept(tmp
     assert living.exists()
 
 
+def test_a_folder_is_made_with_its_first_file_and_goes_again_if_that_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deep = tmp_path / "a" / "b"
+    assert atomic.output_folder(deep) == deep
+    assert not (tmp_path / "a").exists()
+    with pytest.raises(RuntimeError), atomic.staged(deep, ("x",)) as stage:
+        atomic.write_text(stage / "x", "new")
+        raise RuntimeError
+    assert not (tmp_path / "a").exists()
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", _full)
+        with pytest.raises(OutputError, match="ENOSPC"):
+            atomic.write_text(deep / "x", "new")
+    assert not (tmp_path / "a").exists()
+    (tmp_path / "a").mkdir()  # somebody's own: it stays
+    with pytest.raises(RuntimeError), atomic.made(deep):
+        raise RuntimeError
+    assert list(tmp_path.rglob("*")) == [tmp_path / "a"]
+    atomic.write_text(deep / "x", "new")
+    assert (deep / "x").read_text() == "new"
+
+
+def test_a_message_names_the_file_and_not_where_it_is_staged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "fsync", _full)
+    with pytest.raises(OutputError) as caught, atomic.staged(tmp_path, ("x",)) as stage:
+        atomic.write_text(stage / "x", "new")
+    assert f"to {tmp_path / 'x'}:" in str(caught.value)
+
+
+def test_a_folder_in_the_place_of_a_result_is_never_removed(tmp_path: Path) -> None:
+    (tmp_path / "b" / "inside").mkdir(parents=True)
+    (tmp_path / "a").write_text("old")
+    with pytest.raises(OutputError, match=r"b is a folder and would be a file"):
+        atomic.output_folder(tmp_path, results=("?",), force=True)
+    with pytest.raises(OutputError, match=r"is a folder"), atomic.staged(tmp_path, ("a", "b")) as stage:
+        atomic.write_text(stage / "a", "new")
+        atomic.write_text(stage / "b", "new")
+    assert (tmp_path / "a").read_text() == "old"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
+
+
+def test_text_that_utf8_cannot_hold_is_written_as_an_escape(tmp_path: Path) -> None:
+    atomic.write_text(tmp_path / "a", "ü\udcff")
+    assert (tmp_path / "a").read_text(encoding="utf-8") == "ü\\udcff"
+
+
 @pytest.mark.parametrize("kind", ["file", "below a file", "read-only"])
 def test_a_place_that_cannot_be_written_is_refused_at_once(tmp_path: Path, kind: str) -> None:
     (tmp_path / "file").write_text("x")
@@ -87,7 +131,7 @@ def test_results_that_are_there_are_kept_unless_forced(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"already holds a.json: pass --force"):
         atomic.output_folder(tmp_path, results=("*.json",))
     assert atomic.output_folder(tmp_path, results=("*.json",), force=True) == tmp_path
-    assert atomic.output_folder(tmp_path / "new" / "deep", results=("*.json",)).is_dir()
+    assert atomic.output_folder(tmp_path / "new" / "deep", results=("*.json",)) == tmp_path / "new" / "deep"
 
 
 @pytest.mark.parametrize(
@@ -105,3 +149,7 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def _full(_handle: int) -> None:
+    raise OSError(28, "No space left on device")

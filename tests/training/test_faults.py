@@ -98,13 +98,11 @@ def test_an_existing_run_is_refused_unless_asked(whole: Path, data: Path) -> Non
 
 
 def test_two_runs_at_the_same_time(data: Path, tmp_path: Path) -> None:
-    held = RunFolder.claim(tmp_path / "run")
-    try:
+    with RunFolder.claim(tmp_path / "run"):
         for how in ("force", "resume"):
             with pytest.raises(OutputError, match="another process is training into"):
                 train(tiny(data), tmp_path / "run", **{how: True})
-    finally:
-        held.close()
+    assert list((tmp_path / "run").iterdir()) == []  # the lock went with its holder
 
 
 def test_force_leaves_nothing_of_the_old_run(data: Path, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from fourier_probe.errors import TrainingError
 from fourier_probe.studies import SweepPlan, Task, Watch, local, sweep
 from fourier_probe.studies.cluster import make_executor
 from fourier_probe.training import train
-from fourier_probe.training.folder import BusyError, locked
+from fourier_probe.training.folder import BusyError, held
 from fourier_probe.training.runs import Run
 
 from .test_sweep_runs import Inside, study
@@ -55,12 +55,10 @@ def wait(what: Any) -> None:
 
 def free(run: Path) -> bool:
     try:
-        lock = locked(run)
+        with held(run):
+            return True
     except BusyError:
         return False
-    if lock is not None:
-        lock.close()
-    return True
 
 
 def test_a_study_killed_twice_is_completed_by_running_it_again(

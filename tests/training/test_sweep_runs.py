@@ -17,7 +17,7 @@ from fourier_probe.studies.job import run_job
 from fourier_probe.studies.run import failures, prepare
 from fourier_probe.studies.tasks import LOG, log_header
 from fourier_probe.training import TrainConfig, train
-from fourier_probe.training.folder import locked
+from fourier_probe.training.folder import held
 from fourier_probe.training.runs import Run
 
 from .tiny import assert_same_run, log, stop_at, tiny
@@ -177,11 +177,8 @@ def test_a_folder_of_another_run_is_left_alone(data: Path, tmp_path: Path, insid
 
 
 def test_two_sweeps_in_one_folder(data: Path, tmp_path: Path) -> None:
-    lock = locked(tmp_path)
-    with pytest.raises(OutputError, match="another sweep is at work in"):
+    with held(tmp_path), pytest.raises(OutputError, match="another sweep is at work in"):
         sweep(study(data, {}), tmp_path)
-    assert lock is not None
-    lock.close()
 
 
 def test_an_unusable_folder_is_refused_before_any_work(data: Path, tmp_path: Path, inside: list[str]) -> None:
