@@ -1,0 +1,77 @@
+"""Python files and packages that register what a user adds. Imports errors only.
+
+A plug-in is named by the user, on the command line (`--plugin FILE.py`), in Python (`load_plugin`), or by installing a
+package with the entry point group `fourier_probe.plugins`. Files that are read never name one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import sys
+from importlib.metadata import entry_points
+from pathlib import Path
+
+from fourier_probe.errors import ProbeError
+
+VARIABLE = "FOURIER_PROBE_PLUGINS"
+"""Environment variable that hands plug-in files on to child processes, separated as PATH is."""
+
+GROUP = "fourier_probe.plugins"
+_loaded: dict[str, str] = {}
+
+
+class PluginError(ProbeError):
+    """A plug-in that cannot be found or that fails when it is loaded."""
+
+
+def load_plugin(path: Path | str) -> None:
+    """Run a Python file that registers something; once per process. Child processes load it too.
+
+    Raises:
+        PluginError: there is no such file, or it fails; names the file and what was raised.
+    """
+    file = Path(path).expanduser().resolve()
+    if str(file) in _loaded:
+        return
+    if not file.is_file() or file.suffix != ".py":
+        raise PluginError(f"--plugin {path}: expected a Python file (FILE.py) that exists.")
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    name = f"fourier_probe_plugin_{hashlib.sha256(str(file).encode()).hexdigest()[:16]}"
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None:
+        raise PluginError(f"--plugin {path}: it cannot be loaded as a Python module.")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except ProbeError:
+        del sys.modules[name]
+        raise
+    except (Exception, SystemExit) as error:
+        del sys.modules[name]
+        raise PluginError(f"--plugin {path} fails when it is loaded: {type(error).__name__}: {error}") from error
+    _loaded[str(file)] = digest
+    os.environ[VARIABLE] = os.pathsep.join(name for name in _loaded if name.endswith(".py"))
+
+
+def load_installed() -> None:
+    """Load what installed packages offer, and what a parent process loaded."""
+    for point in entry_points(group=GROUP):
+        if point.value not in _loaded:
+            try:
+                point.load()
+            except Exception as error:
+                raise PluginError(
+                    f"the plug-in {point.name!r} ({point.value}) fails: {type(error).__name__}: {error}. Mend it, or "
+                    "uninstall it."
+                ) from error
+            _loaded[point.value] = ""
+    for file in filter(None, os.environ.get(VARIABLE, "").split(os.pathsep)):
+        load_plugin(file)
+
+
+def loaded() -> dict[str, str]:
+    """Plug-ins of this process: path or entry point -> SHA-256 of the file, for the record of a result."""
+    return dict(_loaded)
