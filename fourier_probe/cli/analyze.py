@@ -13,6 +13,8 @@ from fourier_probe.cli import options
 from fourier_probe.io import atomic
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from fourier_probe.results.spectra import Spectra
     from fourier_probe.verbs.targets import Target
 
@@ -145,12 +147,10 @@ def analyze_target(
                 "std": list(spec.std),
                 "skipped": images.skipped,
             },
-            classes=_classes(target, images),
+            classes=len(images.classes) if images.classes is not None else None,
             progress=advance,
+            note=options.note,
         )
-    if images.labels is not None and result.top1 is None:
-        ours = getattr(target.model, "num_classes", "another number")
-        options.note(f"top-1 is left out: {source} has {_classes(target, images)} classes and the model has {ours}.")
     for excluded in result.excluded:
         options.note(f"{excluded['name']} is left out: {excluded['reason']}.")
     if attention and rank == 0:
@@ -159,36 +159,43 @@ def analyze_target(
 
 
 def _attention(target: Target, images: Any, spec: Any, batch_size: int, device: str) -> list[dict[str, Any]]:
-    """The measures of each attention layer as plain values; a note names what has none."""
+    """The measures of each attention layer as plain values; a note says what has none, and why."""
     import torch
 
     from fourier_probe.data import batches
+    from fourier_probe.errors import ProbeError
     from fourier_probe.probe.attention import attention_layers
 
     stream = batches(images, spec, batch_size=min(batch_size, 8))
     model = target.model or torch.nn.Identity()  # there is one: the spectra came of it
-    layers, left_out = attention_layers(model.to(torch.device(device)), (batch.images for batch in stream))
+    try:
+        layers, left_out = attention_layers(model.to(torch.device(device)), (batch.images for batch in stream))
+    except Exception as error:  # the spectra are done: whatever a foreign network raises here must not lose them
+        reason = str(error) if isinstance(error, ProbeError) else f"{type(error).__name__}: {error}"
+        options.note(f"attention is left out: {(reason.strip().splitlines() or [''])[0].rstrip('.')}.")
+        return []
     for name, reason in list(left_out.items())[:3]:
         options.note(f"attention of {name} is left out: {reason}.")
     return [{**layer.to_json(), "images": len(images)} for layer in layers]
 
 
 def write(result: Spectra, label: str, folder: Path) -> list[str]:
-    """The three result files and both figures; returns the names of what was written."""
-    from fourier_probe.plots import depth_figure, save, spectra_figure
+    """The three result files, then the figures; returns the names of what was written."""
+    from fourier_probe.plots import depth_figure, save_each, spectra_figure
     from fourier_probe.plots.attention import attention_figure
     from fourier_probe.results.comparison import has_frequencies
 
-    with atomic.staged(folder, (*FILES[1:], FILES[0])) as place:  # the result itself last
-        save(spectra_figure([result], [label]), place / "spectra")
-        if has_frequencies(result):
-            save(depth_figure([result], [label]), place / "depth")
-            left_out_note([result])
-        else:
-            options.note("no point has two usable frequencies, so there is no depth profile to draw.")
-        if result.attention:
-            save(attention_figure(result.attention, label), place / "attention")
+    with atomic.staged(folder, (*FILES[1:], FILES[0])) as place:  # the result itself last, old figures go
         result.save(place)
+    figures: dict[str, Callable[[], Figure]] = {"spectra": lambda: spectra_figure([result], [label])}
+    if has_frequencies(result):
+        figures["depth"] = lambda: depth_figure([result], [label])
+        left_out_note([result])
+    else:
+        options.note("no point has two usable frequencies, so there is no depth profile to draw.")
+    if result.attention:
+        figures["attention"] = lambda: attention_figure(result.attention, label)
+    save_each(figures, folder, options.note)
     return [name for name in FILES if (folder / name).exists()]
 
 
@@ -241,14 +248,3 @@ def print_table(result: Spectra, label: str) -> None:
         "delta: ln amplitude relative to DC, nats, ± 95 % over images; HFD share: power beyond half Nyquist, beside "
         "white noise's; slope: of ln power density on ln frequency."
     )
-
-
-def _classes(target: Target, images: Any) -> int | None:
-    """Number of classes the labels are of: of their names, else of the largest label where the model has fewer."""
-    if images.labels is None:
-        return None
-    if images.classes is not None:
-        return len(images.classes)
-    seen = int(images.labels.max()) + 1
-    ours = getattr(target.model, "num_classes", None)
-    return seen if isinstance(ours, int) and seen > ours else None

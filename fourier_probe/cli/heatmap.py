@@ -15,6 +15,7 @@ from fourier_probe.io import atomic
 
 if TYPE_CHECKING:
     from fourier_probe.probe.heatmap import NoiseProbe, Response
+    from fourier_probe.verbs.targets import Target
 
 FILES = ("heatmap.csv", "heatmap.pdf", "heatmap.png", "bands.csv", "bands.pdf", "bands.png")
 STATE = "partial.json"
@@ -88,7 +89,6 @@ def _probe(
     """The target on its device, and the images as pixels in memory."""
     import torch
 
-    from fourier_probe.cli.analyze import _classes
     from fourier_probe.data import batches, choose, open_data
     from fourier_probe.probe.heatmap import NoiseProbe
     from fourier_probe.probe.points import find_points
@@ -207,3 +207,14 @@ def _csv(path: Path, header: list[str], rows: list[list[Any]]) -> None:
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerows([header, *rows])
     atomic.write_text(path, buffer.getvalue())
+
+
+def _classes(target: Target, images: Any) -> int | None:
+    """Number of classes the labels are of: of their names, else of the largest label where the model has fewer."""
+    if images.labels is None:
+        return None
+    if images.classes is not None:
+        return len(images.classes)
+    seen = int(images.labels.max()) + 1
+    ours = getattr(target.model, "num_classes", None)
+    return seen if isinstance(ours, int) and seen > ours else None

@@ -9,7 +9,7 @@ from fourier_probe.plots.spectra import (
     shade_legend,
     spectra_figure,
 )
-from fourier_probe.plots.style import save, style
+from fourier_probe.plots.style import save, save_each, style
 
 __all__ = [
     "depth_colorbar",
@@ -20,6 +20,7 @@ __all__ = [
     "draw_spectra",
     "epochs_figure",
     "save",
+    "save_each",
     "shade_legend",
     "spectra_figure",
     "style",

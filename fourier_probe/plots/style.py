@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import seaborn as sns
 from matplotlib.colors import Colormap, ListedColormap
 from matplotlib.figure import Figure
 
+from fourier_probe.errors import OutputError
 from fourier_probe.io import atomic
 
 MARKERS = "osD^vPX*"
@@ -78,3 +79,29 @@ def save(figure: Figure, stem: Path | str) -> list[Path]:
         atomic.write_bytes(path, buffer.getvalue())
         paths.append(path)
     return paths
+
+
+def save_each(figures: Mapping[str, Callable[[], Figure]], folder: Path, note: Callable[[str], None]) -> list[str]:
+    """Draw and write figures after the numbers are safe: one that cannot be drawn is a note, and the others follow.
+
+    Args:
+        figures: name without suffix -> what draws it.
+        folder: where to.
+        note: called with the name of a figure that failed, and why.
+
+    Returns:
+        The names of the files that were written.
+
+    Raises:
+        OutputError: a file cannot be written.
+    """
+    written: list[str] = []
+    for name, draw in figures.items():
+        try:
+            written += [path.name for path in save(draw(), folder / name)]
+        except OutputError:
+            raise
+        except Exception as error:  # whatever a drawing raises, the numbers are written and stay
+            first = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+            note(f"the figure {name} could not be drawn ({type(error).__name__}: {first}); the numbers are written.")
+    return written

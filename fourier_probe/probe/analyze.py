@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -16,10 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fourier_probe.data import Batch, check_labels, image_digest
+from fourier_probe.data import Batch, image_digest
 from fourier_probe.errors import DataError, PointError
 from fourier_probe.models.gpsa.attention import gated
 from fourier_probe.probe.capture import Capture
+from fourier_probe.probe.logits import class_scores, no_accuracy
 from fourier_probe.probe.metrics import Definition, image_statistics
 from fourier_probe.probe.points import Point, find_points
 from fourier_probe.probe.sums import Sums
@@ -38,7 +40,7 @@ class _Totals:
     labelled: int = 0
     correct: int = 0
     digest: Tensor = field(default_factory=lambda: torch.zeros(4, dtype=torch.int64))
-    ranked: bool = True  # whether the model's output ranks classes, so that top-1 exists
+    no_top1: str = ""  # why there is no top-1 although there are labels
 
     def merge(self, other: _Totals) -> None:
         self.points, self.gates = self.points or other.points, self.gates or other.gates
@@ -48,7 +50,7 @@ class _Totals:
         self.labelled += other.labelled
         self.correct += other.correct
         self.digest = self.digest + other.digest
-        self.ranked = self.ranked and other.ranked
+        self.no_top1 = self.no_top1 or other.no_top1
 
 
 def analyze(
@@ -66,6 +68,7 @@ def analyze(
     source: dict[str, Any] | None = None,
     classes: int | None = None,
     progress: Callable[[int], None] | None = None,
+    note: Callable[[str], None] | None = None,
 ) -> Spectra:
     """Relative log-amplitude spectra, and the other metrics, of every probe point of a model over a set of images.
 
@@ -85,13 +88,14 @@ def analyze(
         source: provenance of the images for the result: source, size, mean, std, skipped.
         classes: number of classes the labels are of, where known; top-1 is left out if the model has another.
         progress: called after each batch with the number of images in it.
+        note: called with what a reader must know, such as why there is no top-1; a warning by default.
 
     Returns:
         The result. Points whose features were not finite are in `excluded`, with the reason. Under torch.distributed
         batches that carry no index are dealt out to the ranks in turn, and every rank returns the whole result.
 
     Raises:
-        DataError: no images, or labels outside the model's classes.
+        DataError: no images, or labels that are no class indices.
         PointError: no points, points never called, or features that cannot be laid out.
 
     >>> model = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU())
@@ -115,6 +119,8 @@ def analyze(
     described = {"source": None, "size": None, "mean": None, "std": None, "skipped": 0} | (source or {})
     digest = totals.digest.numpy().astype("<i8").tobytes().hex()
     spectra, excluded = _results(totals, definition)
+    if totals.no_top1:
+        (note or _warn)(f"top-1 is left out: {totals.no_top1}.")
     if not spectra:
         raise PointError(f"every probe point was left out: {excluded[0]['name']}: {excluded[0]['reason']}.")
     return Spectra(
@@ -122,7 +128,7 @@ def analyze(
         images=described | {"n": n, "digest": digest},
         definition=definition,
         points=spectra,
-        top1=totals.correct / totals.labelled if totals.labelled and totals.ranked else None,
+        top1=totals.correct / totals.labelled if totals.labelled and not totals.no_top1 else None,
         excluded=excluded,
         selected=bool(points),
     )
@@ -169,7 +175,7 @@ def _stream(
                 capture.check()
                 totals.count += torch.bincount(batch.index % definition.groups, minlength=definition.groups)
                 totals.digest += batch.digest.sum(0)
-                _count_correct(totals, output, batch.labels, classes)
+                _count_correct(totals, model, output, batch.labels, classes)
                 if progress is not None:
                     progress(len(batch.index))
     return totals
@@ -184,16 +190,18 @@ def _points(model: nn.Module, example: Tensor, select: Sequence[str] | Sequence[
     return points
 
 
-def _count_correct(totals: _Totals, output: Any, labels: Tensor | None, classes: int | None) -> None:
-    if labels is None or not totals.ranked:
+def _count_correct(totals: _Totals, model: nn.Module, output: Any, labels: Tensor | None, classes: int | None) -> None:
+    if labels is None or totals.no_top1:
         return
-    ranks = isinstance(output, Tensor) and output.ndim == 2 and classes in (None, output.shape[1])
-    if not ranks or not output.isfinite().all():
-        totals.ranked = False
-        return
-    check_labels(labels.numpy(), output.shape[1])
-    totals.labelled += len(labels)
-    totals.correct += int((output.argmax(1).cpu() == labels).sum())
+    scores = None if getattr(model, "num_classes", None) == 0 else class_scores(output)  # 0: a network without head
+    totals.no_top1 = no_accuracy(scores, labels, classes=classes)
+    if scores is not None and not totals.no_top1:
+        totals.labelled += len(labels)
+        totals.correct += int((scores.argmax(1).cpu() == labels).sum())
+
+
+def _warn(text: str) -> None:
+    warnings.warn(text, UserWarning, stacklevel=3)
 
 
 def _results(totals: _Totals, definition: Definition) -> tuple[list[PointSpectrum], list[dict[str, str]]]:

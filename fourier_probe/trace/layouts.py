@@ -45,7 +45,7 @@ class Forward:
 
     def layout(self, shape: tuple[int, ...] | None, when: int, evidence: Kind4D | None = None) -> Layout | None:
         """Layout of features of this shape at this moment of the forward."""
-        if shape is None or shape[0] != self.trace.batch:
+        if not shape or shape[0] != self.trace.batch:
             return None
         known = [grid for seen, grid in self.grids if seen <= when]
         found = infer_layout(shape, known, evidence=evidence)

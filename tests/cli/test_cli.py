@@ -397,9 +397,43 @@ def test_analyze_attention_adds_fields_and_a_figure(tmp_path: Path) -> None:
     layers = json.loads((tmp_path / "found" / "spectra.json").read_text())["attention"]
     assert [layer["gate"] is None for layer in layers] == [False] * 4 + [True] * 2
     assert all(0 < min(layer["distance"]) and layer["images"] == 4 for layer in layers)
-    refused = run("analyze", "timm:cifar_resnet8", "--images", "4", "--attention", "--out", "none")
-    assert refused.exit_code == 1
-    assert "no layer has self-attention" in refused.stderr
+
+
+def test_attention_that_cannot_be_read_is_a_note_and_the_spectra_are_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = good("analyze", "timm:cifar_resnet8", "--images", "4", "--attention", "--out", "none")
+    assert "attention is left out: no layer has self-attention" in result.stderr
+    assert Spectra.load(tmp_path / "none").attention == []
+
+    def broken(*_: object, **__: object) -> None:
+        raise NotImplementedError("flex_attention in a dispatch mode")
+
+    monkeypatch.setattr("fourier_probe.probe.attention.attention_layers", broken)
+    result = good("analyze", "timm:cifar_convit", "--images", "4", "--attention", "--out", "some")
+    assert "attention is left out: NotImplementedError: flex_attention" in result.stderr
+    assert (tmp_path / "some" / "spectra.json").exists()
+
+
+def test_a_figure_that_fails_is_a_note_and_the_numbers_are_written(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise ValueError("ParseFatalException: Expected \\frac")
+
+    monkeypatch.setattr("fourier_probe.plots.spectra_figure", broken)
+    result = good("analyze", str(checkpoint), *BARE, *FEW, "--out", "out")
+    assert "the figure spectra could not be drawn (ValueError: ParseFatalException" in result.stderr
+    written = {path.name for path in (tmp_path / "out").iterdir()}
+    assert written == {"spectra.json", "spectra.npz", "spectra.csv", "depth.pdf", "depth.png"}
+
+
+def test_analyze_goes_on_over_labels_of_other_classes(checkpoint: Path, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (24, 32, 32), dtype=np.uint8)
+    np.savez(tmp_path / "other.npz", test_images=pixels, test_labels=np.arange(24) * 4)
+    result = good("analyze", str(checkpoint), *BARE, *FEW, "--data", "other.npz", "--out", "out")
+    assert "top-1 is left out: the largest label is" in result.stderr
+    assert Spectra.load(tmp_path / "out").top1 is None
 
 
 def test_a_run_that_was_analyzed_is_a_model_still_and_compared_by_its_result(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,8 @@ def test_top1_counts_and_is_left_out_without_labels_or_classes() -> None:
     assert analyze(model, [(images, right)]).top1 == 1.0
     assert analyze(model, [(images, (right + 1) % 10)]).top1 == 0.0
     assert analyze(model, [images]).top1 is None
-    assert analyze(model[:4], [(images, right)]).top1 is None  # the output is a map, not classes
+    with pytest.warns(UserWarning, match="top-1 is left out: the model returns no scores of classes"):
+        assert analyze(model[:4], [(images, right)]).top1 is None  # the output is a map, not classes
 
 
 def test_the_model_is_left_as_it_was() -> None:
@@ -114,11 +116,13 @@ def test_labels_in_a_column_are_the_same_labels_and_others_are_refused() -> None
 def test_top1_is_left_out_for_other_classes_and_for_outputs_that_are_no_numbers() -> None:
     images, labels = pictures(20), torch.arange(20) % 10
     assert analyze(net(), [(images, labels)], classes=10).top1 is not None
-    assert analyze(net(out=1000), [(images, labels)], classes=10).top1 is None
+    with pytest.warns(UserWarning, match="the labels are of 10 classes and the model has 1000"):
+        assert analyze(net(out=1000), [(images, labels)], classes=10).top1 is None
     broken = net()
     with torch.no_grad():
         broken[-1].weight.fill_(math.nan)
-    assert analyze(broken, [(images, labels)]).top1 is None
+    with pytest.warns(UserWarning, match="scores are not finite"):
+        assert analyze(broken, [(images, labels)]).top1 is None
 
 
 def test_a_model_that_works_in_place_or_in_half_precision() -> None:
@@ -162,9 +166,54 @@ def test_what_is_no_batch_is_refused(batch: Any) -> None:
         analyze(net(), [batch])
 
 
-def test_labels_outside_the_classes_are_refused_with_both_numbers() -> None:
-    with pytest.raises(DataError, match=r"(?s)12.*10|10.*12"):
-        analyze(net(), [(pictures(2), torch.tensor([0, 12]))])
+def test_labels_outside_the_classes_leave_out_top1_and_say_why() -> None:
+    remarks: list[str] = []
+    stream = [(pictures(20), torch.arange(20) % 10), (pictures(2), torch.tensor([0, 98]))]
+    result = analyze(net(), stream, note=remarks.append)
+    assert result.top1 is None and result.images["n"] == 22
+    assert remarks == ["top-1 is left out: the largest label is 98 and the model has 10 classes, 0 to 9."]
+    with pytest.warns(UserWarning, match="the smallest label is -1"):
+        assert analyze(net(), [(pictures(2), torch.tensor([0, -1]))]).top1 is None
+
+
+@pytest.mark.parametrize("wrap", [
+    lambda x: {"loss": x.sum(), "logits": x}, lambda x: (x.sum(), x), lambda x: [{"out": x}], lambda x: Output(None, x),
+])  # fmt: skip
+def test_logits_are_found_in_what_the_model_returns(wrap: Any) -> None:
+    class Wrapped(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = net()
+
+        def forward(self, x: Tensor) -> Any:
+            """Logits among other things."""
+            return wrap(self.inner(x))
+
+    model, images = Wrapped().eval(), pictures(20)
+    assert analyze(model, [(images, model.inner(images).argmax(1))]).top1 == 1.0
+
+
+@dataclasses.dataclass
+class Output:
+    hidden: Tensor | None
+    logits: Tensor
+
+
+def test_features_are_no_scores() -> None:
+    class Backbone(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = net()
+
+        def forward(self, x: Tensor) -> Any:
+            """Pooled features alone."""
+            return {"pooler_output": self.inner(x)}
+
+    headless = net()
+    headless.num_classes = 0  # type: ignore[assignment]
+    for model in (Backbone(), headless):
+        with pytest.warns(UserWarning, match="no scores of classes"):
+            assert analyze(model, [(pictures(4), torch.zeros(4, dtype=torch.int64))]).top1 is None
 
 
 def test_a_point_with_non_finite_features_is_named_and_left_out() -> None:
