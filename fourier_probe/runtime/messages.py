@@ -1,0 +1,85 @@
+"""What a verb says while it works: notes and progress. Imports nothing of ours; rich only where something is drawn.
+
+In Python a note is a warning (`ProbeNote`) and progress is drawn in a notebook or a terminal. The command line listens
+with `printing()`: notes are lines on stderr.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+
+Advance = Callable[[int], None]
+"""Called with the number of things that are done."""
+
+
+class ProbeNote(UserWarning):
+    """Something a reader of the result should know; nothing failed."""
+
+
+def _warn(text: str) -> None:
+    warnings.warn(text, ProbeNote, stacklevel=_outside())
+
+
+def _print(text: str) -> None:
+    if os.environ.get("RANK", "0") == "0":  # once a run, also under torchrun
+        with contextlib.suppress(OSError, ValueError):  # a closed stderr must not lose the work
+            sys.stderr.write(f"note: {text}\n")
+            sys.stderr.flush()
+
+
+_listener: ContextVar[Callable[[str], None]] = ContextVar("listener", default=_warn)
+
+
+def note(text: str) -> None:
+    """Say something that a reader of the result should know."""
+    _listener.get()(text)
+
+
+@contextlib.contextmanager
+def listening(listener: Callable[[str], None]) -> Iterator[None]:
+    """Inside, notes are given to `listener`.
+
+    >>> notes = []
+    >>> with listening(notes.append):
+    ...     note("three images were left out")
+    >>> notes
+    ['three images were left out']
+    """
+    token = _listener.set(listener)
+    try:
+        yield
+    finally:
+        _listener.reset(token)
+
+
+def printing() -> contextlib.AbstractContextManager[None]:
+    """Inside, notes are lines on stderr, said by the first rank only."""
+    return listening(_print)
+
+
+@contextlib.contextmanager
+def progress(what: str, total: int | None) -> Iterator[Advance]:
+    """A progress bar on stderr, or in a notebook; nothing elsewhere. Yields a function to advance it."""
+    if not (sys.stderr is not None and (sys.stderr.isatty() or "ipykernel" in sys.modules)):
+        yield lambda done: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True, markup=False), transient=True) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda done: bar.advance(task, done)
+
+
+def _outside() -> int:
+    """Stack level of the first caller outside this package, for warnings."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("fourier_probe"):
+        frame, level = frame.f_back, level + 1
+    return level
