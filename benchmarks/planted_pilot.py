@@ -3,9 +3,9 @@
     python benchmarks/planted_pilot.py --out runs/pilot --jobs 2           about 75 s of one core for a run
     python benchmarks/planted_pilot.py --out runs/pilot --table            what came of the runs that are there
 
-Every run: `patch_resnet`, `planted`, AdamW 2e-3 after one epoch of warm-up, constant rate, batch 32, 281 steps per epoch,
-both 3x3 layers converted at the start of epoch 3 (step 843), seven epochs (1,967 steps) after that; `start` converts at
-epoch 0. Interrupted, it goes on where it was. A run has solved the task when its validation top-1 has reached 95 %.
+Every run: `patch_resnet`, `planted`, AdamW 2e-3 after one epoch of warm-up, constant rate, batch 32, 281 steps per
+epoch, both 3x3 layers converted at the start of epoch 3 (step 843), seven epochs (1,967 steps) after that; `start`
+converts at epoch 0. Interrupted, it goes on where it was. A run has solved the task when its validation top-1 has reached 95 %.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ EPOCHS, SWITCH, STEPS = 10, 3, 281
 SOLVED = 0.95
 COMMON = {
     "model": "patch_resnet", "data": "planted", "opt": "adamw", "lr": 2e-3, "sched": "constant", "warmup-epochs": 1,
-    "batch-size": 32, "hflip": 0, "crop-padding": 0, "smoothing": 0, "weight-decay": 0.05, "epochs": EPOCHS, "threads": 1,
+    "batch-size": 32, "hflip": 0, "crop-padding": 0, "smoothing": 0, "weight-decay": 0.05, "epochs": EPOCHS,
+    "threads": 1,
 }  # fmt: skip
 
 
