@@ -4,8 +4,8 @@
     python benchmarks/planted_pilot.py --out runs/pilot --table            what came of the runs that are there
 
 Every run: `patch_resnet`, `planted`, AdamW 2e-3 after one epoch of warm-up, constant rate, batch 32, 281 steps per
-epoch, both 3x3 layers converted at the start of epoch 3 (step 843), seven epochs (1,967 steps) after that; `start`
-converts at epoch 0. Interrupted, it goes on where it was. A run has solved the task when its validation top-1 has reached 95 %.
+epoch, both 3x3 layers converted at the start of epoch 3 (step 843), then seven epochs (1,967 steps); `start` converts
+at epoch 0. Interrupted, it goes on where it was. A run has solved the task when its validation top-1 has reached 95 %.
 """
 
 from __future__ import annotations
@@ -58,9 +58,8 @@ def run(folder: Path, seed: int, flags: list[str], device: str) -> None:
 
 def table(root: Path) -> None:
     """Print, for each arm, how many seeds solved the task, and after how many steps from the switch."""
-    print(
-        "| arm | seeds | solved | steps after the switch to 95 %, median (range) | final top-1 by seed |\n|---|---|---|---|---|"
-    )
+    print("| arm | seeds | solved | steps from the switch to 95 %, median (range) | top-1 at the end, % |")
+    print("|---|---|---|---|---|")
     for name in arms():
         final, steps = [], []
         for path in sorted(root.glob(f"{name}-seed*/metrics.csv")):
