@@ -20,41 +20,50 @@ if TYPE_CHECKING:
     from fourier_probe.errors import ProbeError
     from fourier_probe.models.gpsa.recast import logit_change, recast, recast_
     from fourier_probe.models.zoo import create
+    from fourier_probe.papers.exhibit import Exhibit
+    from fourier_probe.papers.registered import register_figure
     from fourier_probe.probe.analyze import analyze
     from fourier_probe.probe.metrics import Definition, image_statistics, relative_log_amplitude
     from fourier_probe.probe.points import find_points
     from fourier_probe.results.spectra import Spectra
     from fourier_probe.training.schedule import PRSSchedule
+    from fourier_probe.verbs.figures import figures
 
 _HOME = {
     "Definition": "probe.metrics",
+    "Exhibit": "papers.exhibit",
     "PRSSchedule": "training.schedule",
     "ProbeError": "errors",
     "Spectra": "results.spectra",
     "analyze": "probe.analyze",
     "create": "models.zoo",
+    "figures": "verbs.figures",
     "find_points": "probe.points",
     "image_statistics": "probe.metrics",
     "logit_change": "models.gpsa.recast",
     "open_data": "data",
     "recast": "models.gpsa.recast",
     "recast_": "models.gpsa.recast",
+    "register_figure": "papers.registered",
     "relative_log_amplitude": "probe.metrics",
 }
 
 __all__ = [
     "Definition",
+    "Exhibit",
     "PRSSchedule",
     "ProbeError",
     "Spectra",
     "analyze",
     "create",
+    "figures",
     "find_points",
     "image_statistics",
     "logit_change",
     "open_data",
     "recast",
     "recast_",
+    "register_figure",
     "relative_log_amplitude",
 ]
 

@@ -14,22 +14,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from fourier_probe.models import zoo
-from fourier_probe.papers.exhibit import (
-    Exhibit,
-    MissingRunsError,
-    Row,
-    accuracy,
-    analyzed,
-    by_seed,
-    caption,
-    finished,
-    grouped,
-    images_of,
-    interval,
-    judged,
-    label,
-    percent,
-)
+from fourier_probe.papers.captions import accuracy, caption, images_of, interval, judged, percent
+from fourier_probe.papers.exhibit import Exhibit, MissingRunsError, Row
+from fourier_probe.papers.registered import figure_kind
+from fourier_probe.papers.selection import analyzed, by_seed, finished, grouped, label
 from fourier_probe.plots.spectra import short_title
 from fourier_probe.plots.style import MARKERS, PAGE, categories, style
 from fourier_probe.probe.sums import T95
@@ -62,6 +50,7 @@ OTHERS: dict[str, tuple[tuple[float, float, float], ...]] = {
 """Of the same figure of the paper: parameters (M), top-1 (%), multiply-adds (G)."""
 
 
+@figure_kind(latex=True)
 def eit_table(runs: Sequence[Run]) -> Exhibit:
     """Parameters, multiply-adds and accuracy of every variant, beside what was published; no run is needed."""
     done = [run for run in finished(runs) if run.config.schedule == "none"] if any(r.result for r in runs) else []
@@ -121,6 +110,7 @@ def eit_table(runs: Sequence[Run]) -> Exhibit:
     return Exhibit(figure, rows, note, table=table)
 
 
+@figure_kind(latex=True)
 def eit_ablation(runs: Sequence[Run]) -> Exhibit:
     """Accuracy of EIT without one of its ideas, paired by seed with the whole."""
     done = [run for run in finished(runs) if str(run.config.model).startswith("eit_")]
@@ -177,6 +167,7 @@ def _minus(row: Row) -> str:
     return f"{100 * row['minus_whole']:+.1f}" + (f" ± {100 * half:.1f}" if half == half else "")
 
 
+@figure_kind(tables=["differences"])
 def eit_hfd_share(runs: Sequence[Run]) -> Exhibit:
     """High frequencies by depth, as a share of non-DC power and relative to DC: branches of EIT, its stream, others."""
     found = analyzed(_plain(runs), "eit-hfd-share")
@@ -251,6 +242,7 @@ def eit_hfd_share(runs: Sequence[Run]) -> Exhibit:
     return Exhibit(figure, rows, caption(used, text, over=over), {"differences": gaps} if gaps else {})
 
 
+@figure_kind(tables=["differences"])
 def eit_head_diversity(runs: Sequence[Run]) -> Exhibit:
     """Standard deviation over heads of the attention distance, by layer, for EIT, its twins and other models."""
     found = [(run, result) for run, result in analyzed(_plain(runs), "eit-head-diversity") if result.attention]

@@ -13,19 +13,14 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from fourier_probe.papers.exhibit import (
-    Exhibit,
-    MissingRunsError,
-    Row,
-    accuracy,
+from fourier_probe.papers.captions import accuracy, caption, images_of, interval, judged
+from fourier_probe.papers.exhibit import Exhibit, MissingRunsError, Row
+from fourier_probe.papers.registered import figure_kind
+from fourier_probe.papers.selection import (
     analyzed,
-    caption,
     finished,
     grouped,
     grouped_rows,
-    images_of,
-    interval,
-    judged,
     noted_schedule,
     one_network,
     recast_settings,
@@ -42,6 +37,7 @@ Seeds = dict[int, dict[float, tuple[Run, Spectra]]]  # by seed and switch, as a 
 APART = 2  # times the scatter of seeds that the ends must lie apart for a coordinate between them
 
 
+@figure_kind()
 def interpolation(runs: Sequence[Run]) -> Exhibit:
     """Spectra, coordinate and accuracy against the epoch at which all layers switch, between the CNN and t = 0."""
     able = [r for r in finished(runs) if r.config.schedule in ("none", "constant") and r.spectra is not None]

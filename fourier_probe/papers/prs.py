@@ -16,23 +16,17 @@ from matplotlib import cm, colors
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from fourier_probe.papers.exhibit import (
-    ENOUGH,
-    Exhibit,
-    MissingRunsError,
-    Row,
-    accuracy,
+from fourier_probe.papers.captions import ENOUGH, accuracy, caption, interval, judged, percent
+from fourier_probe.papers.exhibit import Exhibit, MissingRunsError, Row
+from fourier_probe.papers.registered import figure_kind
+from fourier_probe.papers.selection import (
     by_seed,
-    caption,
     finished,
     grouped,
     grouped_rows,
-    interval,
-    judged,
     label,
     noted_schedule,
     one_network,
-    percent,
     recast_settings,
     schedule_name,
     switches,
@@ -51,6 +45,7 @@ PANELS = 4  # schedules that a figure has room for
 # --- the schedules ---------------------------------------------------------------------------------------------------
 
 
+@figure_kind()
 def schedules_figure(runs: Sequence[Run]) -> Exhibit:
     """Epoch of conversion of every layer under every kind of schedule, for the network of the runs."""
     able = one_network([run for run in runs if switches(run)])
@@ -83,6 +78,7 @@ def schedules_figure(runs: Sequence[Run]) -> Exhibit:
     return Exhibit(figure, rows, caption([run], text, over="", reading=True))
 
 
+@figure_kind(latex=True)
 def schedule_table(runs: Sequence[Run]) -> Exhibit:
     """Accuracy of every schedule and control, with paired differences over seeds, and what each cost (A6, A7)."""
     every = one_network(finished(runs))
@@ -169,6 +165,7 @@ def schedule_table(runs: Sequence[Run]) -> Exhibit:
 # --- A5: gates; trajectories -----------------------------------------------------------------------------------------
 
 
+@figure_kind(tables=["differences"])
 def gates_by_depth(runs: Sequence[Run]) -> Exhibit:
     """Gates of the converted layers against steps since their switch, a panel a schedule, coloured by depth (A5)."""
     found = one_network([run for run in finished(runs) if switches(run) and run.trajectory])
@@ -255,6 +252,7 @@ def _mean_gates(rows: Sequence[Row]) -> list[tuple[float, list[int], list[float]
     return out
 
 
+@figure_kind()
 def training_trajectory(runs: Sequence[Run]) -> Exhibit:
     """High-frequency value of every point while training, across the switches, a row a schedule."""
     found = one_network([run for run in finished(runs) if len(run.trajectory) > 1])

@@ -15,24 +15,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
-from fourier_probe.papers.exhibit import (
-    ENOUGH,
-    Exhibit,
-    MissingRunsError,
-    Row,
-    accuracy,
-    analyzed,
-    by_seed,
-    caption,
-    finished,
-    grouped,
-    images_of,
-    interval,
-    is_cnn,
-    judged,
-    label,
-    schedule_name,
-)
+from fourier_probe.papers.captions import ENOUGH, accuracy, caption, images_of, interval, judged
+from fourier_probe.papers.exhibit import Exhibit, MissingRunsError, Row
+from fourier_probe.papers.registered import figure_kind
+from fourier_probe.papers.selection import analyzed, by_seed, finished, grouped, is_cnn, label, schedule_name
 from fourier_probe.plots.compare import panels_figure
 from fourier_probe.plots.spectra import wrapped_title
 from fourier_probe.plots.style import MARKERS, PAGE, categories, ordered_colors, style
@@ -48,6 +34,7 @@ UNRESOLVED = "(unresolved)"
 # --- A1, A3: accuracy against data scale -----------------------------------------------------------------------------
 
 
+@figure_kind(tables=["crossover"])
 def accuracy_by_scale(runs: Sequence[Run]) -> Exhibit:
     """Test accuracy of every model against the data scale, and where each overtakes the CNN."""
     done = _cnn_first(finished(runs))
@@ -186,6 +173,7 @@ def _crossings(scales: Sequence[float], gap: Sequence[float]) -> list[tuple[floa
 # --- A2: spectra against data scale ----------------------------------------------------------------------------------
 
 
+@figure_kind()
 def spectra_by_scale(runs: Sequence[Run]) -> Exhibit:
     """Spectra of every model (rows) at every data scale (columns), shared axes."""
     found = analyzed(_cnn_first(finished(runs)), "spectra-by-scale")
@@ -219,6 +207,7 @@ def spectra_by_scale(runs: Sequence[Run]) -> Exhibit:
     return Exhibit(figure, rows, caption(drawn, text, over="image groups", reading=reading))
 
 
+@figure_kind()
 def depth_profile_by_scale(runs: Sequence[Run]) -> Exhibit:
     """High-frequency value against depth, a panel a model, a line a data scale, mean over seeds."""
     found = analyzed(_cnn_first(finished(runs)), "depth-profile-by-scale")

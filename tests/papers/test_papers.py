@@ -16,9 +16,11 @@ import torch
 from click.testing import CliRunner
 
 from fourier_probe.cli import group
-from fourier_probe.papers import EXHIBITS, MissingRunsError, eit, prs, scales
-from fourier_probe.papers.exhibit import interval, schedule_name
+from fourier_probe.papers import FIGURES, eit, prs, scales
+from fourier_probe.papers.captions import interval
+from fourier_probe.papers.exhibit import MissingRunsError
 from fourier_probe.papers.interpolation import interpolation
+from fourier_probe.papers.selection import schedule_name
 from fourier_probe.training import TrainConfig, train
 from fourier_probe.training.runs import Run, read_runs
 
@@ -105,7 +107,7 @@ def test_every_figure_is_drawn_from_the_runs(study: Path, tmp_path: Path) -> Non
     result = figures("--runs", str(study), "--out", str(tmp_path / "out"))
     assert result.exit_code == 0, result.output
     assert "left out" not in result.stderr
-    for name in EXHIBITS:
+    for name in FIGURES:
         for suffix in (".pdf", ".png", ".csv", ".txt"):
             assert (tmp_path / "out" / f"{name}{suffix}").stat().st_size > 40, name
         text = (tmp_path / "out" / f"{name}.txt").read_text()
@@ -299,13 +301,13 @@ def test_eit_counts_and_branches(study: Path) -> None:
     assert "less its all-attention twin" in share.caption
 
 
-@pytest.mark.parametrize("name", sorted(set(EXHIBITS) - {"eit-table"}))
+@pytest.mark.parametrize("name", sorted(set(FIGURES) - {"eit-table"}))
 def test_missing_runs_are_named_with_a_line_of_a_plan(name: str, make: Make, tmp_path: Path) -> None:
     make("vit")
     shutil.rmtree(tmp_path / "runs" / "vit-1.0-0" / "spectra", ignore_errors=True)
     (tmp_path / "runs" / "vit-1.0-0" / "spectra.json").unlink()
     with pytest.raises(MissingRunsError, match=r"needs"):
-        EXHIBITS[name][0](read_runs(tmp_path / "runs"))
+        FIGURES.get(name)(read_runs(tmp_path / "runs"))
 
 
 def test_bad_input_of_the_command(make: Make, tmp_path: Path) -> None:

@@ -1,0 +1,100 @@
+"""Numbers with their intervals, and captions that say what they are of. May import results and training."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from scipy import stats
+
+from fourier_probe.results.spectra import Spectra
+from fourier_probe.training.runs import Run
+
+ENOUGH = 5  # seeds, for the interval of a crossover and for the primary contrast
+READING = "PRS schedules and switches are our reading of the paper, of which only the abstract was at hand."
+
+
+def interval(values: Sequence[float]) -> tuple[float, float]:
+    """Mean and half of its 95 % interval, by Student's t; the half is NaN for a single value.
+
+    >>> interval([1.0, 2.0, 3.0])
+    (2.0, 2.484...)
+    """
+    mean = float(np.mean(values))
+    if len(values) < 2:
+        return mean, math.nan
+    spread = float(np.std(values, ddof=1)) / math.sqrt(len(values))
+    return mean, float(stats.t.ppf(0.975, len(values) - 1)) * spread
+
+
+def percent(value: float, half: float = math.nan) -> str:
+    """A share as a percentage, with its interval where there is one."""
+    return f"{100 * value:.1f}" + (f" ± {100 * half:.1f}" if half == half else "")
+
+
+def caption(runs: Sequence[Run], text: str, *, over: str = "seeds", reading: bool = False) -> str:
+    """`text`, then data, runs, seeds, what intervals are over, and the hardware.
+
+    Args:
+        runs: that the exhibit is made of.
+        text: one or two sentences on what is shown.
+        over: what the 95 % intervals are over: "seeds", "image groups", "seeds or images" (by the number of seeds a
+            cell), or empty where there are none.
+        reading: whether PRS is in it.
+    """
+    seeds = sorted({run.config.seed for run in runs})
+    shares = sorted({run.config.data_scale for run in runs})
+    data = ", ".join(sorted({Path(run.config.data).name for run in runs}))
+    data = data if shares == [1.0] else f"{', '.join(f'{100 * share:g}' for share in shares)} % of {data}"
+    epochs = sorted({int(run.record["plan"]["epochs"]) for run in runs})
+    length = f"{epochs[0]}" if len(epochs) == 1 else f"{epochs[0]} to {epochs[-1]}"
+    parts = [text, f"{data}; n = {_counted(len(runs), 'run')} of {length} epochs, {_counted(len(seeds), 'seed')}."]
+    if over == "seeds":
+        parts.append(
+            "Intervals are 95 %, Student's t over seeds, where a cell has two or more."
+            if len(seeds) > 1
+            else "One seed: no interval over trainings."
+        )
+    elif over == "seeds or images":
+        parts.append("Intervals are 95 %: Student's t over seeds where a cell has two or more, else over images.")
+    elif over:
+        parts.append(f"Intervals are 95 %, jackknife over {over}, and say nothing about training again.")
+    if over and any(run.config.data_scale < 1 for run in runs):
+        subsets = sorted({run.config.data_seed for run in runs})
+        parts.append(f"One subset a scale (data seed {', '.join(map(str, subsets))}): its choice is in no interval.")
+    parts.append(f"Hardware: {hardware(runs)}.")
+    return " ".join([*parts, READING] if reading else parts)
+
+
+def hardware(runs: Sequence[Run]) -> str:
+    """Where the runs were made, as their records say."""
+    kinds: Counter[str] = Counter()
+    for run in runs:
+        env = run.record.get("environment", {})
+        where = str(env.get("device", "unknown device"))
+        kinds[f"{where}, {_counted(int(env.get('threads', 0)), 'thread')}" if where == "cpu" else where] += 1
+    return "; ".join(sorted(kinds))
+
+
+def accuracy(run: Run) -> float:
+    """Test accuracy, 0 to 1; of the validation split where there is no test set."""
+    result = run.result or {}
+    return float(result.get("test_acc", result.get("val_acc", math.nan)))
+
+
+def judged(runs: Sequence[Run]) -> str:
+    """Which images the accuracies are of: "Test", or "Validation" where some run has no test set."""
+    return "Test" if all("test_acc" in (run.result or {}) for run in runs) else "Validation"
+
+
+def images_of(results: Sequence[Spectra]) -> str:
+    """How many images the spectra are of."""
+    split = {"test": "test", "val": "validation", "train": "training"}.get(str(results[0].images.get("split")), "")
+    return " ".join(f"Spectra over {results[0].images['n']} {split} images.".split())
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
