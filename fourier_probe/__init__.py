@@ -26,26 +26,36 @@ if TYPE_CHECKING:
     from fourier_probe.probe.metrics import Definition, image_statistics, relative_log_amplitude
     from fourier_probe.probe.points import find_points
     from fourier_probe.results.spectra import Spectra
+    from fourier_probe.training.config import TrainConfig
+    from fourier_probe.training.runs import Run
     from fourier_probe.training.schedule import PRSSchedule
     from fourier_probe.verbs.figures import figures
+    from fourier_probe.verbs.models import list_models
+    from fourier_probe.verbs.preview import preview
+    from fourier_probe.verbs.train import train
 
 _HOME = {
     "Definition": "probe.metrics",
     "Exhibit": "papers.exhibit",
     "PRSSchedule": "training.schedule",
     "ProbeError": "errors",
+    "Run": "training.runs",
     "Spectra": "results.spectra",
+    "TrainConfig": "training.config",
     "analyze": "probe.analyze",
     "create": "models.zoo",
     "figures": "verbs.figures",
     "find_points": "probe.points",
     "image_statistics": "probe.metrics",
+    "list_models": "verbs.models",
     "logit_change": "models.gpsa.recast",
     "open_data": "data",
+    "preview": "verbs.preview",
     "recast": "models.gpsa.recast",
     "recast_": "models.gpsa.recast",
     "register_figure": "papers.registered",
     "relative_log_amplitude": "probe.metrics",
+    "train": "verbs.train",
 }
 
 __all__ = [
@@ -53,18 +63,23 @@ __all__ = [
     "Exhibit",
     "PRSSchedule",
     "ProbeError",
+    "Run",
     "Spectra",
+    "TrainConfig",
     "analyze",
     "create",
     "figures",
     "find_points",
     "image_statistics",
+    "list_models",
     "logit_change",
     "open_data",
+    "preview",
     "recast",
     "recast_",
     "register_figure",
     "relative_log_amplitude",
+    "train",
 ]
 
 

@@ -38,15 +38,15 @@ def command(out: Path, epochs: int, data_scale: float, force: bool) -> None:
     fourier-probe demo
     fourier-probe demo --epochs 20 --out results/longer
     """  # noqa: D301
-    from fourier_probe.cli.train import bar
     from fourier_probe.training import TrainConfig, train
+    from fourier_probe.training.progress import drawn
 
     start = time.monotonic()
     atomic.output_folder(out, results=(*compare.FILES, "*/config.json"), force=force)
     for name, settings in RUNS.items():
         config = TrainConfig.of({**settings, "data": "bundled", "epochs": epochs, "data_scale": data_scale})
         click.echo(f"training {name}: {config.model}, schedule {config.schedule}, {epochs} epochs", err=True)
-        with bar() as progress:
+        with drawn() as progress:
             train(config, out / name, force=True, progress=progress)
     given: dict[str, Any] = dict.fromkeys(("data", "model", "model_args", "use_ema", "img_size", "mean", "std"))
     given |= {"pretrained": False, "untrained": False, "split": "test", "limit": 1000, "batch_size": 50, "workers": 0}

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from dataclasses import asdict
 
 import click
 
 from fourier_probe.cli import options
-from fourier_probe.errors import ModelError
-
-if TYPE_CHECKING:
-    from torch import nn
 
 
 @click.command()
@@ -27,57 +23,26 @@ def command(pattern: str | None, img_size: tuple[int, int] | None, as_json: bool
     fourier-probe models
     fourier-probe models 'convit*'
     """  # noqa: D301
-    from fourier_probe.models import zoo
+    from fourier_probe.verbs.models import describe_models, list_models
 
-    names = zoo.names(pattern) if pattern else zoo.ours()
-    if not names:
-        raise ModelError(f"no model matches {pattern!r}: patterns are shell globs, as in 'vit_tiny*'.")
-    found = []
-    with options.progress("models", len(names)) as advance:
-        for name in names:
-            row: dict[str, object] = dict.fromkeys(("name", "parameters", "multiply_adds", "size", "grids"))
-            row["name"] = name
-            try:
-                model = zoo.skeleton(name)
-                size = img_size or zoo.input_spec(model).size
-                stats = zoo.stats(model, size)
-                row |= {"parameters": stats.parameters, "multiply_adds": stats.multiply_adds, "size": list(size)}
-                row["grids"] = _grids(model, zoo.input_spec(model).channels, size)
-            except ModelError as error:
-                options.note(f"{name}: {error}")
-            found.append(row)
-            advance(1)
+    with options.progress("models", len(list_models(pattern))) as advance:
+        models = describe_models(pattern, img_size=img_size, progress=advance)
     if as_json:
-        click.echo(json.dumps(found))
+        click.echo(json.dumps([asdict(model) for model in models]))
         return
 
-    def count(value: object, unit: float, form: str) -> str:
-        return form.format(value / unit) if isinstance(value, int) else "-"
+    def count(value: int | None, unit: float) -> str:
+        return "-" if value is None else f"{value / unit:.3f}"
 
     rows = [
         [
-            str(row["name"]),
-            "x".join(map(str, row["size"])) if isinstance(row["size"], list) else "-",
-            count(row["parameters"], 1e6, "{:.3f}"),
-            count(row["multiply_adds"], 1e9, "{:.3f}"),
-            ", ".join("x".join(map(str, grid)) for grid in row["grids"]) if isinstance(row["grids"], list) else "-",
+            model.name,
+            "-" if model.size is None else "x".join(map(str, model.size)),
+            count(model.parameters, 1e6),
+            count(model.multiply_adds, 1e9),
+            "-" if model.grids is None else ", ".join("x".join(map(str, grid)) for grid in model.grids),
         ]
-        for row in found
+        for model in models
     ]
     columns = ["model", "pixels", "parameters (M)", "multiply-adds (G)", "grids of its stages"]
     options.table(f"{len(rows)} models", columns, rows)
-
-
-def _grids(skeleton: nn.Module, channels: int, size: tuple[int, int]) -> list[list[int]] | None:
-    """The grids of the model's stream in execution order; none where it has no probe points on the meta device."""
-    import itertools
-
-    import torch
-
-    from fourier_probe.probe.points import find_points
-
-    try:
-        found = find_points(skeleton, torch.zeros(1, channels, *size, device="meta"), branches=False)
-    except Exception:  # an operator without a meta kernel, or a model without maps: the rest of the row still stands
-        return None
-    return [list(grid) for grid, _ in itertools.groupby(point.layout.grid for point in found)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,8 +14,7 @@ from fourier_probe.io import atomic
 from fourier_probe.training.naming import run_name
 
 if TYPE_CHECKING:
-    from fourier_probe.training.config import TrainConfig
-    from fourier_probe.training.plan import Plan
+    from fourier_probe.training.preview import SchedulePlan
 
 FILES = ("schedule.json", "schedule.pdf", "schedule.png")
 
@@ -36,85 +34,48 @@ def command(config_file: Path | None, out: Path | None, force: bool, as_json: bo
     fourier-probe schedule --model resnet18 --data photos/ --epochs 90 --schedule stage
     fourier-probe schedule --schedule constant --weighted-mean --json
     """  # noqa: D301
-    from fourier_probe.plots.schedule import schedule_figure
     from fourier_probe.plots.style import save
     from fourier_probe.training.config import TrainConfig
+    from fourier_probe.training.preview import lay_out
 
     config = TrainConfig.of({"schedule": "linear", **chosen(config_file, flags)})
     folder = out or Path("results") / f"{run_name(config)}-plan"
     atomic.output_folder(folder, results=FILES, force=force)
-    plan, record = lay_out(config)
-    names = [layer.name for layer in plan.layers]
-    title = f"{config.model}, {config.schedule}"
+    plan = lay_out(config)
     with atomic.staged(folder, FILES) as stage:
-        atomic.write_json(stage / "schedule.json", record)
-        figure = schedule_figure(names, plan.schedule, plan.epochs, ends=plan.schedule.ends, title=title)
-        save(figure, stage / "schedule")
+        atomic.write_json(stage / "schedule.json", plan.to_json())
+        save(plan.plot(), stage / "schedule")
     if as_json:
-        click.echo(json.dumps(record, allow_nan=False))
+        click.echo(json.dumps(plan.to_json(), allow_nan=False))
         return
-    _print(plan, record, config)
+    _print(plan)
     click.echo(f"written to {folder}: {', '.join(FILES)}")
 
 
-def lay_out(config: TrainConfig) -> tuple[Plan, dict[str, Any]]:
-    """The plan of a config on its data, and as plain values with the cost before and after."""
-    from fourier_probe.models import zoo
-    from fourier_probe.models.gpsa.recast import recast_
-    from fourier_probe.training.convert import options
-    from fourier_probe.training.inputs import open_splits
-    from fourier_probe.training.plan import Plan, make_model
-
-    splits = open_splits(config)
-    model, _, spec = make_model(config, splits)
-    plan = Plan.of(config, model, spec, images=len(splits.train), whole=splits.whole, batch=config.batch_size)
-    after = copy.deepcopy(model)
-    recast_(after, list(plan.schedule), **options(config))
-    plain = zoo.stats(model, (spec.channels, *spec.size))
-    costs = {"before": plain._asdict(), "after": plan.cost(after, plain)._asdict()}
-    layers = [
-        {
-            "layer": layer.name,
-            "epoch": plan.schedule.get(layer.name),
-            "end": plan.schedule.ends.get(layer.name),
-            "stage": layer.stage,
-            "keys": list(layer.keys),
-            "queries": list(layer.queries),
-            "heads": layer.heads,
-            "parameters": layer.parameters,
-            "added": layer.added,
-            "multiply_adds": layer.multiply_adds,
-            "multiply_adds_recast": layer.multiply_adds_recast,
-        }
-        for layer in plan.layers
-    ]
-    lengths = {"epochs": plan.epochs, "steps": plan.steps, "images": len(splits.train)}
-    return plan, {"model": config.model, "schedule": config.schedule, **lengths, "layers": layers, "cost": costs}
-
-
-def _print(plan: Plan, record: dict[str, Any], config: TrainConfig) -> None:
+def _print(plan: SchedulePlan) -> None:
     rows = [
         [
-            each["layer"],
-            "-" if each["epoch"] is None else f"{each['epoch']}" + (f"-{each['end']}" if each["end"] else ""),
-            each["stage"],
-            "x".join(map(str, each["keys"])),
-            f"{each['parameters']:,}",
-            f"+{each['added']:,}",
-            f"{each['multiply_adds'] / 1e6:.2f}",
-            f"{each['multiply_adds_recast'] / 1e6:.2f}",
+            each.layer,
+            "-" if each.epoch is None else f"{each.epoch}" + (f"-{each.end}" if each.end else ""),
+            each.stage,
+            "x".join(map(str, each.keys)),
+            f"{each.parameters:,}",
+            f"+{each.added:,}",
+            f"{each.multiply_adds / 1e6:.2f}",
+            f"{each.multiply_adds_recast / 1e6:.2f}",
         ]
-        for each in record["layers"]
+        for each in plan.layers
     ]
-    title = f"{config.model}, {config.schedule}, {plan.epochs} epochs of {plan.steps} steps"
+    title = f"{plan.model}, {plan.schedule}, {plan.epochs} epochs of {plan.steps} steps"
     columns = ["layer", "epoch", "stage", "keys", "params", "new", "M mult-adds", "as attention"]
     options.table(title, columns, rows)
-    before, after = record["cost"]["before"], record["cost"]["after"]
+    if not plan.switches:
+        click.echo("nothing converts")
+        return
+    weights = {layer.layer: float(layer.parameters) for layer in plan.layers}
     click.echo(
-        f"whole network: {before['parameters']:,} -> {after['parameters']:,} parameters, "
-        f"{before['multiply_adds'] / 1e6:.1f} -> {after['multiply_adds'] / 1e6:.1f} M multiply-adds an image; "
-        f"mean epoch of the switches {plan.schedule.mean():.2f}, weighted by parameters "
-        f"{plan.schedule.mean({layer.name: float(layer.parameters) for layer in plan.layers}):.2f}"
-        if plan.schedule
-        else "nothing converts"
+        f"whole network: {plan.before.parameters:,} -> {plan.after.parameters:,} parameters, "
+        f"{plan.before.multiply_adds / 1e6:.1f} -> {plan.after.multiply_adds / 1e6:.1f} M multiply-adds per image; "
+        f"mean epoch of the switches {plan.switches.mean():.2f}, weighted by parameters "
+        f"{plan.switches.mean(weights):.2f}"
     )

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import MISSING, Field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from fourier_probe.cli import options
 from fourier_probe.io import atomic
 from fourier_probe.training.config import TrainConfig, checked, flag_of, read_config
-from fourier_probe.training.naming import run_name
-
-if TYPE_CHECKING:
-    from fourier_probe.training.progress import Progress
 
 _SCALARS = {"str": str, "int": int, "float": float}
 
@@ -109,65 +104,13 @@ def command(
         raise click.UsageError("--resume continues a run and --force overwrites it: choose one.")
     if out is not None and options.rank_and_world()[0] == 0:
         atomic.output_folder(out)  # before torch is imported: a place that cannot be written is said at once
-    config = _config(given, out, resume)
-    folder = out or Path("runs") / run_name(config)
-    from fourier_probe.training import train
+    from fourier_probe.training.progress import drawn
+    from fourier_probe.verbs.train import train
 
-    with bar() as progress:
-        train(config, folder, resume=resume, force=force, fork=fork, progress=progress)
+    with drawn() as progress:
+        run = train(given, out=out, resume=resume, fork=fork, force=force, progress=progress)
     if options.rank_and_world()[0] == 0:
-        _report(folder, as_json)
-
-
-@contextlib.contextmanager
-def bar() -> Iterator[Progress]:
-    """A progress bar on stderr where that is a terminal, and a line an epoch everywhere."""
-    from rich.console import Console
-    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
-
-    from fourier_probe.training.progress import Progress, Tick
-
-    console = Console(stderr=True, markup=False, highlight=False)
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[said]}"), TimeRemainingColumn())
-
-    class Drawn(Progress):
-        def step(self, tick: Tick) -> None:
-            said = f"loss {tick.loss:.3f}  acc {100 * tick.accuracy:.1f} %  {tick.rate:.0f} img/s"
-            done, total = tick.epoch * tick.steps + tick.step, tick.epochs * tick.steps
-            drawn.update(
-                task, completed=done, total=total, said=said, description=f"epoch {tick.epoch + 1}/{tick.epochs}"
-            )
-
-        def epoch(self, row: dict[str, Any]) -> None:
-            text = f"epoch {row['epoch'] + 1}: train {row['train_loss']:.3f} nats, {100 * row['train_acc']:.1f} %"
-            if "val_acc" in row:
-                text += f"; val {row['val_loss']:.3f} nats, {100 * row['val_acc']:.1f} %"
-            if "ema_val_acc" in row:
-                text += f" (EMA {100 * row['ema_val_acc']:.1f} %)"
-            if row["converted"]:
-                text += f"; {row['converted']} layers are attention"
-            drawn.console.print(f"{text}; {row['seconds']:.1f} s", soft_wrap=True)
-
-        def note(self, text: str) -> None:
-            drawn.console.print(f"note: {text}", soft_wrap=True)
-
-        def warn(self, text: str) -> None:
-            drawn.console.print(f"warning: {text}", soft_wrap=True)
-
-    with Bar(*columns, console=console, transient=True, disable=not console.is_terminal) as drawn:
-        task = drawn.add_task("train", total=None, said="")
-        yield Drawn()
-
-
-def _config(given: dict[str, Any], out: Path | None, resume: bool) -> TrainConfig:
-    """The config to run; when resuming, the run's own with what was given on top."""
-    if resume and out is not None and (out / "config.json").exists():
-        from fourier_probe.training.folder import read_record
-
-        before = TrainConfig.from_json(read_record(out)["config"])
-        return TrainConfig.from_json({**before.to_json(), **given})
-    return TrainConfig.of(given)
+        _report(run.path, as_json)
 
 
 def _report(folder: Path, as_json: bool) -> None:

@@ -1,0 +1,151 @@
+"""What a training would convert, when, and at what cost; nothing trains. Imports plan, inputs and what they import."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from fourier_probe.models import zoo
+from fourier_probe.models.gpsa.recast import recast_
+from fourier_probe.training.config import TrainConfig
+from fourier_probe.training.convert import options
+from fourier_probe.training.inputs import open_splits
+from fourier_probe.training.plan import Plan, make_model
+from fourier_probe.training.schedule import PRSSchedule
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class PlannedLayer:
+    """One convolution that can convert.
+
+    Attributes:
+        layer: module path.
+        epoch: at whose start it converts; null if the schedule leaves it out.
+        end: of a soft conversion, the epoch at which it is finished.
+        stage: by name, or by key grid.
+        keys, queries: (H, W) of its input and output.
+        heads: taps of the kernel.
+        parameters: of the convolution. added: that a recast adds.
+        multiply_adds: for one image, as a convolution. multiply_adds_recast: as attention.
+    """
+
+    layer: str
+    epoch: int | None
+    end: int | None
+    stage: str
+    keys: tuple[int, int]
+    queries: tuple[int, int]
+    heads: int
+    parameters: int
+    added: int
+    multiply_adds: int
+    multiply_adds_recast: int
+
+
+@dataclass(frozen=True)
+class SchedulePlan:
+    """How a training with a schedule would go.
+
+    Attributes:
+        model: its name. schedule: kind of schedule, and `switches`: layer -> epoch.
+        epochs: in all. steps: per epoch. images: to train on.
+        layers: that can convert, in execution order.
+        before, after: parameters and multiply-adds for one image, of the network without and with all conversions.
+    """
+
+    model: str
+    schedule: str
+    switches: PRSSchedule
+    epochs: int
+    steps: int
+    images: int
+    layers: tuple[PlannedLayer, ...]
+    before: zoo.Stats
+    after: zoo.Stats
+
+    def __repr__(self) -> str:
+        return (
+            f"SchedulePlan({self.model}, {self.schedule}: {len(self.switches)} layers in {self.epochs} epochs of "
+            f"{self.steps} steps, {self.before.multiply_adds / 1e6:.1f} -> {self.after.multiply_adds / 1e6:.1f} M "
+            "multiply-adds)"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values: what schedule.json holds."""
+        lengths = {"epochs": self.epochs, "steps": self.steps, "images": self.images}
+        layers = [{k: list(v) if isinstance(v, tuple) else v for k, v in asdict(each).items()} for each in self.layers]
+        costs = {"before": self.before._asdict(), "after": self.after._asdict()}
+        return {"model": self.model, "schedule": self.schedule, **lengths, "layers": layers, "cost": costs}
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per layer."""
+        import pandas as pd
+
+        return pd.DataFrame([asdict(layer) for layer in self.layers])
+
+    def _repr_html_(self) -> str:
+        return f"<p>{self!r}</p>{self.to_frame().to_html(index=False)}"
+
+    def plot(self) -> Figure:
+        """Each layer's time as a convolution and as attention."""
+        from fourier_probe.plots.schedule import schedule_figure
+
+        names = [layer.layer for layer in self.layers]
+        title = f"{self.model}, {self.schedule}"
+        return schedule_figure(names, self.switches, self.epochs, ends=self.switches.ends, title=title)
+
+
+def lay_out(config: TrainConfig, model: nn.Module | None = None) -> SchedulePlan:
+    """The plan of a config on its data.
+
+    Args:
+        config: of the training.
+        model: a network of one's own in place of the config's; left as it was.
+
+    Raises:
+        DataError, ModelError, TrainingError: as `train` would.
+    """
+    splits = open_splits(config)
+    name = config.model if model is None else type(model).__name__
+    if model is None:
+        model, _, spec = make_model(config, splits)
+    else:
+        spec = zoo.input_spec(model, img_size=config.img_size or None)
+    plan = Plan.of(config, model, spec, images=len(splits.train), whole=splits.whole, batch=config.batch_size)
+    after = copy.deepcopy(model)
+    recast_(after, list(plan.schedule), **options(config))
+    plain = zoo.stats(model, (spec.channels, *spec.size))
+    layers = tuple(
+        PlannedLayer(
+            layer=layer.name,
+            epoch=plan.schedule.get(layer.name),
+            end=plan.schedule.ends.get(layer.name),
+            stage=layer.stage,
+            keys=layer.keys,
+            queries=layer.queries,
+            heads=layer.heads,
+            parameters=layer.parameters,
+            added=layer.added,
+            multiply_adds=layer.multiply_adds,
+            multiply_adds_recast=layer.multiply_adds_recast,
+        )
+        for layer in plan.layers
+    )
+    return SchedulePlan(
+        model=name,
+        schedule=config.schedule,
+        switches=plan.schedule,
+        epochs=plan.epochs,
+        steps=plan.steps,
+        images=len(splits.train),
+        layers=layers,
+        before=plain,
+        after=plan.cost(after, plain),
+    )
