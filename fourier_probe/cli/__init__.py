@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 import click
 
 from fourier_probe.errors import ProbeError, suggest
+from fourier_probe.runtime import messages
 
 COMMANDS = {
     "analyze": "Spectra of every layer of a checkpoint or timm model.",
@@ -54,7 +55,8 @@ class Verbs(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Run; exit 1 on a `ProbeError`, 130 on Ctrl-C."""
         try:
-            return super().invoke(ctx)
+            with messages.printing():
+                return super().invoke(ctx)
         except ProbeError as error:
             click.echo(f"error: {error}", err=True)
             ctx.exit(1)

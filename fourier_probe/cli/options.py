@@ -7,10 +7,12 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+if TYPE_CHECKING:
+    from fourier_probe.data.trust import NamedData
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -86,17 +88,11 @@ def model_options(command: Command) -> Command:
     return command
 
 
-def data_source(asked: str | None, trained_on: str | None) -> str:
-    """`--data`, else what the checkpoint was trained on, else the bundled images.
+def data_source(asked: str | None, named: NamedData | None) -> str:
+    """The data to open: `--data`, else what a checkpoint names where that may be used (`data.trust`), else bundled."""
+    from fourier_probe.data.trust import data_of
 
-    A checkpoint that names a bare file has left its images behind, as those this project ships have: where no such file
-    lies here the bundled images serve, and a note says so. A path that leads nowhere stays an error.
-    """
-    source = asked or trained_on or "bundled"
-    if asked or "/" in source or not source.endswith(".npz") or Path(source).exists():
-        return source
-    note(f"{source}, which this was trained on, is not here: the bundled images serve; --data names others.")
-    return "bundled"
+    return data_of(asked, named)
 
 
 def image_options(command: Command) -> Command:

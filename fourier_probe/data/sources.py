@@ -9,6 +9,7 @@ from fourier_probe.data.folder import SPLITS, open_folder
 from fourier_probe.data.images import ImageSet, without_bad
 from fourier_probe.data.planted import is_planted, open_planted
 from fourier_probe.data.timm_names import is_timm_name, open_timm
+from fourier_probe.data.trust import refuse_commands
 from fourier_probe.errors import DataError, suggest
 
 
@@ -29,6 +30,7 @@ def open_data(source: str, split: str = "test", *, skip_bad: bool = False) -> Im
     """
     if split not in SPLITS:
         raise DataError(f"unknown split {split!r}: expected train, val or test.{suggest(split, SPLITS)}")
+    refuse_commands(source)
     if source == "bundled":
         return open_npz(source, BUNDLED, split)
     if is_planted(source):

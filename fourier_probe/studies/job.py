@@ -22,7 +22,7 @@ from typing import Any, NoReturn
 from fourier_probe.errors import DataError, PointError, ProbeError
 from fourier_probe.studies.tasks import holds_analysis
 from fourier_probe.training.config import FREE, TrainConfig
-from fourier_probe.training.folder import BusyError, read_record
+from fourier_probe.training.folder import BusyError, check_record, read_record
 from fourier_probe.training.progress import Progress
 
 PATIENCE = 120.0  # seconds that an orphan of a killed sweep may take to save and leave
@@ -77,6 +77,10 @@ def _train(folder: Path, config: TrainConfig, fork: dict[str, Any] | None) -> No
         if record.get("result"):
             return
         before = TrainConfig.from_json(record["config"])  # options that are not read, such as `none`'s, may differ
+        named = {name: value for name, value in config.to_json().items() if record["config"].get(name) == value}
+        check_record(
+            record, {**named, "data": config.data}, str(folder)
+        )  # the plan is the user's word, a record is not
         now = replace(before, data=config.data, **{name: getattr(config, name) for name in FREE})
         _patiently(lambda: train(now, folder, resume=True, progress=progress))
         return

@@ -212,6 +212,7 @@ _RULES: list[tuple[str, Any, str]] = [
     *((name, lambda v: v >= 1, "at least 1") for name in ("epochs", "batch_size", "probe_images", "max_key_grid")),
     *((name, lambda v: 0 <= v < 1, "from 0 to below 1") for name in ("momentum", "model_ema_decay")),
     *((name, math.isfinite, "a finite number") for name in ("anneal_gate", "anneal_locality", "decay_rate")),
+    ("data", lambda v: "pipe:" not in str(v).lower(), "data without pipe:, whose shell command is never run"),
     ("at_epoch", math.isfinite, "an epoch or a fraction of the training; below 0: the mean of linear"),
 ]  # fmt: skip
 

@@ -18,10 +18,11 @@ import csv
 import io
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+from fourier_probe.data.trust import NamedData, data_of, read_fingerprint, shown
 from fourier_probe.errors import OutputError, TrainingError
 from fourier_probe.io import atomic
 
@@ -35,6 +36,8 @@ TIMES = ("seconds", "images_per_second")
 CONVERSIONS = ("layer", "epoch", "loss_before", "acc_before", "loss_after", "acc_after", "ratio", "images")
 _FILES = ("config.json", "metrics.csv", "conversions.csv", "last.pt", "best.pt", "epoch-*.pt")
 _LOCK = ".lock"
+FETCHING = ("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir")
+"""Arguments of timm's models that may fetch or open something."""
 
 
 class BusyError(OutputError):
@@ -125,6 +128,41 @@ def read_record(path: Path) -> dict[str, Any]:
     if not isinstance(record, dict) or not isinstance(record.get("config"), dict):
         raise TrainingError(f"{file} is no run's: it has no config in it.")
     return record
+
+
+def check_record(record: dict[str, Any], given: Mapping[str, Any], folder: str) -> None:
+    """Refuse a run's record that would make, download or run anything that the user did not name.
+
+    Args:
+        record: config.json.
+        given: options that the user gave again; these are not looked at.
+        folder: of the run, for messages.
+
+    Raises:
+        DataError: its data have to be named again (`data.trust`).
+        TrainingError: so has its model, which is a Python file, or an argument that fetches or opens something.
+    """
+    config: dict[str, Any] = record["config"]
+    source = config.get("data")
+    if "data" not in given and isinstance(source, str):
+        data_of(None, NamedData(source, folder, True, read_fingerprint(record.get("data_fingerprint"))))
+    model = config.get("model")
+    if "model" not in given and isinstance(model, str) and ":" in model:
+        raise TrainingError(
+            f"{folder} was trained with the model {shown(model)}, which is not made because a file says so: pass "
+            f"--model {shown(model)} if you trust it."
+        )
+    arguments = config.get("model_args")
+    fetching = [name for name in FETCHING if isinstance(arguments, dict) and name in arguments]
+    if fetching and "model_args" not in given:
+        raise TrainingError(
+            f"{folder} was trained with --model-arg {fetching[0]}, which may fetch or open something and is not "
+            "followed because a file says so: pass the --model-arg options again if you trust them."
+        )
+    if config.get("pretrained") and "pretrained" not in given:
+        raise TrainingError(
+            f"{folder} began from published weights, which are not fetched because a file says so: pass --pretrained."
+        )
 
 
 def table(columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> str:

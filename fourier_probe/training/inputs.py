@@ -34,6 +34,7 @@ from fourier_probe.data import (
 from fourier_probe.data.images import Files
 from fourier_probe.data.subset import spread
 from fourier_probe.data.transform import fit
+from fourier_probe.data.trust import Fingerprint, fingerprint
 from fourier_probe.errors import DataError, TrainingError
 from fourier_probe.runtime.distributed import Ranks
 from fourier_probe.training.config import TrainConfig
@@ -61,6 +62,7 @@ class Splits:
         whole: training images of the source at full data scale, without those that would be held out.
         digest: SHA-256 of the training images (files: of their names and sizes) and labels.
         note: what the user should know of the splits; may be empty.
+        fingerprint: of a local source, by which a checkpoint may name it again (`data.trust`).
     """
 
     train: ImageSet
@@ -70,6 +72,7 @@ class Splits:
     whole: int
     digest: str
     note: str
+    fingerprint: Fingerprint | None = None
 
 
 def open_splits(config: TrainConfig) -> Splits:
@@ -99,7 +102,7 @@ def open_splits(config: TrainConfig) -> Splits:
     if config.skip_bad:
         train = choose(train, skip_bad=True)
         val, test = (each if each is None else choose(each, skip_bad=True) for each in (val, test))
-    return Splits(train, val, test, classes, whole, _digest(train), note)
+    return Splits(train, val, test, classes, whole, _digest(train), note, fingerprint(config.data))
 
 
 def input_spec(config: TrainConfig, images: ImageSet, native: InputSpec) -> InputSpec:

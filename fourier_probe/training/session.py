@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import torch
 from torch import nn
 
@@ -167,6 +168,7 @@ class Session:
             "fork": self.fork,
             **self.arch,
             "input": self.input(),
+            "data_fingerprint": msgspec.to_builtins(self.splits.fingerprint),
             "images": {**images, "test": self.splits.test and len(self.splits.test), "digest": self.splits.digest},
             "classes": self.splits.classes,
             "plan": {
@@ -188,7 +190,11 @@ class Session:
     def payload(self, metrics: dict[str, Any], *, finished: bool = False) -> dict[str, Any]:
         """The values of a checkpoint; every rank must call."""
         record = {**self.arch, "config": {**self.config.to_json(), "input": self.input()}}
-        extra = {"finished": finished, "data_digest": self.splits.digest}
+        extra = {
+            "finished": finished,
+            "data_digest": self.splits.digest,
+            "data_fingerprint": msgspec.to_builtins(self.splits.fingerprint),
+        }
         return {**self.state.payload(self.ranks, record, metrics), **extra}
 
 

@@ -17,6 +17,7 @@ from torch import nn
 
 from fourier_probe import checkpoints
 from fourier_probe.data import InputSpec
+from fourier_probe.data.trust import NamedData, read_fingerprint
 from fourier_probe.errors import CheckpointError, ModelError
 from fourier_probe.models import zoo
 from fourier_probe.results.spectra import Spectra
@@ -32,7 +33,7 @@ class Target:
         label: what tables and figures call it.
         provenance: the `target` field of spectra.json.
         model: in eval mode on the CPU; None for a saved result.
-        data: the source it was trained on, where the file says.
+        data: the source it was trained on, where the file says; `data.trust` decides whether it is used.
         transform: what its run used: size, mean, std; empty where the file does not say.
         spectra: the saved result, if it is one.
     """
@@ -40,7 +41,7 @@ class Target:
     label: str
     provenance: dict[str, Any]
     model: nn.Module | None = None
-    data: str | None = None
+    data: NamedData | None = None
     transform: Mapping[str, Any] = field(default_factory=dict)
     spectra: Spectra | None = None
 
@@ -169,8 +170,16 @@ def _checkpoint(
     provenance |= {"sha256": checkpoint.sha256, "epoch": checkpoint.epoch}
     transform = config.get("input") or {}
     return Target(
-        label=_label(str(path)), provenance=provenance, model=built, data=config.get("data"), transform=transform
+        label=_label(str(path)), provenance=provenance, model=built, data=_data(checkpoint, name), transform=transform
     )
+
+
+def _data(checkpoint: checkpoints.Checkpoint, name: str) -> NamedData | None:
+    """What the file says it was trained on."""
+    source, ours = checkpoint.config.get("data"), checkpoint.format == "fourier-probe"
+    if not isinstance(source, str) or not source:
+        return None
+    return NamedData(source, name, ours, read_fingerprint(checkpoint.payload.get("data_fingerprint")) if ours else None)
 
 
 def _label(source: str) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fourier_probe.training.config import TrainConfig
+from fourier_probe.training.folder import check_record, read_record
 from fourier_probe.training.naming import run_name
 from fourier_probe.training.progress import Progress, drawn
 from fourier_probe.training.runs import Run
@@ -66,6 +67,8 @@ def _config(
         return TrainConfig.from_json({**config.to_json(), **options}) if options else config
     chosen = {**(config or {}), **options}
     if resume and out is not None and (out / "config.json").exists():
-        before = Run.read(out).config
+        record = read_record(out)
+        check_record(record, chosen, str(out))
+        before = TrainConfig.from_json(record["config"])
         return TrainConfig.from_json({**before.to_json(), **chosen})
     return TrainConfig.of(chosen)
