@@ -54,6 +54,28 @@ def subset(labels: Labels, fraction: float, *, seed: int) -> Indices:
     return np.sort(np.concatenate(parts))
 
 
+def nested(labels: Labels, count: int, *, seed: int) -> Indices:
+    """Indices of exactly `count` images, class-balanced to one image, sorted; those of a smaller count are among them.
+
+    Args:
+        labels: (N,) classes.
+        count: from 1 to N.
+        seed: not negative; the order of `subset`.
+
+    Raises:
+        DataError: a count out of range, or no or negative labels.
+
+    >>> nested([0, 0, 0, 1, 1, 1], 2, seed=0).tolist(), nested([0, 0, 0, 1, 1, 1], 6, seed=0).tolist()
+    ([2, 3], [0, 1, 2, 3, 4, 5])
+    """
+    if not 1 <= count <= len(labels):
+        raise DataError(f"{count} training images are asked for and there are {len(labels)}: choose from 1 to that.")
+    orders = list(_orders(labels, seed, _SUBSET))
+    ranks = np.concatenate([(np.arange(len(order)) + 0.5) / len(order) for order in orders])
+    chosen = np.concatenate(orders)[np.argsort(ranks, kind="stable")[:count]]
+    return np.sort(chosen)
+
+
 def holdout(labels: Labels, fraction: float, *, seed: int) -> tuple[Indices, Indices]:
     """Split positions into training and validation, class-balanced, both sorted.
 

@@ -16,12 +16,23 @@ from typing import Any
 from fourier_probe.errors import TrainingError, suggest
 
 SCHEDULES = ("none", "linear", "reverse", "constant", "random", "stage", "stage-end", "soft")
-SCHEDULERS = ("cosine", "tanh", "step", "multistep", "poly", "constant")
-FREE = ("device", "workers", "threads", "checkpoint_every", "checkpoint_at", "probe_every", "probe_images", "log")
+SCHEDULERS = ("cosine", "tanh", "step", "multistep", "poly", "constant", "wsd")
+FREE = (
+    "device",
+    "workers",
+    "threads",
+    "checkpoint_every",
+    "checkpoint_at",
+    "checkpoint_at_step",
+    "probe_every",
+    "probe_images",
+    "log",
+)
 """What may change when a run is resumed: none of it changes what is learned (threads: up to rounding)."""
 SCHEDULE_FIELDS = (
-    "schedule", "early_epoch", "late_epoch", "at_epoch", "weighted_mean", "schedule_seed", "convert", "max_key_grid",
-    "soft_epochs", "recast_args", "anneal_epochs", "anneal_gate", "anneal_locality", "new_lr_mult", "gate_lr_mult",
+    "schedule", "early_epoch", "late_epoch", "at_epoch", "early_step", "late_step", "at_step", "weighted_mean",
+    "schedule_seed", "convert", "max_key_grid", "soft_epochs", "recast_args", "anneal_epochs", "anneal_steps",
+    "anneal_gate", "anneal_locality", "new_lr_mult", "gate_lr_mult",
 )  # fmt: skip
 """What a run and the run it is forked from may differ in."""
 
@@ -59,6 +70,8 @@ class TrainConfig:
 
     data: str = _flag("Data", "bundled", "bundled, a .npz, an image folder, or a timm data set name.", metavar="D")
     data_scale: float = _flag("Data", 1.0, "Train on a class-balanced, nested part of the images.", metavar="F")
+    train_images: int = _flag("Data", 0, "Train on this many images instead, nested too, beside the validation split.",
+                              metavar="N")
     data_seed: int = _flag("Data", 0, "Seed of that choice and of the validation split.")
     iso_steps: bool = _flag("Data", False, "Multiply epochs so that every data scale takes the same steps.")
     val_split: float = _flag("Data", 0.1, "Share of the training images held out for validation; 0: none.")
@@ -83,6 +96,9 @@ class TrainConfig:
     recipe: str = _flag("Optimisation", "auto", "Named defaults of this and the section above.",
                         choices=("auto", "cnn-small", "vit-small", "eit-small", "cnn", "vit", "eit"))
     epochs: int = _flag("Optimisation", 20, "Passes over the training images.", recipe=True)
+    steps: int = _flag("Optimisation", 0, "Optimizer steps in place of epochs.", recipe=True, metavar="T")
+    val_every: int = _flag("Optimisation", 0, "Validate, log and save every so many steps: a round, which then counts "
+                           "as an epoch.  [default: every epoch; a twentieth of --steps]", metavar="STEPS")
     batch_size: int = _flag("Optimisation", 128, "Images an optimizer step, over all ranks.", recipe=True, short="-b")
     opt: str = _flag("Optimisation", "sgd", "timm's optimizers (sgd is with Nesterov momentum).", recipe=True)
     lr: float = _flag("Optimisation", 0.1, "Peak learning rate.", recipe=True)
@@ -91,6 +107,9 @@ class TrainConfig:
     clip_grad: float = _flag("Optimisation", 0.0, "Largest gradient norm; 0: no clipping.", recipe=True)
     sched: str = _flag("Optimisation", "cosine", "Learning-rate schedule.", choices=SCHEDULERS)
     warmup_epochs: float = _flag("Optimisation", 1.0, "Linear warm-up.", recipe=True)
+    warmup_steps: int = _flag("Optimisation", 0, "Likewise, in steps.", recipe=True, metavar="STEPS")
+    cooldown_steps: int = _flag("Optimisation", 0, "wsd (warm-up, constant, linear decay): steps of the decay; 0: a "
+                                "tenth of them all.", recipe=True, metavar="STEPS")
     warmup_lr: float = _flag("Optimisation", 1e-5, "Where it begins.")
     min_lr: float = _flag("Optimisation", 0.0, "Where the schedule ends.")
     decay_rate: float = _flag("Optimisation", 0.1, "Of step and multistep; power of poly.")
@@ -104,6 +123,9 @@ class TrainConfig:
     early_epoch: float = _flag("Schedule", 0.5, "Switch of the earliest layer, epochs or fraction.", metavar="E")
     late_epoch: float = _flag("Schedule", 1 / 6, "Switch of the latest layer.", metavar="E")
     at_epoch: float = _flag("Schedule", -1.0, "constant: its epoch; below 0: the mean of linear.", metavar="E")
+    early_step: int = _flag("Schedule", -1, "Switch of the earliest layer, in steps.", metavar="STEP")
+    late_step: int = _flag("Schedule", -1, "Switch of the latest layer, in steps.", metavar="STEP")
+    at_step: int = _flag("Schedule", -1, "constant: its step.", metavar="STEP")
     weighted_mean: bool = _flag("Schedule", False, "constant: that mean weighted by parameters.")
     schedule_seed: int = _flag("Schedule", 0, "random: seed of the order.")
     soft_epochs: float = _flag("Schedule", 0.0, "soft: length of a ramp; 0: as long as the switches are spread.",
@@ -115,6 +137,7 @@ class TrainConfig:
                                         flag="--recast-arg")
     anneal_epochs: float = _flag("Schedule", 0.1, "Ease a layer out of its convolution for so long; 0: not.",
                                  metavar="E")
+    anneal_steps: int = _flag("Schedule", -1, "Likewise, in steps; 0: not.", metavar="STEPS")
     anneal_gate: float = _flag("Schedule", 6.0, "Logit added to its gates at first, for soft and annealing.")
     anneal_locality: float = _flag("Schedule", 0.0, "Locality strength added at first, likewise.")
     new_lr_mult: float = _flag("Schedule", 1.0, "Learning rate of new query and key weights over the rest.")
@@ -126,6 +149,7 @@ class TrainConfig:
     deterministic: bool = _flag("Run", False, "On a GPU, only algorithms that repeat bit by bit.")
     checkpoint_every: int = _flag("Run", 0, "Also keep epoch-NNN.pt every so many epochs.", metavar="K")
     checkpoint_at: tuple[int, ...] = _flag("Run", (), "Also keep epoch-NNN.pt there; repeat.", metavar="E", element=int)
+    checkpoint_at_step: tuple[int, ...] = _flag("Run", (), "Likewise, in steps; repeat.", metavar="STEP", element=int)
     probe_every: int = _flag("Run", 0, "Write spectra/epoch-NNN.json every so many epochs, epoch 0 too.", metavar="K")
     probe_images: int = _flag("Run", 256, "Images of those spectra.")
     log: str = _flag("Run", "csv", "tensorboard: also to RUN/tensorboard.", choices=("csv", "tensorboard"))
@@ -145,10 +169,25 @@ class TrainConfig:
                 )
         if self.sched == "multistep" and not self.decay_milestones:
             raise TrainingError("--sched multistep needs its epochs: --decay-milestones E, repeated.")
+        if self.train_images and self.data_scale != 1:
+            raise TrainingError("--train-images and --data-scale both choose the training images: give one of them.")
+        if self.steps and self.iso_steps:
+            raise TrainingError("--steps fixes the number of steps, as --iso-steps does: give one of them.")
+        if self.data.partition(":")[0] == "planted":
+            self._check_planted()
         if self.loader == "device" and self.aa:
             raise TrainingError("--aa (RandAugment) runs in processes: drop --loader device.")
         if self.model_dtype == "float64" and self.amp != "none":
             raise TrainingError("--amp lowers the precision that --model-dtype float64 asks for: choose one.")
+
+    def _check_planted(self) -> None:
+        """A flip mirrors glyphs and cue, a shift lets one window see parts of both glyphs, mixing adds objects."""
+        changed = next((name for name in DISTORTIONS if getattr(self, name)), None)
+        if changed is not None:
+            raise TrainingError(
+                f"{flag_of(changed)} {getattr(self, changed)} would change what the label of a planted image means: "
+                f"the planted task is trained without it. Leave {flag_of(changed)} out."
+            )
 
     @classmethod
     def of(cls, given: Mapping[str, Any] | None = None, /, **more: Any) -> TrainConfig:
@@ -169,6 +208,8 @@ class TrainConfig:
         if unknown:
             raise TrainingError(f"unknown training option {unknown[0]!r}.{suggest(unknown[0], NAMES)}")
         chosen = {name: checked(name, value, "options") for name, value in chosen.items()}
+        if str(chosen.get("data", "")).partition(":")[0] == "planted":
+            chosen = {"model": "patch_resnet", **dict.fromkeys(DISTORTIONS, 0), "aa": "", **chosen}
         return cls(**{**chosen, **recipe.defaults(chosen), **{k: v for k, v in chosen.items() if k != "recipe"}})
 
     @classmethod
@@ -192,6 +233,8 @@ class TrainConfig:
 
 
 NAMES = tuple(each.name for each in fields(TrainConfig))
+DISTORTIONS = ("hflip", "crop_padding", "smoothing", "mixup", "cutmix", "reprob", "aa")
+"""Options that are 0 on the planted task."""
 
 _RULES: list[tuple[str, Any, str]] = [
     *((name, lambda v: 0 < v <= 1, "above 0, up to 1") for name in ("data_scale", "scale_min")),
@@ -206,7 +249,8 @@ _RULES: list[tuple[str, Any, str]] = [
         for name in (
             "img_size", "data_seed", "workers", "crop_padding", "mixup", "cutmix", "weight_decay", "clip_grad",
             "warmup_epochs", "warmup_lr", "min_lr", "early_epoch", "late_epoch", "soft_epochs", "seed", "threads",
-            "anneal_epochs", "checkpoint_every", "probe_every", "new_lr_mult", "gate_lr_mult", "schedule_seed",
+            "anneal_epochs", "checkpoint_every", "probe_every", "train_images", "steps", "val_every", "warmup_steps",
+            "cooldown_steps", "new_lr_mult", "gate_lr_mult", "schedule_seed",
         )
     ),
     *((name, lambda v: v >= 1, "at least 1") for name in ("epochs", "batch_size", "probe_images", "max_key_grid")),

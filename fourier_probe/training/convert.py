@@ -55,13 +55,14 @@ def convert_(
 
 def options(config: TrainConfig) -> dict[str, Any]:
     """Arguments of `recast`: as given, else its own, but a layer that is eased out comes to rest at ConViT's gate."""
-    eased = config.anneal_epochs > 0 or config.schedule == "soft"
+    length = config.anneal_epochs if config.anneal_steps < 0 else config.anneal_steps
+    eased = length > 0 or config.schedule == "soft"
     return {"gate": EASED_GATE if eased else GATE, **config.recast_args}
 
 
 def ease_(model: nn.Module, layers: Sequence[str], plan: Plan, config: TrainConfig, time: float) -> None:
     """Set the annealing shifts of converted layers for `time` epochs; nothing where no annealing was asked for."""
-    if not layers or not (plan.schedule.ends or config.anneal_epochs):
+    if not layers or not (plan.schedule.ends or config.anneal_epochs or config.anneal_steps > 0):
         return
     for layer in layers:
         module = model.get_submodule(layer)

@@ -28,7 +28,7 @@ from fourier_probe.io import atomic
 
 METRICS = (
     "epoch", "step", "lr", "train_loss", "train_acc", "val_loss", "val_acc", "ema_val_loss", "ema_val_acc", "test_loss",
-    "test_acc", "converted", "parameters", "multiply_adds", "seconds", "images_per_second",
+    "test_acc", "test_conflict_acc", "converted", "parameters", "multiply_adds", "seconds", "images_per_second",
 )  # fmt: skip
 """Columns of metrics.csv: losses in nats, accuracies 0 to 1, the model and its cost for one image during the epoch."""
 TIMES = ("seconds", "images_per_second")

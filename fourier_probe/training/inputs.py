@@ -32,7 +32,9 @@ from fourier_probe.data import (
     subset,
 )
 from fourier_probe.data.images import Files
-from fourier_probe.data.subset import spread
+from fourier_probe.data.planted import SIZES as PLANTED_SIZES
+from fourier_probe.data.planted import is_planted, open_planted
+from fourier_probe.data.subset import nested, spread
 from fourier_probe.data.transform import fit
 from fourier_probe.data.trust import Fingerprint, fingerprint
 from fourier_probe.errors import DataError, TrainingError
@@ -81,6 +83,8 @@ def open_splits(config: TrainConfig) -> Splits:
     Raises:
         DataError: nothing to open, no labels, or labels outside the classes of the training images.
     """
+    if is_planted(config.data):
+        return _planted(config)
     full = open_data(config.data, "train")
     if full.labels is None:
         raise DataError(
@@ -89,13 +93,15 @@ def open_splits(config: TrainConfig) -> Splits:
         )
     classes = len(full.classes) if full.classes is not None else int(full.labels.max()) + 1
     check_labels(full.labels, classes)
-    chosen = full.take(subset(full.labels, config.data_scale, seed=config.data_seed))
     val, whole = None, len(full)
+    chosen = full if config.train_images else full.take(subset(full.labels, config.data_scale, seed=config.data_seed))
     train = chosen
     if config.val_split:
         kept, held = holdout(_labels(chosen), config.val_split, seed=config.data_seed)
         train, val = chosen.take(kept), chosen.take(held)
         whole = len(holdout(full.labels, config.val_split, seed=config.data_seed)[0])
+    if config.train_images:
+        train = train.take(nested(_labels(train), config.train_images, seed=config.data_seed))
     test, note = _test(config.data, full)
     if test is not None:
         check_labels(_labels(test), classes)
@@ -103,6 +109,15 @@ def open_splits(config: TrainConfig) -> Splits:
         train = choose(train, skip_bad=True)
         val, test = (each if each is None else choose(each, skip_bad=True) for each in (val, test))
     return Splits(train, val, test, classes, whole, _digest(train), note, fingerprint(config.data))
+
+
+def _planted(config: TrainConfig) -> Splits:
+    """The planted task has a validation split of its own; its training images are made, as many as are asked for."""
+    whole = PLANTED_SIZES["train"]
+    count = config.train_images or 2 * max(1, round(config.data_scale * whole / 2))
+    train = open_planted(config.data, "train", images=count, seed=config.data_seed)
+    val, test = (open_planted(config.data, split) for split in ("val", "test"))
+    return Splits(train, val if config.val_split else None, test, 2, whole, _digest(train), "")
 
 
 def input_spec(config: TrainConfig, images: ImageSet, native: InputSpec) -> InputSpec:
@@ -200,7 +215,7 @@ class Training:
         images: the training split.
         spec: the model's input.
         ranks: who shares a batch.
-        steps: an epoch.
+        steps: of one pass over the images.
         batch: images of a step, over all ranks; a set smaller than a batch is one step.
         held: the images, where they are on the device.
     """
@@ -236,18 +251,29 @@ class Training:
         decoding = None if on_device else Decoding.of(config, images, spec)
         return cls(config, images, spec, ranks, max(1, len(images) // batch), batch, held, decoding)
 
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor, torch.Generator]]:
-        """The batches of an epoch from step `start` on: images uint8 (B, C, H, W), labels (B,), the step's generator.
+    def batches(self, first: int, count: int) -> Iterator[tuple[Tensor, Tensor, torch.Generator]]:
+        """The batches of steps `first` to `first + count` of the run, over as many passes as that takes.
+
+        What a step is given depends on its number alone, not on how a run is divided into epochs or rounds.
+        """
+        while count:
+            epoch, start = divmod(first, self.steps)
+            here = min(count, self.steps - start)
+            yield from self._pass(epoch, start, start + here)
+            first, count = first + here, count - here
+
+    def _pass(self, epoch: int, start: int, stop: int) -> Iterator[tuple[Tensor, Tensor, torch.Generator]]:
+        """Steps of one pass over the images: uint8 (B, C, H, W), labels (B,), the step's generator.
 
         Images have been cropped and mirrored. Each rank gets every world-th image of the batch.
         """
         order = torch.randperm(len(self.images), generator=_generator("cpu", self.config.seed, _ORDER, epoch))
         rows = order[: self.steps * self.batch].view(self.steps, self.batch)[
-            start:, self.ranks.rank :: self.ranks.world
+            start:stop, self.ranks.rank :: self.ranks.world
         ]
         decoded = None if self.decoding is None else self.decoding.batches(rows, epoch)
         mine = rows.to(self.ranks.device) if decoded is None else rows
-        for step in range(start, self.steps):
+        for step in range(start, stop):
             seeds = (self.config.seed, _STEP, epoch, step, self.ranks.rank)
             generator = _generator(self.ranks.device, *seeds)
             if decoded is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,9 @@ from torch import Tensor, nn
 from fourier_probe.errors import TrainingError, suggest
 from fourier_probe.models.gpsa.recast import GROUPS
 from fourier_probe.training.config import TrainConfig
+
+if TYPE_CHECKING:
+    from fourier_probe.training.plan import Plan
 
 _POSITIONS = ("pos_embed", "cls_token", "dist_token", "reg_token", "relative_position_bias_table", "gating_param")
 
@@ -65,31 +68,64 @@ def rescale(optimizer: torch.optim.Optimizer, config: TrainConfig) -> None:
             group["weight_decay"] = config.weight_decay if group["name"] == "qk" else 0.0
 
 
-def make_scheduler(optimizer: torch.optim.Optimizer, config: TrainConfig, *, epochs: int, steps: int) -> Any:
-    """A learning-rate schedule of timm's, updated every step.
+def make_scheduler(optimizer: torch.optim.Optimizer, config: TrainConfig, plan: Plan) -> Any:
+    """A learning-rate schedule of timm's, or `wsd`; updated every step.
 
     Args:
         optimizer: its groups are those of `make_optimizer`.
-        config: epochs in it are multiplied by epochs / config.epochs.
-        epochs: of training.
-        steps: an epoch.
+        config: epochs in it are multiplied by `plan.scale`.
+        plan: how long the training is.
     """
     from timm.scheduler import create_scheduler_v2
 
-    scale = epochs / config.epochs
+    if config.sched == "wsd":
+        return warmup_stable_decay(optimizer, config, plan)
+    scale = plan.scale
     scheduler, _ = create_scheduler_v2(
         optimizer,
         sched=config.sched,
-        num_epochs=epochs,
+        num_epochs=plan.epochs,
         decay_epochs=max(1, round(config.decay_epochs * scale)),
         decay_milestones=[round(epoch * scale) for epoch in config.decay_milestones],
         decay_rate=config.decay_rate,
         min_lr=config.min_lr,
         warmup_lr=config.warmup_lr,
-        warmup_epochs=config.warmup_epochs * scale,  # type: ignore[arg-type]  # a part of an epoch is as good
+        warmup_epochs=plan.warmup(config),  # type: ignore[arg-type]  # a part of an epoch is as good
         step_on_epochs=False,
-        updates_per_epoch=steps,
+        updates_per_epoch=plan.steps,
     )
+    scheduler.step_update(0)
+    return scheduler
+
+
+def warmup_stable_decay(optimizer: torch.optim.Optimizer, config: TrainConfig, plan: Plan) -> Any:
+    """Linear warm-up, constant rate, linear decay over the last steps: a function of the step alone.
+
+    So runs that switch at different times share one curve, and a longer run is the shorter one up to its decay.
+
+    Raises:
+        TrainingError: warm-up and decay are longer than the training.
+    """
+    from timm.scheduler.scheduler import Scheduler
+
+    total = plan.epochs * plan.steps
+    warmup = round(plan.warmup(config) * plan.steps)
+    cooldown = config.cooldown_steps or max(1, total // 10)
+    if warmup + cooldown > total:
+        raise TrainingError(
+            f"--sched wsd: {warmup} steps of warm-up and {cooldown} of decay do not fit into {total}: shorten "
+            "--warmup-steps or --cooldown-steps."
+        )
+
+    class WarmupStableDecay(Scheduler):
+        def _get_lr(self, t: int) -> list[float]:
+            if t < warmup:
+                share = t / warmup
+                return [config.warmup_lr + (base - config.warmup_lr) * share for base in self.base_values]
+            left = min(1.0, (total - t) / cooldown)
+            return [config.min_lr + (base - config.min_lr) * left for base in self.base_values]
+
+    scheduler = WarmupStableDecay(optimizer, param_group_field="lr", t_in_epochs=False)
     scheduler.step_update(0)
     return scheduler
 

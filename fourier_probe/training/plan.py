@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from fourier_probe.data import ImageSet, InputSpec
-from fourier_probe.errors import ModelError
+from fourier_probe.errors import ModelError, TrainingError
 from fourier_probe.models import zoo
 from fourier_probe.models.gpsa.recast import GPSAConv2d, multiply_adds
 from fourier_probe.training import schedule as schedules
@@ -24,11 +24,12 @@ class Plan:
     """How a run will go.
 
     Attributes:
-        epochs: in all; `--iso-steps` multiplies them.
-        steps: an epoch.
+        epochs: in all; `--iso-steps` multiplies them. With `--steps` or `--val-every` a round counts as an epoch.
+        steps: per epoch, or per round.
         schedule: layer -> epoch.
         layers: the layers that can convert, in execution order; empty for `none`.
         scale: epochs of this run for one of `--epochs`; every epoch given as a number is multiplied by it.
+        unit: "epoch", or "round": `steps` steps between two validations.
     """
 
     epochs: int
@@ -36,6 +37,7 @@ class Plan:
     schedule: PRSSchedule
     layers: tuple[ConvLayer, ...]
     scale: float
+    unit: str = "epoch"
 
     @classmethod
     def of(cls, config: TrainConfig, model: nn.Module, spec: InputSpec, *, images: int, whole: int, batch: int) -> Plan:
@@ -58,20 +60,51 @@ class Plan:
             like = next(model.parameters())
             example = torch.zeros(1, spec.channels, *spec.size, dtype=like.dtype, device=like.device)
             layers = tuple(convertible_layers(model, example, convert=config.convert, max_grid=config.max_key_grid))
-        scale = epochs / config.epochs
+        scale, unit = epochs / config.epochs, "epoch"
+        if config.steps or config.val_every:
+            total, per_pass = config.steps or epochs * steps, steps
+            steps = config.val_every or _twentieth(total)
+            if total % steps:
+                raise TrainingError(
+                    f"--val-every {steps} does not divide the {total} steps of this training: choose one of "
+                    f"{', '.join(map(str, _near_divisors(total, steps)))}."
+                )
+            epochs, scale, unit = total // steps, per_pass / steps, "round"
+        counts = _Counts(epochs, steps, scale, unit)
+        at = counts.switch("at", config.at_epoch, config.at_step)
+        early = late = 0.0
+        if config.schedule != "none" and not (config.schedule == "constant" and at is not None):
+            early = counts.switch("early", config.early_epoch, config.early_step) or 0
+            late = counts.switch("late", config.late_epoch, config.late_step) or 0
         schedule = schedules.build(
             config.schedule,
             [layer.name for layer in layers],
-            early=_epoch(config.early_epoch, scale),
-            late=_epoch(config.late_epoch, scale),
-            at=None if config.at_epoch < 0 else _epoch(config.at_epoch, scale),
+            early=early,
+            late=late,
+            at=at,
             epochs=epochs,
             seed=config.schedule_seed,
             weights={layer.name: float(layer.parameters) for layer in layers} if config.weighted_mean else None,
             stages={layer.name: layer.stage for layer in layers},
             ramp=_epoch(config.soft_epochs, scale) if config.soft_epochs else None,
         )
-        return cls(epochs, steps, schedule, layers, scale)
+        return cls(epochs, steps, schedule, layers, scale, unit)
+
+    def warmup(self, config: TrainConfig) -> float:
+        """Length of the warm-up, epochs or rounds."""
+        return config.warmup_steps / self.steps if config.warmup_steps else config.warmup_epochs * self.scale
+
+    def keeps(self, config: TrainConfig, epoch: int) -> bool:
+        """Whether the state after this epoch or round is kept to fork from, by the options.
+
+        Raises:
+            TrainingError: `--checkpoint-at-step` is not where the run stops to validate.
+        """
+        for step in config.checkpoint_at_step:
+            if step % self.steps:
+                raise TrainingError(f"--checkpoint-at-step {step}: states are kept every {self.steps} steps here.")
+        every = bool(config.checkpoint_every) and epoch % config.checkpoint_every == 0
+        return every or epoch in config.checkpoint_at or epoch * self.steps in config.checkpoint_at_step
 
     def cost(self, model: nn.Module, plain: zoo.Stats) -> zoo.Stats:
         """Parameters of a model as it stands, and multiply-adds of an image, recast layers as they are used.
@@ -94,6 +127,8 @@ class Plan:
             return 1.0 - self.schedule.progress(layer, time)
         length = config.anneal_epochs
         length = length * self.epochs if length < 1 else length * self.scale
+        if config.anneal_steps >= 0:
+            length = config.anneal_steps / self.steps
         return max(0.0, 1.0 - (time - self.schedule[layer]) / length) if length else 0.0
 
 
@@ -144,6 +179,48 @@ def _takes(name: str, arguments: dict[str, Any]) -> bool:
 
 def _grey(images: ImageSet) -> bool:
     return images.pixels is not None and images.pixels.shape[3] == 1
+
+
+@dataclass(frozen=True)
+class _Counts:
+    """How a run counts: in epochs, or in rounds of some steps."""
+
+    epochs: int
+    steps: int
+    scale: float
+    unit: str
+
+    def switch(self, which: str, epoch: float, step: int) -> int | float | None:
+        """A switch from an option in epochs or one in steps, which comes first; None where neither is given."""
+        if step >= 0:
+            if step % self.steps:
+                raise TrainingError(
+                    f"--{which}-step {step}: layers can switch every {self.steps} steps here, at "
+                    f"{step // self.steps * self.steps} or {-(-step // self.steps) * self.steps}; --val-every sets it."
+                )
+            return step // self.steps
+        if epoch < 0:
+            return None
+        exact = epoch * self.scale
+        if self.unit == "round" and epoch >= 1 and abs(exact - round(exact)) > 1e-9:
+            raise TrainingError(
+                f"--{which}-epoch {epoch:g} is step {exact * self.steps:g}, and layers can switch every {self.steps} "
+                f"steps here: give --{which}-step, or another --val-every."
+            )
+        return _epoch(epoch, self.scale)
+
+
+def _twentieth(total: int) -> int:
+    """The divisor of a number of steps that is nearest to a twentieth of it."""
+    return min(_divisors(total), key=lambda n: (abs(n - total / 20), n))
+
+
+def _near_divisors(total: int, wanted: int) -> list[int]:
+    return sorted(sorted(_divisors(total), key=lambda n: abs(n - wanted))[:4])
+
+
+def _divisors(total: int) -> list[int]:
+    return [n for n in range(1, total + 1) if total % n == 0]
 
 
 def _epoch(value: float, scale: float) -> int | float:

@@ -19,6 +19,7 @@ class Tick(NamedTuple):
         loss: mean training loss of the epoch so far, nats.
         accuracy: mean training accuracy so far, 0 to 1.
         rate: images a second in this epoch.
+        unit: what an epoch is here: "epoch", or "round" of a run that is counted in steps.
     """
 
     epoch: int
@@ -28,6 +29,7 @@ class Tick(NamedTuple):
     loss: float
     accuracy: float
     rate: float
+    unit: str = "epoch"
 
 
 class Progress:
@@ -62,11 +64,12 @@ def drawn() -> Iterator[Progress]:
             said = f"loss {tick.loss:.3f}  acc {100 * tick.accuracy:.1f} %  {tick.rate:.0f} img/s"
             done, total = tick.epoch * tick.steps + tick.step, tick.epochs * tick.steps
             bar.update(
-                task, completed=done, total=total, said=said, description=f"epoch {tick.epoch + 1}/{tick.epochs}"
+                task, completed=done, total=total, said=said, description=f"{tick.unit} {tick.epoch + 1}/{tick.epochs}"
             )
 
         def epoch(self, row: dict[str, Any]) -> None:
-            text = f"epoch {row['epoch'] + 1}: train {row['train_loss']:.3f} nats, {100 * row['train_acc']:.1f} %"
+            text = f"epoch {row['epoch'] + 1}, step {row['step']}: train {row['train_loss']:.3f} nats"
+            text += f", {100 * row['train_acc']:.1f} %"
             if "val_acc" in row:
                 text += f"; val {row['val_loss']:.3f} nats, {100 * row['val_acc']:.1f} %"
             if "ema_val_acc" in row:

@@ -108,11 +108,12 @@ class Session:
         check_output(model, spec, splits.classes, dtype)
         training = Training.of(config, splits.train, spec, ranks)
         plan = Plan.of(config, model, spec, images=len(splits.train), whole=splits.whole, batch=training.batch)
+        plan.keeps(config, 0)  # a step to keep a state at that never comes
         optimizer = make_optimizer(model, config)
         state = State(
             model=model,
             optimizer=optimizer,
-            scheduler=make_scheduler(optimizer, config, epochs=plan.epochs, steps=plan.steps),
+            scheduler=make_scheduler(optimizer, config, plan),
             scaler=torch.amp.GradScaler(ranks.device.type, enabled=config.amp == "fp16"),
             ema=ModelEmaV3(model, decay=config.model_ema_decay, use_warmup=True) if config.model_ema else None,
             sums=torch.zeros(3, dtype=torch.float64, device=ranks.device),
@@ -174,6 +175,7 @@ class Session:
             "plan": {
                 "epochs": self.plan.epochs,
                 "steps": self.plan.steps,
+                "unit": self.plan.unit,
                 "batch": self.training.batch,
                 "schedule": self.plan.schedule.to_dict(),
             },

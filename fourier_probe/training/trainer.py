@@ -10,6 +10,7 @@ import contextlib
 import math
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -141,7 +142,9 @@ def _pass(session: Session) -> None:
     converted = state.converted
     start = time.perf_counter() - state.seconds
     session.net.train()
-    for images, labels, generator in _until_stopped(session, session.training.epoch(state.epoch, state.step)):
+    for images, labels, generator in _until_stopped(
+        session, session.training.batches(state.epoch * plan.steps + state.step, plan.steps - state.step)
+    ):
         now = state.epoch + state.step / plan.steps
         ease_(state.model, converted, plan, config, now)
         inputs, targets = prepare(images, labels, generator, config, spec, session.mixup)
@@ -165,7 +168,7 @@ def _pass(session: Session) -> None:
             state.seconds = time.perf_counter() - start
             rate = state.step * session.training.batch / state.seconds
             session.progress.step(
-                Tick(state.epoch, plan.epochs, state.step, plan.steps, loss / count, correct / count, rate)
+                Tick(state.epoch, plan.epochs, state.step, plan.steps, loss / count, correct / count, rate, plan.unit)
             )
             if session.ranks.any(session.stop.requested):
                 _leave(session)
@@ -228,6 +231,9 @@ def _finish(session: Session) -> None:
     test = session.test()
     if test is not None:
         row["test_loss"], row["test_acc"] = _evaluate(session, state.judged, test)
+        if test.images.conflict is not None and test.images.conflict.any():
+            against = replace(test, images=test.images.take(test.images.conflict.nonzero()[0]), held=None)
+            row["test_conflict_acc"] = _evaluate(session, state.judged, against)[1]
     result = {key: value for key, value in row.items() if key.endswith(("loss", "acc"))}
     if state.best >= 0:
         result["best_val_acc"] = state.best
@@ -239,9 +245,8 @@ def _finish(session: Session) -> None:
 
 def _keep(session: Session) -> bool:
     """Whether the state after this epoch is kept to fork from: asked for, or the last before the first switch."""
-    epoch, config = session.state.epoch, session.config
-    every = bool(config.checkpoint_every) and epoch % config.checkpoint_every == 0
-    return every or epoch in config.checkpoint_at or epoch == session.plan.schedule.first
+    epoch = session.state.epoch
+    return session.plan.keeps(session.config, epoch) or epoch == session.plan.schedule.first
 
 
 def _save(session: Session, payload: dict[str, Any]) -> None:

@@ -18,10 +18,11 @@ from fourier_probe.data import open_data, subset
 from fourier_probe.errors import TrainingError
 from fourier_probe.models import zoo
 from fourier_probe.models.gpsa.recast import GPSAConv2d, added_parameters
-from fourier_probe.training import Progress, TrainConfig, train
+from fourier_probe.training import Progress, PRSSchedule, TrainConfig, train
 from fourier_probe.training.convert import convert_
 from fourier_probe.training.inputs import derived, open_splits
 from fourier_probe.training.optim import adopt, cross_entropy, make_optimizer, make_scheduler
+from fourier_probe.training.plan import Plan
 from fourier_probe.verbs.targets import resolve
 
 from .tiny import CLASSES, last, log, tiny
@@ -211,7 +212,7 @@ def test_parameters_new_at_a_conversion_follow_the_planned_rate() -> None:
     model = zoo.create("cifar_resnet8", num_classes=3, width=4)
     config = TrainConfig(gate_lr_mult=10.0, new_lr_mult=0.5, epochs=4, warmup_epochs=0.0)
     optimizer = make_optimizer(model, config)
-    scheduler = make_scheduler(optimizer, config, epochs=4, steps=10)
+    scheduler = make_scheduler(optimizer, config, Plan(4, 10, PRSSchedule.none(), (), 1.0))
     from fourier_probe.models.gpsa.recast import recast_
 
     layers = recast_(model, ["layer3.0.conv2", "layer3.0.conv1"])
