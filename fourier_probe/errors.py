@@ -6,6 +6,7 @@ A message says what was expected, what came, where, and what to do about it.
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from collections.abc import Iterable
 
 
@@ -41,6 +42,13 @@ class TrainingError(ProbeError):
     """A training run that cannot start, continue or resume."""
 
 
+class Terminated(SystemExit):
+    """SIGTERM has come: exit code 143. Told apart from a user's file that calls `sys.exit`."""
+
+    def __init__(self) -> None:
+        super().__init__(143)
+
+
 def suggest(name: str, known: Iterable[str], *, limit: int = 3) -> str:
     """End of a message about an unknown name: its nearest neighbours, or nothing.
 
@@ -51,3 +59,23 @@ def suggest(name: str, known: Iterable[str], *, limit: int = 3) -> str:
     """
     near = difflib.get_close_matches(name, list(known), n=limit, cutoff=0.6)
     return f" Did you mean {', '.join(near)}?" if near else ""
+
+
+def printable(text: object, limit: int | None = None) -> str:
+    r"""Text out of a file, or a file's name, made safe for a terminal: one line, no control or invisible characters.
+
+    Control characters (ANSI escapes, line ends), formatting ones (which reverse text) and bytes that are no UTF-8 are
+    written as escapes; what is longer than `limit` loses its middle.
+
+    >>> printable("a\x1b[31mred\nb\udcff"), printable("layer." * 100, 20)
+    ('a\\x1b[31mred\\nb\\udcff', 'layer.laye...r.layer.')
+    """
+    text = str(text)
+    if limit is not None and len(text) > limit:
+        text = f"{text[: limit // 2]}...{text[-(limit - limit // 2 - 2) :]}"
+    return "".join(
+        character.encode("unicode_escape").decode()
+        if unicodedata.category(character)[0] in "CZ" and character != " "
+        else character
+        for character in text
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -9,12 +10,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_module_registration_hook
 
 from fourier_probe.checkpoints.formats import Checkpoint
-from fourier_probe.errors import CheckpointError, ModelError, suggest
+from fourier_probe.errors import CheckpointError, ModelError, printable, suggest
 from fourier_probe.models import zoo
 
 _SHOWN = 4  # names of a list in a message
+_SLACK = 256 << 20  # bytes that a model may have beside its weights: masks, tables of positions
 
 
 def architecture(
@@ -28,16 +31,18 @@ def architecture(
     """
     name = model or checkpoint.arch
     if name is None:
+        ignored = "".join(f" Left out: {printable(reason, 200)}." for reason in checkpoint.ignored)
         raise CheckpointError(
             f"{checkpoint.path} does not say what it is ({len(checkpoint.state)} tensors, the first "
-            f"{next(iter(checkpoint.state))}): pass --model NAME and, where needed, --model-arg KEY=VALUE."
+            f"{printable(next(iter(checkpoint.state)), 80)}): pass --model NAME and, where needed, --model-arg "
+            f"KEY=VALUE.{ignored}"
         )
     if model is None:
         _check_name(checkpoint, name)
     arguments = {**(checkpoint.model_args if _speaks_of(checkpoint, name) else {}), **(model_args or {})}
     if not zoo.is_registered(name):
         return name, arguments
-    with _seeded():
+    with _seeded(), _at_most(_modules(checkpoint)):
         return name, _inferred(name, arguments, checkpoint)
 
 
@@ -53,6 +58,7 @@ def build(
     Half-precision and double weights are cast to it. Arguments neither the file nor the caller gives are read off the
     weights, for models of timm and ours: `num_classes` off the head (timm's `classifier`), `in_chans` off the first
     convolution. Missing `num_batches_tracked` (torch before 0.4.1) does not matter in evaluation and is let through.
+    For these models everything is compared on a skeleton, which has no numbers, before any memory is taken.
 
     Args:
         checkpoint: from `read`.
@@ -65,18 +71,18 @@ def build(
         ModelError: the architecture cannot be created with these arguments.
     """
     name, arguments = architecture(checkpoint, model=model, model_args=model_args)
+    if zoo.is_registered(name):
+        with _seeded(), _at_most(_modules(checkpoint)):
+            bones = _skeleton(checkpoint, name, arguments)
+            _replay(bones, checkpoint)
+        _fitting(checkpoint, bones, name, arguments)
+        _check_size(checkpoint, bones, name)
     with _seeded():
         built = zoo.create(name, **arguments)
         _replay(built, checkpoint)
     built.eval()
     fresh = built.state_dict()
-    state = _under_model_names(checkpoint, fresh)
-    if problem := _misfit(state, fresh):
-        label = f"{name}({', '.join(f'{key}={value!r}' for key, value in arguments.items())})"
-        raise CheckpointError(
-            f"{checkpoint.path} does not fit {label}: {problem}. The file says it is {checkpoint.says}. "
-            f"{_advice(state, fresh, built)}"
-        )
+    state = _fitting(checkpoint, built, name, arguments)
     if not untrained:
         broken = {key for key, value in fresh.items() if not _finite(value)}  # a mask may hold inf by design
         try:
@@ -87,8 +93,9 @@ def build(
             if key not in broken and not _finite(value):
                 count = int((~torch.isfinite(value)).sum())
                 raise CheckpointError(
-                    f"{checkpoint.path}: {key} holds {count} of {value.numel()} values that are NaN or infinite "
-                    f"(as {str(value.dtype).removeprefix('torch.')}): the run diverged. Use an earlier checkpoint."
+                    f"{checkpoint.path}: {printable(key, 80)} holds {count} of {value.numel()} values that are NaN or "
+                    f"infinite (as {str(value.dtype).removeprefix('torch.')}): the run diverged. Use an earlier "
+                    "checkpoint."
                 )
     return built
 
@@ -101,16 +108,78 @@ def _seeded() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def _at_most(modules: int) -> Iterator[None]:
+    """Stop a constructor that makes more than so many modules."""
+    made = 0
+
+    def count(*_: object) -> None:
+        nonlocal made
+        made += 1
+        if made > modules:
+            raise ModelError(f"it makes more than {modules} modules, and the file has tensors for far fewer")
+
+    handle = register_module_module_registration_hook(count)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _skeleton(checkpoint: Checkpoint, name: str, arguments: dict[str, Any]) -> nn.Module:
+    """The model without numbers; never created in full on the word of a file."""
+    theirs = checkpoint.model_args if _speaks_of(checkpoint, name) else {}
+    try:
+        return zoo.skeleton(name, in_full=not theirs, **arguments)
+    except ModelError as error:
+        if not theirs:
+            raise
+        raise CheckpointError(
+            f"{checkpoint.path} says it is {checkpoint.says}: {str(error).rstrip('.')}. Pass what it was trained as: "
+            "--model NAME, --model-arg KEY=VALUE."
+        ) from error
+
+
+def _modules(checkpoint: Checkpoint) -> int:
+    """More modules than any network has that these tensors could be of."""
+    return 3000 + 10 * len(checkpoint.state)
+
+
+def _fitting(checkpoint: Checkpoint, model: nn.Module, name: str, arguments: dict[str, Any]) -> dict[str, Tensor]:
+    """The weights under the model's names, every name and shape matched."""
+    fresh = model.state_dict()
+    state = _under_model_names(checkpoint, fresh)
+    if problem := _misfit(state, fresh):
+        label = f"{name}({', '.join(f'{key}={value!r}' for key, value in arguments.items())})"
+        raise CheckpointError(
+            f"{checkpoint.path} does not fit {printable(label, 300)}: {problem}. The file says it is "
+            f"{checkpoint.says}. {_advice(state, fresh, model)}"
+        )
+    return state
+
+
+def _check_size(checkpoint: Checkpoint, bones: nn.Module, name: str) -> None:
+    """A model takes about the memory of its weights: arguments of a file may not ask for more."""
+    needed = sum(each.nbytes for each in (*bones.parameters(), *bones.buffers()))
+    held = sum(each.nbytes for each in checkpoint.state.values())
+    if needed > 8 * held + _SLACK:  # up to 8: weights of one byte that become float64
+        raise CheckpointError(
+            f"{checkpoint.path} asks for a {name} of {needed / 1e9:.1f} GB, and holds {held / 1e9:.3f} GB of weights: "
+            "its model_args are wrong. Pass the right ones: --model-arg KEY=VALUE."
+        )
+
+
 def _check_name(checkpoint: Checkpoint, name: str) -> None:
     """A file may name an architecture, not code to run."""
     if zoo.FACTORY.fullmatch(name):
         raise CheckpointError(
-            f"{checkpoint.path} asks for the code in {name}: if you trust that file, pass --model {name}."
+            f"{checkpoint.path} asks for the code in {printable(name)}: if you trust that file, pass --model "
+            f"{printable(name)}."
         )
     if not zoo.is_registered(name):
         raise CheckpointError(
-            f"{checkpoint.path} says it is {name!r}, which is no model of timm or ours: pass --model NAME or "
-            f"--model path/to/file.py:factory.{suggest(name, zoo.names())}"
+            f"{checkpoint.path} says it is '{printable(name, 80)}', which is no model of timm or ours: pass --model "
+            f"NAME or --model path/to/file.py:factory.{suggest(name[:80], zoo.names())}"
         )
 
 
@@ -125,17 +194,18 @@ def _speaks_of(checkpoint: Checkpoint, name: str) -> bool:
 def _inferred(name: str, arguments: dict[str, Any], checkpoint: Checkpoint) -> dict[str, Any]:
     """`arguments` with what the weights tell of the rest."""
     state = checkpoint.state
-    bones = zoo.skeleton(name, **arguments)
+    bones = _skeleton(checkpoint, name, arguments)
     expected = bones.state_dict()
     config = getattr(bones, "pretrained_cfg", {})
     read: dict[str, Any] = {}
     head, stem = _first(config.get("classifier")), _first(config.get("first_conv"))
     if head and f"{head}.weight" in expected:
-        if f"{head}.weight" in state:
+        if f"{head}.weight" in state and state[f"{head}.weight"].dim() > 0:
             read["num_classes"] = len(state[f"{head}.weight"])
         elif not any(key.startswith(f"{head}.") for key in state):
             read["num_classes"] = 0
-    if stem and (weight := f"{stem}.weight") in expected and weight in state and state[weight].dim() == 4:
+    weight = f"{stem}.weight"
+    if stem and all(weight in each and each[weight].dim() == 4 for each in (expected, state)):
         channels = int(getattr(bones, "in_chans", 3)) * state[weight].shape[1]  # a stem may fold pixels into channels
         if channels % expected[weight].shape[1] == 0:
             read["in_chans"] = channels // expected[weight].shape[1]
@@ -144,9 +214,9 @@ def _inferred(name: str, arguments: dict[str, Any], checkpoint: Checkpoint) -> d
     if "img_size" in checkpoint.hints and "img_size" not in arguments:
         hinted = {**arguments, "img_size": checkpoint.hints["img_size"]}
         try:  # timm's scripts also keep the size of the images there, which says nothing of the model
-            if not _misfit(state, zoo.skeleton(name, **hinted).state_dict()):
+            if not _misfit(state, _skeleton(checkpoint, name, hinted).state_dict()):
                 return hinted
-        except ModelError:
+        except (ModelError, CheckpointError):
             pass
     return arguments
 
@@ -155,15 +225,27 @@ def _replay(model: nn.Module, checkpoint: Checkpoint) -> None:
     """Recast the layers that were recast while the checkpoint was trained."""
     if not checkpoint.conversions:
         return
-    from fourier_probe.models.gpsa.recast import recast_
+    from fourier_probe.models.gpsa import recast
 
     for conversion in checkpoint.conversions:
+        layer, options = conversion.layer, conversion.options
+        convolution = dict(model.named_modules()).get(layer)
+        if type(convolution) is nn.Conv2d:  # what is none is refused by `recast_`
+            name = f"{layer}.query_weight".removeprefix(checkpoint.prefix)
+            width = options.head_dim or recast.default_head_dim(convolution)
+            expected = (math.prod(convolution.kernel_size) * width, convolution.in_channels)
+            query = checkpoint.state.get(name)
+            if query is None or query.shape != expected:
+                raise CheckpointError(
+                    f"{checkpoint.path}: it says that {printable(layer, 80)} was converted to attention, but its "
+                    f"{printable(name, 80)} is {None if query is None else tuple(query.shape)}, expected {expected}. "
+                    "The file was changed, or another program wrote it."
+                )
         try:
-            recast_(model, [conversion["layer"]], **conversion.get("options", {}))
-        except (KeyError, TypeError, AttributeError) as error:
+            recast.recast_(model, [layer], **options.chosen)
+        except ModelError as error:
             raise CheckpointError(
-                f"{checkpoint.path}: the conversion {conversion!r} cannot be repeated: {error}. Expected the layer and "
-                "the options of recast."
+                f"{checkpoint.path}: its conversion of {printable(layer, 80)} cannot be repeated: {error}"
             ) from error
 
 
@@ -183,12 +265,12 @@ def _misfit(state: Mapping[str, Tensor], fresh: Mapping[str, Tensor]) -> str:
     unexpected = [key for key in state if key not in fresh]
     common = [key for key in fresh if key in state]
     shapes = [
-        f"{key} is {tuple(state[key].shape)}, expected {tuple(fresh[key].shape)}"
+        f"{printable(key, 80)} is {tuple(state[key].shape)}, expected {tuple(fresh[key].shape)}"
         for key in common
         if state[key].shape != fresh[key].shape
     ]
     kinds = [
-        f"{key} is {state[key].dtype}, expected {fresh[key].dtype}"
+        f"{printable(key, 80)} is {state[key].dtype}, expected {fresh[key].dtype}"
         for key in common
         if state[key].is_floating_point() != fresh[key].is_floating_point() or state[key].is_complex()
     ]
@@ -198,7 +280,8 @@ def _misfit(state: Mapping[str, Tensor], fresh: Mapping[str, Tensor]) -> str:
 
 def _advice(state: Mapping[str, Tensor], fresh: Mapping[str, Tensor], model: nn.Module) -> str:
     """What to do about a misfit."""
-    head = _first(getattr(model, "pretrained_cfg", {}).get("classifier"))
+    config = getattr(model, "pretrained_cfg", None)  # a factory's model may have anything there
+    head = _first(config.get("classifier")) if isinstance(config, dict) else None
     have, want = state.get(f"{head}.weight"), fresh.get(f"{head}.weight")
     if have is not None and want is not None and len(have) != len(want):
         return (
@@ -224,4 +307,4 @@ def _first(names: Any) -> str | None:
 
 
 def _some(keys: list[str]) -> str:
-    return ", ".join(keys[:_SHOWN]) + (", ..." if len(keys) > _SHOWN else "")
+    return ", ".join(printable(key, 80) for key in keys[:_SHOWN]) + (", ..." if len(keys) > _SHOWN else "")

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import pickle
-import warnings
+import pickletools
 import zipfile
 from collections.abc import Callable
+from io import BufferedReader
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import torch
 
-from fourier_probe.checkpoints.pickles import SAFE, foreign_globals, plain
-from fourier_probe.errors import CheckpointError
+from fourier_probe.checkpoints.pickles import Budget, ForeignNamesError, OversizedError, Plain, Stored, records
+from fourier_probe.errors import CheckpointError, printable
 
 _ZIP = b"PK\x03\x04"
 _LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # torch before 1.6: five pickles, then the storages
@@ -33,31 +32,32 @@ class Contents(NamedTuple):
 def load(path: Path) -> Contents:
     """Read a checkpoint written by `torch.save` (zip or the older format) or a safetensors file, onto the CPU.
 
-    Zip files are checked against their CRC-32, which torch does not look at. The older format and safetensors carry no
-    checksum: a bit flipped inside a tensor goes unseen there.
+    Of zip files every part that is read is checked against its CRC-32, which torch does not look at. The older format
+    and safetensors carry no checksum: a bit flipped inside a tensor goes unseen there.
 
     Raises:
         CheckpointError: not there, not a checkpoint, damaged, or naming what plain data does not need.
     """
-    if path.is_dir():
-        raise CheckpointError(f"{path} is a folder: name the checkpoint in it, such as {path / 'last.pt'}.")
-    if not path.is_file():
-        raise CheckpointError(f"no such file: {path}.")
     try:
+        if path.is_dir():
+            raise CheckpointError(f"{path} is a folder: name the checkpoint in it, such as {path / 'last.pt'}.")
+        if not path.is_file():
+            kind = "not a regular file" if path.exists() else "no such file"
+            raise CheckpointError(f"{kind}: {path}; expected a checkpoint.")
         with path.open("rb") as file:
             sha256 = _sha256(file)
+            size = file.tell()
             start = _peek(file, len(_LEGACY))
-            size = path.stat().st_size
             if size == 0:
                 raise CheckpointError(f"{path} is damaged or incomplete: it is empty.")
             if start.startswith(_ZIP[: len(start)]):
-                return Contents(_guarded(path, lambda: _load_zip(path, file)), sha256, None)
+                return Contents(_guarded(path, lambda: _load_zip(path, file, size)), sha256, None)
             if start.startswith(_LEGACY[: len(start)]):
-                return Contents(_guarded(path, lambda: _unpickled(path, file, pickles=5)), sha256, None)
+                return Contents(_guarded(path, lambda: _load_legacy(file, size)), sha256, None)
             if start[8:9] == b"{" or (path.suffix == ".safetensors" and not start.startswith(_PICKLES)):
                 values, metadata = _guarded(path, lambda: _load_safetensors(path, file, size))
                 return Contents(values, sha256, metadata)
-            raise _not_a_checkpoint(path, file, start)
+            raise _guarded(path, lambda: _not_a_checkpoint(path, file, start))
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror or error}.") from error
 
@@ -68,59 +68,104 @@ def _guarded(path: Path, read: Callable[[], Any]) -> Any:
         return read()
     except CheckpointError:
         raise
+    except ForeignNamesError as error:
+        more = f" and {len(error.names) - 5} more" if len(error.names) > 5 else ""
+        raise CheckpointError(
+            f"{path} was refused: it is not plain data but names {printable(', '.join(error.names[:5]), 400)}{more}, "
+            "which loading it would run. Nothing of it was run. If you trust it, load it where it was made and save "
+            "model.state_dict() alone."
+        ) from None
+    except OversizedError as error:
+        raise CheckpointError(f"{path} was refused: {error}. Expected a checkpoint as torch.save writes it.") from error
+    except RecursionError as error:
+        raise CheckpointError(
+            f"{path} was refused: its values are nested too deeply. Expected a checkpoint as torch.save writes it."
+        ) from error
     except Exception as error:
         raise CheckpointError(
             f"{path} is damaged or incomplete: {_reason(error)}. Copy or download it again; it was not changed."
         ) from error
 
 
-def _load_zip(path: Path, file: IO[bytes]) -> Any:
+def _load_zip(path: Path, file: IO[bytes], size: int) -> Any:
     with zipfile.ZipFile(file) as archive:
-        entries = {entry.filename.rpartition("/")[2]: entry for entry in archive.infolist()}
-        if "data.pkl" not in entries:
+        entries = {entry.filename: entry for entry in archive.infolist()}
+        names = [name for name in entries if name.rpartition("/")[2] == "data.pkl"]
+        if not names:
             raise CheckpointError(f"{path} is a zip file, but not a checkpoint: torch.save did not write it.")
-        if "constants.pkl" in entries:
+        root = names[0].removesuffix("data.pkl")
+        if f"{root}constants.pkl" in entries:
             raise CheckpointError(
                 f"{path} is a TorchScript archive, which holds code: save the model's state_dict() with torch.save."
             )
-        size = path.stat().st_size
-        if any(entry.compress_type != zipfile.ZIP_STORED or entry.file_size > size for entry in archive.infolist()):
+        if any(e.compress_type != zipfile.ZIP_STORED or e.file_size != e.compress_size for e in entries.values()) or (
+            sum(entry.file_size for entry in archive.infolist()) > size
+        ):
             raise CheckpointError(
                 f"{path} is compressed or declares more bytes than it has: torch.save writes neither."
             )
-        if wrong := archive.testzip():
-            raise CheckpointError(
-                f"{path} is damaged or incomplete: the CRC-32 of {wrong} does not match. Copy or download it again; "
-                "it was not changed."
-            )
-        names = entries["data.pkl"]
+        if len(names) > 1 or len(entries) < len(archive.infolist()):
+            raise CheckpointError(f"{path} is damaged or incomplete: it has two parts of one name.")
+        if f"{root}byteorder" in entries and archive.read(f"{root}byteorder") != b"little":
+            raise CheckpointError(f"{path} was written on a big-endian machine: load and save it there as safetensors.")
+        storages: dict[str, bytearray] = {}
 
-        def refuse() -> list[str]:
-            with archive.open(names) as stream:
-                return foreign_globals(stream)
+        def locate(dtype: torch.dtype, place: tuple[Any, ...]) -> Stored:
+            key = str(place[0])
+            if key not in storages:
+                storages[key] = bytearray(archive.read(f"{root}data/{key}"))  # which checks the CRC-32
+            return _of_length(Stored(storages[key], dtype), place[2])
 
-        return _torch_load(path, file, refuse)
-
-
-def _unpickled(path: Path, file: IO[bytes], *, pickles: int) -> Any:
-    def refuse() -> list[str]:
-        file.seek(0)
-        return foreign_globals(file, pickles=pickles)
-
-    return _torch_load(path, file, refuse)
+        return Plain(Budget(size))(records(archive.read(names[0]), locate))
 
 
-def _torch_load(path: Path, file: IO[bytes], refuse: Callable[[], list[str]]) -> Any:
-    """`torch.load` of plain data; if it fails, and `refuse` finds what is none, that is the reason."""
+def _load_legacy(file: BufferedReader, size: int) -> Any:
+    """Magic number, protocol, system, values, keys of the storages: a pickle each; then the storages."""
     file.seek(0)
-    try:
-        with warnings.catch_warnings(), torch.serialization.safe_globals(SAFE):
-            warnings.simplefilter("ignore")  # torch warns about unusual pickles before it refuses them
-            return plain(torch.load(file, map_location="cpu", weights_only=True, mmap=False))
-    except Exception:
-        if names := refuse():
-            raise _unsafe(path, names) from None
-        raise
+    plain, storages, left = Plain(Budget(size)), dict[str, Stored](), size
+
+    def locate(dtype: torch.dtype, place: tuple[Any, ...]) -> Stored:
+        nonlocal left
+        key, _, numbers, view = (*place, None)[:4]
+        if str(key) not in storages:
+            if type(numbers) is not int or not 0 <= numbers * dtype.itemsize <= left:
+                raise ValueError(f"a storage of {str(numbers)[:20]} numbers in a file of {size} bytes")
+            left -= numbers * dtype.itemsize
+            storages[str(key)] = Stored(bytearray(numbers * dtype.itemsize), dtype)
+        stored = _of_length(Stored(storages[str(key)].data, dtype), numbers)
+        if view is None:
+            return stored
+        start, length = (int(number) * dtype.itemsize for number in view[1:])
+        return stored._replace(data=memoryview(stored.data)[start : start + length])
+
+    _magic, _protocol, system = (plain(records(_next_pickle(file))) for _ in range(3))
+    if not system["little_endian"]:
+        raise ValueError("it was written on a big-endian machine")
+    values, keys = records(_next_pickle(file), locate), plain(records(_next_pickle(file)))
+    if sorted(keys) != sorted(storages):
+        raise ValueError("its storages are not the ones that its tensors refer to")
+    for key in keys:
+        data, dtype = storages[key]
+        numbers = int.from_bytes(file.read(8), "little")
+        if numbers * dtype.itemsize != len(data) or file.readinto(data) != len(data):
+            raise ValueError("a storage is not as long as its tensors")
+    return plain(values)
+
+
+def _of_length(stored: Stored, numbers: Any) -> Stored:
+    if type(numbers) is not int or numbers * stored.dtype.itemsize != len(stored.data):
+        raise ValueError(f"a storage of {str(numbers)[:20]} numbers has {len(stored.data)} bytes")
+    return stored
+
+
+def _next_pickle(file: IO[bytes]) -> bytes:
+    """The bytes of the pickle that starts here; the file is left at its end."""
+    start = file.tell()
+    for _ in pickletools.genops(file):
+        pass
+    end = file.tell()
+    file.seek(start)
+    return file.read(end - start)
 
 
 def _load_safetensors(path: Path, file: IO[bytes], size: int) -> tuple[dict[str, Any], dict[str, str]]:
@@ -133,7 +178,6 @@ def _load_safetensors(path: Path, file: IO[bytes], size: int) -> tuple[dict[str,
             f"{path} is damaged or incomplete: it declares a header of {header} bytes and has {size} bytes in all "
             f"(a header may have {_HEADER_LIMIT})."
         )
-    json.loads(file.read(header))
     with safe_open(path, framework="pt", device="cpu") as tensors:  # checks every declared size before it allocates
         values = {name: tensors.get_tensor(name).clone() for name in tensors.keys()}  # off the mapped file
         return values, dict(tensors.metadata() or {})
@@ -143,8 +187,7 @@ def _not_a_checkpoint(path: Path, file: IO[bytes], start: bytes) -> CheckpointEr
     """The error for a file that is neither zip, nor torch's older format, nor safetensors."""
     if start.startswith(_PICKLES):
         file.seek(0)
-        if names := foreign_globals(file):
-            return _unsafe(path, names)
+        records(_next_pickle(file))  # a pickle that names anything is refused for that
         return CheckpointError(
             f"{path} is a bare pickle, not a checkpoint: expected a file of torch.save or safetensors. If it holds "
             "weights, load it where it was made and write them with torch.save(model.state_dict(), ...)."
@@ -155,20 +198,14 @@ def _not_a_checkpoint(path: Path, file: IO[bytes], start: bytes) -> CheckpointEr
     )
 
 
-def _unsafe(path: Path, names: list[str]) -> CheckpointError:
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return CheckpointError(
-        f"{path} was refused: it is not plain data but names {', '.join(names[:5])}{more}, which loading it would run. "
-        "Nothing of it was run. If you trust it, load it where it was made and save model.state_dict() alone."
-    )
-
-
 def _reason(error: Exception) -> str:
-    """The first line that says something, without torch's advice to load the file unsafely."""
-    text = str(error).rpartition("WeightsUnpickler error: ")[2].strip()
-    if isinstance(error, pickle.UnpicklingError) and text.startswith("Weights only load failed"):
-        text = text.partition("\n\n")[2] or "not a valid pickle"
-    return f"{type(error).__name__}: {text.splitlines()[0][:200].rstrip('.')}" if text else type(error).__name__
+    """Type and first line of what a reader raised."""
+    text = str(error).strip()
+    return (
+        f"{type(error).__name__}: {printable(text.splitlines()[0], 200).rstrip('.')}"
+        if text
+        else (type(error).__name__)
+    )
 
 
 def _sha256(file: IO[bytes]) -> str:

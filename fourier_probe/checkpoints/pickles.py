@@ -1,157 +1,333 @@
-"""Which types a pickled checkpoint may name, and what becomes of them. Nothing that can run code.
+"""A pickle -> plain values, with nothing in it made or run. Imports numpy and torch only.
 
-torch's `weights_only` unpickler takes tensors and a few containers. Checkpoints in the wild also hold the command line
-as an `argparse.Namespace`, metrics as numpy scalars, paths. Each of these is given a stand-in that only keeps values:
-numpy's own functions never see the file, since a forged dtype can make them read pointers.
+Python's unpickler is given a record for every name in the file: what was named, with which arguments, and what was set
+on it. No function or class of any library is ever called for a file. The records become plain values here, each checked
+against the bytes that are there. (torch's own safe reader lets a file of 100 bytes ask for gigabytes.)
 """
 
 from __future__ import annotations
 
-import argparse
 import datetime
+import io
+import itertools
+import math
+import pickle
 import pickletools
 import re
-from collections.abc import Callable, Mapping
-from pathlib import PurePath, PurePosixPath, PureWindowsPath
-from typing import IO, Any
+from collections.abc import Callable, Iterable
+from pathlib import PurePosixPath, PureWindowsPath
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-
-class _Dtype:
-    """Stand-in for `numpy.dtype`: numbers and strings of fixed size, nothing else."""
-
-    def __init__(self, code: str, *_: object) -> None:
-        self.code, self.order = code, "="
-
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self.order = state[1]
-
-    def real(self) -> np.dtype[Any]:
-        if not (isinstance(self.code, str) and re.fullmatch(r"[biufcSU]\d{1,4}", self.code) and self.order in "<>|="):
-            raise ValueError(f"a numpy value of type {self.code!r}, which is neither number nor string")
-        return np.dtype(self.order + self.code)
+_NODE = 32  # bytes charged for each value
+_BITS = 4096  # of the longest whole number; longer ones cannot be printed
 
 
-class _Array:
-    """Stand-in for `numpy.ndarray`; becomes nested lists."""
+class ForeignNamesError(Exception):
+    """The pickle names what plain data does not need; `names` lists it."""
 
-    def __init__(self, *_: object) -> None:
-        self.state: tuple[Any, ...] = ()
+    def __init__(self, names: Iterable[str]) -> None:
+        self.names = sorted(names)
+        super().__init__(", ".join(self.names))
 
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
+
+class OversizedError(ValueError):
+    """The values would take far more memory than the file has bytes."""
+
+
+class Budget:
+    """What the values of one file may take, in bytes: 32 times its size, and 4 MiB.
+
+    >>> Budget(1000).spend(10**9)
+    Traceback (most recent call last):
+    fourier_probe.checkpoints.pickles.OversizedError: its values repeat or declare far more than its 1000 bytes can hold
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size, self.left = size, 32 * size + (4 << 20)
+
+    def spend(self, count: int) -> None:
+        """Take `count` bytes off; raises OversizedError where they are used up."""
+        self.left -= count
+        if self.left < 0:
+            raise OversizedError(f"its values repeat or declare far more than its {self.size} bytes can hold")
+
+
+class Stored(NamedTuple):
+    """Numbers of a storage, as they lie in the file."""
+
+    data: bytearray | memoryview
+    dtype: torch.dtype
+
+
+class _Record:
+    """What the pickle names and does with it; a subclass per name."""
+
+    name: str
+    args: tuple[Any, ...]
+    state: Any
+    items: list[Any]  # of append and extend; pairs where items were set by key
+
+    def __new__(cls, *args: Any) -> _Record:
+        record = super().__new__(cls)
+        record.args, record.state, record.items = args, None, []
+        return record
+
+    def __setstate__(self, state: Any) -> None:
         self.state = state
 
-    def real(self) -> Any:
-        shape, dtype, fortran, data = self.state[-4:]
-        return np.frombuffer(data, dtype.real()).reshape(shape, order="F" if fortran else "C").tolist()
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self.items.append((key, value))
+
+    def append(self, value: Any) -> None:
+        self.items.append(value)
+
+    def extend(self, values: list[Any]) -> None:
+        self.items.extend(values)
 
 
-def _scalar(dtype: _Dtype, data: bytes) -> Any:
-    """Stand-in for numpy's `scalar`: a Python number or string."""
-    (value,) = np.frombuffer(data, dtype.real()).tolist()
+Locate = Callable[[torch.dtype, tuple[Any, ...]], Stored]
+"""Type of a storage and its (key, location, number of elements, ...) in the pickle -> its numbers."""
+
+
+class _Reader(pickle.Unpickler):
+    """Makes records; collects the names that are not let through."""
+
+    def __init__(self, data: bytes, locate: Locate) -> None:
+        super().__init__(io.BytesIO(data), encoding="utf-8")
+        self.foreign: set[str] = set()
+        self._locate = locate
+        self._classes: dict[str, type[_Record]] = {}  # made anew for each file, so that none can spoil the next
+
+    def find_class(self, module: str, name: str) -> type[_Record]:
+        full = f"{module.replace('__builtin__', 'builtins')}.{name}"
+        if full not in self._classes:
+            if full not in _MEANINGS and _dtype(full) is None and not _UNUSED.fullmatch(full):
+                self.foreign.add(full)
+            self._classes[full] = type("record", (_Record,), {"name": full})
+        return self._classes[full]
+
+    def persistent_load(self, pid: Any) -> Stored | None:
+        if not isinstance(pid, tuple) or len(pid) < 5 or pid[0] not in ("storage", b"storage"):
+            raise ValueError("it refers to something that is no storage of numbers")
+        dtype = _dtype(getattr(pid[1], "name", ""))
+        if dtype is None:
+            raise ValueError("it has a storage of an unknown type")
+        return self._locate(dtype, pid[2:])
+
+
+def records(data: bytes, locate: Locate | None = None) -> Any:
+    """The content of one pickle, with records for what it names: for `plain`.
+
+    Raises:
+        ForeignNamesError: it names what plain data does not need.
+        Exception: it is damaged, in any way Python's unpickler knows.
+    """
+    for count, (operation, argument, _) in enumerate(pickletools.genops(data)):  # also: every declared size is there
+        if "EXT" in operation.name or ("PUT" in operation.name and (argument or 0) > count):
+            raise ValueError(f"a pickle with {operation.name} {argument}")
+    reader = _Reader(data, locate or _nowhere)
+    try:
+        value = reader.load()
+    except Exception:
+        if reader.foreign:
+            raise ForeignNamesError(reader.foreign) from None
+        raise
+    if reader.foreign:
+        raise ForeignNamesError(reader.foreign)
     return value
 
 
-def _reconstruct(*_: object) -> _Array:
-    """Stand-in for numpy's `_reconstruct`: an array yet to be filled."""
-    return _Array()
+class Plain:
+    """Records -> tensors, numbers, strings, lists, tuples, dictionaries, while the budget lasts."""
 
+    def __init__(self, budget: Budget) -> None:
+        self._budget = budget
+        self._tensors: dict[int, tuple[_Record, Tensor]] = {}  # by identity of the record: one tensor for one record
 
-def _dictionary(*_: object) -> dict[Any, Any]:
-    """Stand-in for `defaultdict`: a dictionary without the default."""
-    return {}
+    def __call__(self, value: Any) -> Any:
+        """The plain value; raises OversizedError, RecursionError, or ValueError where it is not what it claims."""
+        self._budget.spend(_NODE)
+        if isinstance(value, int) and value.bit_length() > _BITS:
+            raise ValueError(f"a whole number of {value.bit_length()} bits")
+        if value is None or isinstance(value, bool | int | float | str | bytes | bytearray):
+            return value
+        if isinstance(value, dict):
+            return {self(key): self(each) for key, each in value.items()}
+        if isinstance(value, Stored):
+            return "<storage>"
+        if isinstance(value, list | set | frozenset):
+            return [self(each) for each in value]
+        if isinstance(value, tuple):
+            return tuple(self(each) for each in value)
+        if isinstance(value, _Record):
+            if value.name.startswith("torch._utils.") and value.name not in _MEANINGS:
+                return torch.empty(0, device="meta")  # a tensor without dense numbers
+            meaning = _MEANINGS.get(value.name)
+            return meaning(self, value) if meaning else f"<{value.name}>"
+        return value.name if _dtype(value.name) is not None else f"<{value.name}>"  # a class
 
+    def tensor(self, record: _Record, args: tuple[Any, ...], dtype: torch.dtype | None = None) -> Tensor:
+        """A view of a storage, if the storage holds every number of it."""
+        if id(record) not in self._tensors:
+            stored, offset, size, stride = args[:4]
+            if not isinstance(stored, Stored):
+                raise ValueError("a tensor without a storage")
+            view = self._view(stored, dtype or stored.dtype, offset, tuple(size), tuple(stride))
+            self._tensors[id(record)] = record, view  # the record too: its identity must not be given away
+        return self._tensors[id(record)][1]
 
-_NUMPY = [f"numpy.{core}.multiarray" for core in ("core", "_core")]
-_PATHS = [
-    (kind, f"{module}.{name}")
-    for module in ("pathlib", "pathlib._local")
-    for kind, names in (
-        (PurePosixPath, ("Path", "PosixPath", "PurePath", "PurePosixPath")),
-        (PureWindowsPath, ("WindowsPath", "PureWindowsPath")),
-    )
-    for name in names
-]
-# Every entry is (what the unpickler gets, the name in the file).
-_STAND_INS: list[tuple[Callable[..., Any], str]] = [
-    (argparse.Namespace, "argparse.Namespace"),
-    (_dictionary, "collections.defaultdict"),
-    *((kind, f"builtins.{kind.__name__}") for kind in (bool, dict, float, frozenset, int, list, str, tuple)),
-    *((_scalar, f"{module}.scalar") for module in _NUMPY),
-    *((_reconstruct, f"{module}._reconstruct") for module in _NUMPY),
-    (_Array, "numpy.ndarray"),
-    (_Dtype, "numpy.dtype"),
-    *_PATHS,
-    (datetime.datetime, "datetime.datetime"),
-    (str, "torch.torch_version.TorchVersion"),
-]
+    def _view(
+        self, stored: Stored, dtype: torch.dtype, offset: int, size: tuple[int, ...], stride: tuple[int, ...]
+    ) -> Tensor:
+        if any(type(number) is not int or number < 0 for number in (offset, *size, *stride)) or len(size) > 64:
+            raise ValueError(f"a tensor of size {size[:8]} at offset {offset}")
+        numbers = math.prod(size)
+        if numbers == 0:
+            return torch.empty(size, dtype=dtype)
+        steps = [(n, step) for n, step in zip(size, stride, strict=True) if n > 1]
+        reach = offset + sum((n - 1) * step for n, step in steps) + 1
+        available = len(stored.data) // dtype.itemsize
+        if reach > available:
+            raise ValueError(f"a tensor of size {size} reaches to element {reach} of a storage of {available}")
+        spread = sorted((step, n) for n, step in steps if step)
+        if any(step < below * n for (below, n), (step, _) in itertools.pairwise(spread)) or (
+            len(spread) < len(steps) and reach < available
+        ):
+            raise ValueError(f"a tensor of size {size} and strides {stride}, which overlaps itself")
+        self._budget.spend(numbers * dtype.itemsize)
+        return torch.frombuffer(stored.data, dtype=dtype).as_strided(size, stride, offset)
 
-SAFE: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [*_STAND_INS]  # as torch takes it
+    def pairs(self, record: _Record) -> dict[Any, Any]:
+        """A dictionary of some kind: its arguments, then the items set."""
+        source = record.args[0] if record.args else ()
+        items = source.items() if isinstance(source, dict) else source if isinstance(source, list | tuple) else ()
+        return {self(key): self(value) for key, value in (*items, *record.items)}
 
-# What torch itself lets through, by name: for messages only, the refusing is torch's.
-_TORCHS = re.compile(
-    r"collections\.(OrderedDict|Counter)|_codecs\.encode|builtins\.(set|bytearray|complex)"
-    r"|torch\.(\w+Storage|storage\.\w+Storage|Size|Tensor|device|\w*(float|int|complex|bool)\w*)"
-    r"|torch\.(nn\.parameter\.Parameter|_utils\._rebuild_\w+|_tensor\._rebuild_from_type_v2|serialization\._get_layout)"
-)
+    def sequence(self, record: _Record) -> list[Any]:
+        """A list or set: its argument, then what was appended."""
+        source = record.args[0] if record.args else ()
+        if not isinstance(source, list | tuple | set | frozenset | dict):
+            raise ValueError(f"{record.name} of a {type(source).__name__}")
+        return [self(value) for value in (*source, *record.items)]
 
+    def text(self, record: _Record) -> str:
+        """A string in some dress."""
+        return ":".join(str(self(value)) for value in record.args)
 
-def plain(value: Any) -> Any:
-    """Values as the rest of the package takes them: tensors, numbers, strings, lists, tuples, dictionaries.
+    def data(self, value: Any) -> bytes:
+        """Bytes, which old protocols write as text."""
+        if isinstance(value, _Record):
+            value = value.args[0] if value.args else b""
+        if isinstance(value, str):
+            value = value.encode("latin1")
+        if not isinstance(value, bytes | bytearray):
+            raise ValueError(f"expected bytes, got {type(value).__name__}")
+        self._budget.spend(_NODE + len(value))
+        return bytes(value)
 
-    >>> plain(argparse.Namespace(model="resnet18", out=PurePosixPath("runs") / "one"))
-    {'model': 'resnet18', 'out': 'runs/one'}
-    """
-    if isinstance(value, Tensor):
-        return value.detach()
-    if value is None or isinstance(value, bool | int | float | complex | str | bytes | bytearray):
+    def number(self, record: _Record) -> Any:
+        """A numpy scalar."""
+        dtype, data = _numpy_dtype(record.args[0]), self.data(record.args[1])
+        (value,) = np.frombuffer(data, dtype).tolist() if len(data) == dtype.itemsize else (None,)
         return value
-    if isinstance(value, argparse.Namespace):
-        return plain(vars(value))
-    if isinstance(value, Mapping):
-        return {plain(key): plain(each) for key, each in value.items()}
-    if isinstance(value, list | set | frozenset):
-        return [plain(each) for each in value]
-    if isinstance(value, tuple):
-        return tuple(plain(each) for each in value)
-    if isinstance(value, _Array):
-        return value.real()
-    if isinstance(value, PurePath | torch.dtype | torch.device | torch.layout | datetime.datetime):
-        return str(value)
-    return f"<{type(value).__name__}>"  # a class, a bare storage: of no use to us
+
+    def array(self, record: _Record) -> Any:
+        """A numpy array, as nested lists."""
+        shape, code, fortran, data = record.state[-4:]
+        dtype = _numpy_dtype(code)
+        numbers = self.data(data)
+        if not all(type(side) is int and side >= 0 for side in shape):
+            raise ValueError(f"an array of shape {shape}")
+        self._budget.spend(_NODE * sum(math.prod(shape[:depth]) for depth in range(len(shape) + 1)))
+        return np.frombuffer(numbers, dtype).reshape(shape, order="F" if fortran else "C").tolist()
+
+    def rebuilt(self, record: _Record) -> Any:
+        """A tensor of a class of its own (a parameter, a buffer): the tensor."""
+        inner = record.args[0](*record.args[2]) if isinstance(record.args[0], type) else record.args[0]
+        return self(inner)
 
 
-def foreign_globals(stream: IO[bytes], *, pickles: int = 1) -> list[str]:
-    """What the first `pickles` pickles of a stream name that is not let through; read as text, never run."""
-    found: set[str] = set()
-    for _ in range(pickles):
-        if not _collect_globals(stream, found):
-            break
-    allowed = {name for _, name in _STAND_INS}
-    return sorted(name for name in found if name not in allowed and not _TORCHS.fullmatch(name))
+def _nowhere(_dtype: torch.dtype, _place: tuple[Any, ...]) -> Stored:
+    raise ValueError("it refers to a storage, and has none")
 
 
-def _collect_globals(stream: IO[bytes], found: set[str]) -> bool:
-    """Add the globals of the next pickle to `found`; False where it breaks off."""
-    strings: list[str] = []  # pushed last; STACK_GLOBAL (protocol 4) takes its module and name from there
-    memo: dict[int, str] = {}
-    try:
-        for operation, argument, _ in pickletools.genops(stream):
-            code = operation.name
-            if code in ("GLOBAL", "INST"):
-                module, _, name = str(argument).partition(" ")
-                found.add(f"{module.replace('__builtin__', 'builtins')}.{name}")
-            elif code == "STACK_GLOBAL":
-                found.add(".".join(strings[-2:]))
-            elif "UNICODE" in code or "STRING" in code:
-                strings.append(str(argument))
-            elif code == "MEMOIZE" or "PUT" in code:
-                memo[len(memo) if argument is None else argument] = strings[-1] if strings else ""
-            elif "GET" in code and argument in memo:
-                strings.append(memo[argument])
-    except Exception:  # a damaged pickle can break its reader in any way; what was found up to there counts
-        return False
-    return True
+_KINDS = {
+    "Double": torch.float64, "Float": torch.float32, "Half": torch.float16, "BFloat16": torch.bfloat16,
+    "Long": torch.int64, "Int": torch.int32, "Short": torch.int16, "Char": torch.int8, "Byte": torch.uint8,
+    "Bool": torch.bool, "ComplexDouble": torch.complex128, "ComplexFloat": torch.complex64, "Untyped": torch.uint8,
+    "QInt8": torch.int8, "QUInt8": torch.uint8, "QInt32": torch.int32,
+}  # fmt: skip
+_DTYPES = {f"torch.{name}": kind for name, kind in vars(torch).items() if isinstance(kind, torch.dtype)}
+
+
+def _dtype(name: str) -> torch.dtype | None:
+    """The type that `torch.float32`, `torch.FloatStorage`, `torch.cuda.HalfStorage` stand for."""
+    if storage := re.fullmatch(r"torch\.(?:cuda\.|storage\.)?(\w+)Storage", name):
+        return _KINDS.get(storage[1])
+    return _DTYPES.get(name)
+
+
+def _numpy_dtype(record: Any) -> np.dtype[Any]:
+    """Numbers and strings of fixed size, nothing else."""
+    code = record.args[0] if isinstance(record, _Record) and record.name == "numpy.dtype" and record.args else None
+    order = record.state[1] if isinstance(code, str) and isinstance(record.state, tuple) else "="
+    if not (isinstance(code, str) and re.fullmatch(r"[biufcSU]\d{1,4}", code) and order in ("<", ">", "|", "=")):
+        raise ValueError(f"a numpy value of type {code!r}, which is neither number nor string")
+    return np.dtype(order + code)
+
+
+# Let through, and of no use to us: kinds of tensors that are not dense numbers, classes.
+_UNUSED = re.compile(
+    r"torch\.((cuda|sparse|cuda\.sparse)\.)?\w+Tensor|torch\.(storage\.)?\w+Storage|torch\.Tensor|torch\.per_\w+"
+    r"|torch\._utils\._rebuild_(sparse|nested|meta|device|qtensor|wrapper)\w*"
+    r"|builtins\.(bool|int|float)|numpy\.(dtype|ndarray)"
+)
+_Meaning = Callable[[Plain, _Record], Any]
+_MEANINGS: dict[str, _Meaning] = {
+    "argparse.Namespace": lambda plain, record: plain(record.state or {}),
+    "collections.defaultdict": lambda plain, record: plain.pairs(record),  # its argument is no pairs
+    **dict.fromkeys(("collections.OrderedDict", "collections.Counter", "builtins.dict"), Plain.pairs),
+    **dict.fromkeys(("builtins.list", "builtins.set", "builtins.frozenset"), Plain.sequence),
+    **dict.fromkeys(("builtins.tuple", "torch.Size"), lambda plain, record: tuple(plain.sequence(record))),
+    **dict.fromkeys(("builtins.bytearray", "builtins.bytes", "_codecs.encode"), Plain.data),
+    "builtins.complex": lambda plain, record: complex(*(float(part) for part in plain(record.args))),
+    **dict.fromkeys(
+        ("builtins.str", "torch.torch_version.TorchVersion", "torch.device", "torch.serialization._get_layout"),
+        Plain.text,
+    ),
+    "datetime.datetime": lambda plain, record: str(datetime.datetime(plain.data(record.args[0]))),  # type: ignore[arg-type,call-arg]
+    **{
+        f"{module}.{name}": _path
+        for module in ("pathlib", "pathlib._local")
+        for _path, names in (
+            (
+                lambda plain, record: str(PurePosixPath(*plain(record.args))),
+                ("Path", "PosixPath", "PurePath", "PurePosixPath"),
+            ),
+            (lambda plain, record: str(PureWindowsPath(*plain(record.args))), ("WindowsPath", "PureWindowsPath")),
+        )
+        for name in names
+    },
+    **{f"numpy.{core}.multiarray.scalar": Plain.number for core in ("core", "_core")},
+    **{f"numpy.{core}.multiarray._reconstruct": Plain.array for core in ("core", "_core")},
+    **dict.fromkeys(
+        ("torch._utils._rebuild_tensor", "torch._utils._rebuild_tensor_v2"),
+        lambda plain, record: plain.tensor(record, record.args),
+    ),
+    "torch._utils._rebuild_tensor_v3": lambda plain, record: plain.tensor(
+        record, record.args, _dtype(record.args[6].name)
+    ),
+    **dict.fromkeys(
+        (
+            "torch._utils._rebuild_parameter",
+            "torch._utils._rebuild_parameter_with_state",
+            "torch.nn.parameter.Parameter",
+            "torch._tensor._rebuild_from_type_v2",
+        ),
+        Plain.rebuilt,
+    ),
+}

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import importlib
 import signal
-import sys
 from typing import Any, NoReturn
 
 import click
 
-from fourier_probe.errors import ProbeError, suggest
+from fourier_probe.errors import ProbeError, Terminated, printable, suggest
 from fourier_probe.runtime import messages
 
 COMMANDS = {
@@ -58,7 +57,12 @@ class Verbs(click.Group):
             with messages.printing():
                 return super().invoke(ctx)
         except ProbeError as error:
-            click.echo(f"error: {error}", err=True)
+            click.echo(f"error: {printable(error)}", err=True)
+            ctx.exit(1)
+        except SystemExit as error:
+            if error.code in (130, 143):  # a signal
+                raise
+            click.echo(f"error: code of the model, or of a plug-in, called sys.exit({error.code!r}).", err=True)
             ctx.exit(1)
         except KeyboardInterrupt:
             click.echo("interrupted", err=True)
@@ -84,4 +88,4 @@ def main() -> None:
 
 
 def _terminate(_number: int, _frame: object) -> NoReturn:
-    sys.exit(143)
+    raise Terminated

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import os
 import re
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from fourier_probe.errors import ModelError, suggest
+from fourier_probe.errors import ModelError, Terminated, printable, suggest
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from fourier_probe.data.transform import InputSpec
 
+_NAME = re.compile(r"[\w.-]+")  # of a model of timm or ours: no path and no address, which timm would follow
 FACTORY = re.compile(r"(?P<file>.+\.py):(?P<factory>\w+)")
 
 
@@ -42,15 +45,16 @@ def create(name: str, *, pretrained: bool = False, **model_args: Any) -> nn.Modu
     Raises:
         ModelError: an unknown name, arguments the model does not take, a factory that fails, or no such weights.
     """
+    _check(model_args)
     if factory := FACTORY.fullmatch(name):
         if pretrained:
             raise ModelError(f"pretrained weights were asked for, but {name} is a file: let its factory load them.")
         return _from_file(Path(factory["file"]).expanduser(), factory["factory"], model_args)
     if not is_registered(name):
-        advice = suggest(name, names()) or " `fourier-probe models PATTERN` lists them."
+        advice = suggest(name[:80], names()) or " `fourier-probe models PATTERN` lists them."
         raise ModelError(
-            f"unknown model {name!r}: expected the name of a timm model, of one of ours, or path/to/file.py:factory."
-            f"{advice}"
+            f"unknown model '{printable(name, 80)}': expected the name of a timm model, of one of ours, or "
+            f"path/to/file.py:factory.{advice}"
         )
     import timm
 
@@ -62,16 +66,19 @@ def create(name: str, *, pretrained: bool = False, **model_args: Any) -> nn.Modu
     return model
 
 
-def skeleton(name: str, **model_args: Any) -> nn.Module:
+def skeleton(name: str, *, in_full: bool = True, **model_args: Any) -> nn.Module:
     """The model without its weights: `create` on torch's meta device, for its names and shapes.
 
-    A model whose constructor reads values of tensors is created in full. Leaves torch's generator as it was.
+    A model whose constructor reads values of tensors is created in full, if `in_full`; no model of timm's or ours needs
+    it. Leaves torch's generator as it was.
     """
     with torch.random.fork_rng(devices=[]):
         try:
             with torch.device("meta"):
                 return create(name, **model_args)
         except ModelError:
+            if not in_full:
+                raise
             return create(name, **model_args)
 
 
@@ -79,7 +86,7 @@ def is_registered(name: str) -> bool:
     """Whether timm knows `name`, also with a tag of pretrained weights (`resnet50.a1_in1k`)."""
     import timm
 
-    return bool(timm.is_model(name))
+    return bool(_NAME.fullmatch(name) and timm.is_model(name))
 
 
 def names(pattern: str = "*") -> list[str]:
@@ -198,33 +205,58 @@ def stats(model: nn.Module, size: int | Sequence[int]) -> Stats:
 
 def _from_file(file: Path, factory: str, model_args: dict[str, Any]) -> nn.Module:
     """`factory(**model_args)` of a Python file, which is run once a call."""
-    if not file.is_file():
-        raise ModelError(f"no such file: {file}; expected path/to/file.py:factory.")
+    shown = printable(file)
+    try:
+        kind = "" if file.is_file() else "not a regular file" if file.exists() else "no such file"
+    except (OSError, ValueError) as error:
+        kind = f"no file can have this name ({_first_line(error)})"
+    if kind:
+        raise ModelError(f"{kind}: {shown}; expected path/to/file.py:factory.")
     # A name of its own, so that pickling and dataclasses find the module and two files called model.py do not meet.
-    module_name = f"fourier_probe_file_{hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:16]}"
+    module_name = f"fourier_probe_file_{hashlib.sha256(os.fsencode(file.resolve())).hexdigest()[:16]}"
     spec = importlib.util.spec_from_file_location(module_name, file)
     if spec is None or spec.loader is None:
-        raise ModelError(f"{file} cannot be loaded as a Python module.")
+        raise ModelError(f"{shown} cannot be loaded as a Python module.")
     module = importlib.util.module_from_spec(spec)
     sys.modules[module_name] = module
     try:
-        spec.loader.exec_module(module)
-    except Exception as error:
+        with _reported(f"{shown} fails when it is loaded"):
+            spec.loader.exec_module(module)
+    except ModelError:
         del sys.modules[module_name]
-        raise ModelError(f"{file} fails when it is loaded: {type(error).__name__}: {_first_line(error)}") from error
-    build = getattr(module, factory, None)
+        raise
+    with _reported(f"{shown} fails when {factory} is looked up"):
+        build = getattr(module, factory, None)
     if not callable(build):
         functions = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
-        raise ModelError(f"{file} has no function {factory!r}; it has {', '.join(functions) or 'none'}.")
-    try:
+        raise ModelError(f"{shown} has no function {factory!r}; it has {', '.join(functions) or 'none'}.")
+    with _reported(f"{factory} of {shown} fails on {_listed(model_args)}"):
         model = build(**model_args)
-    except Exception as error:
-        raise ModelError(
-            f"{factory} of {file} fails on {_listed(model_args)}: {type(error).__name__}: {_first_line(error)}"
-        ) from error
     if not isinstance(model, nn.Module):
-        raise ModelError(f"{factory} of {file} returned {type(model).__name__}, expected a torch.nn.Module.")
+        raise ModelError(f"{factory} of {shown} returned {type(model).__name__}, expected a torch.nn.Module.")
     return model
+
+
+@contextmanager
+def _reported(what: str) -> Iterator[None]:
+    """Whatever a user's file raises, `sys.exit` included, as a ModelError; only Ctrl-C and SIGTERM go through."""
+    try:
+        yield
+    except (KeyboardInterrupt, Terminated):
+        raise
+    except BaseException as error:
+        name = "it calls sys.exit" if isinstance(error, SystemExit) else type(error).__name__
+        raise ModelError(f"{what}: {name}: {_first_line(error)}") from error
+
+
+def _check(model_args: dict[str, Any]) -> None:
+    """Refuse values that no model takes, before a constructor makes what it will of them."""
+    for name, least in (("num_classes", 0), ("in_chans", 1), ("img_size", 1)):
+        value = model_args.get(name)
+        numbers = value if name == "img_size" and isinstance(value, list | tuple) else (value,)
+        if value is not None and not all(type(each) is int and each >= least for each in numbers):
+            kind = "pixels, one number or (height, width)" if name == "img_size" else "a whole number"
+            raise ModelError(f"{name} is {printable(repr(value), 80)}, expected {kind}, at least {least}.")
 
 
 def _channels(model: nn.Module) -> int:
@@ -260,9 +292,9 @@ def _pair(size: int | Sequence[int]) -> tuple[int, int]:
 
 
 def _listed(model_args: dict[str, Any]) -> str:
-    return ", ".join(f"{name}={value!r}" for name, value in model_args.items()) or "its defaults"
+    return printable(", ".join(f"{name}={value!r}" for name, value in model_args.items()), 300) or "its defaults"
 
 
 def _first_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    return printable(lines[0], 500) if lines else type(error).__name__

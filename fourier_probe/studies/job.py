@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-from fourier_probe.errors import DataError, PointError, ProbeError
+from fourier_probe.errors import DataError, PointError, ProbeError, Terminated, printable
 from fourier_probe.studies.tasks import holds_analysis
 from fourier_probe.training.config import FREE, TrainConfig
 from fourier_probe.training.folder import BusyError, check_record, read_record
@@ -44,7 +44,7 @@ def main() -> None:
     try:
         run_job(given.run, threads=given.threads)
     except ProbeError as error:
-        sys.exit(f"error: {' '.join(str(error).split())}")
+        sys.exit(f"error: {printable(' '.join(str(error).split()))}")
     except KeyboardInterrupt:
         sys.exit(130)
 
@@ -191,7 +191,7 @@ def _leash() -> None:
 
 
 def _terminate(_number: int, _frame: object) -> NoReturn:
-    sys.exit(143)
+    raise Terminated
 
 
 if __name__ == "__main__":
