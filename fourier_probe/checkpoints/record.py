@@ -17,8 +17,8 @@ from msgspec import Meta
 
 from fourier_probe.errors import CheckpointError, printable
 
-LARGEST = 1 << 20
-"""The largest whole number that a file may give as an argument of a model: no network has more classes or pixels."""
+LARGEST = 65_536
+"""The largest whole number that a file may give as an argument of a model; of classes there may be a million."""
 
 _HUB_LIMIT = 1 << 20  # bytes of a config.json
 _TEXT = re.compile(r"[\w.,+ -]{0,200}")  # names of layers and poolings; no path, no address
@@ -173,7 +173,8 @@ def arguments(values: Mapping[Any, Any], path: Path) -> dict[str, Any]:
         elif isinstance(value, list | tuple):
             problem, parts = "", [(f"{where}[{index}]", each) for index, each in enumerate(value)]
         else:
-            problem, parts = _unfit(value), []
+            limit = 1 << 20 if where.endswith("num_classes") else LARGEST
+            problem, parts = _unfit(value, limit), []
         if not problem and (depth > 4 or left < len(parts)):
             problem = "is too long or nested too deeply"
         if problem:
@@ -187,11 +188,11 @@ def arguments(values: Mapping[Any, Any], path: Path) -> dict[str, Any]:
     return {str(name): value for name, value in values.items()}
 
 
-def _unfit(value: Any) -> str:
+def _unfit(value: Any, limit: int) -> str:
     if isinstance(value, bool) or value is None:
         return ""
     if isinstance(value, int):
-        return "" if abs(value) <= LARGEST else f"is above {LARGEST}"
+        return "" if abs(value) <= limit else f"is beyond {limit}"
     if isinstance(value, float):
         return "" if math.isfinite(value) else f"is {value}, expected a finite number"
     if isinstance(value, str):

@@ -57,7 +57,8 @@ class Verbs(click.Group):
             with messages.printing():
                 return super().invoke(ctx)
         except ProbeError as error:
-            click.echo(f"error: {printable(error)}", err=True)
+            lines = [printable(line).lstrip() for line in str(error).split("\n")]
+            click.echo("error: " + "\n  ".join(lines), err=True)  # no line of it can pass for one of ours
             ctx.exit(1)
         except SystemExit as error:
             if error.code in (130, 143):  # a signal
