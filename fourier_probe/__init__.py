@@ -25,11 +25,13 @@ if TYPE_CHECKING:
     from fourier_probe.probe.analyze import analyze
     from fourier_probe.probe.metrics import Definition, image_statistics, relative_log_amplitude
     from fourier_probe.probe.points import find_points
+    from fourier_probe.results.heatmap import HeatMap
     from fourier_probe.results.spectra import Spectra
     from fourier_probe.training.config import TrainConfig
     from fourier_probe.training.runs import Run
     from fourier_probe.training.schedule import PRSSchedule
     from fourier_probe.verbs.figures import figures
+    from fourier_probe.verbs.heatmap import heatmap
     from fourier_probe.verbs.models import list_models
     from fourier_probe.verbs.preview import preview
     from fourier_probe.verbs.train import train
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 _HOME = {
     "Definition": "probe.metrics",
     "Exhibit": "papers.exhibit",
+    "HeatMap": "results.heatmap",
     "PRSSchedule": "training.schedule",
     "ProbeError": "errors",
     "Run": "training.runs",
@@ -46,6 +49,7 @@ _HOME = {
     "create": "models.zoo",
     "figures": "verbs.figures",
     "find_points": "probe.points",
+    "heatmap": "verbs.heatmap",
     "image_statistics": "probe.metrics",
     "list_models": "verbs.models",
     "logit_change": "models.gpsa.recast",
@@ -61,6 +65,7 @@ _HOME = {
 __all__ = [
     "Definition",
     "Exhibit",
+    "HeatMap",
     "PRSSchedule",
     "ProbeError",
     "Run",
@@ -70,6 +75,7 @@ __all__ = [
     "create",
     "figures",
     "find_points",
+    "heatmap",
     "image_statistics",
     "list_models",
     "logit_change",

@@ -149,7 +149,6 @@ def analyze_target(
             },
             classes=len(images.classes) if images.classes is not None else None,
             progress=advance,
-            note=options.note,
         )
     for excluded in result.excluded:
         options.note(f"{excluded['name']} is left out: {excluded['reason']}.")
@@ -195,7 +194,7 @@ def write(result: Spectra, label: str, folder: Path) -> list[str]:
         options.note("no point has two usable frequencies, so there is no depth profile to draw.")
     if result.attention:
         figures["attention"] = lambda: attention_figure(result.attention, label)
-    save_each(figures, folder, options.note)
+    save_each(figures, folder)
     return [name for name in FILES if (folder / name).exists()]
 
 

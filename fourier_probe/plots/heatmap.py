@@ -1,8 +1,6 @@
-"""Heat maps of noise in the Fourier plane on Axes. Sees arrays, never models."""
+"""Heat maps of noise in the Fourier plane on Axes. Sees results, never models."""
 
 from __future__ import annotations
-
-from collections.abc import Mapping
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,11 +9,14 @@ from numpy.typing import NDArray
 
 from fourier_probe.plots.spectra import short_title
 from fourier_probe.plots.style import COLUMN, style
+from fourier_probe.results.heatmap import HeatMap
 
-Z95 = 1.96  # standard errors of a 95 % interval of a share of many images, which is binomial: no jackknife
+UNITS = {"error": "Top-1 error (share of images)", "change": "Relative change of features, |Δf| / |f|"}
 
 
-def draw_heat_map(ax: Axes, plane: NDArray[np.float64], *, low: float | None = None, high: float | None = None) -> Axes:
+def draw_heat_map(
+    ax: Axes, plane: NDArray[np.float64], *, unit: str = "", low: float | None = None, high: float | None = None
+) -> Axes:
     """Values over the Fourier plane, DC in the middle, axes in rad/sample; what was not measured is grey.
 
     Where only every so many frequencies were measured, each is a block as large as the step to the next. Nyquist of an
@@ -24,6 +25,7 @@ def draw_heat_map(ax: Axes, plane: NDArray[np.float64], *, low: float | None = N
     Args:
         ax: to draw on.
         plane: (H, W) from `full_plane`.
+        unit: what the colour bar says.
         low: lower end of the colour scale; that of the values by default.
         high: its upper end.
     """
@@ -49,27 +51,50 @@ def draw_heat_map(ax: Axes, plane: NDArray[np.float64], *, low: float | None = N
     ax.set_ylabel("Vertical frequency (rad/sample)")
     bar = ax.figure.colorbar(image, ax=ax, fraction=0.046, pad=0.03)
     bar.outline.set_linewidth(0.5)
+    bar.set_label(unit)
     return ax
 
 
-def heat_map_figure(planes: Mapping[str, NDArray[np.float64]]) -> Figure:
-    """One panel a quantity, each with its own scale; up to four in a row."""
-    columns = min(len(planes), 4)
-    rows = -(-len(planes) // columns)
+def heat_map_figure(heat: HeatMap, *, ax: Axes | None = None) -> Figure:
+    """A heat map: a panel per quantity, each with its own scale, up to three in a row; of bands, one panel.
+
+    Args:
+        heat: what was measured.
+        ax: draw the first quantity here instead; its figure is returned.
+    """
     with style():
-        figure = Figure(figsize=(0.85 * COLUMN * columns, 0.8 * COLUMN * rows))
+        if ax is not None:
+            _draw_first(ax, heat)
+            ax.set_title(heat.title)
+            return ax.get_figure(root=True) or Figure()
+        panels = 1 if heat.definition.kind == "bands" else len(heat.quantities)
+        columns = min(panels, 3)
+        rows = -(-panels // columns)
+        figure = Figure(figsize=(1.05 * COLUMN * columns, 0.85 * COLUMN * rows + 0.2))
         axes = figure.subplots(rows, columns, squeeze=False)
-        for ax, (title, plane) in zip(axes.flat, planes.items(), strict=False):
-            draw_heat_map(ax, plane)
-            ax.set_title(short_title(title))
-        for index, ax in enumerate(axes.flat):
+        figure.suptitle(heat.title, fontsize=8)
+        if heat.definition.kind == "bands":
+            _draw_first(axes[0, 0], heat)
+            return figure
+        for panel, quantity in zip(axes.flat, heat.quantities, strict=False):
+            draw_heat_map(panel, heat.plane(quantity), unit=UNITS[quantity.split(":")[0]])
+            if quantity != "error":
+                panel.set_title(short_title(quantity.removeprefix("change:")))
+        for index, panel in enumerate(axes.flat):
             if index % columns:
-                ax.set_ylabel("")
-            if index + columns < len(planes):
-                ax.set_xlabel("")
-        for ax in axes.flat[len(planes) :]:
-            ax.set_visible(False)
+                panel.set_ylabel("")
+            if index + columns < panels:
+                panel.set_xlabel("")
+        for panel in axes.flat[panels:]:
+            panel.set_visible(False)
         return figure
+
+
+def _draw_first(ax: Axes, heat: HeatMap) -> None:
+    if heat.definition.kind == "bands":
+        draw_bands(ax, heat)
+    else:
+        draw_heat_map(ax, heat.plane(heat.quantities[0]), unit=UNITS[heat.quantities[0].split(":")[0]])
 
 
 def _stride(plane: NDArray[np.float64]) -> int:
@@ -84,25 +109,30 @@ def _measured(side: int, step: int) -> NDArray[np.int64]:
     return np.asarray(k[k % step == 0])
 
 
-def bands_figure(accuracy: NDArray[np.float64], error: NDArray[np.float64], clean: float) -> Figure:
+def draw_bands(ax: Axes, heat: HeatMap) -> Axes:
     """Accuracy under band-limited noise against the middle of the band, and without noise as a line.
 
-    Args:
-        accuracy: (bands,) share correct.
-        error: (bands,) its standard error over images.
-        clean: share correct without noise.
+    Bars are 95 % intervals over images. Without labels, the change of features at each point instead.
     """
-    with style():
-        figure = Figure(figsize=(COLUMN, 2.4))
-        ax = figure.subplots()
-        bands = len(accuracy)
-        middle = (np.arange(bands) + 0.5) / bands
-        ax.errorbar(middle, accuracy, Z95 * error, marker="o", ms=3, capsize=1.5, elinewidth=0.7, color="#1f4e79")
+    middle = [sum(row.band) / 2 for row in heat.responses if row.band is not None]
+    labelled = heat.clean_error is not None
+    for quantity in heat.quantities[:1] if labelled else heat.quantities:
+        found = [heat.value(row, quantity) for row in heat.responses]
+        rows = np.array([[np.nan] * 3 if x is None else [x.value, x.low, x.high] for x in found], dtype=np.float64)
+        value, low, high = (1 - rows[:, [0, 2, 1]]).T if labelled else rows.T
+        bars = np.stack([value - low, high - value]) if np.isfinite([low, high]).all() else None
+        color = "#1f4e79" if labelled else None
+        name = short_title(quantity.removeprefix("change:"))
+        ax.errorbar(middle, value, bars, marker="o", ms=3, capsize=1.5, elinewidth=0.7, color=color, label=name)
+    if heat.clean_error is not None:
+        clean = 1 - heat.clean_error.value
         ax.axhline(clean, color="0.45", linestyle="--", linewidth=0.8)
         ax.annotate("no noise", (0.02, clean), xycoords=("axes fraction", "data"), xytext=(0, 1.5),
                     textcoords="offset points", fontsize=6, color="0.35")  # fmt: skip
-        ax.set_xlim(0, 1)
         ax.set_ylim(0, 1.05)
-        ax.set_xlabel(r"Frequency of the noise ($\pi$ rad/sample)")
-        ax.set_ylabel("Top-1 accuracy")
-        return figure
+    else:
+        ax.legend()
+    ax.set_xlim(0, 1)
+    ax.set_xlabel(r"Frequency of the noise ($\pi$ rad/sample)")
+    ax.set_ylabel("Top-1 accuracy (share of images)" if labelled else UNITS["change"])
+    return ax

@@ -1,4 +1,4 @@
-"""How every figure looks, and how it is written. Imports matplotlib, seaborn and atomic."""
+"""How every figure looks, and how it is written. Imports matplotlib, seaborn, atomic and messages."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 
 from fourier_probe.errors import OutputError
 from fourier_probe.io import atomic
+from fourier_probe.runtime.messages import note
 
 MARKERS = "osD^vPX*"
 COLUMN, PAGE = 3.5, 7.0  # widths of a journal's column and page, inches
@@ -81,13 +82,12 @@ def save(figure: Figure, stem: Path | str) -> list[Path]:
     return paths
 
 
-def save_each(figures: Mapping[str, Callable[[], Figure]], folder: Path, note: Callable[[str], None]) -> list[str]:
+def save_each(figures: Mapping[str, Callable[[], Figure]], folder: Path) -> list[str]:
     """Draw and write figures after the numbers are safe: one that cannot be drawn is a note, and the others follow.
 
     Args:
         figures: name without suffix -> what draws it.
         folder: where to.
-        note: called with the name of a figure that failed, and why.
 
     Returns:
         The names of the files that were written.

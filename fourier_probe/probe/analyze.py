@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -26,6 +25,7 @@ from fourier_probe.probe.metrics import Definition, image_statistics
 from fourier_probe.probe.points import Point, find_points
 from fourier_probe.probe.sums import Sums
 from fourier_probe.results.spectra import PointSpectrum, Spectra, add_steps, point_spectrum
+from fourier_probe.runtime.messages import note
 from fourier_probe.trace.forward import eager
 
 
@@ -68,7 +68,6 @@ def analyze(
     source: dict[str, Any] | None = None,
     classes: int | None = None,
     progress: Callable[[int], None] | None = None,
-    note: Callable[[str], None] | None = None,
 ) -> Spectra:
     """Relative log-amplitude spectra, and the other metrics, of every probe point of a model over a set of images.
 
@@ -88,14 +87,13 @@ def analyze(
         source: provenance of the images for the result: source, size, mean, std, skipped.
         classes: number of classes the labels are of, where known; top-1 is left out if the model has another.
         progress: called after each batch with the number of images in it.
-        note: called with what a reader must know, such as why there is no top-1; a warning by default.
 
     Returns:
         The result. Points whose features were not finite are in `excluded`, with the reason. Under torch.distributed
         batches that carry no index are dealt out to the ranks in turn, and every rank returns the whole result.
 
     Raises:
-        DataError: no images, or labels that are no class indices.
+        DataError: no images, or labels that are no class indices. Labels of other classes are a note: no top-1 then.
         PointError: no points, points never called, or features that cannot be laid out.
 
     >>> model = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU())
@@ -120,7 +118,7 @@ def analyze(
     digest = totals.digest.numpy().astype("<i8").tobytes().hex()
     spectra, excluded = _results(totals, definition)
     if totals.no_top1:
-        (note or _warn)(f"top-1 is left out: {totals.no_top1}.")
+        note(f"top-1 is left out: {totals.no_top1}.")
     if not spectra:
         raise PointError(f"every probe point was left out: {excluded[0]['name']}: {excluded[0]['reason']}.")
     return Spectra(
@@ -198,10 +196,6 @@ def _count_correct(totals: _Totals, model: nn.Module, output: Any, labels: Tenso
     if scores is not None and not totals.no_top1:
         totals.labelled += len(labels)
         totals.correct += int((scores.argmax(1).cpu() == labels).sum())
-
-
-def _warn(text: str) -> None:
-    warnings.warn(text, UserWarning, stacklevel=3)
 
 
 def _results(totals: _Totals, definition: Definition) -> tuple[list[PointSpectrum], list[dict[str, str]]]:

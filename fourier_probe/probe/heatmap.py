@@ -1,4 +1,4 @@
-"""Fourier heat map: what noise of a single frequency does to a model. May import points, capture, errors.
+"""Fourier heat map: what noise of a single frequency does to a model. May import points, capture, logits, errors.
 
 Yin et al. 2019 (arXiv 1906.08988): to every image eps U is added, U the real Fourier basis image of a frequency with
 unit L2 norm, with a random sign for each image and channel; the sum is clamped to [0, 1] and normalised as the model
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from fourier_probe.errors import DataError
 from fourier_probe.probe.capture import Capture
+from fourier_probe.probe.logits import class_scores
 from fourier_probe.probe.points import Point
 
 Array = NDArray[np.float64]
@@ -95,12 +96,26 @@ class Response:
     """What one kind of noise did, summed over images.
 
     Attributes:
-        wrong: images the model got wrong; NaN without labels.
-        change: name of a probe point -> sum over images of |f(x + noise) - f(x)| / |f(x)|, L2 norms over the map.
+        wrong: images the model got wrong; None without labels.
+        broken: of these, those that it got right without noise.
+        mended: images that it got right with noise and wrong without.
+        change: name of a probe point -> sum over images of |f(x + noise) - f(x)| / |f(x)|, L2 norms over the map, and
+            the sum of its squares; None where features were not finite.
     """
 
-    wrong: float
-    change: dict[str, float] = field(default_factory=dict)
+    wrong: int | None
+    broken: int = 0
+    mended: int = 0
+    change: dict[str, tuple[float, float] | None] = field(default_factory=dict)
+
+    def add_change(self, point: str, change: Tensor) -> None:
+        """Add the relative changes (b,) of some images at a probe point."""
+        before = self.change.get(point, (0.0, 0.0))
+        if before is None or not bool(change.isfinite().all()):
+            self.change[point] = None
+            return
+        values = change.double()
+        self.change[point] = before[0] + float(values.sum()), before[1] + float(values.square().sum())
 
 
 @dataclass
@@ -125,10 +140,25 @@ class NoiseProbe:
     points: Sequence[Point] = ()
     batch_size: int = 128
     device: torch.device | str = "cpu"
+    _clean: Tensor | None = field(default=None, init=False, repr=False)  # (n,) whether each image is wrong
 
     def clean(self) -> Response:
         """Errors without noise."""
-        return self.respond([lambda images, _: images], ["clean"])["clean"]
+        return Response(None if self.labels is None else int(self._clean_wrong().sum()))
+
+    def scores(self, count: int) -> Tensor | None:
+        """What the model says of the first images, (count, classes); None where it ranks no classes."""
+        return class_scores(self._forward(self.pixels[:count], lambda _point, _maps: None))
+
+    @torch.inference_mode()
+    def _clean_wrong(self) -> Tensor:
+        if self._clean is None:
+            answers = [
+                _answers(self._forward(images, lambda _point, _maps: None))
+                for images in torch.split(self.pixels, self.batch_size)
+            ]
+            self._clean = torch.cat(answers).ne(self.labels if self.labels is not None else torch.tensor(-2))
+        return self._clean
 
     def frequencies(
         self,
@@ -174,8 +204,7 @@ class NoiseProbe:
             names: of the disturbances, the keys of what is returned.
             progress: called with the number of disturbances done.
         """
-        nothing = math.nan if self.labels is None else 0.0
-        out = {name: Response(nothing, dict.fromkeys((p.name for p in self.points), 0.0)) for name in names}
+        out = {name: Response(None if self.labels is None else 0) for name in names}
         share = max(self.batch_size // len(self.pixels), 1)  # disturbances that fit into one forward
         for first in range(0, len(names), share):
             some = range(first, min(first + share, len(names)))
@@ -205,20 +234,31 @@ class NoiseProbe:
 
         noisy = torch.cat([disturb(images.clone(), index) for _, disturb in disturbances])
         output = self._forward(noisy, compare)
-        for place, (name, _) in enumerate(disturbances):
+        answers = None if self.labels is None else _answers(output).view(len(disturbances), -1)  # (d, b)
+        for turn, (name, _) in enumerate(disturbances):
             response = out[name]
-            if self.labels is not None:
-                answers = output.argmax(1).view(len(disturbances), -1)[place].cpu()
-                response.wrong += float((answers != self.labels[index]).sum())
+            if answers is not None and self.labels is not None:
+                wrong, before = answers[turn] != self.labels[index], self._clean_wrong()[index]
+                response.wrong = (response.wrong or 0) + int(wrong.sum())
+                response.broken += int((wrong & ~before).sum())
+                response.mended += int((before & ~wrong).sum())
             for point, change in changes.items():
-                response.change[point] += float(change[place].sum())
+                response.add_change(point, change[turn])
 
-    def _forward(self, pixels: Tensor, reduce: Callable[[Point, Tensor], None]) -> Tensor:
+    def _forward(self, pixels: Tensor, reduce: Callable[[Point, Tensor], None]) -> Any:
         mean, std = (torch.tensor(list(value)).view(1, -1, 1, 1) for value in (self.mean, self.std))
         dtype = next((p.dtype for p in self.model.parameters() if p.is_floating_point()), torch.float32)
-        with Capture(self.model, self.points, reduce):
-            output: Tensor = self.model(((pixels - mean) / std).to(self.device, dtype))
-        return output
+        with torch.inference_mode(), Capture(self.model, self.points, reduce):
+            return self.model(((pixels - mean) / std).to(self.device, dtype))
+
+
+def _answers(output: Any) -> Tensor:
+    """The class (B,) that a model ranks first; -1, which is always wrong, where a score is not finite."""
+    scores = class_scores(output)
+    if scores is None:
+        raise DataError("the model returns no scores of classes, (images, classes), so its answers are unknown.")
+    answers = scores.argmax(1).where(scores.isfinite().all(1), torch.tensor(-1, device=scores.device))
+    return answers.cpu()
 
 
 def full_plane(values: Mapping[tuple[int, int], float], size: tuple[int, int]) -> Array:

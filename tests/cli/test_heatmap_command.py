@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -34,7 +39,9 @@ def test_a_coarse_map_is_written_and_goes_on_where_it_was(checkpoint: str, tmp_p
     out = ["--stride", "8", "--points", "layer3*", "--out", "map"]
     result = run(checkpoint, *FEW, *out)
     assert result.exit_code == 0, result.output
-    assert {path.name for path in (tmp_path / "map").iterdir()} == {"heatmap.csv", "heatmap.pdf", "heatmap.png"}
+    assert {path.name for path in (tmp_path / "map").iterdir()} == {
+        f"heatmap.{kind}" for kind in ("json", "csv", "pdf", "png")
+    }
     with (tmp_path / "map" / "heatmap.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert (rows[0]["ky"], rows[0]["kx"]) == ("0", "0")
@@ -66,14 +73,14 @@ def test_a_stopped_map_is_continued(
     checkpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: list[str], other: list[str]
 ) -> None:
     """With the same options only: another network, or other statistics, has other numbers."""
-    from fourier_probe.cli import heatmap
+    from fourier_probe.verbs import noise, partial
 
-    monkeypatch.setattr(heatmap, "CHUNK", 4)
+    monkeypatch.setattr(noise, "CHUNK", 4)
     first, other = ([*([] if "--model-arg" in options else [checkpoint]), *options] for options in (first, other))
     file = torch.load(checkpoint, weights_only=True)
     file["state_dict_ema"] = create("cifar_resnet8", **file["model_args"]).state_dict()
     torch.save(file, checkpoint)
-    real, calls = heatmap.atomic.write_json, []
+    real, calls = partial.atomic.write_json, []
 
     def stop(path: Path, value: object) -> None:
         real(path, value)
@@ -81,12 +88,14 @@ def test_a_stopped_map_is_continued(
         if len(calls) == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(heatmap.atomic, "write_json", stop)
+    monkeypatch.setattr(partial.atomic, "write_json", stop)
     out = [*FEW, "--stride", "8", "--out", "map"]
-    assert run(*first, *out).exit_code == 130
+    stopped = run(*first, *out)
+    assert stopped.exit_code == 130
+    assert "interrupted: run the same command again to go on" in stopped.stderr
     state = (tmp_path / "map" / "partial.json").read_text()
     assert len(json.loads(state)["rows"]) == 8
-    monkeypatch.setattr(heatmap.atomic, "write_json", real)
+    monkeypatch.setattr(partial.atomic, "write_json", real)
     again = run(*first, *out)
     assert again.exit_code == 0, again.output
     assert "8 of 10 frequencies are done already" in again.stderr
@@ -107,5 +116,54 @@ def test_bands(checkpoint: str, tmp_path: Path) -> None:
 
 def test_without_labels_of_the_models_classes_there_is_no_error(tmp_path: Path) -> None:
     refused = run("timm:cifar_resnet8", *FEW, "--out", "none")
-    assert refused.exit_code == 2
-    assert "--points" in refused.stderr
+    assert refused.exit_code == 1
+    assert "the labels are of 10 classes and the model has 100" in refused.stderr and "--points" in refused.stderr
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize("eps", ["nan", "inf", "0", "-1"])
+def test_a_strength_that_is_none_is_refused_before_torch_is_there(eps: str) -> None:
+    refused = run("no-such-target", f"--eps={eps}")
+    assert refused.exit_code == 2 and "give a number above 0" in refused.stderr
+
+
+@pytest.mark.parametrize("damage", [
+    lambda s: s[: len(s) // 2], lambda s: s.replace('"wrong": ', '"wrong": 1000000'), lambda s: "[" * 100_000,
+    lambda s: s.replace('"broken": ', '"broken": "a", "x": '), lambda s: '{"key": {}, "rows": []}',
+])  # fmt: skip
+def test_a_damaged_partial_result_is_begun_anew(
+    checkpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: Callable[[str], str]
+) -> None:
+    from fourier_probe.verbs import partial
+
+    out = [checkpoint, *FEW, "--stride", "8", "--out", "map"]
+    monkeypatch.setattr(partial.Partial, "remove", lambda _folder: None)
+    assert run(*out).exit_code == 0
+    state, first = tmp_path / "map" / "partial.json", (tmp_path / "map" / "heatmap.csv").read_bytes()
+    state.write_text(damage(state.read_text()))
+    again = run(*out, "--force")
+    assert again.exit_code == 0, again.output
+    assert "begun anew" in again.stderr
+    assert (tmp_path / "map" / "heatmap.csv").read_bytes() == first
+
+
+def test_sigterm_says_how_to_go_on(checkpoint: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "fourier_probe", "heatmap", checkpoint, "--images", "200", "--out", "map"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "map" / "partial.json").exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 143, told
+    assert "interrupted: run the same command again to go on" in told
+
+
+def test_a_figure_that_fails_loses_nothing(checkpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise ValueError("no drawing today")
+
+    monkeypatch.setattr("fourier_probe.plots.heatmap.heat_map_figure", broken)
+    result = run(checkpoint, *FEW, "--stride", "8", "--out", "map")
+    assert result.exit_code == 0 and "no drawing today" in result.stderr
+    assert {path.name for path in (tmp_path / "map").iterdir()} == {"heatmap.json", "heatmap.csv"}

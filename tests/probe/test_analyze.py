@@ -21,6 +21,7 @@ from fourier_probe.models.gpsa.recast import recast_
 from fourier_probe.probe.analyze import analyze
 from fourier_probe.probe.metrics import Definition, relative_log_amplitude
 from fourier_probe.results.spectra import Spectra
+from fourier_probe.runtime.messages import listening
 
 
 def net(*, out: int = 10) -> nn.Module:
@@ -169,7 +170,8 @@ def test_what_is_no_batch_is_refused(batch: Any) -> None:
 def test_labels_outside_the_classes_leave_out_top1_and_say_why() -> None:
     remarks: list[str] = []
     stream = [(pictures(20), torch.arange(20) % 10), (pictures(2), torch.tensor([0, 98]))]
-    result = analyze(net(), stream, note=remarks.append)
+    with listening(remarks.append):
+        result = analyze(net(), stream)
     assert result.top1 is None and result.images["n"] == 22
     assert remarks == ["top-1 is left out: the largest label is 98 and the model has 10 classes, 0 to 9."]
     with pytest.warns(UserWarning, match="the smallest label is -1"):

@@ -69,24 +69,35 @@ def test_responses_are_those_of_single_images_and_of_any_batch_size() -> None:
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (probe.mean, probe.std))
     name = probe.points[0].name
     for frequency in frequencies:
-        wrong = change = 0.0
+        wrong = broken = mended = change = squares = 0.0
         for pixels, label, sign in zip(probe.pixels, probe.labels, signs, strict=True):
             noisy = (pixels + eps * sign * basis_image((6, 5), frequency)).clamp(0, 1)
             with torch.no_grad():
                 before, after = (probe.model[0]((x - mean)[None] / std) for x in (pixels, noisy))
-                wrong += float(probe.model((noisy - mean)[None] / std).argmax() != label)
-            change += float((after - before).norm() / before.norm())
+                clean, noised = (bool(probe.model((x - mean)[None] / std).argmax() != label) for x in (pixels, noisy))
+            wrong, broken, mended = wrong + noised, broken + (noised > clean), mended + (clean > noised)
+            each_change = float((after - before).norm() / before.norm())
+            change, squares = change + each_change, squares + each_change**2
         for each in found:
-            assert each[frequency].wrong == wrong
-            assert each[frequency].change[name] == pytest.approx(change, rel=1e-4)
+            response = each[frequency]
+            assert (response.wrong, response.broken, response.mended) == (wrong, broken, mended)
+            assert response.change[name] == pytest.approx((change, squares), rel=1e-4)
 
 
 def test_no_noise_is_no_change_and_no_labels_no_error() -> None:
     probe = probe_of(4)
-    assert probe.frequencies([(1, 1)], 0.0)[1, 1].change[probe.points[0].name] == pytest.approx(0.0, abs=1e-6)
+    assert probe.frequencies([(1, 1)], 0.0)[1, 1].change[probe.points[0].name] == pytest.approx((0.0, 0.0), abs=1e-6)
     assert probe.clean().wrong == probe.frequencies([(1, 1)], 0.0)[1, 1].wrong
     probe.labels = None
-    assert np.isnan(probe.clean().wrong)
+    assert probe.clean().wrong is None
+
+
+def test_an_answer_that_is_not_finite_is_wrong() -> None:
+    probe = probe_of(4)
+    assert probe.labels is not None
+    with torch.no_grad():
+        probe.model[3].bias[int(probe.labels[0])] = float("nan")  # type: ignore[index, union-attr]
+    assert probe.clean().wrong == len(probe.pixels)
 
 
 @pytest.mark.parametrize("size", [(32, 32), (9, 12)])

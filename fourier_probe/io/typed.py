@@ -1,0 +1,50 @@
+"""JSON files of a schema read back with their types checked. Imports errors only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from fourier_probe.errors import ResultError
+
+Decoded = TypeVar("Decoded")
+
+
+class _Header(msgspec.Struct):
+    schema: str
+    version: int
+
+
+def read_json(path: Path, kind: type[Decoded], *, schema: str, version: int, again: str) -> Decoded:
+    """A file as an object of `kind`: a wrong type is refused by the name of its field.
+
+    Args:
+        path: of the file.
+        kind: a msgspec.Struct.
+        schema: what the field of this name must say.
+        version: the latest that this package reads.
+        again: what to do when it cannot be read, a clause without a full stop.
+
+    Raises:
+        ResultError: missing, no JSON, of another schema or a later version, or a field of another type.
+    """
+    try:
+        text = path.read_bytes()
+        header = msgspec.json.decode(text, type=_Header)
+        if header.schema != schema:
+            raise ResultError(f"{path} has schema {header.schema[:60]!r}, not {schema!r}: {again}.")
+        if not 1 <= header.version <= version:
+            raise ResultError(
+                f"{path} is version {header.version} of {schema} and this fourier-probe reads 1 to {version}: "
+                f"update fourier-probe, or {again}."
+            )
+        return msgspec.json.decode(text, type=kind)
+    except FileNotFoundError as error:
+        raise ResultError(f"there is no file {path}: {again}.") from error
+    except (OSError, UnicodeDecodeError, RecursionError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ResultError(f"{path} cannot be read ({reason}): {again}.") from error
+    except msgspec.MsgspecError as error:
+        raise ResultError(f"{path} is damaged, {error}: {again}.") from error

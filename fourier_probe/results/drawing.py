@@ -1,0 +1,20 @@
+"""The drawings of results by name, imported on use: results know none of plots. Imports nothing of ours."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+DRAWINGS = {"heatmap": "fourier_probe.plots.heatmap:heat_map_figure"}
+"""What a result calls its drawing -> module:function; it takes the result and `ax=`, and returns the figure."""
+
+
+def drawing(name: str) -> Callable[..., Figure]:
+    """The function that draws a kind of result."""
+    module, function = DRAWINGS[name].split(":")
+    draw: Callable[..., Figure] = getattr(importlib.import_module(module), function)
+    return draw

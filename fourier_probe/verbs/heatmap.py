@@ -1,0 +1,156 @@
+"""What noise of each frequency does to a network: a target and images in, a `HeatMap` out.
+
+May import everything but training and cli; figures are drawn only where a folder is named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from fourier_probe.data import ImageSet
+from fourier_probe.data.trust import data_of
+from fourier_probe.errors import DataError, ModelError
+from fourier_probe.io import atomic
+from fourier_probe.probe.heatmap import NoiseProbe
+from fourier_probe.probe.points import find_points
+from fourier_probe.results.heatmap import FIGURES, FILES, HeatMap
+from fourier_probe.verbs.noise import NoiseOptions, measure
+from fourier_probe.verbs.partial import Partial
+from fourier_probe.verbs.pixels import pixels_of_batches, pixels_of_source
+from fourier_probe.verbs.targets import Target, resolve
+
+
+def heatmap(
+    target: str | nn.Module | Target,
+    data: str | ImageSet | Iterable[Any] | None = None,
+    *,
+    bands: int | None = None,
+    eps: float | None = None,
+    stride: int = 1,
+    seed: int = 0,
+    points: Sequence[str] = (),
+    images: int = 1000,
+    split: str = "test",
+    batch_size: int = 32,
+    workers: int = 0,
+    skip_bad: bool = False,
+    img_size: tuple[int, int] | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    device: torch.device | str | None = None,
+    label: str | None = None,
+    out: Path | str | None = None,
+    force: bool = False,
+    model: str | None = None,
+    model_args: dict[str, Any] | None = None,
+    pretrained: bool = False,
+    use_ema: bool | None = None,
+    untrained: bool = False,
+) -> HeatMap:
+    """Top-1 error and feature change under noise of each frequency (Yin et al. 2019), or of each of some bands.
+
+    Args:
+        target: a module, what the command line calls TARGET, or an opened target.
+        data: a source's name, an opened source, or batches of images, with labels or without. Batches are normalised
+            with `mean` and `std` where these are given, else they are pixels from 0 to 1. By default what the target
+            was trained on, else the bundled images.
+        bands: noise limited to each of so many bands of radii, instead of single frequencies.
+        eps: L2 norm of the noise per channel, pixels in [0, 1]; 4.0 at 32 pixels and 15.7 at 224 by default.
+        stride: measure every so many frequencies of each axis.
+        seed: of the noise.
+        points: also the mean relative change of features at these probe points.
+        images: how many at most, spread evenly over the source.
+        split: of the source.
+        batch_size: images, or images times frequencies, of a forward.
+        workers: processes that read image files.
+        skip_bad: leave unreadable images out, counted in the result.
+        img_size: (H, W) the model wants to see, where it does not say.
+        mean: per channel, in [0, 1], likewise.
+        std: likewise.
+        device: where to run; where the model is by default.
+        label: what tables and figures call the target.
+        out: folder for heatmap.json, its CSV and figure; an interrupted run with the same options goes on from there.
+        force: overwrite results in `out`.
+        model: architecture of a checkpoint that does not say.
+        model_args: its arguments.
+        pretrained: for `timm:NAME`, fetch the published weights.
+        use_ema: probe the EMA weights or the raw ones; by default EMA where the file has it.
+        untrained: probe the same architecture before any training.
+
+    Raises:
+        DataError: an option that cannot be, or labels that cannot be the model's, with no points to listen at.
+        ProbeError: the target, the images or the folder cannot be used.
+
+    >>> import fourier_probe as fp
+    >>> model = fp.create("cifar_resnet8", num_classes=10, in_chans=1, width=4)
+    >>> fp.heatmap(model, "bundled", stride=8, images=20, points=["layer3.0"]).quantities  # doctest: +SKIP
+    ['error', 'change:layer3.0']
+    """
+    if batch_size < 1:
+        raise DataError(f"batch size {batch_size}: expected at least 1.")
+    options = NoiseOptions(bands=bands, eps=eps, stride=stride, seed=seed)
+    folder = None if out is None else atomic.output_folder(out, results=(*FILES, *FIGURES), force=force)
+    opened = _opened(target, model, model_args, pretrained, use_ema, untrained)
+    network = opened.model
+    if network is None:
+        raise ModelError(f"{opened.label} is a saved result: there is no model to disturb.")
+    opened = replace(opened, label=label or opened.label)
+    spec = opened.input_spec(img_size=img_size, mean=mean, std=std)
+    source = data if data is not None else data_of(None, opened.data)
+    if isinstance(source, str | ImageSet):
+        read = pixels_of_source(source, spec, split, images, batch_size, workers, skip_bad)
+    else:
+        read = pixels_of_batches(source, images, mean, std)
+    home = next(network.parameters(), torch.zeros(())).device
+    where = home if device is None else torch.device(device)
+    try:
+        network.to(where)
+        selected = find_points(network, read.pixels[:1].to(where), select=list(points)) if points else []
+        normalised = (read.record.mean, read.record.std)
+        noise = NoiseProbe(network, read.pixels, read.labels, *normalised, selected, batch_size, where)
+        heat = measure(noise, opened, read, options, folder)
+    finally:
+        network.to(home)
+    if folder is not None:
+        heat.save(folder, force=True)
+        Partial.remove(folder)
+        from fourier_probe.plots import save_each
+
+        save_each({"bands" if bands else "heatmap": heat.plot}, folder)
+    return heat
+
+
+def _opened(
+    target: str | nn.Module | Target,
+    model: str | None,
+    model_args: dict[str, Any] | None,
+    pretrained: bool,
+    use_ema: bool | None,
+    untrained: bool,
+) -> Target:
+    if isinstance(target, str | Path):
+        return resolve(
+            str(target),
+            model=model,
+            model_args=model_args,
+            pretrained=pretrained,
+            use_ema=use_ema,
+            untrained=untrained,
+        )
+    if model is not None or model_args or pretrained or use_ema is not None or untrained:
+        raise ModelError(
+            "model, model_args, pretrained, use_ema and untrained are for a target that is named; this one is a "
+            f"{type(target).__name__} already."
+        )
+    if isinstance(target, Target):
+        return target
+    if not isinstance(target, nn.Module):
+        came = type(target).__name__
+        raise ModelError(f"the target is a {came}: expected a module, a name or path, or an opened target.")
+    return Target(label=type(target).__name__, provenance={"source": type(target).__name__}, model=target)
