@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from fourier_probe.results.heatmap import HeatMap
     from fourier_probe.results.spectra import Spectra
     from fourier_probe.training.config import TrainConfig
+    from fourier_probe.training.rules import ScheduleRequest, register_schedule
     from fourier_probe.training.runs import Run
     from fourier_probe.training.schedule import PRSSchedule
     from fourier_probe.verbs.figures import figures
@@ -43,6 +44,7 @@ _HOME = {
     "PRSSchedule": "training.schedule",
     "ProbeError": "errors",
     "Run": "training.runs",
+    "ScheduleRequest": "training.rules",
     "Spectra": "results.spectra",
     "TrainConfig": "training.config",
     "analyze": "probe.analyze",
@@ -58,6 +60,7 @@ _HOME = {
     "recast": "models.gpsa.recast",
     "recast_": "models.gpsa.recast",
     "register_figure": "papers.registered",
+    "register_schedule": "training.rules",
     "relative_log_amplitude": "probe.metrics",
     "train": "verbs.train",
 }
@@ -69,6 +72,7 @@ __all__ = [
     "PRSSchedule",
     "ProbeError",
     "Run",
+    "ScheduleRequest",
     "Spectra",
     "TrainConfig",
     "analyze",
@@ -84,6 +88,7 @@ __all__ = [
     "recast",
     "recast_",
     "register_figure",
+    "register_schedule",
     "relative_log_amplitude",
     "train",
 ]

@@ -51,6 +51,26 @@ class Verbs(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Load the plug-ins that `--plugin FILE.py` names, wherever it stands: they add to what options take."""
+        from fourier_probe.plugins import load_installed, load_plugin
+
+        rest = []
+        words = iter(args)
+        try:
+            for word in words:
+                if word == "--plugin":
+                    load_plugin(next(words, ""))
+                elif word.startswith("--plugin="):
+                    load_plugin(word.removeprefix("--plugin="))
+                else:
+                    rest.append(word)
+            load_installed()
+        except ProbeError as error:
+            click.echo(f"error: {error}", err=True)
+            ctx.exit(1)
+        return super().parse_args(ctx, rest)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run; exit 1 on a `ProbeError`, 130 on Ctrl-C."""
         try:
@@ -79,6 +99,9 @@ def group() -> None:
     fourier-probe analyze timm:vit_tiny_patch16_224     spectra of an architecture
     fourier-probe analyze ckpt.pt --data photos/        of a checkpoint, on your images
     fourier-probe train --schedule linear               a PRS run on the bundled data
+
+    With --plugin FILE.py (repeatable, anywhere) a Python file of yours adds metrics, schedules, sources, readers, block
+    rules and figures. It is run: name only files you trust.
     """  # noqa: D301
 
 

@@ -11,10 +11,33 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from fourier_probe.errors import suggest
+from fourier_probe.registry import Registry
+
 if TYPE_CHECKING:
     from fourier_probe.data.trust import NamedData
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class Registered(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.5
+    """A name in a registry, plug-ins' entries among them."""
+
+    name = "name"
+
+    def __init__(self, registry: Registry[Any]) -> None:
+        self.registry = registry
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
+        """The names, as click shows a choice."""
+        return f"[{'|'.join(self.registry)}]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The name, if there is one; else near names."""
+        if value not in self.registry:
+            near = suggest(str(value), self.registry) or f" Names are {', '.join(self.registry)}."
+            self.fail(f"there is no {self.registry.kind} {value!r}.{near} One of your own needs --plugin FILE.py.")
+        return value
 
 
 def key_values(_ctx: click.Context, _param: click.Parameter, pairs: Sequence[str]) -> dict[str, Any]:
@@ -28,6 +51,17 @@ def key_values(_ctx: click.Context, _param: click.Parameter, pairs: Sequence[str
             out[key] = ast.literal_eval(text)
         except (ValueError, SyntaxError):
             out[key] = text
+    return out
+
+
+def layer_values(_ctx: click.Context, _param: click.Parameter, pairs: Sequence[str]) -> dict[str, int]:
+    """LAYER=NUMBER options as a dictionary."""
+    out: dict[str, int] = {}
+    for pair in pairs:
+        layer, _, text = pair.rpartition("=")
+        if not layer or not text.isdigit():
+            raise click.BadParameter(f"{pair!r} is not LAYER=NUMBER, such as layer3.0.conv1=5")
+        out[layer] = int(text)
     return out
 
 

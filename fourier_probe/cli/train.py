@@ -12,6 +12,7 @@ import click
 
 from fourier_probe.cli import options
 from fourier_probe.io import atomic
+from fourier_probe.registry import Registry
 from fourier_probe.training.config import TrainConfig, checked, flag_of, read_config
 
 _SCALARS = {"str": str, "int": int, "float": float}
@@ -32,9 +33,13 @@ def _option(each: Field[Any]) -> Callable[[Callable[..., Any]], Callable[..., An
     if kind == "bool":
         return click.option(f"{names[0]}/--no-{names[0][2:]}", each.name, **more)
     if kind.startswith("dict"):
-        return click.option(*names, multiple=True, metavar="KEY=VALUE", callback=options.key_values, help=text)
+        read = options.layer_values if meta.get("layers") else options.key_values
+        metavar = meta.get("metavar", "KEY=VALUE")
+        return click.option(*names, multiple=True, metavar=metavar, callback=read, help=text)
     if kind.startswith("tuple"):
         return click.option(*names, multiple=True, type=meta["element"], metavar=meta.get("metavar"), help=text)
+    if isinstance(meta.get("choices"), Registry):
+        return click.option(*names, type=options.Registered(meta["choices"]), **more)
     if meta.get("choices"):
         return click.option(*names, type=click.Choice(meta["choices"]), **more)
     return click.option(*names, type=_SCALARS[kind], metavar=meta.get("metavar"), **more)

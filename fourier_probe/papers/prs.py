@@ -36,7 +36,7 @@ from fourier_probe.plots.schedule import draw_schedule
 from fourier_probe.plots.spectra import short_title
 from fourier_probe.plots.style import MARKERS, PAGE, categories, depth_colors, style
 from fourier_probe.results.comparison import common_frequency, depth_profile
-from fourier_probe.training import schedule as schedules
+from fourier_probe.training.rules import CUSTOM, SCHEDULES, ScheduleRequest, build
 from fourier_probe.training.runs import Run
 
 PANELS = 4  # schedules that a figure has room for
@@ -56,14 +56,15 @@ def schedules_figure(runs: Sequence[Run]) -> Exhibit:
     layers, early, late = list(when), max(when.values()), min(when.values())
     rows: list[Row] = []
     with style():
-        kinds = [kind for kind in schedules.KINDS]
+        kinds = [kind for kind in SCHEDULES if kind != CUSTOM]
         figure = Figure(figsize=(PAGE, 2 * (0.7 + 0.11 * len(layers))))
         axes = figure.subplots(2, -(-len(kinds) // 2), sharex=True, sharey=True, squeeze=False)
         for ax, kind in zip(axes.flat, kinds, strict=False):
-            plan = schedules.build(
-                kind, layers, early=early, late=late, epochs=epochs, stages={n: n.split(".")[0] for n in layers},
-                seed=run.config.schedule_seed,
-            )  # fmt: skip
+            stages = {name: name.split(".")[0] for name in layers}
+            request = ScheduleRequest(
+                layers, early=early, late=late, epochs=epochs, stages=stages, seed=run.config.schedule_seed
+            )
+            plan = build(kind, request)
             draw_schedule(ax, layers, dict(plan), epochs, ends=dict(plan.ends))
             ax.set_title(kind, fontsize=7)
             ax.label_outer()

@@ -1,6 +1,6 @@
 """What a training run is asked to do: one frozen dataclass, whose fields are the flags and the keys of a config file.
 
-Imports errors only, so that the command line can list its flags without importing torch.
+Imports nothing that imports torch, so that the command line can list its flags at once.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from fourier_probe.errors import TrainingError, suggest
+from fourier_probe.training.rules import CUSTOM, SCHEDULES
+from fourier_probe.training.schedule import PRSSchedule
 
-SCHEDULES = ("none", "linear", "reverse", "constant", "random", "stage", "stage-end", "soft")
 SCHEDULERS = ("cosine", "tanh", "step", "multistep", "poly", "constant", "wsd")
 FREE = (
     "device",
@@ -30,7 +31,8 @@ FREE = (
 )
 """What may change when a run is resumed: none of it changes what is learned (threads: up to rounding)."""
 SCHEDULE_FIELDS = (
-    "schedule", "early_epoch", "late_epoch", "at_epoch", "early_step", "late_step", "at_step", "weighted_mean",
+    "schedule", "early_epoch", "late_epoch", "at_epoch", "early_step", "late_step", "at_step", "switches",
+    "switch_ends", "schedule_args", "weighted_mean",
     "schedule_seed", "convert", "max_key_grid", "soft_epochs", "recast_args", "anneal_epochs", "anneal_steps",
     "anneal_gate", "anneal_locality", "new_lr_mult", "gate_lr_mult",
 )  # fmt: skip
@@ -126,6 +128,12 @@ class TrainConfig:
     early_step: int = _flag("Schedule", -1, "Switch of the earliest layer, in steps.", metavar="STEP")
     late_step: int = _flag("Schedule", -1, "Switch of the latest layer, in steps.", metavar="STEP")
     at_step: int = _flag("Schedule", -1, "constant: its step.", metavar="STEP")
+    switches: dict[str, Any] = _flag("Schedule", dict, "custom: epoch of one layer; repeat.", flag="--switch",  # noqa: RUF009
+                                     metavar="LAYER=EPOCH", layers=True)
+    switch_ends: dict[str, Any] = _flag("Schedule", dict, "custom: epoch at which its ramp ends.", flag="--switch-end",  # noqa: RUF009
+                                        metavar="LAYER=EPOCH", layers=True)
+    schedule_args: dict[str, Any] = _flag("Schedule", dict, "Argument of a schedule of your own; repeat.",  # noqa: RUF009
+                                          flag="--schedule-arg")
     weighted_mean: bool = _flag("Schedule", False, "constant: that mean weighted by parameters.")
     schedule_seed: int = _flag("Schedule", 0, "random: seed of the order.")
     soft_epochs: float = _flag("Schedule", 0.0, "soft: length of a ramp; 0: as long as the switches are spread.",
@@ -167,6 +175,8 @@ class TrainConfig:
                     f"{flag_of(each.name)} is {value!r}: expected one of {', '.join(choices)}."
                     f"{suggest(str(value), choices)}"
                 )
+        if self.schedule != CUSTOM and (self.switches or self.switch_ends):
+            raise TrainingError(f"--switch belongs to --schedule {CUSTOM}, and --schedule is {self.schedule}.")
         if self.sched == "multistep" and not self.decay_milestones:
             raise TrainingError("--sched multistep needs its epochs: --decay-milestones E, repeated.")
         if self.train_images and self.data_scale != 1:
@@ -207,6 +217,8 @@ class TrainConfig:
         unknown = [name for name in chosen if name not in NAMES]
         if unknown:
             raise TrainingError(f"unknown training option {unknown[0]!r}.{suggest(unknown[0], NAMES)}")
+        if isinstance(schedule := chosen.get("schedule"), PRSSchedule):
+            chosen |= {"schedule": CUSTOM, "switches": dict(schedule), "switch_ends": dict(schedule.ends)}
         chosen = {name: checked(name, value, "options") for name, value in chosen.items()}
         if str(chosen.get("data", "")).partition(":")[0] == "planted":
             chosen = {"model": "patch_resnet", **dict.fromkeys(DISTORTIONS, 0), "aa": "", **chosen}

@@ -12,10 +12,10 @@ from fourier_probe.data import ImageSet, InputSpec
 from fourier_probe.errors import ModelError, TrainingError
 from fourier_probe.models import zoo
 from fourier_probe.models.gpsa.recast import GPSAConv2d, multiply_adds
-from fourier_probe.training import schedule as schedules
 from fourier_probe.training.config import TrainConfig
 from fourier_probe.training.inputs import Splits, input_spec
 from fourier_probe.training.layers import ConvLayer, convertible_layers
+from fourier_probe.training.rules import CUSTOM, ScheduleRequest, build
 from fourier_probe.training.schedule import PRSSchedule
 
 
@@ -59,7 +59,8 @@ class Plan:
         if config.schedule != "none":
             like = next(model.parameters())
             example = torch.zeros(1, spec.channels, *spec.size, dtype=like.dtype, device=like.device)
-            layers = tuple(convertible_layers(model, example, convert=config.convert, max_grid=config.max_key_grid))
+            patterns = tuple(config.switches) if config.schedule == CUSTOM else config.convert
+            layers = tuple(convertible_layers(model, example, convert=patterns, max_grid=config.max_key_grid))
         scale, unit = epochs / config.epochs, "epoch"
         if config.steps or config.val_every:
             total, per_pass = config.steps or epochs * steps, steps
@@ -76,9 +77,8 @@ class Plan:
         if config.schedule != "none" and not (config.schedule == "constant" and at is not None):
             early = counts.switch("early", config.early_epoch, config.early_step) or 0
             late = counts.switch("late", config.late_epoch, config.late_step) or 0
-        schedule = schedules.build(
-            config.schedule,
-            [layer.name for layer in layers],
+        request = ScheduleRequest(
+            layers=[layer.name for layer in layers],
             early=early,
             late=late,
             at=at,
@@ -87,7 +87,9 @@ class Plan:
             weights={layer.name: float(layer.parameters) for layer in layers} if config.weighted_mean else None,
             stages={layer.name: layer.stage for layer in layers},
             ramp=_epoch(config.soft_epochs, scale) if config.soft_epochs else None,
+            arguments={"switches": config.switches, "ends": config.switch_ends, **config.schedule_args},
         )
+        schedule = build(config.schedule, request)
         return cls(epochs, steps, schedule, layers, scale, unit)
 
     def warmup(self, config: TrainConfig) -> float:

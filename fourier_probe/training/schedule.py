@@ -18,15 +18,10 @@ from fractions import Fraction
 from types import MappingProxyType
 from typing import Any
 
-import torch
-
-from fourier_probe.errors import TrainingError, suggest
+from fourier_probe.errors import TrainingError
 
 Epoch = int | float | str
 """50 (an epoch, counted from 0), 0.5 or "50%" (fractions of the training; 1.0 is epoch 1)."""
-
-KINDS = ("none", "linear", "reverse", "constant", "random", "stage", "stage-end", "soft")
-"""The schedules of `build` and of `--schedule`."""
 
 
 class PRSSchedule(Mapping[str, int]):
@@ -88,7 +83,7 @@ class PRSSchedule(Mapping[str, int]):
 
     @property
     def kind(self) -> str:
-        """One of `KINDS`, or `custom`."""
+        """The name under which it is registered, or `custom`."""
         return self._kind
 
     @property
@@ -191,6 +186,8 @@ class PRSSchedule(Mapping[str, int]):
     ) -> PRSSchedule:
         """`linear`'s epochs in an order drawn from `seed`."""
         names, steps = _names(layers), _steps(len(layers), early, late, epochs)
+        import torch  # the command line lists schedules without it
+
         order = torch.randperm(len(names), generator=torch.Generator().manual_seed(seed)).tolist()
         return cls({name: steps[place] for name, place in zip(names, order, strict=True)}, kind="random")
 
@@ -272,59 +269,6 @@ class PRSSchedule(Mapping[str, int]):
         if epochs is not None:
             ends = {layer: min(end, epochs) for layer, end in ends.items()}
         return cls(dict(starts), kind="soft", ends=ends)
-
-
-def build(
-    kind: str,
-    layers: Sequence[str],
-    *,
-    early: Epoch = 0.5,
-    late: Epoch = 1 / 6,
-    at: Epoch | None = None,
-    epochs: int | None = None,
-    seed: int = 0,
-    weights: Mapping[str, float] | None = None,
-    stages: Mapping[str, str] | None = None,
-    ramp: Epoch | None = None,
-) -> PRSSchedule:
-    """A schedule by name, as `--schedule` takes it.
-
-    The default epochs are 150 and 50 of 300, as fractions: give `epochs`.
-
-    Args:
-        kind: one of `KINDS`.
-        layers: names in execution order.
-        early: epoch, or fraction, of the first layer.
-        late: epoch, or fraction, of the last layer; at most `early`.
-        at: epoch, or fraction, of `constant`; by default `linear`'s mean.
-        epochs: length of the training; every conversion must come before its end.
-        seed: of `random`.
-        weights: parameters a layer: that mean is then weighted by them.
-        stages: layer -> stage, for `stage` and `stage-end`.
-        ramp: length of the ramps of `soft`.
-
-    Raises:
-        TrainingError: unknown kind, no layers, early before late, an epoch outside the training.
-    """
-    if kind == "none":
-        return PRSSchedule.none()
-    if kind == "linear":
-        return PRSSchedule.linear(layers, early, late, epochs=epochs)
-    if kind == "reverse":
-        return PRSSchedule.reverse(layers, early, late, epochs=epochs)
-    if kind == "constant":
-        if at is None:
-            at = math.floor(PRSSchedule.linear(layers, early, late, epochs=epochs).mean(weights) + 0.5)
-        return PRSSchedule.constant(layers, at, epochs=epochs)
-    if kind == "random":
-        return PRSSchedule.random(layers, early, late, seed, epochs=epochs)
-    if kind == "stage":
-        return PRSSchedule.stage(layers, early, late, stages=stages, epochs=epochs)
-    if kind == "stage-end":
-        return PRSSchedule.stage_end(layers, early, late, stages=stages, epochs=epochs)
-    if kind == "soft":
-        return PRSSchedule.soft(layers, early, late, ramp=ramp, epochs=epochs)
-    raise TrainingError(f"unknown schedule {kind!r}; known are {', '.join(KINDS)}.{suggest(kind, KINDS)}")
 
 
 def stages_by_name(layers: Sequence[str]) -> dict[str, str]:

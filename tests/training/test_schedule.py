@@ -16,8 +16,17 @@ from torch import Tensor, nn
 import fourier_probe.models  # noqa: F401  # registers the small networks
 from fourier_probe.errors import TrainingError
 from fourier_probe.models.gpsa.recast import recast_
+from fourier_probe.training import rules
 from fourier_probe.training.layers import ConvLayer, convertible_layers, survey_layers
-from fourier_probe.training.schedule import KINDS, PRSSchedule, build, stages_by_name
+from fourier_probe.training.rules import CUSTOM, SCHEDULES, ScheduleRequest
+from fourier_probe.training.schedule import PRSSchedule, stages_by_name
+
+KINDS = [name for name in SCHEDULES.names() if name != CUSTOM]
+
+
+def build(name: str, layers: Any, **more: Any) -> PRSSchedule:
+    return rules.build(name, ScheduleRequest(layers, **more))
+
 
 LAYERS = [f"layer{stage}.{block}.conv{conv}" for stage in (1, 2) for block in (0, 1) for conv in (1, 2)]
 
