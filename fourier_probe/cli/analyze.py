@@ -210,7 +210,6 @@ def left_out_note(results: list[Spectra]) -> None:
 
 def print_table(result: Spectra, label: str) -> None:
     """One line a point, and what the columns mean."""
-    from fourier_probe.probe.sums import T95
     from fourier_probe.results.comparison import common_frequency, depth_profile, has_frequencies
 
     values: dict[str, str] = {}
@@ -220,7 +219,7 @@ def print_table(result: Spectra, label: str) -> None:
         profile = depth_profile(result, frequency)
         heading = f"delta at {frequency:.2f} pi"
         for name, value, error in zip(profile.names, profile.value, profile.stderr, strict=True):
-            values[name] = f"{value:+.2f}" + (f" ± {T95 * error:.2f}" if error == error else "")
+            values[name] = f"{value:+.2f}" + (f" ± {profile.quantile * error:.2f}" if error == error else "")
 
     def show(value: float | None, form: Callable[[float], str]) -> str:
         return form(value) if value is not None and value == value else "-"
@@ -247,3 +246,5 @@ def print_table(result: Spectra, label: str) -> None:
         "delta: ln amplitude relative to DC, nats, ± 95 % over images; HFD share: power beyond half Nyquist, beside "
         "white noise's; slope: of ln power density on ln frequency."
     )
+    if 20 <= seen["n"] < 60:
+        click.echo("under 60 images an interval of 95 % of variance or ac_dc holds .87 to .91 of the time.")

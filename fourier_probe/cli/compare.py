@@ -333,11 +333,10 @@ def report(
     between: tuple[Spectra, ...] = (),
 ) -> None:
     """The summary on stdout, a row a target; what steps do to high frequencies; the coordinate."""
-    from fourier_probe.probe.sums import T95
-    from fourier_probe.results.comparison import step_changes, summary
+    from fourier_probe.results.comparison import paired, step_changes, summary
 
     rows = summary(results, labels)
-    frequency = rows[0]["frequency"]
+    frequency, t95 = rows[0]["frequency"], rows[0]["quantile"]
     for row, result in zip(rows, results, strict=True):
         row["steps"] = step_changes(result, frequency)
     places = _places(results, labels, between) if between else []
@@ -351,7 +350,7 @@ def report(
 
     def interval(value: Any, error: Any, form: str) -> str:
         known = error is not None and error == error and value is not None and value == value
-        return show(value, form) + (" ± " + form.replace("+", "").format(T95 * error) if known else "")
+        return show(value, form) + (" ± " + form.replace("+", "").format(t95 * error) if known else "")
 
     named = [] if by == "model" else [by]
     table = [
@@ -373,7 +372,8 @@ def report(
     columns = ["target", *named, "weights", "top-1", "points", "delta first", "delta last", "HFD last (white)"]
     columns += ["HFD - first target's", "slope last", "grid"]
     seen = results[0].images
-    title = f"{seen['n']} images of {seen['source']}; delta at {frequency:.2f} pi, nats, ± 95 % over images, paired"
+    title = f"{seen['n']} images of {seen['source']}; delta at {frequency:.2f} pi, nats, ± 95 % over images, "
+    title += "paired" if paired(results) else "not paired (no shared image groups)"
     options.table(title, columns, table)
     changes = [
         [row["target"], step["op"], str(step["steps"]), interval(step["change"], step["stderr"], "{:+.3f}"),

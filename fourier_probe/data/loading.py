@@ -29,12 +29,14 @@ class Batch(NamedTuple):
         labels: (B,) int64, or None where the source has none.
         index: (B,) int64, position in the chosen sequence, 0 to n - 1.
         digest: (B, 4) int64, see `image_digest`.
+        total: number of images in the chosen sequence, over all shards; None where it is unknown.
     """
 
     images: Tensor
     labels: Tensor | None
     index: Tensor  # type: ignore[assignment]  # hides tuple.index, which no one misses
     digest: Tensor
+    total: int | None = None
 
 
 def choose(images: ImageSet, *, limit: int | None = None, skip_bad: bool = False) -> ImageSet:
@@ -165,7 +167,7 @@ def _stream(blocks: _Blocks, workers: int) -> Iterator[Batch]:
         if block.bad:
             raise BadImageError(block.bad)
         images = normalise(block.pixels.permute(0, 3, 1, 2).contiguous(), blocks.spec.mean, blocks.spec.std)
-        yield Batch(images, block.labels, block.index, block.digest)
+        yield Batch(images, block.labels, block.index, block.digest, len(blocks.images))
 
 
 def _loaded(blocks: _Blocks, workers: int) -> Iterator[_Block]:

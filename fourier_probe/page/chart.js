@@ -1,7 +1,7 @@
 "use strict";
 // One chart: plain SVG with curves that can be pointed at and walked along. No library, no network.
 
-const T95 = 2.093; // standard errors of a 95 % interval, Student's t of 20 image groups; probe/sums.py has the same
+const T95 = JSON.parse(document.getElementById("data").textContent).quantile; // standard errors of a 95 % interval
 const SVG = "http://www.w3.org/2000/svg", HTML = "http://www.w3.org/1999/xhtml";
 const SHAPES = new Set(["svg", "g", "path", "line", "rect", "circle", "text", "title"]);
 

@@ -12,7 +12,7 @@ import numpy as np
 from fourier_probe.errors import TrainingError
 from fourier_probe.page.inputs import Entry
 from fourier_probe.probe.metrics import ZERO_MEAN_WHITE_NOISE
-from fourier_probe.probe.sums import Array
+from fourier_probe.probe.sums import Array, quantile
 from fourier_probe.results.comparison import common_frequency, depth_profile
 from fourier_probe.results.spectra import PointSpectrum
 from fourier_probe.training.runs import Run
@@ -63,14 +63,16 @@ def payload(entries: Sequence[Entry], thinning: Thinning) -> dict[str, Any]:
     """Everything the script needs, as plain values.
 
     Returns:
-        `frequency` (common to all, pi rad/sample), `white` (delta of zero-mean white noise or null), `axes` (lists of
-        frequencies and radii, named by index), `targets` in the order of the entries, `thinned` (a sentence or "").
+        `frequency` (common to all, pi rad/sample), `quantile` (standard errors of a 95 % interval), `white` (delta of
+        zero-mean white noise or null), `axes` (lists of frequencies and radii, named by index), `targets` in the order
+        of the entries, `thinned` (a sentence or "").
     """
     results = [entry.result for entry in entries]
     frequency = common_frequency(results)
     axes: list[list[float | None]] = []
     return {
         "frequency": _short(frequency),
+        "quantile": _short(quantile(results[0].definition.groups)),
         "paper": results[0].definition.axis == "paper",
         "white": None if results[0].definition.log == "log1p" else _short(ZERO_MEAN_WHITE_NOISE),
         "targets": [_target(entry, frequency, thinning, axes) for entry in entries],

@@ -9,8 +9,7 @@ from html import escape
 from typing import Any
 
 from fourier_probe.page.inputs import Entry
-from fourier_probe.probe.sums import T95
-from fourier_probe.results.comparison import arguments, common_frequency, depth_profile, summary
+from fourier_probe.results.comparison import arguments, common_frequency, depth_profile, paired, summary
 
 COLORS = 7  # classes t0 to t6 of page.css
 _DASH = '<span class="none">–</span>'  # noqa: RUF001
@@ -33,7 +32,9 @@ def summary_table(entries: Sequence[Entry]) -> str:
         "Top-1": [_number(row["top1"], "{:.1%}") for row in rows],
         "Points": [_number(row["points"], "{:d}") for row in rows],
         "Last grid": [_text(row["last_grid"].replace("x", "×")) for row in rows],  # noqa: RUF001
-        f"{at}, last point": [_number(row["last_delta"], "{:+.2f}", row["last_stderr"]) for row in rows],
+        f"{at}, last point": [
+            _number(row["last_delta"], "{:+.2f}", row["quantile"] * row["last_stderr"]) for row in rows
+        ],
         "HFD share (white)": [
             _number(row["last_hfd_share"], "{:.3f}", beside=row["last_hfd_share_white"]) for row in rows
         ],
@@ -68,7 +69,7 @@ def provenance(entries: Sequence[Entry]) -> str:
         "Logarithm": escape(definition.formula),
         "Window": definition.window,
         "Frequency axis": definition.axis,
-        "Intervals": f"95 %, jackknife over {definition.groups} groups of images",
+        "Intervals": _intervals(entries),
     }
     columns: dict[str, list[str]] = {}
     for entry in entries:
@@ -91,6 +92,18 @@ def provenance(entries: Sequence[Entry]) -> str:
         f'{listed}<div class="scroll" role="region" aria-label="Provenance of every target" tabindex="0">'
         f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
+
+
+def _intervals(entries: Sequence[Entry]) -> str:
+    """What the intervals are over, and whether those of differences are paired."""
+    results = [entry.result for entry in entries]
+    text = f"95 %, jackknife over {results[0].definition.groups} groups of images"
+    if len(results) > 1:
+        text += ", paired" if paired(results) else ", not paired: the results do not share their groups"
+    old = sum(result.definition.grouping is None for result in results)
+    if old:
+        text += f"; {old} of version 1, groups by image index: too wide where classes cycle through the file"
+    return text
 
 
 def left_out_text(entries: Sequence[Entry]) -> str:
@@ -195,13 +208,13 @@ def _text(value: Any) -> Cell:
     return (_DASH, None) if value is None else (escape(str(value)), str(value))
 
 
-def _number(value: Any, form: str, stderr: float | None = None, beside: float | None = None) -> Cell:
+def _number(value: Any, form: str, half: float | None = None, beside: float | None = None) -> Cell:
     """A number with its 95 % interval or a reference in brackets."""
     if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
         return _DASH, None
     text = form.format(value).replace("-", "−")  # noqa: RUF001
-    if stderr is not None and math.isfinite(stderr):
-        text += f' <span class="aside">± {T95 * stderr:.2f}</span>'
+    if half is not None and math.isfinite(half):
+        text += f' <span class="aside">± {half:.2f}</span>'
     if beside is not None and math.isfinite(beside):
         text += f' <span class="aside">({form.format(beside)})</span>'
     return text, float(value)

@@ -20,7 +20,7 @@ from fourier_probe.papers.registered import figure_kind
 from fourier_probe.papers.selection import analyzed, by_seed, finished, grouped, label
 from fourier_probe.plots.spectra import short_title
 from fourier_probe.plots.style import MARKERS, PAGE, categories, style
-from fourier_probe.probe.sums import T95
+from fourier_probe.probe.sums import quantile
 from fourier_probe.results.comparison import common_frequency, delta_at
 from fourier_probe.results.spectra import PointSpectrum, Spectra
 from fourier_probe.training.runs import Run
@@ -180,6 +180,7 @@ def eit_hfd_share(runs: Sequence[Run]) -> Exhibit:
     names = {name for name, _ in curves}
     used = [run for run, _ in found if label(run) in names]
     frequency = common_frequency([result for run, result in found if label(run) in names])
+    t95 = quantile(found[0][1].definition.groups)
     measures: dict[str, Callable[[PointSpectrum], tuple[float, float]]] = {
         "hfd_share": lambda p: (p.scalars["hfd_share"], p.stderr_of["hfd_share"]),
         "delta": lambda p: delta_at(p, frequency),
@@ -192,7 +193,7 @@ def eit_hfd_share(runs: Sequence[Run]) -> Exhibit:
             row: Row = {"model": name, "part": part, "point": place, "depth": same[0].depth, "n": len(same)}
             for key, measure in measures.items():
                 row[key], half = interval([measure(p)[0] for p in same])
-                row[f"{key}_half"] = half if len(same) > 1 else T95 * measure(same[0])[1]
+                row[f"{key}_half"] = half if len(same) > 1 else t95 * measure(same[0])[1]
             rows.append({**row, "frequency": frequency, "hfd_share_white": same[0].hfd_share_white})
     drawn = {label(run) for run in used if not _ablated(run)}
     kept = list(dict.fromkeys((row["model"], row["part"]) for row in rows if row["model"] in drawn))

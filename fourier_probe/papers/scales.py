@@ -22,7 +22,6 @@ from fourier_probe.papers.selection import analyzed, by_seed, finished, grouped,
 from fourier_probe.plots.compare import panels_figure
 from fourier_probe.plots.spectra import wrapped_title
 from fourier_probe.plots.style import MARKERS, PAGE, categories, ordered_colors, style
-from fourier_probe.probe.sums import T95
 from fourier_probe.results.comparison import common_frequency, depth_profile
 from fourier_probe.results.spectra import Spectra
 from fourier_probe.training.runs import Run
@@ -233,7 +232,7 @@ def depth_profile_by_scale(runs: Sequence[Run]) -> Exhibit:
                 if not mine:
                     continue
                 values = np.stack([profile.value for profile in mine])
-                half = _halves(values) if len(mine) > 1 else T95 * mine[0].stderr
+                half = _halves(values) if len(mine) > 1 else mine[0].quantile * mine[0].stderr
                 mean = values.mean(0)
                 ax.plot(mine[0].depth, mean, marker=".", ms=3, color=palette[scale], label=f"{100 * scale:g} %")
                 if np.isfinite(half).all():

@@ -14,7 +14,6 @@ from matplotlib.ticker import MaxNLocator
 
 from fourier_probe.plots.spectra import depth_colorbar, draw_spectra, marker_legend, short_title, wrapped_title
 from fourier_probe.plots.style import MARKERS, PAGE, categories, style
-from fourier_probe.probe.sums import T95
 from fourier_probe.results.coordinate import common_axes, surface
 from fourier_probe.results.spectra import Spectra
 
@@ -60,7 +59,7 @@ def draw_steps(ax: Axes, tables: Sequence[Sequence[dict[str, Any]]], labels: Seq
             x = ops.index(row["op"]) - 0.4 + width * (index + 0.5)
             each = [step["change"] for step in row["each"]]
             ax.plot([x] * len(each), each, "o", ms=2, mew=0, color=color, alpha=0.45)
-            error = T95 * row["stderr"] if np.isfinite(row["stderr"]) else None
+            error = row["quantile"] * row["stderr"] if np.isfinite(row["stderr"]) else None
             ax.errorbar([x], [row["change"]], error, marker="D", ms=4, color=color, capsize=2, mec="white", mew=0.4)
         ax.plot([], [], "D", ms=4, color=color, label=short_title(label))
     ax.axhline(0, color="0.45", linewidth=0.6, linestyle=":", zorder=0)
@@ -85,7 +84,7 @@ def draw_coordinate(ax: Axes, rows: Sequence[dict[str, Any]]) -> Axes:
     """The inductive-bias coordinate t against the distance from the segment, with 95 % intervals over images."""
     found = [row for row in rows if np.isfinite(row["t"])]
     for row, color, marker in zip(found, categories(len(found)), itertools.cycle(MARKERS), strict=False):
-        errors = [T95 * row[f"{name}_stderr"] for name in ("t", "distance")]
+        errors = [row["quantile"] * row[f"{name}_stderr"] for name in ("t", "distance")]
         x, y = ([error] if np.isfinite(error) else None for error in errors)
         label = short_title(row["target"])
         ax.errorbar(row["t"], row["distance"], y, x, color=color, marker=marker, capsize=1.5, linestyle="", label=label)

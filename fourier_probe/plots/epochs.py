@@ -13,7 +13,6 @@ from matplotlib.ticker import MaxNLocator
 
 from fourier_probe.plots.spectra import depth_colorbar, short_title
 from fourier_probe.plots.style import PAGE, depth_colors, style
-from fourier_probe.probe.sums import T95
 from fourier_probe.results.comparison import common_frequency, depth_profile
 from fourier_probe.results.spectra import Spectra
 
@@ -38,7 +37,7 @@ def draw_epochs(ax: Axes, results: Sequence[Spectra], frequency: float, switches
         found = [(e, p, p.names.index(name)) for e, p in zip(epochs, profiles, strict=True) if name in p.names]
         x = np.array([epoch for epoch, _, _ in found])
         y = np.array([profile.value[place] for _, profile, place in found])
-        band = T95 * np.array([profile.stderr[place] for _, profile, place in found])
+        band = np.array([profile.quantile * profile.stderr[place] for _, profile, place in found])
         ax.plot(x, y, color=cmap(depth), marker="o", ms=2.5)
         if np.isfinite(band).all():
             ax.fill_between(x, y - band, y + band, color=cmap(depth), alpha=0.25, linewidth=0)

@@ -25,7 +25,7 @@ from fourier_probe.plots.style import (
     style,
 )
 from fourier_probe.probe.metrics import ZERO_MEAN_WHITE_NOISE
-from fourier_probe.probe.sums import T95
+from fourier_probe.probe.sums import quantile
 from fourier_probe.results.comparison import DepthProfile, common_frequency, depth_profile
 from fourier_probe.results.spectra import Spectra
 
@@ -45,7 +45,7 @@ def draw_spectra(ax: Axes, result: Spectra, *, intervals: bool = True) -> Axes:
         frequency, delta = point.frequency[:usable], point.delta[:usable]
         ax.plot(frequency, delta, color=color, marker="." if usable < 3 else None)
         if intervals and np.isfinite(point.stderr).all():
-            band = T95 * point.stderr[:usable]
+            band = quantile(result.definition.groups) * point.stderr[:usable]
             ax.fill_between(frequency, delta - band, delta + band, color=color, alpha=0.25, linewidth=0)
         if usable < len(point.frequency):
             ax.plot(point.frequency[usable:], point.delta[usable:], "o", mfc="none", mec=color, ms=3, mew=0.7)
@@ -113,7 +113,7 @@ def draw_depth_profile(
             if fill and end > start:
                 ax.axvspan(start, end, color=fill, linewidth=0, zorder=0)
         ax.plot(profile.depth, profile.white, color="0.45", linestyle="--", linewidth=0.8)
-    error = T95 * profile.stderr if np.isfinite(profile.stderr).all() else None
+    error = profile.quantile * profile.stderr if np.isfinite(profile.stderr).all() else None
     x, y = profile.depth, profile.value
     ax.errorbar(x, y, error, color=color, label=label, marker=marker, ms=3, capsize=1.5, elinewidth=0.7)
     ax.set_xlim(-0.02, 1.02)

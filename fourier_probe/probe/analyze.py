@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -20,6 +20,7 @@ from fourier_probe.data import Batch, image_digest
 from fourier_probe.errors import DataError, PointError
 from fourier_probe.models.gpsa.attention import gated
 from fourier_probe.probe.capture import Capture
+from fourier_probe.probe.groups import Grouping, group_of, grouping_of
 from fourier_probe.probe.logits import class_scores, no_accuracy
 from fourier_probe.probe.metrics import Definition, image_statistics
 from fourier_probe.probe.points import Point, find_points
@@ -41,6 +42,7 @@ class _Totals:
     correct: int = 0
     digest: Tensor = field(default_factory=lambda: torch.zeros(4, dtype=torch.int64))
     no_top1: str = ""  # why there is no top-1 although there are labels
+    grouping: Grouping | None = None  # None: this process has seen no image
 
     def merge(self, other: _Totals) -> None:
         self.points, self.gates = self.points or other.points, self.gates or other.gates
@@ -51,6 +53,7 @@ class _Totals:
         self.correct += other.correct
         self.digest = self.digest + other.digest
         self.no_top1 = self.no_top1 or other.no_top1
+        self.grouping = self.grouping or other.grouping
 
 
 def analyze(
@@ -116,6 +119,7 @@ def analyze(
         raise DataError("there are no images to analyze: the source is empty. Give at least one image.")
     described = {"source": None, "size": None, "mean": None, "std": None, "skipped": 0} | (source or {})
     digest = totals.digest.numpy().astype("<i8").tobytes().hex()
+    definition = replace(definition, grouping=totals.grouping)
     spectra, excluded = _results(totals, definition)
     if totals.no_top1:
         note(f"top-1 is left out: {totals.no_top1}.")
@@ -148,6 +152,7 @@ def _stream(
     first = next(batches, None)
     if first is None:
         return totals
+    totals.grouping = grouping_of(first.total)
     autocast = torch.autocast(device.type, amp) if amp is not None else contextlib.nullcontext()
     dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), first.images.dtype)
     with torch.inference_mode(), autocast:
@@ -167,11 +172,12 @@ def _stream(
 
         with Capture(model, totals.points, reduce) as capture:
             for batch in itertools.chain([first], batches):
-                group = (batch.index % definition.groups).to(device)
+                numbers = torch.from_numpy(group_of(batch.index.numpy(), first.total, definition.groups))
+                group = numbers.to(device)
                 # A copy: the model may work in place, and the caller's images are his.
                 output = model(batch.images.to(device, dtype, non_blocking=True, copy=True))
                 capture.check()
-                totals.count += torch.bincount(batch.index % definition.groups, minlength=definition.groups)
+                totals.count += torch.bincount(numbers, minlength=definition.groups)
                 totals.digest += batch.digest.sum(0)
                 _count_correct(totals, model, output, batch.labels, classes)
                 if progress is not None:

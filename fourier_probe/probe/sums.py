@@ -1,24 +1,34 @@
-"""Sums of image statistics in image groups, and jackknife errors of what is computed from them. May import spectrum.
+"""Sums of image statistics in image groups, and jackknife errors of what is computed from them. May import metrics.
 
-Sums go into G groups by global image index mod G, in float64: additive, constant in memory, and the same groups for
-every model that sees the same images, which is what makes intervals of differences between models paired.
+Sums go into G groups (`probe.groups`), in float64: additive, constant in memory, and the same groups for every model
+that sees the same images, which is what makes intervals of differences between models paired.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import stdtrit
 from torch import Tensor
 
 from fourier_probe.probe.metrics import Statistics
 
 Array = NDArray[np.float64]
-T95 = 2.093
-"""Standard errors of a two-sided 95 % interval from a jackknife over 20 groups: Student's t, 19 degrees of freedom."""
+
+
+@functools.lru_cache(maxsize=16)
+def quantile(groups: int) -> float:
+    """Standard errors of a 95 % interval from a jackknife over G groups: Student's t with G - 1 degrees of freedom.
+
+    >>> round(quantile(20), 3), round(quantile(10), 3)
+    (2.093, 2.262)
+    """
+    return float(stdtrit(groups - 1, 0.975))
 
 
 @dataclass
@@ -99,8 +109,8 @@ def jackknife(
         sums: (G, ...) sums by group; "count" (G,) is the number of images of each.
 
     Returns:
-        Estimates without the leading axis, and their standard errors sqrt((G - 1) / G sum_g (t_g - mean t)^2), t_g
-        being the estimate without group g; NaN when a group is empty, as it is with fewer images than groups.
+        Estimates without the leading axis, and their standard errors, see `jackknife_variance`; NaN when a group is
+        empty, as it is with fewer images than groups.
 
     >>> values = np.arange(20.0)  # one image a group: the jackknife of a mean is its classical standard error
     >>> value, error = jackknife(lambda s: {"mean": s["x"] / s["count"]}, {"x": values, "count": np.ones(20)})
@@ -113,9 +123,27 @@ def jackknife(
         if (sums["count"] == 0).any():
             return whole, {name: np.full(np.shape(value), np.nan) for name, value in whole.items()}
         partial = estimate({name: total[name] - value for name, value in sums.items()})
-        groups = len(sums["count"])
         errors = {
-            name: np.sqrt((groups - 1) / groups * ((value - value.mean(0)) ** 2).sum(0))
-            for name, value in partial.items()
+            name: np.sqrt(jackknife_variance(whole[name], value, sums["count"])) for name, value in partial.items()
         }
     return whole, errors
+
+
+def jackknife_variance(whole: Array, partial: Array, count: Array) -> Array:
+    """Delete-a-group jackknife variance of an estimate, for groups of unequal size.
+
+    With h_g = n / n_g and t_g the estimate without group g, the pseudo-values are h_g t - (h_g - 1) t_g, the jackknife
+    estimate is G t - sum_g (1 - 1 / h_g) t_g, and the variance is the mean over groups of their squared difference over
+    h_g - 1. For groups of one size it is (G - 1) / G sum_g (t_g - mean t)^2.
+
+    Args:
+        whole: (...) the estimate t from all images.
+        partial: (G, ...) the estimates t_g.
+        count: (G,) number of images n_g of each group, above 0.
+
+    Source: Busing, Meijer & van der Leeden, "Delete-m jackknife for unequal m", Statistics and Computing 9 (1999).
+    """
+    h = (count.sum() / count).reshape(-1, *[1] * (partial.ndim - 1))  # (G, 1, ...)
+    moved = partial - whole  # of differences, which keep their digits
+    spread = (1 - 1 / h) * moved
+    return np.asarray(((spread.sum(0) - (h - 1) * moved) ** 2 / (h - 1)).mean(0))

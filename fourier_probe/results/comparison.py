@@ -1,11 +1,13 @@
 """Several results side by side: what may be compared, depth profiles, steps, tables. May import coordinate, spectra.
 
-Every interval is a jackknife over the image groups that results on the same images share, so differences are paired.
+Every interval is a jackknife over the image groups that results on the same images share, so differences are paired;
+results that do not share their groups (`coordinate.paired`) are taken as independent, and said to be.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -13,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from fourier_probe.errors import ResultError
-from fourier_probe.probe.sums import Array, jackknife
-from fourier_probe.results.coordinate import common_axes, jackknife_variance, place, surface
+from fourier_probe.probe.sums import Array, jackknife, quantile
+from fourier_probe.results.coordinate import common_axes, group_sizes, paired, place, stderr, surface
 from fourier_probe.results.spectra import PointSpectrum, Spectra
 
 
@@ -28,6 +30,7 @@ class DepthProfile:
         value: (P,) delta at that frequency, nats. stderr: (P,) jackknife over images.
         white: (P,) delta of white noise with the mean and variance of each point; NaN where it was not computed.
         left_out: names of points whose maps are too small to have a frequency of their own.
+        quantile: standard errors of a 95 % interval.
     """
 
     frequency: float
@@ -38,6 +41,7 @@ class DepthProfile:
     stderr: Array
     white: Array
     left_out: tuple[str, ...]
+    quantile: float
 
 
 def check_comparable(results: Sequence[Spectra]) -> None:
@@ -113,6 +117,7 @@ def depth_profile(result: Spectra, frequency: float | None = None) -> DepthProfi
         stderr=np.array([error for _, error in values]),
         white=np.array([point.scalars.get("white_delta", np.nan) for point in points]),
         left_out=tuple(point.name for point in result.stream if point.highest <= 0),
+        quantile=quantile(result.definition.groups),
     )
 
 
@@ -151,8 +156,8 @@ def summary(results: Sequence[Spectra], labels: Sequence[str]) -> list[dict[str,
     Returns:
         Rows of target, model, data_scale, schedule, seed, epoch, weights, top1, points, grid of the first and last
         point, and of the first and last point: delta at the common frequency and its standard error (nats), HFD share
-        and its white-noise level, slope. `hfd_share_difference` is that share of the last point less the first
-        result's, with the paired standard error.
+        and its white-noise level, slope. `hfd_share_difference` is that share of the last point minus the first
+        result's, with its standard error, `paired` or not. `quantile`: standard errors of a 95 % interval.
     """
     frequency = common_frequency(results)
     rows: list[dict[str, Any]] = []
@@ -167,6 +172,7 @@ def summary(results: Sequence[Spectra], labels: Sequence[str]) -> list[dict[str,
             "top1": result.top1,
             "points": len(result.stream),
             "frequency": frequency,
+            "quantile": profile.quantile,
         }
         for name, index in (("first", 0), ("last", -1)):
             point = result[profile.names[index]]
@@ -181,16 +187,26 @@ def summary(results: Sequence[Spectra], labels: Sequence[str]) -> list[dict[str,
             }
         point = result[profile.names[-1]]
         reference = reference or point
-        difference, error = hfd_share_difference(point, reference)
-        row |= {"hfd_share_difference": difference, "hfd_share_difference_stderr": error}
+        same = paired([result, results[0]])
+        difference, error = hfd_share_difference(point, reference, paired=same)
+        row |= {"paired": same} | {"hfd_share_difference": difference, "hfd_share_difference_stderr": error}
         rows.append(row)
     return rows
 
 
-def hfd_share_difference(point: PointSpectrum, reference: PointSpectrum) -> tuple[float, float]:
-    """HFD share of a point less another's on the same images, and the paired standard error; NaN where unknown."""
+def hfd_share_difference(point: PointSpectrum, reference: PointSpectrum, *, paired: bool = True) -> tuple[float, float]:
+    """HFD share of a point minus another's on the same images, and its standard error; NaN where unknown.
+
+    Args:
+        point: of one result.
+        reference: of the same or another result.
+        paired: whether the image groups of both are the same; otherwise the two errors are taken as independent.
+    """
     nan = float("nan")
     shares = [each.scalars.get("hfd_share", nan) for each in (point, reference)]
+    if not paired:
+        errors = [each.stderr_of.get("hfd_share", nan) for each in (point, reference)]
+        return shares[0] - shares[1], 0.0 if point is reference else math.hypot(*errors)
     if point.sums is None or reference.sums is None or "live" not in point.sums or "live" not in reference.sums:
         return shares[0] - shares[1], nan
     sums = {"count": point.sums["count"]}
@@ -245,6 +261,7 @@ def step_changes(result: Spectra, frequency: float | None = None) -> list[dict[s
                 "stderr": _error_of(together),  # type: ignore[arg-type]
                 "raised": sum(change > 0 for _, _, change in found),
                 "frequency": frequency,
+                "quantile": quantile(result.definition.groups),
                 "each": each,
             }
         )
@@ -270,7 +287,7 @@ def common_table(results: Sequence[Spectra], labels: Sequence[str]) -> list[dict
     rows = []
     for label, result in zip(labels, results, strict=True):
         values = surface(result, axes)
-        errors = np.sqrt(jackknife_variance(values)) if len(values) > 1 else np.full(values.shape[1:], np.nan)
+        errors = stderr(values, group_sizes(result))
         rows += [
             {"target": label, "depth": d, "radius": r, "log_density": values[0, i, j], "stderr": errors[i, j]}
             for i, d in enumerate(axes.depth)
@@ -285,12 +302,13 @@ def coordinates(results: Sequence[Spectra], labels: Sequence[str], cnn: Spectra,
     One grid of depths and radii serves all, so that rows are comparable.
     """
     axes = common_axes([*results, cnn, vit])
-    ends = surface(cnn, axes), surface(vit, axes)
-    surfaces = [*(surface(result, axes) for result in results), np.zeros_like(ends[0])]
-    return [
-        {"target": label, **asdict(place(values, *ends, axes))}
-        for label, values in zip([*labels, "white noise"], surfaces, strict=True)
+    ends, count = (surface(cnn, axes), surface(vit, axes)), group_sizes(cnn)
+    rows = [
+        (label, place(surface(result, axes), *ends, axes, count=count, paired=paired([result, cnn, vit])))
+        for label, result in zip(labels, results, strict=True)
     ]
+    white = place(np.zeros_like(ends[0]), *ends, axes, count=count, paired=paired([cnn, vit]))
+    return [{"target": label, **asdict(row)} for label, row in [*rows, ("white noise", white)]]
 
 
 def delta_at(point: PointSpectrum, frequency: float) -> tuple[float, float]:

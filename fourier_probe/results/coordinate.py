@@ -8,8 +8,8 @@ mean square in nats. With c, v, m the functions of CNN, ViT and model:
 
 with s = min(max(t, 0), 1): t itself is not clamped, and the distance is that from the segment, beyond an end from that
 end. Where the segment is shorter than twice the scatter of its ends over images, both are undefined.
-Errors are a jackknife over the image groups that all three share, so they are paired; they say nothing about training
-again.
+Errors are a jackknife over the image groups that all three share, so they are paired; where groups are not shared, each
+result loses its groups alone, and the variances add. They say nothing about training again.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fourier_probe.errors import ResultError
-from fourier_probe.probe.sums import Array
+from fourier_probe.probe.sums import Array, jackknife_variance, quantile
 from fourier_probe.results.spectra import PointSpectrum, Spectra, estimates
 
 DEPTHS = 33  # positions of depth where points do not match one to one
@@ -38,6 +38,8 @@ class Coordinate:
         cosine: of the angle between model - CNN and ViT - CNN; NaN for the CNN itself.
         segment: length of the segment, root mean square nats. scatter: of the difference of its ends, likewise.
         matched: whether the points of all three match one to one, so that depth was not interpolated.
+        quantile: standard errors of a 95 % interval, from the number of groups; NaN without errors.
+        paired: whether the errors are over the same image groups of all three.
     """
 
     t: float
@@ -48,6 +50,8 @@ class Coordinate:
     segment: float
     scatter: float
     matched: bool
+    quantile: float = float("nan")
+    paired: bool = True
 
     @property
     def defined(self) -> bool:
@@ -121,33 +125,79 @@ def coordinate(result: Spectra, cnn: Spectra, vit: Spectra, *, axes: Axes | None
         ResultError: no radial profiles, or no common radii.
     """
     axes = axes or common_axes([result, cnn, vit])
-    return place(surface(result, axes), surface(cnn, axes), surface(vit, axes), axes)
+    ends, shared = (surface(cnn, axes), surface(vit, axes)), paired([result, cnn, vit])
+    return place(surface(result, axes), *ends, axes, count=group_sizes(cnn), paired=shared)
 
 
-def place(model: Array, cnn: Array, vit: Array, axes: Axes) -> Coordinate:
-    """`coordinate` of functions on the common grid, (1 + G, D, R) each, or (1, D, R) without errors."""
+def paired(results: Sequence[Spectra]) -> bool:
+    """Whether results on the same images share their image groups, so that errors of differences are paired.
+
+    Those of version 1, and results of sources whose lengths were not all known, do not.
+    """
+    grouping = results[0].definition.grouping
+    return grouping is not None and all(result.definition.grouping == grouping for result in results)
+
+
+def group_sizes(result: Spectra) -> Array | None:
+    """Number of images of each group (G,); None where the group sums are not at hand."""
+    sums = next((point.sums for point in result.points if point.sums is not None), None)
+    return None if sums is None else sums["count"]
+
+
+def place(
+    model: Array, cnn: Array, vit: Array, axes: Axes, *, count: Array | None = None, paired: bool = True
+) -> Coordinate:
+    """`coordinate` of functions on the common grid.
+
+    Args:
+        model: (1 + G, D, R), of all images, then with each image group left out; or (1, D, R) without errors.
+        cnn: likewise.
+        vit: likewise.
+        axes: the grid.
+        count: (G,) number of images of each group; None where all are of one size.
+        paired: whether the groups are the same images in all three. Otherwise each loses its groups alone, the others
+            staying as they are, and the variances add.
+    """
     versions = min(len(model), len(cnn), len(vit))
-    m, c, v = (each[:versions] for each in (model, cnn, vit))
-    along, apart = v - c, m - c
+    nan = float("nan")
 
     def dot(a: Array, b: Array) -> Array:
         return np.asarray((a * b * axes.weight).sum((1, 2)))
 
-    squared = dot(along, along)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        t = dot(apart, along) / squared
-        rest = apart - np.clip(t, 0, 1)[:, None, None] * along
-        distance = np.sqrt(dot(rest, rest) / squared)
-        cosine = float((dot(apart, along) / np.sqrt(dot(apart, apart) * squared))[0])
-    segment = float(np.sqrt(squared[0]))
-    scatter = float(np.sqrt((jackknife_variance(along) * axes.weight).sum())) if versions > 1 else np.nan
+    def measures(m: Array, c: Array, v: Array) -> tuple[Array, Array, Array, Array]:
+        along, apart = v - c, m - c
+        squared = dot(along, along)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            t = dot(apart, along) / squared
+            rest = apart - np.clip(t, 0, 1)[:, None, None] * along
+            cosine = dot(apart, along) / np.sqrt(dot(apart, apart) * squared)
+            return t, np.sqrt(dot(rest, rest) / squared), cosine, along
+
+    def variance(values: Sequence[Array]) -> Array:
+        return np.asarray(sum(_variance(each, count) for each in values)) if versions > 1 else np.full((), nan)
+
+    surfaces = [each[:versions] for each in (model, cnn, vit)]
+    together = [surfaces] if paired else _one_at_a_time(surfaces)
+    t, distance, cosine, along = zip(*(measures(*each) for each in together), strict=True)
+    segment = float(np.sqrt(dot(along[0][:1], along[0][:1])[0]))
+    scatter = float(np.sqrt((variance(along) * axes.weight).sum())) if versions > 1 else nan
+    rest = (segment, scatter, axes.matched, quantile(versions - 1) if versions > 1 else nan, paired)
     if not segment > 2 * (scatter if scatter == scatter else 0.0):
-        nan = float("nan")
-        return Coordinate(nan, nan, nan, nan, nan, segment, scatter, axes.matched)
-    errors = [float(np.sqrt(jackknife_variance(x))) if versions > 1 else np.nan for x in (t, distance)]
-    return Coordinate(
-        float(t[0]), errors[0], float(distance[0]), errors[1], cosine, segment, scatter, axes.matched
-    )  # fmt: skip
+        return Coordinate(nan, nan, nan, nan, nan, *rest)
+    errors = [float(np.sqrt(variance(values))) for values in (t, distance)]
+    return Coordinate(float(t[0][0]), errors[0], float(distance[0][0]), errors[1], float(cosine[0][0]), *rest)
+
+
+def _one_at_a_time(surfaces: Sequence[Array]) -> list[list[Array]]:
+    """The surfaces with the groups left out of one result, the others whole; a result that stands twice varies once."""
+    distinct: list[Array] = []
+    for surface in surfaces:
+        if not any(np.array_equal(surface, other) for other in distinct):
+            distinct.append(surface)
+    return [
+        [each if np.array_equal(each, varied) else np.broadcast_to(each[:1], each.shape) for each in surfaces]
+        for varied in distinct
+    ]
 
 
 def _points(result: Spectra) -> list[PointSpectrum]:
@@ -174,11 +224,14 @@ def _profiles(point: PointSpectrum, radius: Array) -> Array:
     return np.stack([np.interp(radius, rings, row) for row in rows])
 
 
-def jackknife_variance(versions: Array) -> Array:
+def _variance(versions: Array, count: Array | None) -> Array:
     """Variance of the first of (1 + G, ...) values from the G with a group left out."""
-    partial = versions[1:]
-    groups = len(partial)
-    return np.asarray((groups - 1) / groups * ((partial - partial.mean(0)) ** 2).sum(0))
+    return jackknife_variance(versions[0], versions[1:], np.ones(len(versions) - 1) if count is None else count)
+
+
+def stderr(versions: Array, count: Array | None) -> Array:
+    """Standard error of the first of (1 + G, ...) values; NaN where there is no other."""
+    return np.sqrt(_variance(versions, count)) if len(versions) > 1 else np.full(versions.shape[1:], np.nan)
 
 
 def _trapezoid(x: Array) -> Array:

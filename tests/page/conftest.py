@@ -51,7 +51,7 @@ def _result(
     digest: str = "same",
     **target: Any,
 ) -> Spectra:
-    definition = Definition(metrics=metrics)  # type: ignore[arg-type]
+    definition = Definition(metrics=metrics, grouping="permutation")  # type: ignore[arg-type]
     rng = torch.Generator().manual_seed(seed)
     described = {"source": "noise", "split": "test", "n": images, "size": [8, 8], "mean": [0.5], "std": [0.5]}
     layer = {

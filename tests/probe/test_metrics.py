@@ -10,10 +10,11 @@ import reference
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import dawsn, expi
 
 from fourier_probe.errors import ResultError
 from fourier_probe.probe import metrics as spectrum
-from fourier_probe.probe.metrics import Definition, image_statistics, relative_log_amplitude
+from fourier_probe.probe.metrics import Definition, _white_log, image_statistics, relative_log_amplitude
 from fourier_probe.results.spectra import estimates
 
 GRIDS = [(8, 8), (7, 7), (14, 14), (9, 9), (6, 10), (10, 6), (7, 12), (5, 9), (4, 16)]
@@ -337,3 +338,19 @@ def test_digits_do_not_depend_on_the_precision_of_matrix_products(layout: torch.
         torch.set_float32_matmul_precision("highest")
     for name, value in found.items():
         assert torch.allclose(value.double(), exact[name].double(), rtol=1e-5, atol=1e-6), name
+
+
+@pytest.mark.parametrize("definition", [Definition(), Definition(log="log1p")], ids=["floor", "log1p"])
+def test_the_white_level_near_the_floor_is_the_expectation(definition: Definition) -> None:
+    """Against the closed form, v Rayleigh, D Dawson's: E ln(v + s) = ln s + sqrt(pi) D(s) - exp(-s^2) Ei(s^2) / 2."""
+    floor = 1.0 if definition.log == "log1p" else definition.floor
+    amplitude = floor * torch.logspace(-1, 8, 200, dtype=torch.float64)
+    s = (floor / amplitude).numpy()
+    closed = math.log(floor) + math.sqrt(math.pi) * dawsn(s) - np.exp(-(s**2)) * expi(s**2) / 2
+    level = _white_log(amplitude.square(), definition).numpy()
+    assert level == pytest.approx(closed, abs=2e-7)
+    assert float(_white_log(torch.zeros(1), definition)) == pytest.approx(math.log(floor))
+    drawn = torch.rand(200_000, generator=torch.Generator().manual_seed(0)).log().neg().sqrt() * floor
+    assert float((drawn.double() + floor).log().mean()) == pytest.approx(
+        float(_white_log(torch.tensor([floor**2]), definition)), abs=3e-3
+    )

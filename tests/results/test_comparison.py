@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -18,9 +20,11 @@ from fourier_probe.results.comparison import (
     coordinates,
     hfd_share_difference,
     key_of,
+    paired,
     step_changes,
     summary,
 )
+from fourier_probe.results.coordinate import Axes, place
 from fourier_probe.results.spectra import Spectra
 
 
@@ -99,7 +103,7 @@ def test_models_may_see_the_same_raw_images_at_sizes_of_their_own() -> None:
 
     def at(side: int, mean: float, pixels: NDArray[np.uint8] = raw) -> Spectra:
         spec = InputSpec(3, (side, side), (mean,) * 3, (0.2,) * 3)
-        images = ImageSet("arrays", "test", labels=np.zeros(40, dtype=np.int64), pixels=pixels)
+        images = ImageSet("arrays", "test", pixels=pixels)
         return analyze(network(1.0, -1.0), batches(images, spec, batch_size=16))
 
     small, large = at(16, 0.5), at(24, 0.4)
@@ -131,3 +135,33 @@ def test_no_step_is_made_of_points_that_are_no_neighbours() -> None:
     assert [step["name"] for step in step_changes(result)[0]["each"]] == [result.points[2].name]
     result.selected = True
     assert step_changes(result) == []
+
+
+def test_results_of_other_groups_are_taken_as_independent_and_said_to_be() -> None:
+    """Version 1 grouped by index: its errors add in squares, never paired with a later result or with each other."""
+    old, new = of(-1.0, 1.0), of(1.0, 1.0)
+    old.definition = replace(old.definition, grouping=None)
+    assert not paired([old, new]) and not paired([old, old]) and paired([new, new])
+    check_comparable([old, new])
+    row, other = summary([old, new], ["old", "new"])
+    last = [result.points[-1].stderr_of["hfd_share"] for result in (old, new)]
+    assert other["hfd_share_difference_stderr"] == pytest.approx(np.hypot(*last))
+    assert (row["hfd_share_difference_stderr"], row["paired"], other["paired"]) == (0, False, False)
+    same = summary([new, of(-1.0, 1.0)], ["new", "old"])[1]
+    assert same["paired"] and same["hfd_share_difference_stderr"] < 0.9 * other["hfd_share_difference_stderr"]
+
+
+def test_the_coordinate_without_shared_groups_adds_the_variances() -> None:
+    """Each end and the model lose their groups alone; the errors are those of three independent jackknives."""
+    rng = np.random.default_rng(0)
+    axes = Axes(np.array([0.0, 1.0]), np.array([0.5, 1.0]), np.full((2, 2), 0.25), matched=True)
+    cnn, vit, model = (level + 0.001 * rng.normal(size=(21, 2, 2)) for level in (0.0, 1.0, 0.5))
+    together = place(model, cnn, vit, axes, paired=False)
+    alone = [
+        place(*(x if i == varied else np.broadcast_to(x[:1], x.shape) for i, x in enumerate((model, cnn, vit))), axes)
+        for varied in range(3)
+    ]
+    assert together.t_stderr == pytest.approx(np.sqrt(sum(each.t_stderr**2 for each in alone)))
+    assert (together.paired, place(model, cnn, vit, axes).paired) == (False, True)
+    itself = place(cnn, cnn.copy(), vit, axes, paired=False)  # the end itself is no independent draw
+    assert (itself.t, itself.t_stderr) == (0, pytest.approx(0, abs=1e-9))

@@ -9,7 +9,7 @@ from torch import nn
 
 from fourier_probe.errors import ResultError
 from fourier_probe.probe.analyze import analyze
-from fourier_probe.probe.sums import T95
+from fourier_probe.probe.sums import quantile
 from fourier_probe.results.coordinate import Axes, common_axes, coordinate, place, surface
 from fourier_probe.results.spectra import Spectra
 
@@ -111,7 +111,7 @@ def test_the_interval_covers() -> None:
         partial = (groups.sum(0) - groups) / 19
         model = np.concatenate([mean[None], partial])
         found = place(model, np.repeat(cnn[None], 21, 0), np.repeat(vit[None], 21, 0), AXES)
-        inside += abs(found.t - 0.5) < T95 * found.t_stderr
+        inside += abs(found.t - 0.5) < quantile(20) * found.t_stderr
     assert 0.91 < inside / trials < 0.985
 
 

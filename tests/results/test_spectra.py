@@ -13,7 +13,7 @@ import torch
 
 from fourier_probe.errors import OutputError, ResultError
 from fourier_probe.probe.metrics import Definition, image_statistics
-from fourier_probe.probe.sums import T95, Sums, jackknife
+from fourier_probe.probe.sums import Sums, jackknife, quantile
 from fourier_probe.results.comparison import check_comparable, common_frequency, depth_profile, summary
 from fourier_probe.results.spectra import FILES, PointSpectrum, Spectra, add_steps, point_spectrum
 
@@ -63,7 +63,7 @@ def test_jackknife_of_a_ratio_agrees_with_a_direct_loop() -> None:
 def test_intervals_cover_at_their_nominal_rate() -> None:
     """delta and log_density of 400 simulated data sets of 60 images whose amplitude varies from image to image."""
     generator = torch.Generator().manual_seed(1)
-    images, trials = 60, 400
+    images, trials, t95 = 60, 400, quantile(20)
     noise = torch.randn(trials * images, 2, 6, 6, generator=generator)
     noise = noise * torch.exp(0.5 * torch.randn(len(noise), 1, 1, 1, generator=generator)) + 0.5
     features = noise + torch.roll(noise, 1, dims=2)  # some colour
@@ -72,10 +72,10 @@ def test_intervals_cover_at_their_nominal_rate() -> None:
     for trial in range(trials):
         point = spectrum_of(features[trial * images : (trial + 1) * images])
         assert point.log_density is not None
-        hits["delta"] += np.abs(point.delta - truth.delta)[1:] <= T95 * point.stderr[1:]
-        hits["log_density"] += np.abs(point.log_density - truth.log_density)[:2] <= T95 * point.log_density_stderr[:2]
+        hits["delta"] += np.abs(point.delta - truth.delta)[1:] <= t95 * point.stderr[1:]
+        hits["log_density"] += np.abs(point.log_density - truth.log_density)[:2] <= t95 * point.log_density_stderr[:2]
         gap = abs(point.scalars["hfd_share"] - truth.scalars["hfd_share"])
-        hits["hfd_share"] += gap <= T95 * point.stderr_of["hfd_share"]
+        hits["hfd_share"] += gap <= t95 * point.stderr_of["hfd_share"]
     for name, count in hits.items():
         assert np.all(np.abs(count / trials - 0.95) < 0.035), (name, count / trials)
 
