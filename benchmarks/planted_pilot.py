@@ -33,12 +33,19 @@ COMMON = {
 def arms() -> dict[str, list[str]]:
     """Name of an arm -> its flags."""
     out: dict[str, list[str]] = {"none": ["--schedule", "none"]}
-    for gate, strength, ease in itertools.product((-1, 1, 4), (1, 10), (0, 0.1)):
-        if (gate, strength) == (4, 10) or ease == 0 or strength == 1:
-            out[f"gate{gate}-locality{strength}-ease{ease}"] = [
-                "--schedule", "constant", "--at-epoch", str(SWITCH), "--anneal-epochs", str(ease),
-                "--recast-arg", f"gate={gate}", "--recast-arg", f"locality_strength={strength}",
-            ]  # fmt: skip
+    for gate, strength, ease in (
+        (-1, 1, 0),
+        (1, 1, 0),
+        (1, 1, 0.1),
+        (-1, 10, 0),
+        (1, 10, 0),
+        (4, 10, 0.1),
+        (-1, 1, 0.1),
+    ):
+        out[f"gate{gate}-locality{strength}-ease{ease}"] = [
+            "--schedule", "constant", "--at-epoch", str(SWITCH), "--anneal-epochs", str(ease),
+            "--recast-arg", f"gate={gate}", "--recast-arg", f"locality_strength={strength}",
+        ]  # fmt: skip
     out["start"] = ["--schedule", "constant", "--at-epoch", "0", "--anneal-epochs", "0",
                     "--recast-arg", "gate=1", "--recast-arg", "locality_strength=1"]  # fmt: skip
     return out
