@@ -61,11 +61,11 @@ def suggest(name: str, known: Iterable[str], *, limit: int = 3) -> str:
     return f" Did you mean {', '.join(near)}?" if near else ""
 
 
-def printable(text: object, limit: int | None = None) -> str:
+def printable(text: object, limit: int | None = None, *, lines: bool = False) -> str:
     r"""Text out of a file, or a file's name, made safe for a terminal: one line, no control or invisible characters.
 
     Control characters (ANSI escapes, line ends), formatting ones (which reverse text) and bytes that are no UTF-8 are
-    written as escapes; what is longer than `limit` loses its middle.
+    written as escapes; what is longer than `limit` loses its middle. With `lines` line ends stay: they are ours.
 
     >>> printable("a\x1b[31mred\nb\udcff"), printable("layer." * 100, 20)
     ('a\\x1b[31mred\\nb\\udcff', 'layer.laye...r.layer.')
@@ -73,9 +73,15 @@ def printable(text: object, limit: int | None = None) -> str:
     text = str(text)
     if limit is not None and len(text) > limit:
         text = f"{text[: limit // 2]}...{text[-(limit - limit // 2 - 2) :]}"
-    return "".join(
-        character.encode("unicode_escape").decode()
-        if unicodedata.category(character)[0] in "CZ" and character != " "
-        else character
-        for character in text
-    )
+    return text.translate(_LINES if lines else _LINE)
+
+
+class _Escapes(dict[int, "int | str"]):
+    """What `str.translate` makes of each code point; filled as they come."""
+
+    def __missing__(self, code: int) -> int | str:
+        unseen = unicodedata.category(chr(code))[0] in "CZ" and chr(code) != " "
+        return self.setdefault(code, chr(code).encode("unicode_escape").decode() if unseen else code)
+
+
+_LINE, _LINES = _Escapes(), _Escapes({ord("\n"): ord("\n")})

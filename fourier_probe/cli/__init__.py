@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib
 import signal
+import sys
 from typing import Any, NoReturn
 
 import click
 
-from fourier_probe.errors import ProbeError, Terminated, printable, suggest
+from fourier_probe.cli import streams
+from fourier_probe.errors import OutputError, ProbeError, Terminated, printable, suggest
 from fourier_probe.runtime import messages
 
 COMMANDS = {
@@ -76,6 +78,8 @@ class Verbs(click.Group):
         try:
             with messages.printing():
                 return super().invoke(ctx)
+        except click.UsageError as error:
+            raise click.UsageError(printable(error.format_message(), lines=True), ctx=error.ctx) from error
         except ProbeError as error:
             lines = [printable(line).lstrip() for line in str(error).split("\n")]
             click.echo("error: " + "\n  ".join(lines), err=True)  # no line of it can pass for one of ours
@@ -108,7 +112,12 @@ def group() -> None:
 def main() -> None:
     """Entry point of the console script."""
     signal.signal(signal.SIGTERM, _terminate)
-    group(prog_name="fourier-probe")
+    streams.guard()
+    try:
+        group(prog_name="fourier-probe")
+    except OutputError as error:  # of --help and --version, which click prints before it runs anything
+        click.echo(f"error: {error}", err=True)
+        sys.exit(1)
 
 
 def _terminate(_number: int, _frame: object) -> NoReturn:

@@ -69,7 +69,7 @@ def command(target: str, out: Path | None, force: bool, as_json: bool, **given: 
         click.echo(json.dumps(result.to_json(), allow_nan=False))
     else:
         print_table(result, label)
-        click.echo(f"written to {folder}: {', '.join(written)}")
+        options.say(f"written to {folder}: {', '.join(written)}")
 
 
 def run(target: str, **given: Any) -> tuple[Spectra, str]:

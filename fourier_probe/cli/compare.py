@@ -90,7 +90,7 @@ def command(
     written = write(results, labels, out, by=by, between=between)
     report(results, labels, by=by, between=between, as_json=as_json)
     if not as_json:
-        click.echo(f"written to {out}: {', '.join(written)}")
+        options.say(f"written to {out}: {', '.join(written)}")
 
 
 def _by_epoch(names: tuple[str, ...], out: Path, *, force: bool, as_json: bool) -> None:
@@ -111,7 +111,7 @@ def _by_epoch(names: tuple[str, ...], out: Path, *, force: bool, as_json: bool) 
     left_out_note(results)
     report(results, rows, as_json=as_json)
     if not as_json:
-        click.echo(f"written to {out}: {', '.join(BY_EPOCH)}")
+        options.say(f"written to {out}: {', '.join(BY_EPOCH)}")
 
 
 def _is_run(name: str) -> bool:

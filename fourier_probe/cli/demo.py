@@ -57,5 +57,5 @@ def command(out: Path, epochs: int, data_scale: float, force: bool) -> None:
     compare.write(results, labels, out)
     compare.report(results, labels, as_json=False)
     minutes, seconds = divmod(round(time.monotonic() - start), 60)
-    click.echo(f"done in {minutes} min {seconds} s: look at {out / 'spectra.png'} and {out / 'depth.png'}")
+    options.say(f"done in {minutes} min {seconds} s: look at {out / 'spectra.png'} and {out / 'depth.png'}")
     options.note("one seed and a few epochs show the tool, not a finding: intervals here are over images.")

@@ -55,4 +55,4 @@ def command(names: tuple[str, ...], listing: bool, runs: Path, out: Path, force:
 def _print(exhibits: list[Exhibit], out: Path) -> None:
     for exhibit in exhibits:
         kinds = [".pdf", ".png", ".csv", *(f"-{table}.csv" for table in exhibit.more), *[".tex"] * bool(exhibit.table)]
-        click.echo(f"{out / exhibit.name}: {', '.join([*kinds, '.txt'])}")
+        options.say(f"{out / exhibit.name}: {', '.join([*kinds, '.txt'])}")

@@ -15,7 +15,8 @@ from fourier_probe.errors import suggest
 from fourier_probe.registry import Registry
 
 if TYPE_CHECKING:
-    from fourier_probe.data.trust import NamedData
+    from fourier_probe.errors import printable
+from fourier_probe.data.trust import NamedData
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -203,18 +204,23 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
 
     terminal = sys.stdout.isatty()
     width = None if terminal else 200
-    drawn = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD if terminal else box.ASCII2)
+    drawn = Table(title=printable(title), title_justify="left", box=box.SIMPLE_HEAD if terminal else box.ASCII2)
     for index, column in enumerate(columns):
-        drawn.add_column(column, justify="left" if index == 0 else "right", overflow="fold")
+        drawn.add_column(printable(column), justify="left" if index == 0 else "right", overflow="fold")
     for row in rows:
-        drawn.add_row(*row)
+        drawn.add_row(*map(printable, row))
     Console(file=sys.stdout, width=width, markup=False, highlight=False).print(drawn)
+
+
+def say(text: str) -> None:
+    """A line on stdout, whatever names are in it."""
+    click.echo(printable(text, lines=True))
 
 
 def note(text: str) -> None:
     """A remark on stderr, once a run even under torchrun."""
     if os.environ.get("RANK", "0") == "0":
-        click.echo(f"note: {text}", err=True)
+        click.echo(f"note: {printable(text)}", err=True)
 
 
 def device_of(name: str) -> str:

@@ -42,4 +42,4 @@ def command(results: tuple[str, ...], out: Path, title: str | None, force: bool)
     atomic.write_text(out, html)
     images = entries[0].result.images
     what = f"{len(entries)} target{'s' * (len(entries) > 1)} on {images.get('n')} images of {images.get('source')}"
-    click.echo(f"written to {out}: {what}, {len(html.encode()) / 1e3:.0f} kB")
+    options.say(f"written to {out}: {what}, {len(html.encode()) / 1e3:.0f} kB")

@@ -49,7 +49,7 @@ def command(config_file: Path | None, out: Path | None, force: bool, as_json: bo
         click.echo(json.dumps(plan.to_json(), allow_nan=False))
         return
     _print(plan)
-    click.echo(f"written to {folder}: {', '.join(FILES)}")
+    options.say(f"written to {folder}: {', '.join(FILES)}")
 
 
 def _print(plan: SchedulePlan) -> None:

@@ -71,7 +71,7 @@ def command(
         click.echo(json.dumps(rows, allow_nan=False))
     else:
         _print(rows, study.name)
-        click.echo(f"written to {folder}: results.csv and {len(rows)} run folders")
+        options.say(f"written to {folder}: results.csv and {len(rows)} run folders")
     failed = failures(rows)
     for name, error in failed:
         click.echo(f"failed: {name}: {error}", err=True)

@@ -134,4 +134,4 @@ def _report(folder: Path, as_json: bool) -> None:
     ]
     options.table(f"{record['arch']}, {result.get('epochs')} epochs", ["images", "loss, nats", "top-1, %"], rows)
     best = ", best.pt" * (folder / "best.pt").exists()
-    click.echo(f"written to {folder}: config.json, metrics.csv, conversions.csv, last.pt{best}")
+    options.say(f"written to {folder}: config.json, metrics.csv, conversions.csv, last.pt{best}")

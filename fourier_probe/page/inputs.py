@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fourier_probe.errors import ResultError
+from fourier_probe.errors import ResultError, printable
 from fourier_probe.results.comparison import check_comparable, has_frequencies
 from fourier_probe.results.spectra import Spectra
 from fourier_probe.training.runs import Run, read_runs
@@ -169,4 +169,4 @@ def _distinct(entries: list[Entry]) -> list[Entry]:
         f"{label} #{labels[: i + 1].count(label)}" if labels.count(label) > 1 else label
         for i, label in enumerate(labels)
     ]
-    return [replace(entry, label=label) for entry, label in zip(entries, numbered, strict=True)]
+    return [replace(entry, label=printable(label)) for entry, label in zip(entries, numbered, strict=True)]

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from html import escape
 from importlib.resources import files
 
-from fourier_probe.errors import ResultError
+from fourier_probe.errors import ResultError, printable
 from fourier_probe.page import tables
 from fourier_probe.page.inputs import Entry
 from fourier_probe.page.payload import THINNINGS, Thinning, payload
@@ -62,7 +62,8 @@ def _filled(entries: Sequence[Entry], title: str, thinning: Thinning) -> str:
         "provenance": tables.provenance(entries),
         "excluded": tables.excluded_text(entries),
     }
-    return re.sub(r"\{\{([a-z-]+)\}\}", lambda found: parts[found[1]], _file("page.html"))
+    html = re.sub(r"\{\{([a-z-]+)\}\}", lambda found: parts[found[1]], _file("page.html"))
+    return printable(html, lines=True)
 
 
 def _title(entries: Sequence[Entry]) -> str:

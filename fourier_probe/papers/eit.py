@@ -18,8 +18,7 @@ from fourier_probe.papers.captions import accuracy, caption, images_of, interval
 from fourier_probe.papers.exhibit import Exhibit, MissingRunsError, Row
 from fourier_probe.papers.registered import figure_kind
 from fourier_probe.papers.selection import analyzed, by_seed, finished, grouped, label
-from fourier_probe.plots.spectra import short_title
-from fourier_probe.plots.style import MARKERS, PAGE, categories, style
+from fourier_probe.plots.style import MARKERS, PAGE, categories, literal, short_title, style
 from fourier_probe.probe.sums import quantile
 from fourier_probe.results.comparison import common_frequency, delta_at
 from fourier_probe.results.spectra import PointSpectrum, Spectra
@@ -145,7 +144,7 @@ def eit_ablation(runs: Sequence[Run]) -> Exhibit:
             ax.plot(each, [y] * len(each), ".", ms=3, color="#1f4e79", alpha=0.5)
             error = 100 * row["half"] if row["half"] == row["half"] else None
             ax.errorbar([100 * row["test_acc"]], [y], xerr=error, marker="D", ms=4, capsize=2, color="#1f4e79")
-        ax.set_yticks(range(len(rows)), [row["model"] for row in rows])
+        ax.set_yticks(range(len(rows)), [literal(row["model"]) for row in rows])
         ax.set_ylim(len(rows) - 0.5, -0.5)
         ax.set_xlabel(f"{judged(found)} top-1 (%)")
     table: dict[str, Any] = {

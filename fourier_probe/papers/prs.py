@@ -33,8 +33,7 @@ from fourier_probe.papers.selection import (
 )
 from fourier_probe.plots.epochs import epochs_figure
 from fourier_probe.plots.schedule import draw_schedule
-from fourier_probe.plots.spectra import short_title
-from fourier_probe.plots.style import MARKERS, PAGE, categories, depth_colors, style
+from fourier_probe.plots.style import MARKERS, PAGE, categories, depth_colors, literal, short_title, style
 from fourier_probe.results.comparison import common_frequency, depth_profile
 from fourier_probe.training.rules import CUSTOM, SCHEDULES, ScheduleRequest, build
 from fourier_probe.training.runs import Run
@@ -129,7 +128,8 @@ def schedule_table(runs: Sequence[Run]) -> Exhibit:
             error = 100 * row["half"] if row["half"] == row["half"] else None
             ax.errorbar([100 * row["test_acc"]], [y], xerr=error, marker="D", ms=4, capsize=2, color=color)
         ax.set_yticks(
-            range(len(rows)), [row["schedule"] + (" †" if row["role"].startswith("same") else "") for row in rows]
+            range(len(rows)),
+            [literal(row["schedule"]) + (" †" if row["role"].startswith("same") else "") for row in rows],
         )
         ax.set_ylim(len(rows) - 0.5, -0.5)
         ax.set_xlabel(f"{judged(done)} top-1 (%)")
@@ -193,7 +193,7 @@ def gates_by_depth(runs: Sequence[Run]) -> Exhibit:
             ax.xaxis.set_major_locator(MaxNLocator(3, integer=True))
         for name, color, marker in zip(names, categories(len(names)), itertools.cycle(MARKERS), strict=False):
             at_last = [(depth, float(np.interp(last, steps, gates))) for depth, steps, gates in curves[name]]
-            axes[0, -1].plot(*zip(*sorted(at_last), strict=True), color=color, marker=marker, ms=3, label=name)
+            axes[0, -1].plot(*zip(*sorted(at_last), strict=True), color=color, marker=marker, ms=3, label=literal(name))
         axes[0, -1].set_title(f"{last} steps after the switch", fontsize=7)
         axes[0, -1].set_xlabel("Normalized depth")
         axes[0, -1].legend(fontsize=6)

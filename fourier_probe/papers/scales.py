@@ -20,8 +20,7 @@ from fourier_probe.papers.exhibit import Exhibit, MissingRunsError, Row
 from fourier_probe.papers.registered import figure_kind
 from fourier_probe.papers.selection import analyzed, by_seed, finished, grouped, is_cnn, label, schedule_name
 from fourier_probe.plots.compare import panels_figure
-from fourier_probe.plots.spectra import wrapped_title
-from fourier_probe.plots.style import MARKERS, PAGE, categories, ordered_colors, style
+from fourier_probe.plots.style import MARKERS, PAGE, categories, ordered_colors, style, wrapped_title
 from fourier_probe.results.comparison import common_frequency, depth_profile
 from fourier_probe.results.spectra import Spectra
 from fourier_probe.training.runs import Run

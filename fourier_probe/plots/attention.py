@@ -10,8 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from fourier_probe.plots.spectra import short_title
-from fourier_probe.plots.style import PAGE, depth_colors, style
+from fourier_probe.plots.style import PAGE, depth_colors, short_title, style
 
 FLOOR = 1e-6  # of a response: below is rounding
 

@@ -12,8 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from fourier_probe.plots.spectra import depth_colorbar, draw_spectra, marker_legend, short_title, wrapped_title
-from fourier_probe.plots.style import MARKERS, PAGE, categories, style
+from fourier_probe.plots.spectra import depth_colorbar, draw_spectra, marker_legend
+from fourier_probe.plots.style import MARKERS, PAGE, categories, short_title, style, wrapped_title
 from fourier_probe.results.coordinate import common_axes, surface
 from fourier_probe.results.spectra import Spectra
 

@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from fourier_probe.plots.spectra import depth_colorbar, short_title
-from fourier_probe.plots.style import PAGE, depth_colors, style
+from fourier_probe.plots.spectra import depth_colorbar
+from fourier_probe.plots.style import PAGE, depth_colors, short_title, style
 from fourier_probe.results.comparison import common_frequency, depth_profile
 from fourier_probe.results.spectra import Spectra
 

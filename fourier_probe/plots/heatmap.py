@@ -7,8 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from fourier_probe.plots.spectra import short_title
-from fourier_probe.plots.style import COLUMN, style
+from fourier_probe.plots.style import COLUMN, short_title, style
 from fourier_probe.results.heatmap import HeatMap
 
 UNITS = {"error": "Top-1 error (share of images)", "change": "Relative change of features, |Δf| / |f|"}

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from fourier_probe.plots.style import COLUMN, style
+from fourier_probe.plots.style import COLUMN, short_title, style
 
 CONVOLUTION, RAMP, ATTENTION = "#cfe3f5", "#7d93b8", "#2b3f73"
 _NAMED = 24  # layers whose names still fit
@@ -56,7 +56,7 @@ def draw_schedule(
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_xlabel("Epoch")
     if len(layers) <= _NAMED:
-        ax.set_yticks(range(len(layers)), list(layers))
+        ax.set_yticks(range(len(layers)), [short_title(layer) for layer in layers])
     else:
         ax.set_ylabel("Layer, in execution order")
     return ax
@@ -77,7 +77,7 @@ def schedule_figure(
         ax = figure.add_subplot()
         draw_schedule(ax, layers, switches, epochs, ends=ends)
         if title:
-            ax.set_title(title)
+            ax.set_title(short_title(title))
         parts = [("convolution", CONVOLUTION), *([("ramp", RAMP)] if ends else []), ("attention", ATTENTION)]
         handles = [Patch(color=color, label=label) for label, color in parts]
         figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), handlelength=1.0)

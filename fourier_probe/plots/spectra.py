@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,7 +21,9 @@ from fourier_probe.plots.style import (
     PAGE,
     categories,
     depth_colors,
+    short_title,
     style,
+    wrapped_title,
 )
 from fourier_probe.probe.metrics import ZERO_MEAN_WHITE_NOISE
 from fourier_probe.probe.sums import quantile
@@ -61,18 +62,6 @@ def draw_spectra(ax: Axes, result: Spectra, *, intervals: bool = True) -> Axes:
     ax.set_xlabel("Frequency per axis" + (" (paper's axis)" if result.definition.axis == "paper" else ""))
     ax.set_ylabel(r"$\Delta$ log amplitude (nats)")
     return ax
-
-
-def short_title(title: str) -> str:
-    """A title that fits its panel."""
-    return title if len(title) <= 34 else f"{title[:16]}...{title[-15:]}"
-
-
-def wrapped_title(title: str, width: int = 22) -> str:
-    """A title that fits a narrow panel: up to three lines, broken after hyphens where there are some."""
-    if len(title) > 3 * (width - 4):
-        title = f"{title[: width + 3]}...{title[-width:]}"
-    return "\n".join(textwrap.wrap(title, width))
 
 
 def _zero_mean_level(ax: Axes) -> None:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
+import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 import seaborn as sns
+from matplotlib import font_manager
 from matplotlib.colors import Colormap, ListedColormap
 from matplotlib.figure import Figure
 
-from fourier_probe.errors import OutputError
+from fourier_probe.errors import OutputError, printable
 from fourier_probe.io import atomic
 from fourier_probe.runtime.messages import note
 
@@ -62,6 +65,46 @@ def categories(count: int) -> list[Any]:
 def ordered_colors(count: int) -> list[Any]:
     """Colours of an ordered quantity, none too pale."""
     return [mpl.colormaps["viridis"](0.9 * i / max(count - 1, 1)) for i in range(count)]
+
+
+def literal(text: str) -> str:
+    r"""Text of any origin as matplotlib draws it: no formula, and nothing that no font here has.
+
+    Every name that comes from a file, a folder or a network passes through here, in `short_title` and `wrapped_title`
+    or by itself: `a$\frac{$b.pt` would else be read as a formula, and fail.
+
+    >>> print(literal("a$b$\n"))
+    a\$b\$\n
+    """
+    shown = "".join(c if ord(c) in _glyphs() else ascii(c)[1:-1] for c in printable(text))
+    return (" " * shown.startswith("_") + shown).replace("$", r"\$")  # a legend leaves labels out that begin with _
+
+
+def short_title(title: str) -> str:
+    """A title that fits its panel, as matplotlib takes it (`literal`)."""
+    title = printable(title)
+    return literal(title if len(title) <= 34 else f"{title[:16]}...{title[-15:]}")
+
+
+def wrapped_title(title: str, width: int = 22) -> str:
+    """`short_title` of a narrow panel: up to three lines, broken after hyphens where there are some."""
+    title = printable(title)
+    if len(title) > 3 * (width - 4):
+        title = f"{title[: width + 3]}...{title[-width:]}"
+    return "\n".join(map(literal, textwrap.wrap(title, width)))
+
+
+@functools.cache
+def _glyphs() -> frozenset[int]:
+    """Code points that the fonts of our figures have."""
+    found: set[int] = set()
+    with style():
+        families = list(mpl.rcParams["font.sans-serif"])
+    for family in families:
+        with contextlib.suppress(ValueError):  # not installed
+            path = font_manager.findfont(font_manager.FontProperties(family=family), fallback_to_default=False)
+            found |= font_manager.get_font(path).get_charmap().keys()
+    return frozenset(found)
 
 
 def save(figure: Figure, stem: Path | str) -> list[Path]:

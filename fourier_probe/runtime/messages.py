@@ -1,4 +1,4 @@
-"""What a verb says while it works: notes and progress. Imports nothing of ours; rich only where something is drawn.
+"""What a verb says while it works: notes and progress. Imports errors only; rich only where something is drawn.
 
 In Python a note is a warning (`ProbeNote`) and progress is drawn in a notebook or a terminal. The command line listens
 with `printing()`: notes are lines on stderr.
@@ -12,6 +12,8 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
+
+from fourier_probe.errors import printable
 
 Advance = Callable[[int], None]
 """Called with the number of things that are done."""
@@ -28,7 +30,7 @@ def _warn(text: str) -> None:
 def _print(text: str) -> None:
     if os.environ.get("RANK", "0") == "0":  # once a run, also under torchrun
         with contextlib.suppress(OSError, ValueError):  # a closed stderr must not lose the work
-            sys.stderr.write(f"note: {text}\n")
+            sys.stderr.write(f"note: {printable(text)}\n")
             sys.stderr.flush()
 
 

@@ -18,7 +18,7 @@ from torch import nn
 from fourier_probe import checkpoints
 from fourier_probe.data import InputSpec
 from fourier_probe.data.trust import NamedData, read_fingerprint
-from fourier_probe.errors import CheckpointError, ModelError
+from fourier_probe.errors import CheckpointError, ModelError, printable
 from fourier_probe.models import zoo
 from fourier_probe.results.spectra import Spectra
 
@@ -44,6 +44,9 @@ class Target:
     data: NamedData | None = None
     transform: Mapping[str, Any] = field(default_factory=dict)
     spectra: Spectra | None = None
+
+    def __post_init__(self) -> None:
+        self.label = printable(self.label)
 
     def input_spec(
         self,
