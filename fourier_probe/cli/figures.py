@@ -37,15 +37,13 @@ def command(names: tuple[str, ...], listing: bool, runs: Path, out: Path, force:
     fourier-probe figures schedule-table gates-by-depth --runs runs/study
     """  # noqa: D301
     from fourier_probe.papers import FIGURES
-    from fourier_probe.runtime.messages import printing
     from fourier_probe.verbs.figures import UndrawnError, figures
 
     if listing:
         options.table("figures", ["name", "shows"], [[entry.name, entry.summary] for entry in FIGURES.entries()])
         return
     try:
-        with printing():
-            exhibits = figures(*names, runs=runs, out=out, force=force)
+        exhibits = figures(*names, runs=runs, out=out, force=force)
     except UndrawnError as error:
         _print(error.drawn, out)
         raise
