@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from fourier_probe.errors import suggest
+from fourier_probe.errors import printable, suggest
 from fourier_probe.registry import Registry
 
 if TYPE_CHECKING:
-    from fourier_probe.errors import printable
-from fourier_probe.data.trust import NamedData
+    from fourier_probe.data.trust import NamedData
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -209,7 +208,10 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
         drawn.add_column(printable(column), justify="left" if index == 0 else "right", overflow="fold")
     for row in rows:
         drawn.add_row(*map(printable, row))
-    Console(file=sys.stdout, width=width, markup=False, highlight=False).print(drawn)
+    console = Console(file=sys.stdout, width=width, markup=False, highlight=False)
+    with console.capture() as text:  # printed by click: it ends quietly where a pipe is closed, and rich by sys.exit
+        console.print(drawn)
+    click.echo(text.get(), nl=False)
 
 
 def say(text: str) -> None:
