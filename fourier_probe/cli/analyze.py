@@ -119,12 +119,13 @@ def analyze_target(
     definition = Definition(log=log, floor=floor, window=window, axis=axis, metrics=metrics)  # type: ignore[arg-type]
     source = options.data_source(data, target.data)
     images = choose(open_data(source, split), limit=limit, skip_bad=skip_bad)
-    spec = target.input_spec(img_size=img_size, mean=mean, std=std)
+    spec = target.input_spec(img_size=img_size, mean=mean, std=std, arrays=images.array_size)
     if images.pixels is not None and min(spec.size) > min(images.pixels.shape[1:3]):
         small = "x".join(map(str, images.pixels.shape[1:3]))
         options.note(
             f"the images of {source} are {small} and are enlarged to {spec.size[0]}x{spec.size[1]} for this model: "
-            "the highest frequencies hold no image content. Give larger images with --data."
+            "the highest frequencies hold no image content. Give larger images with --data, or --img-size if it was "
+            "trained on small ones."
         )
     rank, world = options.rank_and_world()
     stream = batches(images, spec, batch_size=batch_size, shard=(rank, world), workers=workers)

@@ -11,8 +11,6 @@ SE), zero-padded from 28x28 to 32x32 pixels. Its background is black, so that th
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,10 +18,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fourier_probe.data.archive import Archive
 from fourier_probe.data.images import ImageSet
 from fourier_probe.errors import DataError
 
 BUNDLED = Path(__file__).parent / "bundled" / "fashion-mnist-7000.npz"
+CLASSES = 2**20
+"""Labels lie below it: a larger one is no class, but would be a model's number of classes."""
 _SPLITS = ("train", "val", "test")
 
 
@@ -33,15 +34,7 @@ def open_npz(source: str, path: Path, split: str) -> ImageSet:
     Raises:
         DataError: the file is damaged, holds pickled objects, lacks the split, or has arrays of other shapes or types.
     """
-    try:
-        with path.open("rb") as file:  # np.load leaves a damaged file open if it opens it itself
-            archive = np.load(file, allow_pickle=False)
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise DataError(f"{path} holds a single array: expected a .npz with {split}_images and {split}_labels.")
-            with archive:
-                return _from_archive(source, archive, split)
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
-        raise DataError(f"cannot read {path}: {error}; expected a .npz of plain arrays, whole.") from error
+    return _from_archive(source, Archive(path), split)
 
 
 def channel_statistics(pixels: npt.NDArray[np.uint8]) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -82,6 +75,11 @@ def as_labels(labels: npt.NDArray[Any], what: str) -> npt.NDArray[np.int64]:
         labels = labels[:, 0]
     if labels.ndim != 1:
         raise DataError(f"{what} has shape {labels.shape}: expected (N,) or (N, 1), one class an image (not several).")
+    if labels.size and (int(labels.min()) < 0 or int(labels.max()) >= CLASSES):
+        raise DataError(
+            f"{what} go from {int(labels.min())} to {int(labels.max())}: expected classes counted from 0, up to "
+            f"{CLASSES:,}. Leave out images without a class, and number the classes anew."
+        )
     return labels.astype(np.int64)
 
 
@@ -95,13 +93,36 @@ def _from_archive(source: str, archive: Mapping[str, npt.NDArray[Any]], split: s
         raise DataError(f"{source} has no {split} split: it has {', '.join(available)}. Ask for one of these.")
     pixels = as_pixels(archive[f"{split}_images"], f"{split}_images of {source}")
     labels = f"{split}_labels"
-    statistics = {name: tuple(map(float, archive[name])) for name in ("mean", "std") if name in archive}
+    classes = _names(archive["classes"], source) if "classes" in archive else None
+    found = as_labels(archive[labels], f"{labels} of {source}") if labels in archive else None
+    if classes is not None and found is not None and found.size and int(found.max()) >= len(classes):
+        raise DataError(f"{labels} of {source} go up to {int(found.max())}, but it names {len(classes)} classes.")
     return ImageSet(
         source,
         split,
-        labels=as_labels(archive[labels], f"{labels} of {source}") if labels in archive else None,
-        classes=tuple(map(str, archive["classes"])) if "classes" in archive else None,
+        labels=found,
+        classes=classes,
         pixels=pixels,
-        mean=statistics.get("mean"),
-        std=statistics.get("std"),
+        mean=_statistics(archive, "mean", source, pixels.shape[3]),
+        std=_statistics(archive, "std", source, pixels.shape[3]),
     )
+
+
+def _names(classes: npt.NDArray[Any], source: str) -> tuple[str, ...]:
+    if classes.ndim != 1 or classes.dtype.kind not in "US":
+        raise DataError(f"classes of {source} is {classes.dtype} of shape {classes.shape}: expected (K,) strings.")
+    return tuple(map(str, classes))
+
+
+def _statistics(
+    archive: Mapping[str, npt.NDArray[Any]], name: str, source: str, channels: int
+) -> tuple[float, ...] | None:
+    """`mean` or `std` of the training images, one number per channel; None where there is none."""
+    if name not in archive:
+        return None
+    values = archive[name]
+    if values.shape != (channels,) or values.dtype.kind not in "fiu" or not np.isfinite(values).all():
+        raise DataError(
+            f"{name} of {source} is {values.dtype} of shape {values.shape}: expected ({channels},) finite numbers."
+        )
+    return tuple(map(float, values))

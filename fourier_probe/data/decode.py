@@ -8,21 +8,14 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from fourier_probe.errors import DataError
+from fourier_probe.io.regular import open_regular
 
 _NAMED = 5  # bad files that a message names; the rest are counted
-_ORIENTATION = 0x0112  # the EXIF tag, and what undoes each of its values
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
+_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # of Pillow's plugins: none runs a program
+_LONGEST, _SLIMMEST = 65_535, 100  # pixels of a side; of sides: more, and the resized image takes gigabytes
 
 
 class BadImageError(DataError):
@@ -55,8 +48,9 @@ def decode(file: Path | BinaryIO, name: str | None = None) -> Image.Image:
         name: what a message calls it; by default the path.
 
     Raises:
-        BadImageError: the file is missing, damaged, cut short, has over `Image.MAX_IMAGE_PIXELS` pixels (a
-            decompression bomb), or holds numbers without a range (32-bit integers, floats).
+        BadImageError: the file is missing, not a regular file, of another format, damaged, or cut short; has over
+            `Image.MAX_IMAGE_PIXELS` pixels (a decompression bomb) or sides out of all proportion; or holds numbers
+            without a range (32-bit integers, floats).
     """
     name = name if name is not None else str(file)
     try:
@@ -64,7 +58,7 @@ def decode(file: Path | BinaryIO, name: str | None = None) -> Image.Image:
             warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             if isinstance(file, Path):  # never by its name: Pillow then maps a turned TIFF with its sides exchanged
-                with file.open("rb") as opened:
+                with open_regular(file) as opened:
                     return _decoded(opened)
             return _decoded(file)
     except MemoryError:  # says something about the machine, not about the file
@@ -93,9 +87,16 @@ def to_8bit(image: Image.Image) -> Image.Image:
 
 
 def _decoded(file: BinaryIO) -> Image.Image:
-    with Image.open(file) as image:
+    with Image.open(file, formats=_FORMATS) as image:
+        width, height = image.size
+        if max(width, height) > min(_LONGEST, _SLIMMEST * min(width, height)):
+            raise ValueError(
+                f"{width} x {height} pixels: expected sides of up to {_LONGEST}, the longer up to {_SLIMMEST} times "
+                "the shorter"
+            )
         image.load()
-        return _upright(to_8bit(image), image)
+        ImageOps.exif_transpose(image, in_place=True)
+        return to_8bit(image)
 
 
 def _from_16bit(image: Image.Image) -> Image.Image:
@@ -107,14 +108,9 @@ def _from_16bit(image: Image.Image) -> Image.Image:
     return Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8))
 
 
-def _upright(image: Image.Image, original: Image.Image) -> Image.Image:
-    turn = _UPRIGHT.get(original.getexif().get(_ORIENTATION, 1))
-    return image if turn is None else image.transpose(turn)
-
-
 def _reason(error: Exception) -> str:
     if isinstance(error, Image.UnidentifiedImageError):
-        return "not an image that Pillow knows"
+        return "not a bitmap, GIF, JPEG, PNG, portable map, TIFF or WebP"
     if isinstance(error, Image.DecompressionBombWarning | Image.DecompressionBombError):
         return f"over {Image.MAX_IMAGE_PIXELS} pixels, a possible decompression bomb"
     if isinstance(error, OSError) and error.strerror:

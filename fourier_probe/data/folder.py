@@ -32,8 +32,19 @@ def open_folder(source: str, root: Path, split: str) -> ImageSet:
     """The images of one split of a folder, decoded when asked for.
 
     Raises:
-        DataError: the split is missing, there are no images, or images lie both beside and inside class folders.
+        DataError: the split is missing, there are no images, images lie both beside and inside class folders, or a
+            folder cannot be read: without it, the labels of the classes after it would be others.
     """
+    try:
+        return _opened(source, root, split)
+    except OSError as error:
+        raise DataError(
+            f"cannot read {error.filename or root}: {error.strerror or error}. Make it readable, or move it out of "
+            f"{root}."
+        ) from error
+
+
+def _opened(source: str, root: Path, split: str) -> ImageSet:
     splits = _split_folders(root)
     if splits and split not in splits:
         have = ", ".join(f"{name} ({folder.name}/)" for name, folder in splits.items())
@@ -44,7 +55,7 @@ def open_folder(source: str, root: Path, split: str) -> ImageSet:
     base = splits.get(split, root)
     classes = sorted({child.name for folder in (splits.values() or [root]) for child in _class_folders(folder)})
     inside = _class_folders(base)
-    loose = sorted(path for path in base.iterdir() if _is_image(path.name) and path.is_file())
+    loose = sorted(path for path in base.iterdir() if _is_image(path.name) and path not in inside)
     if inside and loose:
         raise DataError(
             f"{base} holds images both directly ({loose[0].name}) and in class folders ({inside[0].name}/): move the "
@@ -56,7 +67,10 @@ def open_folder(source: str, root: Path, split: str) -> ImageSet:
         )
     if loose:
         return ImageSet(source, split, classes=tuple(classes) or None, reader=Files(tuple(loose)))
-    found = [(path, label) for label, name in enumerate(classes) for path in sorted(_images(base / name))]
+    names = {folder.name for folder in inside}
+    found = [
+        (path, label) for label, name in enumerate(classes) if name in names for path in sorted(_images(base / name))
+    ]
     return ImageSet(
         source,
         split,
@@ -87,14 +101,31 @@ def _has_images(folder: Path) -> bool:
 
 
 def _images(folder: Path) -> Iterator[Path]:
-    """Images at any depth, through links, but never twice through a link that leads back."""
+    """Files at any depth that are named as images, through links, but never twice through a link that leads back.
+
+    A folder named as an image, without images in it, counts as one: so that it is not passed over in silence.
+    """
     seen: set[str] = set()
-    for here, folders, files in os.walk(folder, followlinks=True):
+    folders = [str(folder)]
+    while folders:
+        here = folders.pop()
         real = os.path.realpath(here)
-        folders[:] = [] if real in seen else sorted(name for name in folders if not _hidden(name))
-        if real not in seen:
-            yield from (Path(here, name) for name in files if _is_image(name))
+        if real in seen:
+            continue
         seen.add(real)
+        below = []
+        with os.scandir(here) as entries:
+            for entry in sorted(entries, key=lambda entry: entry.name):
+                if _hidden(entry.name):
+                    continue
+                if not entry.is_dir():
+                    if _is_image(entry.name):
+                        yield Path(entry.path)
+                elif _is_image(entry.name) and not _has_images(Path(entry.path)):
+                    yield Path(entry.path)
+                else:
+                    below.append(entry.path)
+        folders += reversed(below)
 
 
 def _is_image(name: str) -> bool:

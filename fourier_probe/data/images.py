@@ -109,6 +109,11 @@ class ImageSet:
         held = self.pixels if self.pixels is not None else self.reader
         return 0 if held is None else len(held)
 
+    @property
+    def array_size(self) -> tuple[int, int] | None:
+        """(H, W) of images in memory, which all have one size; None for files."""
+        return None if self.pixels is None else (self.pixels.shape[1], self.pixels.shape[2])
+
     def __getitem__(self, index: int) -> Image.Image:
         """The image in mode "L" or "RGB", before any resizing; raises BadImageError."""
         if not -len(self) <= index < len(self):

@@ -9,7 +9,7 @@ from fourier_probe.data.folder import SPLITS, open_folder
 from fourier_probe.data.images import ImageSet, without_bad
 from fourier_probe.data.planted import is_planted, open_planted
 from fourier_probe.data.timm_names import is_timm_name, open_timm
-from fourier_probe.data.trust import refuse_commands
+from fourier_probe.data.trust import refuse_commands, shown
 from fourier_probe.errors import DataError, suggest
 
 
@@ -35,18 +35,31 @@ def open_data(source: str, split: str = "test", *, skip_bad: bool = False) -> Im
         return open_npz(source, BUNDLED, split)
     if is_planted(source):
         return open_planted(source, split)
-    path = Path(source).expanduser()
+    path = _path(source)
     if path.is_dir():
         images = open_folder(source, path, split)
-    elif path.suffix.lower() == ".npz" and path.is_file():
+    elif path.suffix.lower() == ".npz" and path.exists():
         return open_npz(source, path, split)
     elif is_timm_name(source) and not path.exists():
         images = open_timm(source, split, skip_bad=skip_bad)
     else:
         problem = "is a file of another kind" if path.exists() else "does not exist"
         raise DataError(
-            f"cannot open data {source!r}: it {problem}. Expected bundled, planted, a .npz file of uint8 arrays, a "
-            f"folder of images, or a timm data set name such as torch/cifar100, hfds/OWNER/NAME or wds/NAME."
+            f"cannot open data {shown(source)}: it {problem}. Expected bundled, planted, a .npz file of uint8 arrays, "
+            f"a folder of images, or a timm data set name such as torch/cifar100, hfds/OWNER/NAME or wds/NAME."
             f"{suggest(source, ['bundled', 'planted'])}"
         )
     return without_bad(images) if skip_bad else images
+
+
+def _path(source: str) -> Path:
+    """A source as a path; raises DataError where no path can be so."""
+    if not source.strip():
+        raise DataError("the data are named by an empty text: expected bundled, planted, a path or a data set name.")
+    try:
+        path = Path(source).expanduser()
+        path.exists()
+    except (OSError, ValueError, RuntimeError) as error:  # 5,000 characters, a zero byte, no such user
+        reason = getattr(error, "strerror", None) or str(error)
+        raise DataError(f"cannot open data {shown(source)}: {reason}.") from error
+    return path

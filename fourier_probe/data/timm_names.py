@@ -18,6 +18,7 @@ import shutil
 import sys
 import tempfile
 import weakref
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -159,12 +160,23 @@ def _from_reader(source: str, dataset: Any, split: str) -> ImageSet:
     )
 
 
+def _without_ghostscript(dataset: Any) -> Iterator[tuple[Image.Image, int]]:
+    """What timm decodes, which it does with every plugin of Pillow: of PostScript, it then fails."""
+    from PIL import EpsImagePlugin
+
+    binary, EpsImagePlugin.gs_binary = EpsImagePlugin.gs_binary, False
+    try:
+        yield from dataset
+    finally:
+        EpsImagePlugin.gs_binary = binary
+
+
 def _from_stream(source: str, dataset: Any, split: str, skip_bad: bool) -> ImageSet:
     folder = tempfile.mkdtemp(prefix="fourier-probe-")
     paths: list[Path] = []
     labels: list[int] = []
     bad: list[tuple[str, str]] = []
-    for position, (image, label) in enumerate(dataset):
+    for position, (image, label) in enumerate(_without_ghostscript(dataset)):
         try:
             buffer = io.BytesIO()
             to_8bit(image).save(buffer, "PNG", compress_level=1)

@@ -13,6 +13,8 @@ from torch import Tensor
 
 from fourier_probe.errors import DataError, suggest
 
+_LARGEST = 8192  # pixels a side: one image then takes 800 MB
+
 _FILTERS = {
     "nearest": Image.Resampling.NEAREST,
     "box": Image.Resampling.BOX,
@@ -49,6 +51,8 @@ class InputSpec:
     def __post_init__(self) -> None:
         if len(self.size) != 2 or min(self.size) < 1:
             raise DataError(f"the input size is {self.size}: expected (height, width) in pixels, both at least 1.")
+        if max(self.size) > _LARGEST:
+            raise DataError(f"the input size is {self.size}: expected at most {_LARGEST} pixels a side.")
         if not len(self.mean) == len(self.std) == self.channels:
             raise DataError(
                 f"a mean of {len(self.mean)} and a std of {len(self.std)} channels for an input of {self.channels}."

@@ -153,6 +153,12 @@ def input_spec(
     )
 
 
+def says_size(model: nn.Module) -> bool:
+    """Whether a model says for which size of images it was made: timm's and ours do, others may not."""
+    config = getattr(model, "pretrained_cfg", None) or {}
+    return bool(getattr(model, "_traits", {}).get("img_size") or config.get("input_size"))
+
+
 def stats(model: nn.Module, size: int | Sequence[int]) -> Stats:
     """Parameters, and multiply-adds of one image, by torch's FLOP counter.
 

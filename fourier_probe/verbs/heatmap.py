@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from fourier_probe.data import ImageSet
+from fourier_probe.data import ImageSet, choose, open_data
 from fourier_probe.data.trust import data_of
 from fourier_probe.errors import DataError, ModelError
 from fourier_probe.io import atomic
@@ -101,11 +101,15 @@ def heatmap(
     if network is None:
         raise ModelError(f"{opened.label} is a saved result: there is no model to disturb.")
     opened = replace(opened, label=label or opened.label)
-    spec = opened.input_spec(img_size=img_size, mean=mean, std=std)
     source = data if data is not None else data_of(None, opened.data)
     if isinstance(source, str | ImageSet):
-        read = pixels_of_source(source, spec, split, images, batch_size, workers, skip_bad)
+        opened_data = open_data(source, split) if isinstance(source, str) else source
+        chosen = choose(opened_data, limit=images, skip_bad=skip_bad)
+        spec = opened.input_spec(img_size=img_size, mean=mean, std=std, arrays=chosen.array_size)
+        read = pixels_of_source(chosen, spec, batch_size, workers)
     else:
+        if img_size is not None:
+            opened.input_spec(img_size=img_size)
         read = pixels_of_batches(source, images, mean, std)
     home = next(network.parameters(), torch.zeros(())).device
     where = home if device is None else torch.device(device)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fourier_probe.data import ImageSet, InputSpec, batches, choose, image_digest, open_data
+from fourier_probe.data import ImageSet, InputSpec, batches, image_digest
 from fourier_probe.errors import DataError
 from fourier_probe.results.heatmap import ImagesRecord
 
@@ -24,11 +24,8 @@ class Pixels:
     record: ImagesRecord
 
 
-def pixels_of_source(
-    source: str | ImageSet, spec: InputSpec, split: str, count: int, batch_size: int, workers: int, skip_bad: bool
-) -> Pixels:
+def pixels_of_source(chosen: ImageSet, spec: InputSpec, batch_size: int, workers: int) -> Pixels:
     """The chosen images of a source, as the model sees them before they are normalised."""
-    chosen = choose(open_data(source, split) if isinstance(source, str) else source, limit=count, skip_bad=skip_bad)
     read = list(batches(chosen, spec, batch_size=batch_size, workers=workers))
     back, shift = (torch.tensor(list(value)).view(1, -1, 1, 1) for value in (spec.std, spec.mean))
     labels = [batch.labels for batch in read if batch.labels is not None]

@@ -7,20 +7,23 @@ A target becomes a model with its provenance, or a saved `Spectra`; everything a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import torch
 from torch import nn
 
 from fourier_probe import checkpoints
+from fourier_probe.checkpoints.record import Input
 from fourier_probe.data import InputSpec
 from fourier_probe.data.trust import NamedData, read_fingerprint
 from fourier_probe.errors import CheckpointError, ModelError, printable
 from fourier_probe.models import zoo
 from fourier_probe.results.spectra import Spectra
+from fourier_probe.runtime import messages
 
 SEED = 0  # of the weights of a model that is not trained
 
@@ -34,7 +37,7 @@ class Target:
         provenance: the `target` field of spectra.json.
         model: in eval mode on the CPU; None for a saved result.
         data: the source it was trained on, where the file says; `data.trust` decides whether it is used.
-        transform: what its run used: size, mean, std; empty where the file does not say.
+        transform: what its run used, as far as the file says.
         spectra: the saved result, if it is one.
     """
 
@@ -42,7 +45,7 @@ class Target:
     provenance: dict[str, Any]
     model: nn.Module | None = None
     data: NamedData | None = None
-    transform: Mapping[str, Any] = field(default_factory=dict)
+    transform: Input = field(default_factory=Input)
     spectra: Spectra | None = None
 
     def __post_init__(self) -> None:
@@ -54,16 +57,34 @@ class Target:
         img_size: tuple[int, int] | None = None,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
+        arrays: tuple[int, int] | None = None,
     ) -> InputSpec:
         """What the model wants to see: as given, else as its run had it, else as its architecture says.
 
-        A model with position embeddings of a fixed grid is resized by its own `set_input_size` where it has one.
+        A network that says nothing of its size, as a factory's may, takes that of the arrays it is given; a note says
+        so. A model with position embeddings of a fixed grid is resized by its own `set_input_size` where it has one.
+
+        Args:
+            img_size: (H, W) pixels.
+            mean: one number, or one per channel, in [0, 1].
+            std: likewise.
+            arrays: (H, W) of the images, where they are arrays of one size (`ImageSet.array_size`).
         """
         if self.model is None:
             raise ModelError(f"{self.label} is a saved result: there is no model to give images to.")
-        native = zoo.input_spec(self.model, **_known(self.transform))
+        known = self.transform
+        if img_size is None and known.size is None and not zoo.says_size(self.model):
+            messages.note(_assumed(self.label, arrays))
+            img_size = arrays
+        spec = zoo.input_spec(
+            self.model,
+            img_size=img_size or known.size,
+            mean=known.mean if mean is None else mean,
+            std=known.std if std is None else std,
+        )
+        native = known.size or zoo.input_spec(self.model).size
         resize = getattr(self.model, "set_input_size", None)
-        if img_size is not None and img_size != native.size and callable(resize):
+        if img_size is not None and img_size != native and callable(resize):
             try:
                 resize(img_size=img_size)
             except TypeError:
@@ -78,10 +99,7 @@ class Target:
                 f"{self.label} takes images of {made_for[0]}x{made_for[1]} only. If it has no trained weights, make it "
                 f"for another size with --model-arg img_size={sides}."
             )
-        given = {"img_size": img_size, "mean": mean, "std": std}
-        return zoo.input_spec(
-            self.model, **{**_known(self.transform), **{k: v for k, v in given.items() if v is not None}}
-        )
+        return spec
 
 
 def resolve(
@@ -171,9 +189,12 @@ def _checkpoint(
     )
     provenance |= {key: config.get(key) for key in ("data", "data_scale", "schedule", "seed")}
     provenance |= {"sha256": checkpoint.sha256, "epoch": checkpoint.epoch}
-    transform = config.get("input") or {}
     return Target(
-        label=_label(str(path)), provenance=provenance, model=built, data=_data(checkpoint, name), transform=transform
+        label=_label(str(path)),
+        provenance=provenance,
+        model=built,
+        data=_data(checkpoint, name),
+        transform=_input(checkpoint),
     )
 
 
@@ -198,7 +219,15 @@ def _provenance(source: str, **known: Any) -> dict[str, Any]:
     return {"source": source, **dict.fromkeys(fields), **known}
 
 
-def _known(transform: Mapping[str, Any]) -> dict[str, Any]:
-    """The size, mean and std a run wrote down, as `input_spec` takes them."""
-    names = {"size": "img_size", "mean": "mean", "std": "std"}
-    return {ours: transform[theirs] for theirs, ours in names.items() if transform.get(theirs) is not None}
+def _input(checkpoint: checkpoints.Checkpoint) -> Input:
+    """What a file says of its run's input; of another tool's, only what reads as ours."""
+    try:
+        return msgspec.convert(checkpoint.config.get("input") or {}, Input)
+    except (msgspec.ValidationError, RecursionError):
+        return Input()
+
+
+def _assumed(label: str, arrays: tuple[int, int] | None) -> str:
+    height, width = arrays or (224, 224)
+    whose = "that of the images is used" if arrays else f"{height}x{width} is assumed"
+    return f"{label} does not say for which size of images it was made: {whose}. --img-size names another."

@@ -141,7 +141,7 @@ def test_damage_inside_a_png_is_refused(tmp_path: Path) -> None:
 
 def test_what_is_no_image_is_refused(tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("not an image")
-    with pytest.raises(BadImageError, match=r"text.png \(not an image that Pillow knows\)"):
+    with pytest.raises(BadImageError, match=r"text.png \(not a bitmap, GIF, JPEG, PNG, "):
         decode(tmp_path / "text.png")
     with pytest.raises(BadImageError, match=r"missing.png \(no such file or directory\)"):
         decode(tmp_path / "missing.png")

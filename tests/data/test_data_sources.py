@@ -256,7 +256,7 @@ def test_skip_bad_with_nothing_left() -> None:
 
 def test_unknown_sources_and_splits() -> None:
     with pytest.raises(
-        DataError, match=r"'bundeld': it does not exist.*\.npz.*torch/cifar100.* Did you mean bundled\?"
+        DataError, match=r"data bundeld: it does not exist.*\.npz.*torch/cifar100.* Did you mean bundled\?"
     ):
         open_data("bundeld")
     with pytest.raises(DataError, match=r"unknown split 'tets': expected train, val or test. Did you mean test\?"):
@@ -266,7 +266,7 @@ def test_unknown_sources_and_splits() -> None:
     Path("a.csv").write_text("")
     with pytest.raises(DataError, match="is a file of another kind"):
         open_data("a.csv")
-    with pytest.raises(DataError, match=r"'missing.npz': it does not exist"):
+    with pytest.raises(DataError, match=r"data missing.npz: it does not exist"):
         open_data("missing.npz")
 
 
