@@ -10,8 +10,7 @@ half alone. A layer has left the convolution if its gate is below 0.9 and its de
 
 from __future__ import annotations
 
-import csv
-import json
+import math
 import sys
 from pathlib import Path
 
@@ -19,6 +18,8 @@ import torch
 
 from fourier_probe.data import batches, choose, open_data
 from fourier_probe.probe.reliance import departures
+from fourier_probe.training.record import RunResult
+from fourier_probe.training.runs import Run
 from fourier_probe.verbs.targets import resolve
 
 
@@ -28,18 +29,16 @@ def main(runs: list[Path]) -> None:
         "| run | schedule | test top-1 | test loss, nats | best validation top-1 | minutes |\n|---|---|---|---|---|---|"
     )
     for run in runs:
-        config = json.loads((run / "config.json").read_text())
-        result, schedule = config["result"], config["config"]["schedule"]
-        seconds = sum(float(row["seconds"]) for row in rows_of(run / "metrics.csv"))
+        trained = Run.read(run)
+        result = trained.result or RunResult()
+        seconds = sum(row.seconds or 0.0 for row in trained.metrics)
         print(
-            f"| {run.name} | {schedule} | {result['test_acc']:.1%} | {result['test_loss']:.3f} "
-            f"| {result['best_val_acc']:.1%} | {seconds / 60:.1f} |"
+            f"| {run.name} | {trained.config.schedule} | {result.test_acc or math.nan:.1%} "
+            f"| {result.test_loss or math.nan:.3f} | {result.best_val_acc or math.nan:.1%} | {seconds / 60:.1f} |"
         )
     print("\n| run | layer | epoch | loss after / before | gate (least head) | departure |\n|---|---|---|---|---|---|")
     for run in runs:
-        if not (run / "conversions.csv").exists():
-            continue
-        switches = {row["layer"]: row for row in rows_of(run / "conversions.csv")}
+        switches = {row.layer: row for row in Run.read(run).conversions}
         target = resolve(str(run / "last.pt"))
         if target.model is None or not switches:
             continue
@@ -49,18 +48,12 @@ def main(runs: list[Path]) -> None:
         for layer in found:
             row = switches[layer.name]
             print(
-                f"| {run.name} | {layer.name} | {row['epoch']} | {float(row['ratio']):.5f} "
+                f"| {run.name} | {layer.name} | {row.epoch} | {row.ratio or math.nan:.5f} "
                 f"| {layer.gate:.3f} ({layer.gate_range[0]:.3f}) | {layer.content:.1%} |"
             )
         left = [layer for layer in found if layer.gate < 0.9 and (layer.content or 0.0) >= 0.05]
-        worst = max(abs(float(row["ratio"]) - 1) for row in switches.values())
+        worst = max(abs((row.ratio or math.nan) - 1) for row in switches.values())
         print(f"| {run.name} | *left: {len(left)} of {len(found)}* | | *worst jump {worst:.2%}* | | |")
-
-
-def rows_of(path: Path) -> list[dict[str, str]]:
-    """A CSV file as dictionaries."""
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 if __name__ == "__main__":

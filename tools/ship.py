@@ -12,18 +12,19 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import math
 import shutil
 import tempfile
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import torch
 
 from fourier_probe import checkpoints
 from fourier_probe.io import atomic
 from fourier_probe.training.naming import placeless
+from fourier_probe.training.record import RunResult
 from fourier_probe.training.runs import Run, read_runs
 
 LOGS = ("metrics.csv", "conversions.csv")
@@ -73,7 +74,7 @@ def ship(run: Run, folder: Path, *, weights: bool) -> None:
     for name in LOGS:
         if (run.path / name).exists():
             shutil.copy(run.path / name, folder)
-    atomic.write_json(folder / "config.json", homeless(run.record))
+    atomic.write_json(folder / "config.json", homeless(msgspec.to_builtins(run.record)))
     if (run.path / "spectra.json").exists():
         spectra(run.path / "spectra.json", folder)
     for path in sorted((run.path / "spectra").glob("epoch-*.json")):
@@ -133,7 +134,7 @@ def homeless(value: Any) -> Any:
 def entry(run: Run) -> dict[str, Any]:
     """What the manifest says of a run."""
     files = sorted(path for path in run.path.rglob("*") if path.is_file() and path.name != ".lock")
-    result = {key: value for key, value in (run.result or {}).items() if value is not None and math.isfinite(value)}
+    result = msgspec.to_builtins(run.result or RunResult())
     return {
         "name": run.path.name,
         **{name: getattr(run.config, name) for name in LISTED},

@@ -136,11 +136,9 @@ def _while_training(run: Path) -> list[Spectra]:
 
 def _switches(run: Path) -> list[int]:
     """Epochs at whose start layers were recast, as conversions.csv has them."""
-    path = run / "conversions.csv"
-    if not path.exists():
-        return []
-    with path.open(newline="") as file:
-        return [int(row["epoch"]) for row in csv.DictReader(file)]
+    from fourier_probe.training.record import read_conversions
+
+    return [row.epoch for row in read_conversions(run)]
 
 
 def collect(

@@ -177,10 +177,10 @@ def _standing(task: Task) -> tuple[int, int, float | None]:
 
     try:
         run = Run.read(task.folder)
-        epochs, metrics = run.record["plan"]["epochs"], run.metrics
-    except (OSError, ProbeError, LookupError, TypeError):  # not begun
+        epochs, metrics = run.plan.epochs, run.metrics
+    except ProbeError:  # not begun
         return 0, task.entry.config.epochs, None
-    return len(metrics), epochs, metrics[-1].get("val_acc") if metrics else None
+    return len(metrics), epochs, metrics[-1].val_acc if metrics else None
 
 
 def _dry_run(study: SweepPlan, folder: Path, jobs: int, as_json: bool) -> None:

@@ -119,19 +119,22 @@ def command(
 
 
 def _report(folder: Path, as_json: bool) -> None:
-    from fourier_probe.training.folder import read_record
+    import msgspec
+
+    from fourier_probe.training.record import read_record
 
     record = read_record(folder)
     if as_json:
-        click.echo(json.dumps(record, allow_nan=False))
+        click.echo(json.dumps(msgspec.to_builtins(record), allow_nan=False))
         return
-    result = record["result"] or {}
+    known = dict(record.result.numbers() if record.result else ())
     names = {"train": "training", "val": "validation", "ema_val": "validation, EMA", "test": "test (once)"}
     rows = [
-        [label, f"{result[f'{name}_loss']:.3f}", f"{100 * result[f'{name}_acc']:.2f}"]
+        [label, f"{known[f'{name}_loss']:.3f}", f"{100 * known[f'{name}_acc']:.2f}"]
         for name, label in names.items()
-        if f"{name}_acc" in result
+        if f"{name}_loss" in known and f"{name}_acc" in known
     ]
-    options.table(f"{record['arch']}, {result.get('epochs')} epochs", ["images", "loss, nats", "top-1, %"], rows)
+    epochs = record.result.epochs if record.result else 0
+    options.table(f"{record.arch}, {epochs} epochs", ["images", "loss, nats", "top-1, %"], rows)
     best = ", best.pt" * (folder / "best.pt").exists()
     options.say(f"written to {folder}: config.json, metrics.csv, conversions.csv, last.pt{best}")

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from fourier_probe.errors import TrainingError
 from fourier_probe.page.inputs import Entry
 from fourier_probe.probe.metrics import ZERO_MEAN_WHITE_NOISE
 from fourier_probe.probe.sums import Array, quantile
@@ -145,14 +144,10 @@ def _training(run: Run) -> dict[str, Any] | None:
         return None
     switches: dict[int, int] = {}
     for row in run.conversions:
-        try:
-            epoch = int(float(row["epoch"]))
-        except (KeyError, TypeError, ValueError) as error:
-            raise TrainingError(f"conversions.csv in {run.path} is damaged: a row names no epoch.") from error
-        switches[epoch] = switches.get(epoch, 0) + 1
+        switches[row.epoch] = switches.get(row.epoch, 0) + 1
     curves = {name: [_short(row.get(name)) for row in rows] for name in CURVES}
     return {
-        "epoch": [_short(row.get("epoch")) for row in rows],
+        "epoch": [row.epoch for row in rows],
         "curves": {name: values for name, values in curves.items() if any(value is not None for value in values)},
         "switches": sorted(switches.items()),
     }

@@ -195,7 +195,7 @@ def _model(entry: Entry) -> str | None:
 def _schedule(entry: Entry) -> str | None:
     """The schedule; `constant` with the epoch at which it switched, where the run says."""
     schedule: str | None = entry.result.target.get("schedule")
-    when = {row["epoch"] for row in entry.run.conversions} if entry.run and schedule == "constant" else set()
+    when = {row.epoch for row in entry.run.conversions} if entry.run and schedule == "constant" else set()
     return f"constant at {when.pop()}" if len(when) == 1 else schedule
 
 

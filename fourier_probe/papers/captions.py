@@ -49,7 +49,7 @@ def caption(runs: Sequence[Run], text: str, *, over: str = "seeds", reading: boo
     shares = sorted({run.config.data_scale for run in runs})
     data = ", ".join(sorted({Path(run.config.data).name for run in runs}))
     data = data if shares == [1.0] else f"{', '.join(f'{100 * share:g}' for share in shares)} % of {data}"
-    epochs = sorted({int(run.record["plan"]["epochs"]) for run in runs})
+    epochs = sorted({run.plan.epochs for run in runs})
     length = f"{epochs[0]}" if len(epochs) == 1 else f"{epochs[0]} to {epochs[-1]}"
     parts = [text, f"{data}; n = {_counted(len(runs), 'run')} of {length} epochs, {_counted(len(seeds), 'seed')}."]
     if over == "seeds":
@@ -73,21 +73,20 @@ def hardware(runs: Sequence[Run]) -> str:
     """Where the runs were made, as their records say."""
     kinds: Counter[str] = Counter()
     for run in runs:
-        env = run.record.get("environment", {})
-        where = str(env.get("device", "unknown device"))
-        kinds[f"{where}, {_counted(int(env.get('threads', 0)), 'thread')}" if where == "cpu" else where] += 1
+        where, threads = run.record.environment.device, run.record.environment.threads
+        kinds[f"{where}, {_counted(threads, 'thread')}" if where == "cpu" else where] += 1
     return "; ".join(sorted(kinds))
 
 
 def accuracy(run: Run) -> float:
     """Test accuracy, 0 to 1; of the validation split where there is no test set."""
-    result = run.result or {}
-    return float(result.get("test_acc", result.get("val_acc", math.nan)))
+    known = dict(run.result.numbers() if run.result else ())
+    return known.get("test_acc", known.get("val_acc", math.nan))
 
 
 def judged(runs: Sequence[Run]) -> str:
     """Which images the accuracies are of: "Test", or "Validation" where some run has no test set."""
-    return "Test" if all("test_acc" in (run.result or {}) for run in runs) else "Validation"
+    return "Test" if all(run.result and run.result.test_acc is not None for run in runs) else "Validation"
 
 
 def images_of(results: Sequence[Spectra]) -> str:

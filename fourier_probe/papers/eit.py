@@ -93,7 +93,7 @@ def eit_table(runs: Sequence[Run]) -> Exhibit:
         "published (300 epochs; not trained here)."
     )
     if used:
-        held = sorted({(Path(run.config.data).name, run.config.data_scale, int(run.record["classes"])) for run in used})
+        held = sorted({(Path(run.config.data).name, run.config.data_scale, run.record.classes or 0) for run in used})
         said = "; ".join(f"{100 * scale:g} % of {data}, {classes} classes" for data, scale, classes in held)
         text += f" Ours: {said}; parameters are those of 100 classes (ImageNet's variants: 1000)."
     note = caption(used, text) if used else f"{text} No run of ours is among the runs."
@@ -134,7 +134,7 @@ def eit_ablation(runs: Sequence[Run]) -> Exhibit:
         if name != names[0] and shared:
             gaps = [accuracy(cells[name][seed]) - accuracy(cells[names[0]][seed]) for seed in shared]
             row["minus_whole"], row["minus_whole_half"] = interval(gaps)
-        row["parameters"] = next(iter(cells[name].values())).metrics[-1]["parameters"]
+        row["parameters"] = next(iter(cells[name].values())).metrics[-1].parameters
         rows.append(row)
     with style():
         figure = Figure(figsize=(0.75 * PAGE, 0.7 + 0.3 * len(rows)))

@@ -14,7 +14,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from fourier_probe.errors import ResultError
-from fourier_probe.io import atomic
+from fourier_probe.io import atomic, tables
 from fourier_probe.plots.style import save
 
 Row = dict[str, Any]
@@ -64,7 +64,7 @@ class Exhibit:
 
 def to_csv(rows: Sequence[Row]) -> str:
     """Rows as CSV with the columns of all of them; floats to 9 digits; what is missing or no number is empty."""
-    return pd.DataFrame(rows).to_csv(index=False, float_format="%.9g", lineterminator="\n")
+    return tables.to_csv(rows, nan="")
 
 
 def to_latex(rows: Sequence[Row], columns: dict[str, str | Callable[[Row], str]], caption: str) -> str:

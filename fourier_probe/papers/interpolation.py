@@ -103,7 +103,7 @@ def _recast_one_way(runs: Sequence[Run]) -> list[Run]:
 def _switch(run: Run) -> float:
     """Epoch at which all layers switch, as a share of training; 1 if never."""
     when = switches(run)
-    return max(when.values()) / int(run.record["plan"]["epochs"]) if when else 1.0
+    return max(when.values()) / run.plan.epochs if when else 1.0
 
 
 def _ends_apart(ends: Sequence[tuple[np.ndarray, np.ndarray]], axes: CommonAxes) -> tuple[float, float]:

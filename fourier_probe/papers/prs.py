@@ -51,7 +51,7 @@ def schedules_figure(runs: Sequence[Run]) -> Exhibit:
     run = next((run for run in able if run.config.schedule == "linear"), able[0] if able else None)
     if run is None:
         raise MissingRunsError("schedules needs a run with a schedule: schedule = ['linear'] in the plan.")
-    when, epochs = switches(run), int(run.record["plan"]["epochs"])
+    when, epochs = switches(run), run.plan.epochs
     layers, early, late = list(when), max(when.values()), min(when.values())
     rows: list[Row] = []
     with style():
@@ -113,7 +113,7 @@ def schedule_table(runs: Sequence[Run]) -> Exhibit:
                 if differences:
                     row[f"minus_{key}"], row[f"minus_{key}_half"] = interval(differences)
                     row[f"minus_{key}_pairs"] = len(shared)
-        row["epochs"] = float(np.mean([run.record["plan"]["epochs"] for run in found.values()]))
+        row["epochs"] = float(np.mean([run.plan.epochs for run in found.values()]))
         row["gmacs_per_image"] = float(np.mean([_gmacs(run) for run in found.values()]))
         row["seconds"] = float(np.mean([_seconds(run) for run in found.values()]))
         row["role"] = {"linear": "PRS", control: "same-mean control"}.get(name, "")
@@ -286,7 +286,7 @@ def training_trajectory(runs: Sequence[Run]) -> Exhibit:
 
 def _gates(run: Run) -> list[Row]:
     """Mean gate of every converted layer at every epoch that was probed since its switch."""
-    when, steps = switches(run), int(run.record["plan"]["steps"])
+    when, steps = switches(run), run.plan.steps
     rows = []
     for result in run.trajectory:
         epoch = int(result.target["epoch"])
@@ -319,11 +319,11 @@ def _mean_switch(run: Run) -> int:
 
 
 def _seconds(run: Run) -> float:
-    return sum(row.get("seconds") or 0.0 for row in run.metrics)
+    return sum(row.seconds or 0.0 for row in run.metrics)
 
 
 def _gmacs(run: Run) -> float:
-    counts = [row["multiply_adds"] for row in run.metrics if row.get("multiply_adds")]
+    counts = [row.multiply_adds for row in run.metrics if row.multiply_adds]
     return float(np.mean([count for count in counts if count])) / 1e9 if counts else math.nan
 
 

@@ -56,7 +56,7 @@ def _plain(run: Run, option: str) -> str:
 def label(run: Run) -> str:
     """The model of a run, with the arguments that its data does not give, and what tells it from others of its name."""
     given = arguments({"model_args": run.config.model_args})
-    return " ".join([str(run.record.get("arch") or run.config.model), *given, *([run.note] if run.note else [])])
+    return " ".join([run.record.arch or run.config.model, *given, *([run.note] if run.note else [])])
 
 
 def is_cnn(run: Run) -> bool:
@@ -72,7 +72,7 @@ def schedule_name(run: Run) -> str:
 
 def switches(run: Run) -> dict[str, int]:
     """Layer -> epoch at whose start it converts, in execution order; empty without a schedule."""
-    return {str(k): int(v) for k, v in run.record["plan"]["schedule"]["epochs"].items()}
+    return run.plan.schedule.epochs
 
 
 def grouped(runs: Iterable[Run], key: Callable[[Run], Key]) -> dict[Key, list[Run]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -11,6 +10,7 @@ from typing import Any
 
 from fourier_probe.errors import ProbeError, TrainingError
 from fourier_probe.io import atomic
+from fourier_probe.io.decode import decode_json
 from fourier_probe.studies.child import Child
 from fourier_probe.studies.tasks import Task
 from fourier_probe.studies.watch import Watch
@@ -181,8 +181,5 @@ def _ended(task: Task, job: Any) -> None:
 
 
 def _known(record: Path) -> dict[str, str]:
-    try:
-        found = json.loads(record.read_text())
-    except (OSError, ValueError):
-        return {}
-    return {str(name): str(job) for name, job in found.items()} if isinstance(found, dict) else {}
+    """Run -> job of an earlier call; raises TrainingError where the record is damaged: jobs would run twice."""
+    return decode_json(record, dict[str, str], TrainingError) if record.exists() else {}

@@ -8,7 +8,6 @@ SIGTERM.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import sys
@@ -20,10 +19,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from fourier_probe.errors import DataError, PointError, ProbeError, Terminated, printable
-from fourier_probe.studies.tasks import holds_analysis
+from fourier_probe.studies.plan import Analysis
+from fourier_probe.studies.tasks import Begin, Job, holds_analysis
 from fourier_probe.training.config import FREE, TrainConfig
-from fourier_probe.training.folder import BusyError, check_record, read_record
+from fourier_probe.training.folder import BusyError, check_record
 from fourier_probe.training.progress import Progress
+from fourier_probe.training.record import read_record
 
 PATIENCE = 120.0  # seconds that an orphan of a killed sweep may take to save and leave
 ATTENTION = 64  # images whose attention is looked at
@@ -59,35 +60,32 @@ def run_job(folder: Path, *, threads: int = 0) -> None:
     Raises:
         ProbeError: of the training or the analysis; what was saved before stays.
     """
-    job = json.loads((folder / "job.json").read_text())
-    config = TrainConfig.from_json(job["config"])
-    config = replace(config, threads=config.threads or threads)
-    _train(folder, config, job["fork"])
-    wanted = job["analyze"]
+    job = Job.read(folder)
+    config = replace(job.config, threads=job.config.threads or threads)
+    _train(folder, config, job.fork)
+    wanted = job.analyze
     if wanted is not None and not holds_analysis(folder, wanted) and (folder / "last.pt").exists():
-        analyze_run(folder, config, **wanted)
+        analyze_run(folder, config, wanted)
 
 
-def _train(folder: Path, config: TrainConfig, fork: dict[str, Any] | None) -> None:
+def _train(folder: Path, config: TrainConfig, fork: Begin | None) -> None:
     from fourier_probe.training import train
 
     progress = Said()
     if (folder / "last.pt").exists() and (folder / "config.json").exists():
         record = read_record(folder)
-        if record.get("result"):
+        if record.result:
             return
-        before = TrainConfig.from_json(record["config"])  # options that are not read, such as `none`'s, may differ
-        named = {name: value for name, value in config.to_json().items() if record["config"].get(name) == value}
-        check_record(
-            record, {**named, "data": config.data}, str(folder)
-        )  # the plan is the user's word, a record is not
+        before = record.config  # options that are not read, such as `none`'s, may differ
+        named = {name: value for name, value in config.to_json().items() if before.to_json()[name] == value}
+        check_record(record, {**named, "data": config.data}, str(folder))  # the plan is the user's word, a record is not
         now = replace(before, data=config.data, **{name: getattr(config, name) for name in FREE})
         _patiently(lambda: train(now, folder, resume=True, progress=progress))
         return
-    if (folder / "config.json").exists() and read_record(folder).get("result"):
+    if (folder / "config.json").exists() and read_record(folder).result:
         return  # finished elsewhere, and brought here without its weights
     if fork is not None:
-        base, epoch = folder.parent / fork["run"], fork["epoch"]
+        base, epoch = folder.parent / fork.run, fork.epoch
         if (base / f"epoch-{epoch:03d}.pt").exists():
             (folder / "config.json").unlink(missing_ok=True)  # of an attempt that saved nothing
             try:
@@ -102,16 +100,17 @@ def _train(folder: Path, config: TrainConfig, fork: dict[str, Any] | None) -> No
     _patiently(lambda: train(config, folder, force=True, progress=progress))
 
 
-def analyze_run(folder: Path, config: TrainConfig, *, images: int, attention: bool) -> None:
+def analyze_run(folder: Path, config: TrainConfig, asked: Analysis) -> None:
     """Spectra of a run's last weights on its test images (validation images where it has none), into its folder.
 
     Args:
         folder: with last.pt; spectra.json, .npz and .csv are written beside it.
-        config: of the run.
-        images: at most so many, spread evenly over the split.
-        attention: also the measures of attention layers, on up to 64 of them, where the model has any.
+        config: of the run. A `file.py:factory` in it is the user's word: the plan names it, not the checkpoint.
+        asked: at most so many images, spread evenly over the split; and whether also the measures of attention
+            layers, on up to 64 of them, where the model has any.
     """
     from fourier_probe.data import batches, choose
+    from fourier_probe.models.zoo import FACTORY
     from fourier_probe.probe.analyze import analyze
     from fourier_probe.probe.attention import attention_layers
     from fourier_probe.runtime.distributed import ranks
@@ -119,10 +118,10 @@ def analyze_run(folder: Path, config: TrainConfig, *, images: int, attention: bo
     from fourier_probe.training.session import settings
     from fourier_probe.verbs.targets import resolve
 
-    target = resolve(str(folder / "last.pt"))
+    target = resolve(str(folder / "last.pt"), model=config.model if FACTORY.fullmatch(config.model) else None)
     splits = open_splits(config)
     split = next(name for name in ("test", "val", "train") if getattr(splits, name) is not None)
-    chosen, spec = choose(getattr(splits, split), limit=images), target.input_spec()
+    chosen, spec = choose(getattr(splits, split), limit=asked.images), target.input_spec()
     if target.model is None:
         raise DataError(f"{folder / 'last.pt'} holds no model.")
     with ranks(config.device) as team, settings(config, team):
@@ -139,11 +138,11 @@ def analyze_run(folder: Path, config: TrainConfig, *, images: int, attention: bo
                 "size": list(spec.size),
                 "mean": list(spec.mean),
                 "std": list(spec.std),
-                "asked": {"images": images, "attention": attention},
+                "asked": asked.to_json(),
             },
             classes=splits.classes,
         )
-        if attention:
+        if asked.attention:
             few = choose(chosen, limit=ATTENTION)
             looked = (batch.images for batch in batches(few, spec, batch_size=8))
             with contextlib.suppress(PointError):  # no attention

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from fourier_probe.errors import ProbeError, TrainingError, suggest
-from fourier_probe.io import atomic
+from fourier_probe.io import atomic, decode
 from fourier_probe.training.config import NAMES, TrainConfig, checked, read_values
 from fourier_probe.training.naming import content_name
 
@@ -285,17 +285,7 @@ def _entry(given: dict[str, Any], folder: Path | None, axes: list[str], where: s
 def _analysis(table: Any, where: str) -> Analysis | None:
     if table is None:
         return None
-    if not isinstance(table, dict):
-        raise TrainingError(f"{where}: expected images and attention, got {table!r}.")
-    known = {"images": int, "attention": bool}
-    for key, value in table.items():
-        if key not in known:
-            raise TrainingError(
-                f"{where}: unknown option {key!r}.{suggest(key, known) or ' Expected images, attention.'}"
-            )
-        if type(value) is not known[key]:
-            raise TrainingError(f"{where}: {key} is {value!r}, expected {known[key].__name__}.")
-    analysis = Analysis(**table)
+    analysis = decode.convert(table, Analysis, where, TrainingError)
     if analysis.images < 1:
         raise TrainingError(f"{where}: images is {analysis.images}: expected at least 1.")
     return analysis

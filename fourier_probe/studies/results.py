@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from fourier_probe.errors import ProbeError
-from fourier_probe.io import atomic
+from fourier_probe.io.tables import write_csv
 from fourier_probe.studies.tasks import Task
-from fourier_probe.training.folder import table
 from fourier_probe.training.runs import Run
 
 FIRST = ("name", "model", "data", "data_scale", "schedule", "seed", "epochs")
@@ -41,7 +40,7 @@ def rows(tasks: Sequence[Task], axes: Sequence[str]) -> list[dict[str, Any]]:
 def write_results(out: Path, tasks: Sequence[Task], axes: Sequence[str]) -> list[dict[str, Any]]:
     """results.csv, whole; returns its rows."""
     found = rows(tasks, axes)
-    atomic.write_text(out / "results.csv", table(columns(axes), found))
+    write_csv(out / "results.csv", found, columns(axes))
     return found
 
 
@@ -57,18 +56,15 @@ def _row(task: Task, axes: Sequence[str]) -> dict[str, Any]:
         metrics = run.metrics
     except ProbeError as error:
         return row | {"error": task.error or " ".join(str(error).split())}
-    last = metrics[-1] if metrics else {}
-    result = {**last, **(run.result or {})}
-    row |= {name: result[name] for name in LAST if result.get(name) is not None}
+    known = {name: value for name in LAST if metrics and (value := metrics[-1].get(name)) is not None}
+    row |= known | dict(run.result.numbers() if run.result else ())
     if row["best_val_acc"] is None:
         name = "ema_val_acc" if config.model_ema else "val_acc"
         row["best_val_acc"] = max((value for each in metrics if (value := each.get(name)) is not None), default=None)
-    for name in ("parameters", "multiply_adds"):
-        row[name] = None if row[name] is None else int(row[name])
-    row["mean_multiply_adds"] = _mean([each.get("multiply_adds") for each in metrics])
-    row["seconds"] = sum(each.get("seconds") or 0.0 for each in metrics) if metrics else None
-    row["epochs_trained"] = (run.result or {}).get("epochs", len(metrics))
-    row["fork"] = Path(str(run.record["fork"])).name if run.record.get("fork") else None
+    row["mean_multiply_adds"] = _mean([each.multiply_adds for each in metrics])
+    row["seconds"] = sum(each.seconds or 0.0 for each in metrics) if metrics else None
+    row["epochs_trained"] = run.result.epochs if run.result else len(metrics)
+    row["fork"] = Path(run.record.fork).name if run.record.fork else None
     return row
 
 

@@ -5,20 +5,44 @@
 
 from __future__ import annotations
 
-import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from fourier_probe.errors import OutputError, ProbeError
+import msgspec
+
+from fourier_probe.errors import OutputError, ProbeError, ResultError, TrainingError
 from fourier_probe.io import atomic
+from fourier_probe.io.decode import decode_json
 from fourier_probe.studies.plan import Analysis, Entry, SweepPlan
+from fourier_probe.training.config import TrainConfig
 from fourier_probe.training.naming import content
+from fourier_probe.training.record import read_metrics
 from fourier_probe.training.runs import Run
 
 LOG = "log.txt"
 _STARTED = "=== started "
+
+
+class Begin(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The run, of the same study, and the epoch whose state another run begins from."""
+
+    run: str
+    epoch: int
+
+
+class Job(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """job.json: options, what to begin from, epochs whose state is kept for others only, and what to do afterwards."""
+
+    config: TrainConfig
+    fork: Begin | None = None
+    kept: tuple[int, ...] = ()
+    analyze: Analysis | None = None
+
+    @classmethod
+    def read(cls, folder: Path) -> Job:
+        """What is to be done in a run folder; raises TrainingError where it does not say, or is damaged."""
+        return decode_json(folder / "job.json", cls, TrainingError)
 
 
 @dataclass(eq=False)
@@ -81,15 +105,19 @@ class Task:
 
     def is_analyzed(self) -> bool:
         """Whether the analysis that the plan asks for, if any, is in the folder."""
-        return self.analysis is None or holds_analysis(self.folder, self.analysis.to_json())
+        return self.analysis is None or holds_analysis(self.folder, self.analysis)
 
     def epochs_done(self) -> int:
         """Epochs in its log."""
-        return len(Run(self.folder, self.entry.config, {}).metrics)
+        return len(read_metrics(self.folder))
 
     def lengthened(self) -> tuple[int, ...]:
         """Epochs whose state was kept for forks only, in this sweep or an earlier one."""
-        return tuple(sorted({*self.keep, *_read_job(self.folder).get("kept", [])}))
+        try:
+            earlier = Job.read(self.folder).kept
+        except ProbeError:  # none, or it is written anew
+            earlier = ()
+        return tuple(sorted({*self.keep, *earlier}))
 
     def write_job(self) -> None:
         """Make the folder and say in job.json what is to be done there.
@@ -98,15 +126,10 @@ class Task:
             OutputError: it cannot be written.
         """
         atomic.output_folder(self.folder)
-        kept, config = self.lengthened(), self.entry.config.to_json()
-        config["checkpoint_at"] = sorted({*config["checkpoint_at"], *kept})
-        job: dict[str, Any] = {
-            "config": config,
-            "fork": None if self.fork is None else {"run": self.fork[0].name, "epoch": self.fork[1]},
-            "kept": list(kept),
-            "analyze": None if self.analysis is None else self.analysis.to_json(),
-        }
-        atomic.write_json(self.folder / "job.json", job)
+        kept, config = self.lengthened(), self.entry.config
+        config = replace(config, checkpoint_at=tuple(sorted({*config.checkpoint_at, *kept})))
+        fork = None if self.fork is None else Begin(self.fork[0].name, self.fork[1])
+        atomic.write_json(self.folder / "job.json", msgspec.to_builtins(Job(config, fork, kept, self.analysis)))
 
     def started(self) -> None:
         """It runs from now on."""
@@ -157,18 +180,19 @@ def last_line(folder: Path) -> str:
     return lines[-1].removeprefix("error: ") if lines else ""
 
 
-def _read_job(folder: Path) -> dict[str, Any]:
-    try:
-        job = json.loads((folder / "job.json").read_text())
-    except (OSError, ValueError):
-        return {}
-    return job if isinstance(job, dict) else {}
+class _Images(msgspec.Struct):
+    asked: Analysis | None = None
 
 
-def holds_analysis(folder: Path, asked: dict[str, Any]) -> bool:
+class _Analyzed(msgspec.Struct):
+    """Of spectra.json, what is looked at here."""
+
+    images: _Images
+
+
+def holds_analysis(folder: Path, asked: Analysis) -> bool:
     """Whether a run folder holds the analysis that was asked for: with this number of images, with attention or not."""
     try:
-        images = json.loads((folder / "spectra.json").read_text())["images"]
-    except (OSError, ValueError, KeyError, TypeError):
+        return decode_json(folder / "spectra.json", _Analyzed, ResultError).images.asked == asked
+    except ProbeError:  # none, or damaged: it is made again
         return False
-    return bool(images.get("asked") == asked)

@@ -5,15 +5,17 @@ Imports nothing that imports torch, so that the command line can list its flags 
 
 from __future__ import annotations
 
-import json
+import functools
 import math
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
+
+import msgspec
 
 from fourier_probe.errors import TrainingError, suggest
+from fourier_probe.io import decode
 from fourier_probe.training.rules import CUSTOM, SCHEDULES
 from fourier_probe.training.schedule import PRSSchedule
 
@@ -55,7 +57,7 @@ class TrainConfig:
     same command trains the same model on any number of them (timm's is per process).
 
     Raises:
-        TrainingError: a value out of range; names the flag.
+        TrainingError: a value out of range, not finite, or of a kind that no file can hold; names the flag.
     """
 
     # fmt: off
@@ -177,6 +179,11 @@ class TrainConfig:
                 )
         if self.schedule != CUSTOM and (self.switches or self.switch_ends):
             raise TrainingError(f"--switch belongs to --schedule {CUSTOM}, and --schedule is {self.schedule}.")
+        for name in NAMES:
+            value = getattr(self, name)
+            decode.check_plain(value, flag_of(name), TrainingError)
+            if isinstance(value, int) and abs(value) >= _LARGEST:
+                raise TrainingError(f"{flag_of(name)} is {decode.shown(value)}: expected less than 2 to the 63.")
         if self.sched == "multistep" and not self.decay_milestones:
             raise TrainingError("--sched multistep needs its epochs: --decay-milestones E, repeated.")
         if self.train_images and self.data_scale != 1:
@@ -226,14 +233,12 @@ class TrainConfig:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> TrainConfig:
-        """The config that `to_json` wrote; fields it lacks (an older version) have their defaults."""
-        kinds = {each.name: each.type for each in fields(cls)}
-        known: dict[str, Any] = {
-            name: tuple(value) if str(kinds[name]).startswith("tuple") else value
-            for name, value in values.items()
-            if name in kinds
-        }
-        return cls(**known)
+        """The config that `to_json` wrote; fields it lacks (an older version) have their defaults.
+
+        Raises:
+            TrainingError: a field that does not exist, or of another type, or out of range.
+        """
+        return decode.convert(dict(values), cls, "config", TrainingError)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, lists for tuples."""
@@ -244,6 +249,7 @@ class TrainConfig:
         return [name for name in NAMES if getattr(self, name) != getattr(other, name)]
 
 
+_LARGEST = 2**63  # whole numbers that torch takes are below
 NAMES = tuple(each.name for each in fields(TrainConfig))
 DISTORTIONS = ("hflip", "crop_padding", "smoothing", "mixup", "cutmix", "reprob", "aa")
 """Options that are 0 on the planted task."""
@@ -294,10 +300,12 @@ def read_config(path: Path) -> dict[str, Any]:
     values = read_values(path)
     if isinstance(values.get("config"), dict):  # a run's config.json
         values = values["config"]
-    given = {str(key).replace("-", "_"): value for key, value in values.items()}
+    given = {key.replace("-", "_"): value for key, value in values.items()}
     unknown = [name for name in given if name not in NAMES]
     if unknown:
-        raise TrainingError(f"{path} has an unknown option {unknown[0]!r}.{suggest(unknown[0], NAMES)}")
+        raise TrainingError(
+            f"{path} has an unknown option {decode.shown(unknown[0])}.{suggest(unknown[0][:80], NAMES)}"
+        )
     return {name: checked(name, value, str(path)) for name, value in given.items()}
 
 
@@ -307,51 +315,35 @@ def read_values(path: Path) -> dict[str, Any]:
     Raises:
         TrainingError: the file cannot be read, or holds something else.
     """
-    try:
-        values = _parse(path, path.read_text())
-    except (OSError, ValueError) as error:
-        raise TrainingError(f"cannot read {path}: {' '.join(str(error).split())}") from error
+    readers = {
+        ".json": decode.read_json,
+        ".toml": decode.read_toml,
+        ".yaml": decode.read_yaml,
+        ".yml": decode.read_yaml,
+    }
+    if path.suffix not in readers:
+        raise TrainingError(f"{path}: expected a .yaml, .toml or .json file.")
+    values = readers[path.suffix](path, TrainingError)
     if not isinstance(values, dict):
-        raise TrainingError(f"{path} holds a {type(values).__name__}: expected options, a key each.")
+        raise TrainingError(f"{path} holds {decode.shown(values)}: expected options, a key each.")
     return values
 
 
 def checked(name: str, value: Any, where: str) -> Any:
     """`value` in the type of the field `name`; raises TrainingError if it is of another."""
-    kind = next(str(each.type) for each in fields(TrainConfig) if each.name == name)
-    if kind.startswith("tuple"):
-        if isinstance(value, list | tuple):
-            return tuple(value)
-    elif kind.startswith("dict"):
-        if isinstance(value, dict):
-            return value
-    elif kind == "float":
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            return float(value)
-        if isinstance(value, str):  # YAML 1.1 reads 5e-4 as text
-            try:
-                return float(value)
-            except ValueError:
-                pass
-    elif type(value).__name__ == kind:
-        return value
-    raise TrainingError(f"{where}: {name} is {value!r}, expected {kind.partition('[')[0]}.")
-
-
-def _parse(path: Path, text: str) -> Any:
-    if path.suffix == ".json":
-        return json.loads(text)
-    if path.suffix == ".toml":
-        if sys.version_info >= (3, 11):
-            import tomllib
-        else:
-            import tomli as tomllib
-        return tomllib.loads(text)
-    if path.suffix in (".yaml", ".yml"):
-        import yaml  # type: ignore[import-untyped,unused-ignore]
-
+    kind = _types()[name]
+    if kind is float and isinstance(value, str):  # YAML 1.1 reads 5e-4 as text
         try:
-            return yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise ValueError(str(error)) from error
-    raise TrainingError(f"{path}: expected a .yaml, .toml or .json file.")
+            value = float(value)
+        except ValueError:
+            pass
+    try:
+        return msgspec.convert(list(value) if isinstance(value, tuple) else value, kind)
+    except msgspec.ValidationError as error:
+        expected = getattr(kind, "__name__", str(kind)) if kind in (int, float, str, bool) else str(kind)
+        raise TrainingError(f"{where}: {name} is {decode.shown(value)}, expected {expected}.") from error
+
+
+@functools.cache
+def _types() -> dict[str, Any]:
+    return get_type_hints(TrainConfig)

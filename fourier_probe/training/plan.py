@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import Any
 
 import torch
@@ -192,7 +193,7 @@ class _Counts:
     scale: float
     unit: str
 
-    def switch(self, which: str, epoch: float, step: int) -> int | float | None:
+    def switch(self, which: str, epoch: float, step: int) -> int | float | Fraction | None:
         """A switch from an option in epochs or one in steps, which comes first; None where neither is given."""
         if step >= 0:
             if step % self.steps:
@@ -225,6 +226,9 @@ def _divisors(total: int) -> list[int]:
     return [n for n in range(1, total + 1) if total % n == 0]
 
 
-def _epoch(value: float, scale: float) -> int | float:
-    """A fraction as it is; a number of epochs multiplied as `--epochs` is."""
-    return value if 0 < value < 1 else round(value * scale)
+def _epoch(value: float, scale: float) -> int | float | Fraction:
+    """A fraction as it is; a number of epochs multiplied as `--epochs` is, exactly: the schedule rounds it."""
+    if 0 < value < 1:
+        return value
+    exact = Fraction(str(value)) * Fraction(scale).limit_denominator(1_000_000)
+    return int(exact) if exact.denominator == 1 else exact

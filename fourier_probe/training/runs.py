@@ -1,61 +1,99 @@
 """Runs as records, for tables and figures: config, logs, conversions, spectra. Reads folders, never models.
 
-May import config, folder and, once spectra are asked for, probe.spectra (which brings torch).
+May import record and, once spectra are asked for, results.spectra (which brings torch).
 """
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fourier_probe.errors import ResultError, TrainingError
 from fourier_probe.training.config import TrainConfig
-from fourier_probe.training.folder import read_record
+from fourier_probe.training.record import (
+    Conversion,
+    EpochRow,
+    PlanRecord,
+    RunRecord,
+    RunResult,
+    read_conversions,
+    read_metrics,
+    read_record,
+)
 
 if TYPE_CHECKING:
     from fourier_probe.results.spectra import Spectra
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Run:
     """One run folder, read when asked.
 
     Attributes:
         path: the folder.
-        config: what was asked for.
         record: all of config.json.
         note: options that tell it from other runs of the same model, schedule, scale and seed, for labels.
     """
 
     path: Path
-    config: TrainConfig
-    record: dict[str, Any]
+    record: RunRecord
     note: str = ""
 
     @classmethod
     def read(cls, path: Path) -> Run:
         """The run in a folder; raises TrainingError where there is none, or it is damaged."""
-        record = read_record(path)
-        return cls(path, TrainConfig.from_json(record["config"]), record)
+        return cls(path, read_record(path))
+
+    def __repr__(self) -> str:
+        config, result = self.config, self.result
+        name = "test_acc" if result is not None and result.test_acc is not None else "val_acc"
+        accuracy = None if result is None else getattr(result, name)
+        state = "unfinished" if result is None else f"{result.epochs} epochs"
+        reached = "" if accuracy is None else f", {name} {accuracy:.4f}"
+        return f"Run({str(self.path)!r}, {config.model}, {config.schedule}, seed {config.seed}, {state}{reached})"
 
     @property
-    def result(self) -> dict[str, Any] | None:
+    def config(self) -> TrainConfig:
+        """What was asked for."""
+        return self.record.config
+
+    @property
+    def plan(self) -> PlanRecord:
+        """What that came to on its data; raises TrainingError where config.json does not say."""
+        if self.record.plan is None:
+            raise TrainingError(f"{self.path / 'config.json'} has no plan: its epochs and schedule are not known.")
+        return self.record.plan
+
+    @property
+    def result(self) -> RunResult | None:
         """What came of it: epochs, losses and accuracies by split; none while it is unfinished."""
-        result: dict[str, Any] | None = self.record.get("result")
-        return result
+        return self.record.result
 
     @cached_property
-    def metrics(self) -> list[dict[str, float | None]]:
-        """metrics.csv, a row an epoch; empty cells are None."""
-        return [{key: _number(value) for key, value in row.items()} for row in _rows(self.path / "metrics.csv")]
+    def metrics(self) -> list[EpochRow]:
+        """metrics.csv, one row per epoch; raises TrainingError where it is damaged, or lacks trained epochs."""
+        rows = read_metrics(self.path)
+        self._check_count("metrics.csv", len(rows), None if self.result is None else self.result.epochs, "epochs")
+        return rows
 
     @cached_property
-    def conversions(self) -> list[dict[str, str]]:
-        """conversions.csv, a row a converted layer."""
-        return _rows(self.path / "conversions.csv")
+    def conversions(self) -> list[Conversion]:
+        """conversions.csv, one row per converted layer; raises as `metrics` does."""
+        rows = read_conversions(self.path)
+        plan = self.record.plan
+        planned = None if plan is None or self.result is None else len(plan.schedule.epochs)
+        self._check_count("conversions.csv", len(rows), planned, "converted layers")
+        return rows
+
+    def _check_count(self, name: str, rows: int, expected: int | None, what: str) -> None:
+        """A log of a finished run has a row for all that was done, or it was cut at the end of a line."""
+        if expected and rows != expected and (self.path / name).exists():
+            raise TrainingError(
+                f"{self.path / name} has {rows} rows, and config.json says {expected} {what}: the file was cut or "
+                "changed. Copy it again from where it is whole."
+            )
 
     @cached_property
     def spectra(self) -> Spectra | None:
@@ -65,7 +103,7 @@ class Run:
         if not (self.path / "spectra.json").exists():
             return None
         found = Spectra.load(self.path)
-        epochs = (self.record.get("plan") or {}).get("epochs")
+        epochs = None if self.record.plan is None else self.record.plan.epochs
         pairs = [(found.target.get("epoch"), epochs), (found.target.get("seed"), self.config.seed)]
         if self.result is not None and any(None not in pair and pair[0] != pair[1] for pair in pairs):
             of, run = zip(*pairs, strict=True)
@@ -94,17 +132,3 @@ def read_runs(folder: Path) -> list[Run]:
     if not found:
         raise TrainingError(f"there is no run in {folder}: `fourier-probe train` and `fourier-probe sweep` make them.")
     return [Run.read(path) for path in found]
-
-
-def _rows(path: Path) -> list[dict[str, str]]:
-    if not path.exists():
-        return []
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def _number(cell: str | None) -> float | None:
-    try:
-        return float(cell) if cell else None
-    except ValueError as error:
-        raise TrainingError(f"a cell of metrics.csv is {cell!r}, no number: the file is damaged.") from error

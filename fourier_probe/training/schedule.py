@@ -20,7 +20,7 @@ from typing import Any
 
 from fourier_probe.errors import TrainingError
 
-Epoch = int | float | str
+Epoch = int | float | str | Fraction
 """50 (an epoch, counted from 0), 0.5 or "50%" (fractions of the training; 1.0 is epoch 1)."""
 
 
@@ -308,15 +308,20 @@ def _stages(names: Sequence[str], stages: Mapping[str, str] | None) -> Mapping[s
 
 def _steps(count: int, early: Epoch, late: Epoch, epochs: int | None) -> list[int]:
     """e_1..e_count of the linear formula, exactly."""
+    check_order(early, late, epochs)
     first, last = _resolve(early, "early", epochs), _resolve(late, "late", epochs)
-    if first < last:
-        raise TrainingError(
-            f"schedule: early ({first}) must not be before late ({last}): late layers convert first. "
-            "Use `reverse` for the other order."
-        )
     if count == 1:
         return [last]
     return [_nearest(last + Fraction((first - last) * (count - 1 - i), count - 1)) for i in range(count)]
+
+
+def check_order(early: Epoch, late: Epoch, epochs: int | None) -> None:
+    """Raise TrainingError if early is before late as they are given: rounding to whole epochs may hide it."""
+    if _exact(early, "early", epochs)[0] < _exact(late, "late", epochs)[0]:
+        raise TrainingError(
+            f"schedule: early ({_shown(early)}) must not be before late ({_shown(late)}): late layers convert first. "
+            "Use `reverse` for the other order."
+        )
 
 
 def _resolve(epoch: Epoch, what: str, epochs: int | None) -> int:
@@ -340,6 +345,12 @@ def _length(span: Epoch, what: str, epochs: int | None) -> int:
 
 def _rounded(epoch: Epoch, what: str, epochs: int | None) -> tuple[int, bool]:
     """The nearest whole number of epochs, and whether it was given as a part of the training, less than all of it."""
+    exact, part = _exact(epoch, what, epochs)
+    return _nearest(exact), part
+
+
+def _exact(epoch: Epoch, what: str, epochs: int | None) -> tuple[Fraction, bool]:
+    """`_rounded` before it is rounded."""
     value: Fraction
     share = isinstance(epoch, float) and 0 < epoch < 1
     try:
@@ -356,7 +367,11 @@ def _rounded(epoch: Epoch, what: str, epochs: int | None) -> tuple[int, bool]:
         if epochs is None:
             raise TrainingError(f"schedule: {what} is a fraction, {epoch!r}; say how many `epochs` the training has.")
         value *= epochs
-    return _nearest(value), part
+    return value, part
+
+
+def _shown(epoch: Epoch) -> str:
+    return f"{float(epoch):g}" if isinstance(epoch, Fraction) else str(epoch)
 
 
 def _nearest(value: Fraction) -> int:

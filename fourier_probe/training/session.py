@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -19,16 +18,27 @@ from fourier_probe import checkpoints
 from fourier_probe.data import InputSpec
 from fourier_probe.errors import CheckpointError, TrainingError
 from fourier_probe.io import atomic
+from fourier_probe.io.decode import convert, read_json
 from fourier_probe.models import zoo
 from fourier_probe.runtime.distributed import Ranks
 from fourier_probe.training.config import FREE, NAMES, SCHEDULE_FIELDS, TrainConfig, flag_of
 from fourier_probe.training.convert import options
-from fourier_probe.training.folder import RunFolder, read_record
+from fourier_probe.training.folder import RunFolder
 from fourier_probe.training.inputs import HELD, Evaluation, Splits, Training, derived, fixed_images, open_splits
 from fourier_probe.training.optim import make_optimizer, make_scheduler, rescale
 from fourier_probe.training.plan import Plan, make_model
 from fourier_probe.training.progress import Progress
-from fourier_probe.training.state import State, changed, environment, versions
+from fourier_probe.training.record import (
+    Environment,
+    ImageCounts,
+    InputRecord,
+    PlanRecord,
+    RunRecord,
+    RunResult,
+    ScheduleRecord,
+    read_record,
+)
+from fourier_probe.training.state import State, environment, versions
 from fourier_probe.training.steps import check_output
 from fourier_probe.training.stop import Stop
 
@@ -158,32 +168,39 @@ class Session:
         self.net = torch.compile(net) if self.config.compile else net  # type: ignore[assignment]
         self.cost = self.plan.cost(self.state.model, self._plain)
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> RunRecord:
         """config.json, but for the result."""
-        images = {"train": len(self.splits.train), "val": self.val and len(self.splits.val or ())}
+        skipped: int | msgspec.UnsetType = msgspec.UNSET
         if self.config.skip_bad:
             splits = (self.splits.train, self.splits.val, self.splits.test)
-            images["skipped"] = sum(each.skipped for each in splits if each is not None)
-        return {
-            "config": self.config.to_json(),
-            "fork": self.fork,
-            **self.arch,
-            "input": self.input(),
-            "data_fingerprint": msgspec.to_builtins(self.splits.fingerprint),
-            "images": {**images, "test": self.splits.test and len(self.splits.test), "digest": self.splits.digest},
-            "classes": self.splits.classes,
-            "plan": {
-                "epochs": self.plan.epochs,
-                "steps": self.plan.steps,
-                "unit": self.plan.unit,
-                "batch": self.training.batch,
-                "schedule": self.plan.schedule.to_dict(),
-            },
-            "environment": environment(self.ranks),
-            "versions": versions(),
-            "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-            "result": None,
-        }
+            skipped = sum(split.skipped for split in splits if split is not None)
+        schedule = self.plan.schedule
+        return RunRecord(
+            config=self.config,
+            fork=self.fork,
+            arch=self.arch["arch"],
+            model_args=self.arch["model_args"],
+            input=InputRecord(self.spec.size, tuple(self.spec.mean), tuple(self.spec.std)),
+            data_fingerprint=self.splits.fingerprint,
+            images=ImageCounts(
+                train=len(self.splits.train),
+                val=None if self.splits.val is None else len(self.splits.val),
+                test=None if self.splits.test is None else len(self.splits.test),
+                digest=self.splits.digest,
+                skipped=skipped,
+            ),
+            classes=self.splits.classes,
+            plan=PlanRecord(
+                epochs=self.plan.epochs,
+                steps=self.plan.steps,
+                unit=self.plan.unit,
+                batch=self.training.batch,
+                schedule=convert(schedule.to_dict(), ScheduleRecord, "schedule", TrainingError),
+            ),
+            environment=environment(self.ranks),
+            versions=versions(),
+            created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        )
 
     def input(self) -> dict[str, Any]:
         """Size, mean and std as checkpoints carry them."""
@@ -208,7 +225,7 @@ def resume(session: Session) -> bool:
         CheckpointError: its last.pt is damaged.
     """
     record = session.folder.read_config()
-    before = TrainConfig.from_json(record["config"])
+    before = record.config
     _refuse_other(before, session.config, FREE, f"{session.folder.path} was trained with", "--force starts over")
     if not session.folder.last.exists():
         session.progress.note(f"{session.folder.path} has no last.pt yet: starting from the beginning.")
@@ -217,9 +234,11 @@ def resume(session: Session) -> bool:
     _check_data(payload, session, session.folder.path)
     session.state.restore(payload, session.config, session.ranks)
     session.rewrap()
-    if payload["finished"] and not record.get("result") and session.ranks.first:  # killed between the two files
-        session.folder.write_config({**record, "result": {**payload["metrics"], "epochs": payload["epoch"]}})
-    if difference := changed(payload["environment"], environment(session.ranks)):
+    if payload["finished"] and record.result is None and session.ranks.first:  # killed between the two files
+        outcome = convert({**payload["metrics"], "epochs": payload["epoch"]}, RunResult, "last.pt", TrainingError)
+        session.folder.write_config(msgspec.structs.replace(record, result=outcome))
+    earlier = convert(payload["environment"], Environment, str(session.folder.last), CheckpointError)
+    if difference := earlier.changed(environment(session.ranks)):
         session.progress.warn(f"resumed under other conditions ({difference}): not promised to repeat bit by bit.")
     return bool(payload["finished"])
 
@@ -245,7 +264,7 @@ def fork(session: Session, source: str) -> None:
             f"--fork {source}: nothing is trained by epoch 0, so no state is kept. Leave --fork out: a run with the "
             "same options and seed begins with the same weights."
         )
-    before = TrainConfig.from_json(record["config"])
+    before = record.config
     allowed = (*SCHEDULE_FIELDS, *FREE)
     _refuse_other(before, session.config, allowed, f"{path} was trained with", "a fork may differ in the schedule only")
     payload = _read(_state_at(path, epoch))
@@ -264,10 +283,28 @@ def fork(session: Session, source: str) -> None:
     if done:
         first = min(done.values())
         advice = f"fork at {path}@{first}, before the first switch" if first else "leave --fork out"
-        _check_recasts(before, record["plan"]["schedule"], payload["conversions"], session, path, advice)
+        _check_recasts(
+            before,
+            record.plan.schedule if record.plan else ScheduleRecord(),
+            payload["conversions"],
+            session,
+            path,
+            advice,
+        )
     session.state.restore(payload, session.config, session.ranks)
     rescale(session.state.optimizer, session.config)
     session.rewrap()
+
+
+class _Images(msgspec.Struct):
+    n: int
+
+
+class _Probed(msgspec.Struct):
+    """Of spectra.json, what is looked at here."""
+
+    images: _Images
+    target: dict[str, Any]
 
 
 def take_spectra(session: Session, source: str) -> None:
@@ -278,10 +315,9 @@ def take_spectra(session: Session, source: str) -> None:
     for e in range(0, int(match["epoch"]) + 1, session.config.probe_every):
         file = RunFolder(Path(match["run"])).spectra(e)
         if file.exists():
-            result = json.loads(file.read_text())
-            if result["images"]["n"] != min(
-                session.config.probe_images, len(session.splits.val or session.splits.train)
-            ):
+            result = read_json(file, TrainingError)
+            asked = min(session.config.probe_images, len(session.splits.val or session.splits.train))
+            if convert(result, _Probed, str(file), TrainingError).images.n != asked or not isinstance(result, dict):
                 continue
             result["target"] |= {"source": str(session.folder.path), "schedule": session.config.schedule}
             mine = session.folder.spectra(e)
@@ -342,7 +378,7 @@ def _check_data(payload: dict[str, Any], session: Session, path: Path) -> None:
 
 def _check_recasts(
     before: TrainConfig,
-    schedule: dict[str, Any],
+    schedule: ScheduleRecord,
     conversions: list[dict[str, Any]],
     session: Session,
     path: Path,
@@ -359,7 +395,7 @@ def _check_recasts(
                 f"--recast-arg {n}={then.get(n, '(default)')} (now {now.get(n, '(default)')})" for n in names
             )
             raise TrainingError(f"{path} had switched {layer} by then, with {listed}: {advice}.")
-        end = schedule["ends"].get(layer)
+        end = schedule.ends.get(layer)
         if end != ramps.get(layer):
             was, new = ("no ramp" if e is None else f"a ramp to epoch {e}" for e in (end, ramps.get(layer)))
             raise TrainingError(

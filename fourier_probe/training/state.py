@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,7 @@ from fourier_probe.runtime.distributed import Ranks
 from fourier_probe.training.config import TrainConfig
 from fourier_probe.training.convert import convert_
 from fourier_probe.training.inputs import derived
+from fourier_probe.training.record import Environment
 
 if TYPE_CHECKING:
     from timm.utils import ModelEmaV3
@@ -95,7 +97,7 @@ class State:
             "sums": self.sums.cpu(),
             "seconds": self.seconds,
             "best": self.best,
-            "environment": environment(ranks),
+            "environment": msgspec.to_builtins(environment(ranks)),
         }
         if self.ema is not None:
             out["state_dict_ema"] = dict(self.ema.module.state_dict())
@@ -127,15 +129,14 @@ class State:
         restore_random(payload["rng"], ranks)
 
 
-def environment(ranks: Ranks) -> dict[str, Any]:
+def environment(ranks: Ranks) -> Environment:
     """What exact repetition depends on beside the config."""
-    name = torch.cuda.get_device_name(ranks.device) if ranks.device.type == "cuda" else ranks.device.type
-    return {
-        "torch": str(torch.__version__),
-        "device": name,
-        "threads": torch.get_num_threads(),
-        "world": ranks.world,
-    }
+    return Environment(
+        torch=str(torch.__version__),
+        device=torch.cuda.get_device_name(ranks.device) if ranks.device.type == "cuda" else ranks.device.type,
+        threads=torch.get_num_threads(),
+        world=ranks.world,
+    )
 
 
 def versions() -> dict[str, str]:
@@ -151,11 +152,6 @@ def versions() -> dict[str, str]:
         "numpy": str(np.__version__),
         "python": platform.python_version(),
     }
-
-
-def changed(then: dict[str, Any], now: dict[str, Any]) -> str:
-    """What differs between two environments, in words; empty if nothing."""
-    return ", ".join(f"{key} {then.get(key)} -> {now[key]}" for key in now if then.get(key) != now[key])
 
 
 @contextlib.contextmanager

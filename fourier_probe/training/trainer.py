@@ -14,10 +14,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
+import msgspec
 import torch
 
 from fourier_probe import checkpoints
 from fourier_probe.errors import DataError, TrainingError
+from fourier_probe.io.decode import convert
 from fourier_probe.runtime.distributed import ranks
 from fourier_probe.training import logs
 from fourier_probe.training import session as sessions
@@ -26,6 +28,7 @@ from fourier_probe.training.convert import convert_, ease_, options
 from fourier_probe.training.folder import RunFolder
 from fourier_probe.training.inputs import Evaluation
 from fourier_probe.training.progress import Progress, Tick
+from fourier_probe.training.record import RunResult
 from fourier_probe.training.session import Session
 from fourier_probe.training.state import seeded
 from fourier_probe.training.steps import Diverged, evaluate, prepare, train_step
@@ -234,13 +237,15 @@ def _finish(session: Session) -> None:
         if test.images.conflict is not None and test.images.conflict.any():
             against = replace(test, images=test.images.take(test.images.conflict.nonzero()[0]), held=None)
             row["test_conflict_acc"] = _evaluate(session, state.judged, against)[1]
-    result = {key: value for key, value in row.items() if key.endswith(("loss", "acc"))}
+    known = {key: value for key, value in row.items() if key.endswith(("loss", "acc")) and value is not None}
+    result = {key: value for key, value in known.items() if math.isfinite(value)}  # JSON has no NaN; metrics.csv has
     if state.best >= 0:
         result["best_val_acc"] = state.best
     payload = session.payload(result, finished=True)
     if session.ranks.first:
         _save(session, payload)
-        session.folder.write_config({**session.folder.read_config(), "result": {**result, "epochs": state.epoch}})
+        outcome = convert({**result, "epochs": state.epoch}, RunResult, "the result", TrainingError)
+        session.folder.write_config(msgspec.structs.replace(session.folder.read_config(), result=outcome))
 
 
 def _keep(session: Session) -> bool:

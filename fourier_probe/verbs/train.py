@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from fourier_probe.training.config import TrainConfig
-from fourier_probe.training.folder import check_record, read_record
+from fourier_probe.training.folder import check_record
 from fourier_probe.training.naming import run_name
 from fourier_probe.training.progress import Progress, drawn
+from fourier_probe.training.record import read_record
 from fourier_probe.training.runs import Run
 
 
@@ -44,7 +45,7 @@ def train(
         ProbeError: a leaf of it that says what is wrong and what to do; the last good checkpoint is kept.
 
     >>> run = train(model="patch_resnet", data="planted", data_scale=0.01, epochs=1, out="runs/tiny")  # doctest: +SKIP
-    >>> run.result["test_acc"]  # doctest: +SKIP
+    >>> run.result.test_acc  # doctest: +SKIP
     0.5...
     """
     from fourier_probe.training.trainer import train as run_training
@@ -69,6 +70,5 @@ def _config(
     if resume and out is not None and (out / "config.json").exists():
         record = read_record(out)
         check_record(record, chosen, str(out))
-        before = TrainConfig.from_json(record["config"])
-        return TrainConfig.from_json({**before.to_json(), **chosen})
+        return TrainConfig.from_json({**record.config.to_json(), **chosen})
     return TrainConfig.of(chosen)

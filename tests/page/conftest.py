@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 import torch
 
+from fourier_probe.io.tables import to_csv
 from fourier_probe.probe.metrics import Definition, image_statistics
 from fourier_probe.probe.sums import Sums
 from fourier_probe.results.spectra import PointSpectrum, Spectra, point_spectrum
 from fourier_probe.training.config import TrainConfig
-from fourier_probe.training.folder import CONVERSIONS, METRICS, table
+from fourier_probe.training.record import CONVERSIONS, METRICS
 
 Maker = Callable[..., Spectra]
 STEPS = [("stem", "stem", "embed", 8), ("block.0+attn", "residual", "attention", 8), ("block.0", "residual", "mlp", 8)]
@@ -137,8 +138,8 @@ def save_run(tmp_path: Path) -> Callable[..., Path]:
             {"epoch": e, "train_loss": 2 - e / 4, "val_loss": 2.1 - e / 5, "train_acc": e / 5, "val_acc": e / 6}
             for e in range(4)
         ]
-        (folder / "metrics.csv").write_text(table(METRICS, rows))
-        (folder / "conversions.csv").write_text(table(CONVERSIONS, [{"layer": "layer1.conv1", "epoch": 2}]))
+        (folder / "metrics.csv").write_text(to_csv(rows, METRICS))
+        (folder / "conversions.csv").write_text(to_csv([{"layer": "layer1.conv1", "epoch": 2}], CONVERSIONS))
         if analyzed:
             _result(source=str(folder), **given).save(folder)
         for epoch in epochs:

@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from fourier_probe import cli
 from fourier_probe.studies import SweepPlan, sweep
 from fourier_probe.studies.job import analyze_run
+from fourier_probe.studies.plan import Analysis
 from fourier_probe.training import train
 from fourier_probe.training.runs import read_runs
 from fourier_probe.verbs.targets import resolve
@@ -48,7 +49,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, SweepPlan]:
     )  # fmt: skip
     for entry in plan.entries:
         train(entry.config, folder / "runs" / entry.name)
-        analyze_run(folder / "runs" / entry.name, entry.config, images=8, attention=False)
+        analyze_run(folder / "runs" / entry.name, entry.config, Analysis(images=8))
     return folder / "runs", plan
 
 
@@ -62,7 +63,7 @@ def test_shipped_runs_stand_alone(
     for each in manifest:
         folder = tmp_path / "out" / each["name"]
         assert each["data"] == "mine.npz"
-        assert each["result"]["test_acc"] == read_runs(runs / each["name"])[0].result["test_acc"]  # type: ignore[index]
+        assert each["result"]["test_acc"] == read_runs(runs / each["name"])[0].result.test_acc  # type: ignore[union-attr]
         for name, digest in each["files"].items():
             assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest
             assert str(runs.parent).encode() not in (folder / name).read_bytes()

@@ -162,12 +162,13 @@ def test_content_leaves_out_defaults_and_what_none_does_not_read() -> None:
 
 def test_an_analysis_is_the_one_that_was_asked_for(tmp_path: Path) -> None:
     """Other images or attention in the plan: the run is analyzed again; a damaged file: too."""
+    from fourier_probe.studies.plan import Analysis
     from fourier_probe.studies.tasks import holds_analysis
 
-    asked = {"images": 500, "attention": True}
+    asked = Analysis(images=500, attention=True)
     assert not holds_analysis(tmp_path, asked)
     (tmp_path / "spectra.json").write_text('{"images": {"asked": {"images": 500, "attention": true}}}')
     assert holds_analysis(tmp_path, asked)
-    assert not holds_analysis(tmp_path, {"images": 500, "attention": False})
+    assert not holds_analysis(tmp_path, Analysis(images=500))
     (tmp_path / "spectra.json").write_text("{")
     assert not holds_analysis(tmp_path, asked)

@@ -95,7 +95,7 @@ def test_shipped_runs_are_skipped_and_their_forks_start_over(data: Path, tmp_pat
     # The base is gone, so `constant` (first switch at 2) is the base of `linear` (at 1).
     assert inside == [runs["constant"].name, runs["linear"].name]
     assert rows["none"]["state"] == "finished"
-    assert rows["none"]["test_acc"] == Run.read(runs["none"]).result["test_acc"]  # type: ignore[index]
+    assert rows["none"]["test_acc"] == Run.read(runs["none"]).result.test_acc  # type: ignore[union-attr]
     assert rows["linear"]["fork"] == f"{runs['constant'].name}@1"
     spectra = Run.read(runs["linear"]).spectra
     assert spectra is not None

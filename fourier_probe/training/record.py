@@ -1,0 +1,198 @@
+"""What a run folder's files hold, typed: config.json, a row of metrics.csv, a row of conversions.csv.
+
+What an older file lacks has the default given here; a field that is not here is refused. Imports config and io.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from fourier_probe.data.trust import Fingerprint
+from fourier_probe.errors import TrainingError
+from fourier_probe.io import decode
+from fourier_probe.io.tables import read_csv
+from fourier_probe.training.config import TrainConfig
+
+VERSION = 1
+
+
+class InputRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The model's input: size in pixels, mean and std by channel."""
+
+    size: tuple[int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+class ImageCounts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Images by split, of which digest, and how many were left out; None where there is no such split."""
+
+    train: int = 0
+    val: int | None = None
+    test: int | None = None
+    digest: str = ""
+    skipped: int | msgspec.UnsetType = msgspec.UNSET
+
+
+class ScheduleRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Layer -> epoch at whose start it converts, in execution order, and where a soft switch ends."""
+
+    kind: str = "none"
+    epochs: dict[str, int] = {}
+    ends: dict[str, int] = {}
+
+
+class PlanRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How long a run is: epochs or rounds (`unit`) in all, steps of one, images per step; and what converts when."""
+
+    epochs: int
+    steps: int = 0
+    unit: str = "epoch"
+    batch: int = 0
+    schedule: ScheduleRecord = ScheduleRecord()
+
+
+class Environment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What exact repetition depends on beside the config."""
+
+    torch: str = ""
+    device: str = "unknown device"
+    threads: int = 0
+    world: int = 1
+
+    def changed(self, now: Environment) -> str:
+        """What differs between two environments, in words; empty if nothing."""
+        pairs = ((name, getattr(self, name), getattr(now, name)) for name in self.__struct_fields__)
+        return ", ".join(f"{name} {before} -> {after}" for name, before, after in pairs if before != after)
+
+
+class RunResult(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What came of a run: losses in nats, accuracies 0 to 1, and the epochs trained."""
+
+    train_loss: float | None = None
+    train_acc: float | None = None
+    val_loss: float | None = None
+    val_acc: float | None = None
+    ema_val_loss: float | None = None
+    ema_val_acc: float | None = None
+    test_loss: float | None = None
+    test_acc: float | None = None
+    test_conflict_acc: float | None = None
+    best_val_acc: float | None = None
+    epochs: int = 0
+
+    def numbers(self) -> Iterator[tuple[str, float]]:
+        """Name and value of each loss and accuracy that is known."""
+        for name in self.__struct_fields__:
+            if name != "epochs" and (value := getattr(self, name)) is not None:
+                yield name, value
+
+
+class RunRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """config.json: what was asked for, what it came to, and what came of it; no result while it is unfinished."""
+
+    config: TrainConfig
+    fork: str | None = None
+    arch: str | None = None
+    model_args: dict[str, Any] = {}
+    input: InputRecord | None = None
+    data_fingerprint: Fingerprint | None = None
+    images: ImageCounts = ImageCounts()
+    classes: int | None = None
+    plan: PlanRecord | None = None
+    environment: Environment = Environment()
+    versions: dict[str, str] = {}
+    created: str = ""
+    result: RunResult | None = None
+    version: int = VERSION
+
+
+class EpochRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A row of metrics.csv: losses in nats, accuracies 0 to 1, the model and its cost for one image in the epoch."""
+
+    epoch: int
+    step: int | None = None
+    lr: float | None = None
+    train_loss: float | None = None
+    train_acc: float | None = None
+    val_loss: float | None = None
+    val_acc: float | None = None
+    ema_val_loss: float | None = None
+    ema_val_acc: float | None = None
+    test_loss: float | None = None
+    test_acc: float | None = None
+    test_conflict_acc: float | None = None
+    converted: int | None = None
+    parameters: int | None = None
+    multiply_adds: int | None = None
+    seconds: float | None = None
+    images_per_second: float | None = None
+
+    def get(self, name: str) -> float | None:
+        """A column by name; None where there is none."""
+        value: float | None = getattr(self, name, None)
+        return value
+
+
+class Conversion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A row of conversions.csv: a converted layer, both sides of its switch, on so many images."""
+
+    layer: str
+    epoch: int
+    loss_before: float | None = None
+    acc_before: float | None = None
+    loss_after: float | None = None
+    acc_after: float | None = None
+    ratio: float | None = None
+    images: int | None = None
+
+
+METRICS = EpochRow.__struct_fields__
+CONVERSIONS = Conversion.__struct_fields__
+
+
+def read_record(folder: Path) -> RunRecord:
+    """A run's config.json.
+
+    Raises:
+        TrainingError: there is none, it is damaged, or a field of it is unknown or of another type.
+    """
+    file = folder / "config.json"
+    try:
+        values = decode.read_json(file, TrainingError)
+    except TrainingError as error:
+        if isinstance(error.__cause__, FileNotFoundError | NotADirectoryError):
+            raise TrainingError(f"{folder} holds no run: it has no config.json.") from error
+        raise
+    if not isinstance(values, dict) or not isinstance(values.get("config"), dict):
+        raise TrainingError(f"{file} is no run's: it has no config in it.")
+    version = values.get("version", VERSION)
+    if isinstance(version, int) and version > VERSION:
+        raise TrainingError(
+            f"{file} is version {version} and this fourier-probe reads 1 to {VERSION}: update fourier-probe."
+        )
+    return decode.convert(values, RunRecord, str(file), TrainingError)
+
+
+def read_metrics(folder: Path) -> list[EpochRow]:
+    """metrics.csv, one row per epoch; none where there is no file.
+
+    Raises:
+        TrainingError: it is cut or damaged, or an epoch is missing in the middle.
+    """
+    file = folder / "metrics.csv"
+    rows = read_csv(file, EpochRow, TrainingError) if file.exists() else []
+    for index, row in enumerate(rows):
+        if row.epoch != index:
+            raise TrainingError(f"{file}, line {index + 2}: expected epoch {index}, got {row.epoch}: it is damaged.")
+    return rows
+
+
+def read_conversions(folder: Path) -> list[Conversion]:
+    """conversions.csv, one row per converted layer; none where there is no file. Raises as `read_metrics` does."""
+    file = folder / "conversions.csv"
+    return read_csv(file, Conversion, TrainingError) if file.exists() else []
