@@ -99,7 +99,7 @@ def _parsed(path: Path, parse: Callable[[], object], error: type[ProbeError]) ->
     except RecursionError as problem:
         raise error(f"{path} is nested too deeply: expected at most {DEPTH} levels.") from problem
     except json.JSONDecodeError as problem:
-        raise error(f"{path}, line {problem.lineno}: {problem.msg}: the file is cut or damaged.") from problem
+        raise error(f"cannot read {path}, line {problem.lineno}: {problem.msg}: it is cut or damaged.") from problem
     except (ValueError, OverflowError) as problem:
         raise error(f"cannot read {path}: {_short(' '.join(str(problem).split()))}.") from problem
     return value
@@ -153,9 +153,13 @@ def convert(value: object, kind: type[Value], where: str, error: type[ProbeError
     except msgspec.ValidationError as problem:
         match = _AT.match(str(problem))
         what, path = (match["what"], match["path"]) if match else (str(problem), None)
-        what = what[:1].lower() + what[1:].replace("`", "").replace("object", "keys and values")
-        field = f"{_short(path.lstrip('.'))}: " if path else ""
-        raise error(f"{where}: {field}{what}.") from problem
+        what = what.replace("`", "").removeprefix("Object ").replace("object", "keys and values")
+        what = what[:1].lower() + what[1:]
+        name = (path or "").lstrip(".")
+        if text and isinstance(value, dict) and name in value:
+            number = "a whole number" if "int" in what else "a number"
+            raise error(f"{where}: {_short(name)} is {shown(value[name])}: expected {number}.") from problem
+        raise error(f"{where}: {_short(name) + ': ' if name else ''}{what}.") from problem
     except ProbeError as problem:  # a value out of range, of a class that checks itself
         raise error(f"{where}: {problem}") from problem
 

@@ -325,7 +325,7 @@ def read_values(path: Path) -> dict[str, Any]:
         raise TrainingError(f"{path}: expected a .yaml, .toml or .json file.")
     values = readers[path.suffix](path, TrainingError)
     if not isinstance(values, dict):
-        raise TrainingError(f"{path} holds {decode.shown(values)}: expected options, a key each.")
+        raise TrainingError(f"{path} holds a {type(values).__name__}: expected options, a key each.")
     return values
 
 

@@ -257,7 +257,7 @@ def test_targets_of_one_name_are_told_apart(save_result: Save) -> None:
         (["odd-target"], "its target, images or versions are no records"),
         (["odd-attention"], "a layer of attention has no name or distance"),
         (["weights.pt"], "is no saved result"),
-        (["broken-log"], "no number"),
+        (["broken-log"], "metrics.csv, line 2: val_loss is 'what': expected a number"),
     ],
 )
 def test_bad_input_is_named_and_leaves_the_old_page(
@@ -299,7 +299,7 @@ def test_bad_input_is_named_and_leaves_the_old_page(
 def test_a_damaged_log_of_conversions(save_run: Save) -> None:
     folder = save_run("run")
     (folder / "conversions.csv").write_text("layer,epoch\nlayer1,soon\n")
-    with pytest.raises(TrainingError, match="names no epoch"):
+    with pytest.raises(TrainingError, match=r"conversions.csv, line 2: epoch is 'soon': expected a whole number"):
         render(entries_of(folder))
 
 

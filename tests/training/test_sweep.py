@@ -124,9 +124,9 @@ BAD: list[tuple[dict[str, Any], type[ProbeError], str]] = [
     ({"set": [{"when": {"seed": 0}}]}, TrainingError, r"p \[\[set\]\]: gives no option"),
     ({"set": [{"when": {"s": 0}, "lr": 1.0}]}, TrainingError, r"p \[\[set\]\] when: unknown option 's'"),
     ({"axes": {"seed": [0, 1]}, "exclude": [{"seed": [0, 1]}]}, TrainingError, r"p has no runs: all 2 combinations"),
-    ({"analyze": {"image": 3}}, TrainingError, r"p \[analyze\]: unknown option 'image'. Did you mean images"),
+    ({"analyze": {"image": 3}}, TrainingError, r"p \[analyze\]: unknown field 'image'. Did you mean images"),
     ({"analyze": {"images": 0}}, TrainingError, r"p \[analyze\]: images is 0: expected at least 1"),
-    ({"analyze": {"attention": 1}}, TrainingError, r"p \[analyze\]: attention is 1, expected bool"),
+    ({"analyze": {"attention": 1}}, TrainingError, r"p \[analyze\]: attention: expected bool, got int"),
 ]
 
 
