@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 import re
@@ -17,6 +18,7 @@ from fourier_probe.errors import OutputError
 
 _NUMBERS = re.compile(r"\[\n\s+([^\[\]{}\"]+?)\n\s*\]")  # no string of JSON holds a line break
 _BREAK = re.compile(r"\n\s*")
+_LONGEST = 120  # characters of a name
 _TEMPORARY = ".fourier-probe-"  # prefix of a file still being written; `sweep` removes strays
 
 
@@ -178,13 +180,20 @@ def _final(path: Path) -> Path:
 
 
 def safe_name(name: str) -> str:
-    """A file name from any string: no separators, no leading dot, at most 120 characters.
+    """A file name from any string: no separators, no leading dot, at most 120 characters, the same on every machine.
 
-    >>> safe_name("../../etc/passwd"), safe_name("timm:resnet18")
-    ('etc-passwd', 'timm-resnet18')
+    Where characters beyond printable ASCII, or the end of a long name, are left out, six hex digits of all of it
+    follow, so that two such names have two files.
+
+    >>> safe_name("../../etc/passwd"), safe_name("timm:resnet18"), safe_name("ü.pt"), safe_name("ä.pt")
+    ('etc-passwd', 'timm-resnet18', 'pt-18dbb8', 'pt-707eb5')
     """
     clean = re.sub(r"[^A-Za-z0-9._+-]+", "-", name).strip("-.")
-    return re.sub(r"(\.\.)+-?", "", clean)[:120].strip("-.") or "unnamed"
+    clean = re.sub(r"(\.\.)+-?", "", clean).strip("-.")
+    if name.isascii() and name.isprintable() and len(clean) <= _LONGEST and (clean or not name):
+        return clean or "unnamed"
+    digest = hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()[:6]
+    return f"{clean[: _LONGEST - 7].strip('-.') or 'unnamed'}-{digest}"
 
 
 def _umask() -> int:

@@ -1,8 +1,9 @@
-"""Text files and what they hold, typed: a message names the file and the line or the field. Imports errors only."""
+"""Text files and what they hold, typed: a message names the file and the line or the field. Imports errors, regular."""
 
 from __future__ import annotations
 
 import datetime
+import functools
 import json
 import math
 import re
@@ -15,9 +16,11 @@ from typing import NoReturn, TypeVar
 import msgspec
 
 from fourier_probe.errors import ProbeError, suggest
+from fourier_probe.io.regular import open_regular
 
 Value = TypeVar("Value")
 DEPTH = 64  # levels of nesting that a file of ours or of a user's may have
+BYTES = 2**28  # of a file
 VALUES = 1_000_000  # values in a file, where one that it refers to twice counts twice
 _AT = re.compile(r"^(?P<what>.*?)(?: - at `\$(?P<path>.*)`)?$", re.DOTALL)
 
@@ -29,9 +32,12 @@ def read_text(path: Path, error: type[ProbeError]) -> str:
         error: it cannot be read, or a line of it is no UTF-8 or holds a zero byte.
     """
     try:
-        data = path.read_bytes()
+        with open_regular(path) as file:
+            data = file.read(BYTES + 1)
     except (OSError, ValueError) as problem:  # ValueError: a name with a zero in it
         raise error(f"cannot read {path}: {getattr(problem, 'strerror', None) or problem}.") from problem
+    if len(data) > BYTES:
+        raise error(f"cannot read {path}: it has more than {BYTES // 2**20} MB.")
     bad = data.find(b"\0")
     try:
         text = data.decode("utf-8-sig")
@@ -146,7 +152,7 @@ def convert(value: object, kind: type[Value], where: str, error: type[ProbeError
     Raises:
         error: names the field, what was expected and what came; near names for an unknown key.
     """
-    for name, known in _unknown(value, msgspec.inspect.type_info(kind), ""):
+    for name, known in _unknown(value, _type_info(kind), ""):  # type: ignore[arg-type] # a class can be hashed
         raise error(f"{where}: unknown field {_short(name)!r}.{suggest(name.rpartition('.')[2], known)}")
     try:
         return msgspec.convert(value, kind, strict=not text)
@@ -160,8 +166,15 @@ def convert(value: object, kind: type[Value], where: str, error: type[ProbeError
             number = "a whole number" if "int" in what else "a number"
             raise error(f"{where}: {_short(name)} is {shown(value[name])}: expected {number}.") from problem
         raise error(f"{where}: {_short(name) + ': ' if name else ''}{what}.") from problem
+    except UnicodeEncodeError as problem:  # msgspec cannot name such a text
+        raise error(f"{where}: text that is no Unicode, {shown(problem.object)}, where none is expected.") from problem
     except ProbeError as problem:  # a value out of range, of a class that checks itself
         raise error(f"{where}: {problem}") from problem
+
+
+@functools.cache
+def _type_info(kind: type) -> msgspec.inspect.Type:
+    return msgspec.inspect.type_info(kind)
 
 
 def _unknown(value: object, kind: msgspec.inspect.Type, path: str) -> Iterator[tuple[str, list[str]]]:

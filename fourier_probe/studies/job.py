@@ -78,7 +78,7 @@ def _train(folder: Path, config: TrainConfig, fork: Begin | None) -> None:
             return
         before = record.config  # options that are not read, such as `none`'s, may differ
         named = {name: value for name, value in config.to_json().items() if before.to_json()[name] == value}
-        check_record(record, {**named, "data": config.data}, str(folder))  # the plan is the user's word, a record is not
+        check_record(record, {**named, "data": config.data}, str(folder))  # the plan is the user's word
         now = replace(before, data=config.data, **{name: getattr(config, name) for name in FREE})
         _patiently(lambda: train(now, folder, resume=True, progress=progress))
         return

@@ -339,7 +339,7 @@ def checked(name: str, value: Any, where: str) -> Any:
             pass
     try:
         return msgspec.convert(list(value) if isinstance(value, tuple) else value, kind)
-    except msgspec.ValidationError as error:
+    except (msgspec.ValidationError, UnicodeEncodeError) as error:  # the latter: msgspec names odd text badly
         expected = getattr(kind, "__name__", str(kind)) if kind in (int, float, str, bool) else str(kind)
         raise TrainingError(f"{where}: {name} is {decode.shown(value)}, expected {expected}.") from error
 

@@ -124,8 +124,8 @@ def check_record(record: RunRecord, given: Mapping[str, object], folder: str) ->
         data_of(None, NamedData(config.data, folder, True, record.data_fingerprint))
     if "model" not in given and ":" in config.model:
         raise TrainingError(
-            f"{folder} was trained with the model {shown(config.model)}, which is not made because a file says so: pass "
-            f"--model {shown(config.model)} if you trust it."
+            f"{folder} was trained with the model {shown(config.model)}, which is not made because a file says so: "
+            f"pass --model {shown(config.model)} if you trust it."
         )
     fetching = [name for name in FETCHING if name in config.model_args]
     if fetching and "model_args" not in given:

@@ -17,7 +17,7 @@ from fourier_probe.training.config import TrainConfig
 from fourier_probe.training.inputs import Splits, input_spec
 from fourier_probe.training.layers import ConvLayer, convertible_layers
 from fourier_probe.training.rules import CUSTOM, ScheduleRequest, build
-from fourier_probe.training.schedule import PRSSchedule
+from fourier_probe.training.schedule import Epoch, PRSSchedule
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,8 @@ class Plan:
             epochs, scale, unit = total // steps, per_pass / steps, "round"
         counts = _Counts(epochs, steps, scale, unit)
         at = counts.switch("at", config.at_epoch, config.at_step)
-        early = late = 0.0
+        early: Epoch = 0
+        late: Epoch = 0
         if config.schedule != "none" and not (config.schedule == "constant" and at is not None):
             early = counts.switch("early", config.early_epoch, config.early_step) or 0
             late = counts.switch("late", config.late_epoch, config.late_step) or 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -143,6 +144,29 @@ def test_names_never_leave_their_folder(tmp_path: Path, name: str) -> None:
     assert (tmp_path / safe).resolve().parent == tmp_path.resolve()
     assert not safe.startswith(".")
     assert len(safe) <= 120
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["net.pt", "timm:resnet18", "cifar_resnet20-cifar100-10pc-seed1", "../../etc/passwd", "a b(1).pt", "x" * 120, ""],
+)
+def test_plain_names_stay_as_they_were(name: str) -> None:
+    clean = re.sub(r"[^A-Za-z0-9._+-]+", "-", name).strip("-.")
+    assert atomic.safe_name(name) == (re.sub(r"(\.\.)+-?", "", clean)[:120].strip("-.") or "unnamed")
+
+
+def test_names_that_lose_characters_do_not_share_a_file() -> None:
+    """Non-ASCII alone, over 300 characters, bytes that are no text, ANSI escapes, what cleaning leaves nothing of."""
+    names = [
+        *("ü.pt", "ä.pt", "ü", "ä", "日本", "日本語", "pt", "unnamed", "...", "///"),
+        *("x" * 300, "x" * 301, "x" * 299 + "y", "ü" * 300, "\udcff.pt", "\udcfe.pt", "\x1b[31ma.pt", "\x1b[32ma.pt"),
+        *("31ma.pt", "a\nb", "a\tb", "a-b"),
+    ]
+    safe = [atomic.safe_name(name) for name in names]
+    assert len(set(safe)) == len(names)
+    assert all(each.isascii() and each.isprintable() and "/" not in each and len(each) <= 120 for each in safe)
+    assert safe == [atomic.safe_name(name) for name in names]
+    assert [atomic.safe_name(each) for each in safe] == safe
 
 
 def _umask() -> int:

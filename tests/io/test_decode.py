@@ -59,6 +59,7 @@ def test_text_that_is_no_unicode_comes_back(tmp_path: Path) -> None:
         ('{"plan": {"steps": 1, "step": 3}}', "r.json: unknown field 'plan.step'. Did you mean steps"),
         ('{"plan": {}}', "r.json: plan: missing required field steps"),
         ('{"plan": {"steps": 1, "switches": {"a": 0.5}}}', "r.json: plan.switches.*expected int, got float"),
+        ('{"config": {"lr": "\\udcff"}}', "r.json: text that is no Unicode"),
         ("[]", "r.json: expected keys and values, got array"),
         ('{"config": {"lr": NaN}}', "r.json holds NaN"),
         ('{"config": {"lr": 1e999}}', "r.json holds 1e999"),
