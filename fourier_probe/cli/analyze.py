@@ -201,26 +201,28 @@ def write(result: Spectra, label: str, folder: Path) -> list[str]:
 
 def left_out_note(results: list[Spectra]) -> None:
     """Say which points a depth profile cannot show."""
-    from fourier_probe.results.comparison import depth_profile
+    from fourier_probe.results.profile import profile, view_of
 
-    names = list(dict.fromkeys(name for result in results for name in depth_profile(result).left_out))
+    view = view_of(results)
+    names = list(dict.fromkeys(name for result in results for name in profile(result, view).left_out))
     if names:
         more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-        options.note(f"maps of one or two positions have no frequency to profile: {', '.join(names[:5])}{more}.")
+        options.note(f"maps too small to have {view.heading} are not in the profile: {', '.join(names[:5])}{more}.")
 
 
 def print_table(result: Spectra, label: str) -> None:
     """One line a point, and what the columns mean."""
-    from fourier_probe.results.comparison import common_frequency, depth_profile, has_frequencies
+    from fourier_probe.results.comparison import has_frequencies
+    from fourier_probe.results.profile import profile, view_of
 
     values: dict[str, str] = {}
-    heading = "delta"
+    heading, meaning = "delta", "delta: ln amplitude relative to DC, nats"
     if has_frequencies(result):
-        frequency = common_frequency([result])
-        profile = depth_profile(result, frequency)
-        heading = f"delta at {frequency:.2f} pi"
-        for name, value, error in zip(profile.names, profile.value, profile.stderr, strict=True):
-            values[name] = f"{value:+.2f}" + (f" ± {profile.quantile * error:.2f}" if error == error else "")
+        view = view_of(result)
+        heading, meaning = view.heading, view.why
+        along = profile(result, view)
+        for name, value, error in zip(along.names, along.value, along.stderr, strict=True):
+            values[name] = f"{value:+.2f}" + (f" ± {along.quantile * error:.2f}" if error == error else "")
 
     def show(value: float | None, form: Callable[[float], str]) -> str:
         return form(value) if value is not None and value == value else "-"
@@ -244,8 +246,8 @@ def print_table(result: Spectra, label: str) -> None:
     columns = ["point", "op", "grid", "ch", "depth", heading, "HFD share", "white", "slope"]
     options.table(title, columns, rows)
     click.echo(
-        "delta: ln amplitude relative to DC, nats, ± 95 % over images; HFD share: power beyond half Nyquist, beside "
-        "white noise's; slope: of ln power density on ln frequency."
+        f"{meaning.rstrip('.')}; nats, ± 95 % over images. HFD share: power beyond half Nyquist, beside white noise's; "
+        "slope: of ln power density on ln frequency."
     )
     if 20 <= seen["n"] < 60:
         click.echo("under 60 images an interval of 95 % of variance or ac_dc holds .87 to .91 of the time.")

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -332,14 +333,17 @@ def report(
 ) -> None:
     """The summary on stdout, a row a target; what steps do to high frequencies; the coordinate."""
     from fourier_probe.results.comparison import paired, step_changes, summary
+    from fourier_probe.results.profile import ends_of, view_of
 
-    rows = summary(results, labels)
+    rows, view = summary(results, labels), view_of(results)
+    ends = ends_of(results, view)
     frequency, t95 = rows[0]["frequency"], rows[0]["quantile"]
-    for row, result in zip(rows, results, strict=True):
+    for row, result, end in zip(rows, results, ends, strict=True):
         row["steps"] = step_changes(result, frequency)
+        row["profile"] = asdict(end)
     places = _places(results, labels, between) if between else []
     if as_json:
-        record = {"targets": rows, "coordinates": places}
+        record = {"targets": rows, "coordinates": places, "profile": asdict(view)}
         click.echo(json.dumps(_plain(record), allow_nan=False))
         return
 
@@ -358,21 +362,33 @@ def report(
             str(row["weights"]),
             show(row["top1"], "{:.1%}"),
             str(row["points"]),
-            show(row["first_delta"], "{:+.2f}"),
-            interval(row["last_delta"], row["last_stderr"], "{:+.2f}"),
+            show(end.first, "{:+.2f}"),
+            interval(end.last, end.last_stderr, "{:+.2f}"),
+            interval(end.last_difference, end.last_difference_stderr, "{:+.2f}") if index else "-",
             show(row["last_hfd_share"], "{:.3f}") + show(row["last_hfd_share_white"], " ({:.3f})"),
             interval(row["hfd_share_difference"], row["hfd_share_difference_stderr"], "{:+.3f}") if index else "-",
             show(row["last_slope"], "{:+.2f}"),
             f"{row['first_grid']} to {row['last_grid']}",
         ]
-        for index, row in enumerate(rows)
+        for index, (row, end) in enumerate(zip(rows, ends, strict=True))
     ]
-    columns = ["target", *named, "weights", "top-1", "points", "delta first", "delta last", "HFD last (white)"]
+    columns = [
+        "target",
+        *named,
+        "weights",
+        "top-1",
+        "points",
+        "first",
+        "last",
+        "last - first target's",
+        "HFD last (white)",
+    ]
     columns += ["HFD - first target's", "slope last", "grid"]
     seen = results[0].images
-    title = f"{seen['n']} images of {seen['source']}; delta at {frequency:.2f} pi, nats, ± 95 % over images, "
+    title = f"{seen['n']} images of {seen['source']}; {view.heading}, nats, ± 95 % over images, "
     title += "paired" if paired(results) else "not paired (no shared image groups)"
     options.table(title, columns, table)
+    click.echo(view.why)
     changes = [
         [row["target"], step["op"], str(step["steps"]), interval(step["change"], step["stderr"], "{:+.3f}"),
          f"{step['raised']} of {step['steps']}"]
@@ -412,7 +428,7 @@ def _plain(value: Any) -> Any:
     """What JSON has: not-a-number becomes null."""
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     if isinstance(value, float):
         return float(value) if value == value else None

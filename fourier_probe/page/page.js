@@ -194,6 +194,7 @@ function setUpSpectra() {
     ...ops.map((op) => [`op:${op}`, `After ${opName(op)}`]), ...branches, ["custom", "Picked one by one"],
   ]);
   byId("quantity").querySelector("[value=density]").disabled = !points.some((each) => each.density);
+  if (data.view.quantity === "log_density") byId("quantity").value = "density"; // maps of several sizes
   byId("bands").disabled = !points.some((each) => each.stderr);
   byId("layout").closest("label").hidden = !several;
   for (const id of ["quantity", "layout", "bands"]) byId(id).addEventListener("change", () => spectra());
@@ -211,10 +212,10 @@ function setUpSpectra() {
 // --- depth profiles -----------------------------------------------------------------------------------------------
 
 const METRICS = [
-  ["high", `Δ log amplitude at ${pi(data.frequency)} (nats)`], ["hfd_share", "HFD share"], ["slope", "Spectral slope"],
+  ["high", `${data.view.label} (nats)`], ["hfd_share", "HFD share"], ["slope", "Spectral slope"],
   ["variance", "Variance over positions"], ["token_cosine", "Cosine between positions"],
 ];
-const WHITE = { high: "white", hfd_share: "hfd_share_white" }; // the level of white noise on the same map
+const WHITE = { high: "high_white", hfd_share: "hfd_share_white" }; // the level of white noise on the same map
 const streamOf = (index) => data.targets[index].points.filter((each) => each.stream);
 
 // What attention and subsampling steps span, from the step before to the step.
@@ -234,7 +235,7 @@ function depth(picked) {
     tip: ({ y, e, each }) => [
       titled(data.targets[index], each.name), `${opName(each.op)}, ${each.grid}, depth ${each.depth.toFixed(2)}`,
       `${name}: ${show(y, e)}`,
-      ...(white && known(each[white]) ? [`${metric === "high" ? ALIKE : "white noise"}: ${show(each[white])}`] : []),
+      ...(white && known(each[white]) ? [`${metric === "high" && data.view.quantity === "delta" ? ALIKE : "white noise"}: ${show(each[white])}`] : []),
     ],
   }));
   if (single && white) {

@@ -12,7 +12,7 @@ import numpy as np
 from fourier_probe.page.inputs import Entry
 from fourier_probe.probe.metrics import ZERO_MEAN_WHITE_NOISE
 from fourier_probe.probe.sums import Array, quantile
-from fourier_probe.results.comparison import common_frequency, depth_profile
+from fourier_probe.results.profile import View, profile, view_of
 from fourier_probe.results.spectra import PointSpectrum
 from fourier_probe.training.runs import Run
 
@@ -62,37 +62,47 @@ def payload(entries: Sequence[Entry], thinning: Thinning) -> dict[str, Any]:
     """Everything the script needs, as plain values.
 
     Returns:
-        `frequency` (common to all, pi rad/sample), `quantile` (standard errors of a 95 % interval), `white` (delta of
-        zero-mean white noise or null), `axes` (lists of frequencies and radii, named by index), `targets` in the order
-        of the entries, `thinned` (a sentence or "").
+        `view` (quantity of the profiles, its label and where it is read), `quantile` (standard errors of a 95 %
+        interval), `white` (delta of zero-mean white noise or null), `axes` (lists of frequencies and radii, named by
+        index), `targets` in the order of the entries, `thinned` (a sentence or "").
     """
     results = [entry.result for entry in entries]
-    frequency = common_frequency(results)
+    view = view_of(results)
     axes: list[list[float | None]] = []
     return {
-        "frequency": _short(frequency),
+        "view": {"quantity": view.quantity, "at": _short(view.at), "label": view_label(view)},
         "quantile": _short(quantile(results[0].definition.groups)),
         "paper": results[0].definition.axis == "paper",
         "white": None if results[0].definition.log == "log1p" else _short(ZERO_MEAN_WHITE_NOISE),
-        "targets": [_target(entry, frequency, thinning, axes) for entry in entries],
+        "targets": [_target(entry, view, thinning, axes) for entry in entries],
         "axes": axes,
         "thinned": thinning.says,
     }
 
 
-def _target(entry: Entry, frequency: float, thinning: Thinning, axes: list[list[float | None]]) -> dict[str, Any]:
-    profile = depth_profile(entry.result, frequency)
+def view_label(view: View) -> str:
+    """What an axis or a column of the page says.
+
+    >>> view_label(View("log_density", 0.857, ("7x7", "14x14"), "Grids differ."))
+    'log density at r = 0.86'
+    """
+    return f"Δ at {view.at:.2f}π" if view.quantity == "delta" else f"log density at r = {view.at:.2f}"
+
+
+def _target(entry: Entry, view: View, thinning: Thinning, axes: list[list[float | None]]) -> dict[str, Any]:
+    along = profile(entry.result, view)
     high = {
-        name: [_short(value), _short(error, ERROR_DIGITS)]
-        for name, value, error in zip(profile.names, profile.value, profile.stderr, strict=True)
+        name: {"high": [_short(value), _short(error, ERROR_DIGITS)], "high_white": _short(white)}
+        for name, value, error, white in zip(along.names, along.value, along.stderr, along.white, strict=True)
     }
+    none = {"high": None, "high_white": None}
     stream = {id(point) for point in entry.result.stream}
     points = [point for point in entry.result.points if thinning.branches or id(point) in stream]
     return {
         "label": entry.label,
         "untrained": entry.result.target.get("weights") == "untrained",
         "points": [
-            {**_point(point, thinning, axes), "stream": id(point) in stream, "high": high.get(point.name)}
+            {**_point(point, thinning, axes), "stream": id(point) in stream, **high.get(point.name, none)}
             for point in points
         ],
         "attention": [_attention(layer) for layer in entry.result.attention],

@@ -9,7 +9,9 @@ from html import escape
 from typing import Any
 
 from fourier_probe.page.inputs import Entry
-from fourier_probe.results.comparison import arguments, common_frequency, depth_profile, paired, summary
+from fourier_probe.page.payload import view_label
+from fourier_probe.results.comparison import arguments, paired, summary
+from fourier_probe.results.profile import ends_of, profile, view_of
 
 COLORS = 7  # classes t0 to t6 of page.css
 _DASH = '<span class="none">–</span>'  # noqa: RUF001
@@ -19,8 +21,9 @@ Cell = tuple[str, float | str | None]
 
 def summary_table(entries: Sequence[Entry]) -> str:
     """One row a target, with buttons to sort by; columns that no target has a value for are left out."""
-    rows = summary([entry.result for entry in entries], [entry.label for entry in entries])
-    at = f"Δ at {rows[0]['frequency']:.2f}π"
+    results = [entry.result for entry in entries]
+    rows, view = summary(results, [entry.label for entry in entries]), view_of(results)
+    at, ends = view_label(view), ends_of(results, view)
     columns: dict[str, list[Cell]] = {
         "Target": [_target(row["target"], index) for index, row in enumerate(rows)],
         "Model": [_text(_model(entry)) for entry in entries],
@@ -32,8 +35,8 @@ def summary_table(entries: Sequence[Entry]) -> str:
         "Top-1": [_number(row["top1"], "{:.1%}") for row in rows],
         "Points": [_number(row["points"], "{:d}") for row in rows],
         "Last grid": [_text(row["last_grid"].replace("x", "×")) for row in rows],  # noqa: RUF001
-        f"{at}, last point": [
-            _number(row["last_delta"], "{:+.2f}", row["quantile"] * row["last_stderr"]) for row in rows
+        f"{at[0].upper()}{at[1:]}, last point": [
+            _number(end.last, "{:+.2f}", row["quantile"] * end.last_stderr) for end, row in zip(ends, rows, strict=True)
         ],
         "HFD share (white)": [
             _number(row["last_hfd_share"], "{:.3f}", beside=row["last_hfd_share_white"]) for row in rows
@@ -107,11 +110,11 @@ def _intervals(entries: Sequence[Entry]) -> str:
 
 
 def left_out_text(entries: Sequence[Entry]) -> str:
-    """Points of the stream that a profile at a common frequency cannot show; empty where there are none."""
-    frequency = common_frequency([entry.result for entry in entries])
-    names = [(entry.label, depth_profile(entry.result, frequency).left_out) for entry in entries]
+    """Points of the stream that the depth profile cannot show; empty where there are none."""
+    view = view_of([entry.result for entry in entries])
+    names = [(entry.label, profile(entry.result, view).left_out) for entry in entries]
     said = "; ".join(f"{escape(', '.join(left_out))} of {escape(label)}" for label, left_out in names if left_out)
-    return f'<p class="note">Too small to have a frequency of their own, and so left out: {said}.</p>' if said else ""
+    return f'<p class="note">Too small for the depth profile, and so left out: {said}.</p>' if said else ""
 
 
 def _fields(entry: Entry) -> dict[str, str]:
@@ -151,6 +154,11 @@ def lede(entries: Sequence[Entry]) -> str:
     again = " the same" if count > 1 else ""
     source = f"{images.get('source')}{split}"
     return escape(f"What {who} in{again} {images.get('n')} images of {source}, frequency by frequency.{aside}")
+
+
+def view_text(entries: Sequence[Entry]) -> str:
+    """Which quantity profiles and the summary show, and why."""
+    return escape(view_of([entry.result for entry in entries]).why)
 
 
 def definition_text(entries: Sequence[Entry]) -> str:

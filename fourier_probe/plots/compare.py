@@ -39,7 +39,7 @@ def panels_figure(cells: Mapping[tuple[str, str], Spectra], rows: Sequence[str],
                 ax.text(0.5, 0.5, "no run", transform=ax.transAxes, ha="center", va="center", color="0.5")
             ax.set_title(f"{wrapped_title(row)}\n{column}" if len(rows) > 1 else column, fontsize=7)
             ax.label_outer()
-        marker_legend(figure)
+        marker_legend(figure, list(cells.values()))
         depth_colorbar(figure, list(axes.flat))
         return figure
 

@@ -27,7 +27,8 @@ from fourier_probe.plots.style import (
 )
 from fourier_probe.probe.metrics import ZERO_MEAN_WHITE_NOISE
 from fourier_probe.probe.sums import quantile
-from fourier_probe.results.comparison import DepthProfile, common_frequency, depth_profile
+from fourier_probe.results.comparison import DepthProfile
+from fourier_probe.results.profile import profile, view_of
 from fourier_probe.results.spectra import Spectra
 
 
@@ -55,7 +56,7 @@ def draw_spectra(ax: Axes, result: Spectra, *, intervals: bool = True) -> Axes:
             place = ax.get_yaxis_transform()  # x in widths of the axes, y in nats
             ax.plot([1.02], [white], marker="<", ms=3, mew=0, color=color, transform=place, clip_on=False)
     if result.definition.log != "log1p":  # its logarithm has a scale, and so no such level
-        _zero_mean_level(ax)
+        _white_level(ax, ZERO_MEAN_WHITE_NOISE, "white noise, zero mean")
     ax.margins(y=0.08)
     ax.set_xlim(0, 1.04)
     ax.set_xticks([0, 0.5, 1.0], ["0", r"0.5$\pi$", r"1.0$\pi$"])
@@ -64,20 +65,29 @@ def draw_spectra(ax: Axes, result: Spectra, *, intervals: bool = True) -> Axes:
     return ax
 
 
-def _zero_mean_level(ax: Axes) -> None:
-    ax.axhline(ZERO_MEAN_WHITE_NOISE, color="0.45", linestyle=":", linewidth=0.8, zorder=0)
-    place, above = (0.02, ZERO_MEAN_WHITE_NOISE), (0, 1.5)  # widths of the axes and nats; points
+def _white_level(ax: Axes, level: float, label: str) -> None:
+    ax.axhline(level, color="0.45", linestyle=":", linewidth=0.8, zorder=0)
+    place, above = (0.02, level), (0, 1.5)  # widths of the axes and nats; points
     look: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "fontsize": 5.5}
-    ax.annotate("white noise, zero mean", place, xytext=above, color="0.35", **look)
+    ax.annotate(label, place, xytext=above, color="0.35", **look)
 
 
-def marker_legend(figure: Figure) -> None:
-    """Say, below the panels, what the open circles and the triangles are."""
+def grid_span(grids: Sequence[str]) -> str:
+    """The grids of points in a few words."""
+    return ", ".join(grids) if len(grids) < 6 else f"{', '.join(grids[:2])} ... {grids[-1]}"
+
+
+def marker_legend(figure: Figure, results: Sequence[Spectra] = ()) -> None:
+    """Say, below the panels, what the open circles and the triangles are; and the grids, where delta is of several."""
     handles = [
         Line2D([], [], linestyle="", marker="o", mfc="none", mec="0.3", ms=3, mew=0.7, label="Nyquist"),
         Line2D([], [], linestyle="", marker="<", color="0.3", ms=3, label="white noise, same mean and variance"),
     ]
-    figure.legend(handles=handles, loc="outside lower left", ncols=2, fontsize=6, handletextpad=0.1, borderpad=0.1)
+    points = [point for result in results for point in result.stream if point.highest > 0]
+    grids = list(dict.fromkeys("x".join(map(str, point.grid)) for point in points))
+    note = rf"$\Delta$ depends on the grid, here {grid_span(grids)}" if len(grids) > 1 else None
+    figure.legend(handles=handles, loc="outside lower left", ncols=2, fontsize=6, handletextpad=0.1, borderpad=0.1,
+                  title=note, title_fontsize=6, alignment="left")  # fmt: skip
 
 
 def draw_depth_profile(
@@ -89,11 +99,11 @@ def draw_depth_profile(
     label: str | None = None,
     shade: bool = True,
 ) -> Axes:
-    """High-frequency delta against depth, with 95 % intervals over images.
+    """A profile against depth, delta or log density, with 95 % intervals over images.
 
     With `shade` the steps of attention are shaded grey and those that subsample blue, from the step before to the step,
-    and a dashed line is the level of white noise with each point's own mean and variance: delta depends on the grid,
-    and so does this line.
+    and a dashed line is the level of white noise: of delta with each point's own mean and variance, since delta depends
+    on the grid; of log density it is 0.
     """
     if shade:
         before = np.concatenate([[0.0], profile.depth[:-1]])
@@ -107,7 +117,7 @@ def draw_depth_profile(
     ax.errorbar(x, y, error, color=color, label=label, marker=marker, ms=3, capsize=1.5, elinewidth=0.7)
     ax.set_xlim(-0.02, 1.02)
     ax.set_xlabel("Normalized depth")
-    ax.set_ylabel(rf"$\Delta$ log amplitude at {profile.frequency:.2f}$\pi$ (nats)")
+    ax.set_ylabel(profile.label)
     return ax
 
 
@@ -159,24 +169,27 @@ def spectra_figure(results: Sequence[Spectra], titles: Sequence[str]) -> Figure:
             if index + columns >= len(results) > index:  # the last panel of its column
                 ax.xaxis.set_tick_params(labelbottom=True)
                 ax.set_xlabel(axes.flat[0].get_xlabel() or "Frequency per axis")
-        marker_legend(figure)
+        marker_legend(figure, results)
         depth_colorbar(figure, list(axes.flat))
         return figure
 
 
 def depth_figure(results: Sequence[Spectra], titles: Sequence[str]) -> Figure:
-    """Depth profiles at the highest usable frequency all results share: overlaid; shaded where there is only one."""
+    """Depth profiles overlaid, or one with its steps shaded: delta on maps of one grid, else the log density."""
     with style():
         figure = Figure(figsize=(COLUMN if len(results) == 1 else 0.7 * PAGE, 2.6))
-        ax = figure.subplots()
-        frequency = common_frequency(results)
+        ax, view, alone = figure.subplots(), view_of(results), len(results) == 1
+        profiles = [profile(result, view) for result in results]
         looks = zip(categories(len(results)), itertools.cycle(MARKERS))
-        for result, title, (color, marker) in zip(results, titles, looks, strict=False):
-            profile, alone = depth_profile(result, frequency), len(results) == 1
-            draw_depth_profile(ax, profile, color=color, marker=marker, label=short_title(title), shade=alone)
-        if len(results) == 1:
+        for each, title, (color, marker) in zip(profiles, titles, looks, strict=False):
+            draw_depth_profile(ax, each, color=color, marker=marker, label=short_title(title), shade=alone)
+        if alone:
             ax.set_title(short_title(titles[0]))
-            shade_legend(ax, depth_profile(results[0], frequency))
+            shade_legend(ax, profiles[0])
         else:
+            if view.quantity == "log_density":
+                _white_level(ax, 0.0, "white noise")
             ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+        if view.quantity == "delta" and len(view.grids) > 1:  # no radial profiles: the grids are named instead
+            ax.annotate(f"grids differ: {grid_span(view.grids)}", (0.02, 0.02), xycoords="axes fraction", fontsize=5.5)
         return figure

@@ -43,6 +43,11 @@ class DepthProfile:
     left_out: tuple[str, ...]
     quantile: float
 
+    @property
+    def label(self) -> str:
+        """Of the axis of its values."""
+        return rf"$\Delta$ log amplitude at {self.frequency:.2f}$\pi$ (nats)"
+
 
 def check_comparable(results: Sequence[Spectra]) -> None:
     """Raise unless all results come from the same raw images by the same definition.
@@ -241,7 +246,7 @@ def step_changes(result: Spectra, frequency: float | None = None) -> list[dict[s
     steps: dict[str, list[tuple[PointSpectrum, dict[str, Array], float]]] = {}
     for before, after in itertools.pairwise(stream):
         if before.grid == after.grid and after.highest >= frequency - 1e-9 and after.depth - before.depth <= gap:
-            weights = _weights_at(after, frequency)
+            weights = weights_at(after, frequency)
             change = float(
                 after.log_amplitude[: after.usable] @ weights - before.log_amplitude[: after.usable] @ weights
             )
@@ -317,13 +322,13 @@ def delta_at(point: PointSpectrum, frequency: float) -> tuple[float, float]:
     value = float(np.interp(frequency, bins, point.delta[: point.usable]))
     if point.sums is None:
         return value, float(np.interp(frequency, bins, point.stderr[: point.usable]))
-    weights = _weights_at(point, frequency)
+    weights = weights_at(point, frequency)
     return value, _error_of(
         {"count": point.sums["count"], "x": point.sums["log_amplitude"][:, : point.usable] @ weights}
     )
 
 
-def _weights_at(point: PointSpectrum, frequency: float) -> Array:
+def weights_at(point: PointSpectrum, frequency: float) -> Array:
     """Weights of the usable bins of log_amplitude that give delta at a frequency between them."""
     bins = point.frequency[: point.usable]
     weights = np.array([np.interp(frequency, bins, row) for row in np.eye(len(bins))])

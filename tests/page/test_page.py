@@ -105,14 +105,28 @@ def test_the_numbers_are_those_of_the_result(save_result: Save) -> None:
     assert shown["hfd_share"][0] == pytest.approx(point.scalars["hfd_share"], rel=1e-4)
     assert shown["usable"] == point.usable == 4
     assert [each["stream"] for each in data["targets"][0]["points"]] == [True, True, True, False, True]
-    assert data["frequency"] == 0.5  # all the 4x4 map has
+    assert data["view"] == {"quantity": "log_density", "at": 1, "label": "log density at r = 1.00"}  # 8x8 and 4x4
+    assert shown["high"][0] == pytest.approx(point.log_density[-1], rel=1e-4)  # type: ignore[index]
+    assert shown["high_white"] == 0
+
+
+def test_maps_of_one_grid_are_shown_by_delta_and_of_several_by_what_needs_no_grid(save_result: Save) -> None:
+    several = save_result("several")
+    html = render(entries_of(several))
+    assert "Maps have different grids (8x8, 4x4)" in html and "Log density at r = 1.00, last point" in html
+    result = Spectra.load(several)
+    result.points = [point for point in result.points if point.grid == (8, 8)]
+    result.save(several.parent / "one")
+    html = render(entries_of(several.parent / "one"))
+    assert "Every map is 8x8" in html and "Δ at 0.75π, last point" in html
+    assert data_of(html)["view"]["quantity"] == "delta"
 
 
 def test_an_interval_of_the_table_and_of_the_charts_is_as_many_standard_errors(save_result: Save) -> None:
     t95 = scipy.stats.t.ppf(0.975, Definition().groups - 1)
     html = render(entries_of(folder := save_result("a")))
     assert data_of(html)["quantile"] == pytest.approx(t95, rel=1e-4)
-    error = Spectra.load(folder)["down"].stderr[1]
+    error = Spectra.load(folder)["down"].log_density_stderr[-1]  # type: ignore[index]
     assert re.findall(r'<span class="aside">± ([0-9.]+)</span>', html) == [f"{t95 * error:.2f}"]
 
 

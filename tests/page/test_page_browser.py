@@ -120,6 +120,7 @@ def test_pointing_and_keys_give_values(page: str, tmp_path: Path) -> None:
     found = drive(
         page,
         """
+        out.quantity = q("#quantity").value; set("#quantity", "delta");
         const box = q("#spectra-charts .plot"), end = q(".series .open", box).getBoundingClientRect();
         const at = { clientX: end.x + end.width / 2, clientY: end.y + end.height / 2 };
         box.dispatchEvent(new PointerEvent("pointermove", at));
@@ -137,12 +138,13 @@ def test_pointing_and_keys_give_values(page: str, tmp_path: Path) -> None:
         """,
         tmp_path,
     )
+    assert found["quantity"] == "density"  # grids differ
     assert "stem" in found["nyquist"] and "f = 1π (Nyquist)" in found["nyquist"] and "±" in found["nyquist"]
     assert found["dimmed"] and found["left"] == 0 and found["escaped"] == 0
     assert "resnet18 · stem" in found["right"] and "f = 0.5π" in found["right"]
     assert found["said"].split(", ")[0] == "resnet18 · stem"
     assert "block.0+attn" in found["up"] and "Nyquist" in found["end"]
-    assert "down" in found["depth"] and "at 0.5π" in found["depth"]
+    assert "down" in found["depth"] and "log density at r = 1.00" in found["depth"]
     assert "epoch 2" in found["loss"] and "1 recast" in found["loss"]
 
 
