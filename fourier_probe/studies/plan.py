@@ -106,7 +106,7 @@ class SweepPlan:
         Args:
             values: section -> what it holds.
             name: of the study.
-            folder: where a relative path of `data` is looked for first.
+            folder: where a relative path of `data`, or of a model's file, is looked for first.
             where: begins error messages.
         """
         for section in values:
@@ -271,15 +271,26 @@ def _known(given: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 
 def _entry(given: dict[str, Any], folder: Path | None, axes: list[str], where: str) -> Entry:
-    data = given.get("data")
-    if data is not None and folder is not None and not Path(data).is_absolute() and (folder / data).exists():
-        given["data"] = str(folder / data)
+    if folder is not None and "data" in given:
+        given["data"] = _beside(folder, given["data"])
+    if folder is not None and ".py:" in given.get("model", ""):  # file.py:factory
+        path, _, factory = given["model"].rpartition(":")
+        given["model"] = f"{_beside(folder, path)}:{factory}"
     try:
         config = TrainConfig.of(given)
     except ProbeError as error:
         at = ", ".join(f"{name} = {given[name]!r}" for name in dict.fromkeys(axes))
         raise type(error)(f"{where}{f', the run of {at}' if at else ''}: {error}") from error
     return Entry(content_name(config), config)
+
+
+def _beside(folder: Path, path: str) -> str:
+    """A relative path as seen from the plan's folder, if it is there; else as it is."""
+    try:
+        there = bool(path) and not Path(path).is_absolute() and (folder / path).exists()
+    except OSError:  # too long for a name
+        there = False
+    return str(folder / path) if there else path
 
 
 def _analysis(table: Any, where: str) -> Analysis | None:

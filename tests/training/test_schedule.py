@@ -18,6 +18,7 @@ from fourier_probe.errors import TrainingError
 from fourier_probe.models.gpsa.recast import recast_
 from fourier_probe.training import rules
 from fourier_probe.training.layers import ConvLayer, convertible_layers, survey_layers
+from fourier_probe.training.plan import _epoch
 from fourier_probe.training.rules import CUSTOM, SCHEDULES, ScheduleRequest
 from fourier_probe.training.schedule import PRSSchedule, stages_by_name
 
@@ -342,3 +343,24 @@ def test_a_survey_leaves_the_model_as_it_was() -> None:
     assert [module.training for module in model.modules()] == modes
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
+@pytest.mark.parametrize(
+    ("early", "late"),
+    [(0.5, 0.50001), (5.1, 5.4), ("50%", 5.2), (0.51, "52%"), (4, 4.4), (Fraction(5), Fraction(51, 10))],
+)
+@pytest.mark.parametrize("kind", ["linear", "reverse", "constant", "random", "stage", "stage-end", "soft"])
+def test_early_before_late_is_refused_before_rounding(kind: str, early: Any, late: Any) -> None:
+    """Both round to one epoch; in which order they were meant cannot be known."""
+    with pytest.raises(TrainingError, match=r"early \(.*\) must not be before late \(.*\)"):
+        build(kind, LAYERS, early=early, late=late, epochs=10)
+    build(kind, LAYERS, early=late, late=early, epochs=10)
+
+
+@pytest.mark.parametrize(("scale", "early", "late"), [(1.0, 3.2, 3.4), (1.5, 2.0, 2.2), (7 / 3, 1.0, 1.05)])
+def test_epochs_of_a_longer_run_are_compared_before_rounding(scale: float, early: float, late: float) -> None:
+    first, last = _epoch(early, scale), _epoch(late, scale)
+    assert round(first) == round(last)
+    with pytest.raises(TrainingError, match="must not be before late"):
+        PRSSchedule.linear(LAYERS, first, last, epochs=20)
+    assert _epoch(0.5, scale) == 0.5 and _epoch(6.0, scale) == round(6 * scale)

@@ -262,3 +262,33 @@ def test_who_forks_from_whom(
     found: dict[str, str], kept: dict[str, int], done: int, expected: dict[str, str], tmp_path: Path
 ) -> None:
     assert forks(found, kept, done, tmp_path) == expected
+
+
+FACTORY = """
+from torch import nn
+
+def make(num_classes=4, in_chans=1, width=4):
+    return nn.Sequential(
+        nn.Conv2d(in_chans, width, 3, padding=1), nn.ReLU(), nn.Conv2d(width, width, 3, padding=1),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, num_classes),
+    )
+"""
+
+
+def test_a_study_of_a_factory_is_analyzed_too(data: Path, tmp_path: Path, inside: list[str]) -> None:
+    """The plan is the user's word: what it names is made, though a checkpoint alone may not ask for it."""
+    (tmp_path / "net.py").write_text(FACTORY)
+    shared = {"data": str(data), "epochs": 1, "batch_size": 16, "workers": 0, "device": "cpu", "val_split": 0.25}
+    values = {
+        "shared": {**shared, "crop_padding": 1, "model_args": {"width": 3}},
+        "axes": {"model": ["net.py:make"]},
+        "analyze": {"images": 8},
+    }
+    (tmp_path / "plan.json").write_text(json.dumps(values))
+    plan, out = SweepPlan.read(tmp_path / "plan.json"), tmp_path / "out"  # net.py lies beside the plan
+    assert [(row["state"], row["error"]) for row in sweep(plan, out)] == [("finished", None)]
+    run = Run.read(out / plan.entries[0].name)
+    spectra = run.spectra
+    assert spectra is not None and spectra.images["n"] == 8
+    assert run.record.model_args == {"num_classes": 4, "in_chans": 1, "width": 3}
+    assert {point.channels for point in spectra.points} == {3}

@@ -1,0 +1,44 @@
+"""A run folder is one process's at a time, and a process that is killed lets go of it."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fourier_probe.training.folder import BusyError, RunFolder, held
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from fourier_probe.training.folder import held
+with held(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_killed_process_lets_go(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", HOLD, str(tmp_path / "run")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stdout.readline() == "held\n"
+        try:
+            with pytest.raises(BusyError, match="another process is training into"), held(tmp_path / "run"):
+                pass
+            with pytest.raises(BusyError), RunFolder.claim(tmp_path / "run", force=True):
+                pass
+        finally:
+            process.send_signal(signal.SIGKILL)
+    with held(tmp_path / "run"):  # a child killed in the middle leaves its file behind, and no lock
+        pass
+
+
+def test_the_lock_is_of_the_folder_and_leaves_nothing(tmp_path: Path) -> None:
+    with held(tmp_path / "a"), held(tmp_path / "b"), pytest.raises(BusyError), held(tmp_path / "a"):
+        pass
+    with pytest.raises(ZeroDivisionError), held(tmp_path / "c"):
+        _ = 1 / 0
+    assert not (tmp_path / "c").exists()
