@@ -25,7 +25,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
 
 from fourier_probe.errors import ProbeError, TrainingError, suggest
 from fourier_probe.io import atomic, decode
@@ -49,7 +48,7 @@ class Analysis:
     images: int = 500
     attention: bool = False
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Plain values."""
         return {"images": self.images, "attention": self.attention}
 
@@ -99,7 +98,7 @@ class SweepPlan:
 
     @classmethod
     def of(
-        cls, values: Mapping[str, Any], *, name: str = "sweep", folder: Path | None = None, where: str = "plan"
+        cls, values: Mapping[str, object], *, name: str = "sweep", folder: Path | None = None, where: str = "plan"
     ) -> SweepPlan:
         """A study from the sections of a plan; raises as `read` does.
 
@@ -145,15 +144,15 @@ class SweepPlan:
 class _Exclude:
     """A rule that drops runs."""
 
-    matches: dict[str, Any]
+    matches: dict[str, object]
     where: str
     hits: int = 0
 
     @classmethod
-    def of(cls, table: Mapping[str, Any], where: str) -> _Exclude:
+    def of(cls, table: Mapping[str, object], where: str) -> _Exclude:
         return cls(_patterns(table, where), where)
 
-    def drops(self, known: Mapping[str, Any]) -> bool:
+    def drops(self, known: Mapping[str, object]) -> bool:
         matched = _matches(self.matches, known)
         self.hits += matched
         return matched
@@ -163,13 +162,13 @@ class _Exclude:
 class _Set:
     """A rule that gives options to some runs."""
 
-    matches: dict[str, Any]
-    options: dict[str, Any]
+    matches: dict[str, object]
+    options: dict[str, object]
     where: str
     hits: int = 0
 
     @classmethod
-    def of(cls, table: Mapping[str, Any], where: str) -> _Set:
+    def of(cls, table: Mapping[str, object], where: str) -> _Set:
         rest = dict(table)
         when = rest.pop("when", None)
         if not isinstance(when, dict):
@@ -178,7 +177,7 @@ class _Set:
             raise TrainingError(f"{where}: gives no option: name at least one beside `when`.")
         return cls(_patterns(when, f"{where} when"), _options(rest, where), where)
 
-    def apply(self, given: dict[str, Any]) -> None:
+    def apply(self, given: dict[str, object]) -> None:
         if _matches(self.matches, _known(given, self.where)):
             self.hits += 1
             given |= self.options
@@ -188,14 +187,14 @@ def _given(rule: _Set) -> Iterable[str]:
     return rule.options
 
 
-def _tables(values: Mapping[str, Any], section: str, where: str) -> list[Mapping[str, Any]]:
+def _tables(values: Mapping[str, object], section: str, where: str) -> list[Mapping[str, object]]:
     tables = values.get(section, [])
     if not isinstance(tables, list) or not all(isinstance(each, dict) for each in tables):
         raise TrainingError(f"{where}: {section} is to be a list of tables: write [[{section}]], twice the brackets.")
     return tables
 
 
-def _options(table: Any, where: str) -> dict[str, Any]:
+def _options(table: object, where: str) -> dict[str, object]:
     """Options of a table by field name, in the type of the field."""
     if not isinstance(table, dict):
         raise TrainingError(f"{where}: expected options, a key each, got {table!r}.")
@@ -209,11 +208,11 @@ def _name(key: str, where: str) -> str:
     return name
 
 
-def _axes(table: Any, where: str) -> dict[str, list[dict[str, Any]]]:
+def _axes(table: object, where: str) -> dict[str, list[dict[str, object]]]:
     """Axis -> its elements, each a table of options."""
     if not isinstance(table, dict):
         raise TrainingError(f"{where}: expected lists, a key each, got {table!r}.")
-    axes: dict[str, list[dict[str, Any]]] = {}
+    axes: dict[str, list[dict[str, object]]] = {}
     for key, elements in table.items():
         name = _name(key, where)
         if not isinstance(elements, list):
@@ -224,7 +223,7 @@ def _axes(table: Any, where: str) -> dict[str, list[dict[str, Any]]]:
     return axes
 
 
-def _element(name: str, element: Any, where: str) -> dict[str, Any]:
+def _element(name: str, element: object, where: str) -> dict[str, object]:
     if not isinstance(element, dict) or (_KINDS[name] == "dict" and name not in element):
         return {name: checked(name, element, where)}
     options = _options(element, where)
@@ -233,20 +232,22 @@ def _element(name: str, element: Any, where: str) -> dict[str, Any]:
     return options
 
 
-def _patterns(table: Mapping[str, Any], where: str) -> dict[str, Any]:
+def _patterns(table: Mapping[str, object], where: str) -> dict[str, object]:
     """Option -> what it must be: a value; globs for text; a list for any of them."""
     if not table:
         raise TrainingError(f"{where}: is empty, and would match every run: name an option.")
-    patterns: dict[str, Any] = {}
+    patterns: dict[str, object] = {}
     for key, wanted in table.items():
         name = _name(key, where)
-        several = isinstance(wanted, list) and _KINDS[name] != "tuple"
-        patterns[name] = [checked(name, each, where) for each in wanted] if several else checked(name, wanted, where)
+        if isinstance(wanted, list) and _KINDS[name] != "tuple":
+            patterns[name] = [checked(name, value, where) for value in wanted]
+        else:
+            patterns[name] = checked(name, wanted, where)
     return patterns
 
 
-def _matches(patterns: Mapping[str, Any], known: Mapping[str, Any]) -> bool:
-    def fits(wanted: Any, value: Any) -> bool:
+def _matches(patterns: Mapping[str, object], known: Mapping[str, object]) -> bool:
+    def fits(wanted: object, value: object) -> bool:
         if isinstance(wanted, list):
             return any(fits(each, value) for each in wanted)
         if isinstance(wanted, str):
@@ -256,11 +257,11 @@ def _matches(patterns: Mapping[str, Any], known: Mapping[str, Any]) -> bool:
     return all(fits(wanted, known[name]) for name, wanted in patterns.items())
 
 
-def _known(given: Mapping[str, Any], where: str) -> dict[str, Any]:
+def _known(given: Mapping[str, object], where: str) -> dict[str, object]:
     """Every option of a combination that may not be valid yet: as given, by its recipe, or by default."""
     from fourier_probe.training import recipe
 
-    known: dict[str, Any] = {}
+    known: dict[str, object] = {}
     for each in fields(TrainConfig):
         known[each.name] = each.default_factory() if each.default_factory is not MISSING else each.default
     key = {name: given[name] for name in ("recipe", "model", "model_args", "epochs", "batch_size") if name in given}
@@ -270,11 +271,11 @@ def _known(given: Mapping[str, Any], where: str) -> dict[str, Any]:
         raise type(error)(f"{where}: {error}") from error
 
 
-def _entry(given: dict[str, Any], folder: Path | None, axes: list[str], where: str) -> Entry:
+def _entry(given: dict[str, object], folder: Path | None, axes: list[str], where: str) -> Entry:
     if folder is not None and "data" in given:
-        given["data"] = _beside(folder, given["data"])
-    if folder is not None and ".py:" in given.get("model", ""):  # file.py:factory
-        path, _, factory = given["model"].rpartition(":")
+        given["data"] = _beside(folder, str(given["data"]))
+    if folder is not None and ".py:" in str(given.get("model")):  # file.py:factory
+        path, _, factory = str(given["model"]).rpartition(":")
         given["model"] = f"{_beside(folder, path)}:{factory}"
     try:
         config = TrainConfig.of(given)
@@ -293,7 +294,7 @@ def _beside(folder: Path, path: str) -> str:
     return str(folder / path) if there else path
 
 
-def _analysis(table: Any, where: str) -> Analysis | None:
+def _analysis(table: object, where: str) -> Analysis | None:
     if table is None:
         return None
     analysis = decode.convert(table, Analysis, where, TrainingError)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from fourier_probe.errors import ProbeError
 from fourier_probe.io.tables import write_csv
@@ -27,7 +26,7 @@ def columns(axes: Sequence[str]) -> tuple[str, ...]:
     return (*FIRST, *(name for name in axes if name not in FIRST), *LAST)
 
 
-def rows(tasks: Sequence[Task], axes: Sequence[str]) -> list[dict[str, Any]]:
+def rows(tasks: Sequence[Task], axes: Sequence[str]) -> list[dict[str, object]]:
     """A row a run, in the order of the plan; what is not known is None.
 
     Args:
@@ -37,16 +36,16 @@ def rows(tasks: Sequence[Task], axes: Sequence[str]) -> list[dict[str, Any]]:
     return [_row(task, axes) for task in tasks]
 
 
-def write_results(out: Path, tasks: Sequence[Task], axes: Sequence[str]) -> list[dict[str, Any]]:
+def write_results(out: Path, tasks: Sequence[Task], axes: Sequence[str]) -> list[dict[str, object]]:
     """results.csv, whole; returns its rows."""
     found = rows(tasks, axes)
     write_csv(out / "results.csv", found, columns(axes))
     return found
 
 
-def _row(task: Task, axes: Sequence[str]) -> dict[str, Any]:
+def _row(task: Task, axes: Sequence[str]) -> dict[str, object]:
     config = task.entry.config
-    row: dict[str, Any] = dict.fromkeys(columns(axes))
+    row: dict[str, object] = dict.fromkeys(columns(axes))
     row |= {name: _plain(getattr(config, name)) for name in (*FIRST[1:], *axes)}
     row |= {"name": task.name, "state": task.state, "error": task.error or None, "path": str(task.folder)}
     if not (task.folder / "config.json").exists():
@@ -73,5 +72,5 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return sum(known) / len(known) if known else None
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     return json.dumps(value) if isinstance(value, dict | list | tuple) else value

@@ -329,7 +329,7 @@ def read_values(path: Path) -> dict[str, Any]:
     return values
 
 
-def checked(name: str, value: Any, where: str) -> Any:
+def checked(name: str, value: object, where: str) -> Any:
     """`value` in the type of the field `name`; raises TrainingError if it is of another."""
     kind = _types()[name]
     if kind is float and isinstance(value, str):  # YAML 1.1 reads 5e-4 as text

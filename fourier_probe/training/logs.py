@@ -13,8 +13,6 @@ from fourier_probe.io import atomic
 if TYPE_CHECKING:
     from fourier_probe.training.session import Session
 
-_WRITERS: dict[int, Any] = {}
-
 
 @contextlib.contextmanager
 def writer(session: Session) -> Iterator[None]:
@@ -30,23 +28,21 @@ def writer(session: Session) -> Iterator[None]:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise TrainingError("--log tensorboard needs a package: pip install 'fourier-probe[tensorboard]'.") from error
-    made = SummaryWriter(str(session.folder.path / "tensorboard"), purge_step=session.state.epoch)
-    _WRITERS[id(session)] = made
+    session.board = SummaryWriter(str(session.folder.path / "tensorboard"), purge_step=session.state.epoch)
     try:
         yield
     finally:
-        del _WRITERS[id(session)]
-        made.close()
+        session.board.close()
+        session.board = None
 
 
 def epoch(session: Session, row: dict[str, Any]) -> None:
     """Pass on a finished epoch."""
     session.progress.epoch(row)
-    made = _WRITERS.get(id(session))
-    if made is not None:
+    if session.board is not None:
         for name, value in row.items():
             if isinstance(value, int | float) and name not in ("epoch", "step"):
-                made.add_scalar(name, value, row["epoch"])
+                session.board.add_scalar(name, value, row["epoch"])
 
 
 def probe(session: Session) -> None:

@@ -6,7 +6,6 @@ import hashlib
 import json
 from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import Any
 
 from fourier_probe.io import atomic
 from fourier_probe.training.config import FREE, SCHEDULE_FIELDS, TrainConfig, checked
@@ -39,14 +38,14 @@ def content_name(config: TrainConfig) -> str:
     return f"{run_name(config)[:100]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
-def content(config: TrainConfig) -> dict[str, Any]:
+def content(config: TrainConfig) -> dict[str, object]:
     """What a run learns from: every option that is not at its default, without `FREE`.
 
     Left out are defaults, so that an option that a later version adds renames nothing; what a schedule of `none` does
     not read; and the folders of `data` and of a model's file, which differ between machines.
     """
     unread = () if config.schedule != "none" else tuple(name for name in SCHEDULE_FIELDS if name != "schedule")
-    given: dict[str, Any] = {}
+    given: dict[str, object] = {}
     for each in fields(TrainConfig):
         value = getattr(config, each.name)
         default = each.default_factory() if each.default_factory is not MISSING else each.default
@@ -66,5 +65,5 @@ def placeless(source: str) -> str:
     return source if source.partition("/")[0].lower() in _TIMM else source.rstrip("/").rpartition("/")[2] or source
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     return list(value) if isinstance(value, tuple) else value

@@ -44,6 +44,7 @@ from fourier_probe.training.stop import Stop
 
 if TYPE_CHECKING:
     from timm.data import Mixup
+    from torch.utils.tensorboard import SummaryWriter
 
 _WEIGHTS = 0  # a stream of the seed of its own
 _FORK = re.compile(r"(?P<run>.+)@(?P<epoch>\d+)")
@@ -69,6 +70,7 @@ class Session:
         state: what changes.
         mixup: timm's, if asked for.
         arch: name and arguments of the model, for checkpoints.
+        board: TensorBoard's writer, while one is open.
     """
 
     config: TrainConfig
@@ -86,6 +88,7 @@ class Session:
     mixup: Mixup | None
     arch: dict[str, Any]
     fork: str | None = None
+    board: SummaryWriter | None = field(init=False, default=None)
     net: nn.Module = field(init=False)
     cost: zoo.Stats = field(init=False)
 
