@@ -35,12 +35,14 @@ if TYPE_CHECKING:
     from fourier_probe.verbs.heatmap import heatmap
     from fourier_probe.verbs.models import list_models
     from fourier_probe.verbs.preview import preview
+    from fourier_probe.verbs.report import Page, report
     from fourier_probe.verbs.train import train
 
 _HOME = {
     "Definition": "probe.metrics",
     "Exhibit": "papers.exhibit",
     "HeatMap": "results.heatmap",
+    "Page": "verbs.report",
     "PRSSchedule": "training.schedule",
     "ProbeError": "errors",
     "Run": "training.runs",
@@ -62,6 +64,7 @@ _HOME = {
     "register_figure": "papers.registered",
     "register_schedule": "training.rules",
     "relative_log_amplitude": "probe.metrics",
+    "report": "verbs.report",
     "train": "verbs.train",
 }
 
@@ -70,6 +73,7 @@ __all__ = [
     "Exhibit",
     "HeatMap",
     "PRSSchedule",
+    "Page",
     "ProbeError",
     "Run",
     "ScheduleRequest",
@@ -90,6 +94,7 @@ __all__ = [
     "register_figure",
     "register_schedule",
     "relative_log_amplitude",
+    "report",
     "train",
 ]
 

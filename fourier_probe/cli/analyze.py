@@ -26,7 +26,7 @@ MAPS = 64  # images whose attention maps are looked at
 
 
 @click.command()
-@click.argument("target")
+@click.argument("target", callback=options.existing)
 @options.model_options
 @options.image_options
 @click.option("--points", metavar="GLOB", multiple=True, help="Listen at the modules or points of this name instead.")

@@ -30,7 +30,7 @@ BY_EPOCH = ("compare.csv", "epochs.pdf", "epochs.png")
 
 
 @click.command()
-@click.argument("targets", nargs=-1, required=True)
+@click.argument("targets", nargs=-1, required=True, callback=options.existing)
 @options.model_options
 @options.image_options
 @click.option(

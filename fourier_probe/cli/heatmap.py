@@ -20,7 +20,7 @@ def _strength(_ctx: click.Context, _param: click.Parameter, eps: float | None) -
 
 
 @click.command()
-@click.argument("target")
+@click.argument("target", callback=options.existing)
 @options.model_options
 @options.image_options
 @click.option("--points", metavar="GLOB", multiple=True, help="Also the mean change of features at these probe points.")

@@ -7,11 +7,12 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from fourier_probe.errors import printable, suggest
+from fourier_probe.errors import CheckpointError, printable, suggest
 from fourier_probe.registry import Registry
 
 if TYPE_CHECKING:
@@ -83,6 +84,18 @@ def size(_ctx: click.Context, _param: click.Parameter, text: str | None) -> tupl
     if len(parts) > 2 or not all(part.isdigit() and int(part) > 0 for part in parts):
         raise click.BadParameter(f"{text!r} is not a size: give pixels as 224, or height x width as 224x320")
     return int(parts[0]), int(parts[-1])
+
+
+FILES = (".pt", ".pth", ".tar", ".ckpt", ".safetensors", ".json")
+
+
+def existing(_ctx: click.Context, _param: click.Parameter, named: Any) -> Any:
+    """Refuse a target that is plainly a file and is not there, before torch is imported; a verb looks at the others."""
+    for name in [named] if isinstance(named, str) else named or ():
+        path = Path(name).expanduser()
+        if path.suffix in FILES and "=" not in name and ":" not in name and not os.path.lexists(path):
+            raise CheckpointError(f"there is no file or folder {name}. A model of timm or ours is named timm:NAME.")
+    return named
 
 
 def model_options(command: Command) -> Command:

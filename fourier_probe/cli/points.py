@@ -12,7 +12,7 @@ from fourier_probe.cli import options
 
 
 @click.command()
-@click.argument("target")
+@click.argument("target", callback=options.existing)
 @options.model_options
 @click.option("--points", metavar="GLOB", multiple=True, help="The modules or points of this name instead.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the table.")

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import glob
 from pathlib import Path
 
 import click
 
 from fourier_probe.cli import options
-from fourier_probe.errors import OutputError
-from fourier_probe.io import atomic
 
 
 @click.command()
@@ -30,16 +27,7 @@ def command(results: tuple[str, ...], out: Path, title: str | None, force: bool)
     fourier-probe report results/a results/b/spectra.json -o ab.html
     fourier-probe report runs/study -o study.html --title "PRS at 10 % of the data"
     """  # noqa: D301
-    if out.is_dir():
-        raise OutputError(f"{out} is a folder: name a file with -o, for example {out / 'report.html'}.")
-    atomic.output_folder(out.parent, results=(glob.escape(out.name),), force=force)
-    from fourier_probe.page import gather, render
+    from fourier_probe.verbs.report import report
 
-    entries, remarks = gather(results)
-    for remark in remarks:
-        options.note(remark)
-    html = render(entries, title=title)
-    atomic.write_text(out, html)
-    images = entries[0].result.images
-    what = f"{len(entries)} target{'s' * (len(entries) > 1)} on {images.get('n')} images of {images.get('source')}"
-    options.say(f"written to {out}: {what}, {len(html.encode()) / 1e3:.0f} kB")
+    page = report(results, out=out, title=title, force=force)
+    options.say(f"written to {out}: {page.about}, {len(page.html.encode()) / 1e3:.0f} kB")

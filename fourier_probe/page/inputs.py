@@ -9,6 +9,7 @@ from pathlib import Path
 from fourier_probe.errors import ResultError, printable
 from fourier_probe.results.comparison import check_comparable, has_frequencies
 from fourier_probe.results.spectra import Spectra
+from fourier_probe.runtime.messages import note
 from fourier_probe.training.runs import Run, read_runs
 
 RESULT = "spectra.json"
@@ -25,65 +26,62 @@ class Entry:
 
     Attributes:
         label: what tables and charts call it, different for each entry.
-        path: the file or the run folder it came from.
+        path: the file or the run folder it came from; none for a result that was not saved.
         result: the saved analysis.
         run: the training run it is of, if a run folder was named.
     """
 
     label: str
-    path: Path
+    path: Path | None
     result: Spectra
     run: Run | None = None
 
 
-def gather(names: Sequence[str]) -> tuple[list[Entry], list[str]]:
+def gather(results: Sequence[str | Path | Spectra | Run]) -> list[Entry]:
     """Every result that was named, each once, all of the same images by the same definition.
 
     Args:
-        names: paths of a spectra.json or its folder, of a run folder, or of a folder that holds several of either.
+        results: analyses; runs; paths of a spectra.json or its folder, of a run folder, or of a folder that holds
+            several of either. What is left out of such a folder is a note.
 
     Returns:
-        The results in the order given, and remarks about what was left out.
+        The results in the order given.
 
     Raises:
-        ResultError: a name is no result, a result is damaged or has no frequencies, or results cannot be compared.
+        ResultError: a path is no result, a result is damaged or has no frequencies, or results cannot be compared.
         TrainingError: a run folder is damaged.
     """
-    found: dict[Path, Entry] = {}
-    remarks: list[str] = []
-    for name in names:
-        for entry in _entries(name, remarks):
+    found: dict[Path | int, Entry] = {}
+    for result in results:
+        for entry in _entries(result):
             _check(entry)
-            found.setdefault(entry.path.resolve(), entry)
+            found.setdefault(entry.path.resolve() if entry.path else id(entry.result), entry)
+    if not found:
+        raise ResultError("there is no result to report: name at least one.")
     entries = _distinct(list(found.values()))
     check_comparable([entry.result for entry in entries])
-    return entries, remarks
+    return entries
 
 
-def _entries(name: str, remarks: list[str]) -> Iterator[Entry]:
-    path = Path(name).expanduser()
-    if not path.exists():
-        advice = (
-            f"a report is made of saved results: run `fourier-probe analyze {name}` and name the folder it writes."
-            if name.startswith("timm:")
-            else "name a spectra.json, its folder, or a run folder."
-        )
-        raise ResultError(f"there is no file or folder {name}: {advice}")
+def _entries(result: str | Path | Spectra | Run) -> Iterator[Entry]:
+    if isinstance(result, Spectra):
+        yield Entry(_label(str(result.target.get("source") or "network"), Path()), None, result)
+        return
+    if isinstance(result, Run):
+        yield _analyzed(result)
+        return
+    path = Path(result).expanduser()
     if path.is_file():
-        if path.suffix != ".json":
-            raise ResultError(
-                f"{name} is no saved result: run `fourier-probe analyze {name}` and name the folder it writes."
-            )
         yield _saved(path)
     elif (path / "config.json").exists():
         yield _analyzed(Run.read(path))
     elif (path / RESULT).exists():
         yield _saved(path / RESULT)
     else:
-        yield from _below(path, remarks)
+        yield from _below(path)
 
 
-def _below(folder: Path, remarks: list[str]) -> Iterator[Entry]:
+def _below(folder: Path) -> Iterator[Entry]:
     """The analyzed runs and the results in a folder of several."""
     runs = read_runs(folder) if any(folder.rglob("config.json")) else []
     results = [path for path in sorted(folder.rglob(RESULT)) if not (path.parent / "config.json").exists()]
@@ -94,7 +92,7 @@ def _below(folder: Path, remarks: list[str]) -> Iterator[Entry]:
     if len(analyzed) < len(runs):
         left_out = [str(run.path) for run in runs if run not in analyzed]
         more = f" and {len(left_out) - 3} more" if len(left_out) > 3 else ""
-        remarks.append(f"runs without an analysis are left out: {', '.join(left_out[:3])}{more}.")
+        note(f"runs without an analysis are left out: {', '.join(left_out[:3])}{more}.")
     yield from map(_analyzed, analyzed)
     yield from map(_saved, results)
 
@@ -141,17 +139,21 @@ def _check(entry: Entry) -> None:
     result, again = entry.result, "run `fourier-probe analyze` again."
     records = [result.target, result.images, result.versions, *result.excluded, *result.attention]
     if not all(isinstance(record, dict) for record in records):
-        raise ResultError(f"{entry.path} is damaged: its target, images or versions are no records; {again}")
+        raise ResultError(f"{_where(entry)} is damaged: its target, images or versions are no records; {again}")
     if not all({"name", "distance"} <= layer.keys() for layer in result.attention):
-        raise ResultError(f"{entry.path} is damaged: a layer of attention has no name or distance; {again}")
+        raise ResultError(f"{_where(entry)} is damaged: a layer of attention has no name or distance; {again}")
     for point in result.points:
         bins = {len(values) for values in (point.frequency, point.log_amplitude, point.delta, point.stderr)}
         rings = {len(v) for v in (point.radius, point.log_density, point.log_density_stderr) if v is not None}
         if len(bins) != 1 or len(rings) > 1 or not isinstance(point.depth, int | float) or 0 in bins:
-            raise ResultError(f"{entry.path} is damaged: the arrays of {point.name} do not match; {again}")
+            raise ResultError(f"{_where(entry)} is damaged: the arrays of {point.name} do not match; {again}")
     if not has_frequencies(result):
         what = "no probe points" if not result.points else "no point with a frequency above 0 (maps of one position)"
-        raise ResultError(f"{entry.path} has {what}, so there is nothing to show: leave it out, or {again}")
+        raise ResultError(f"{_where(entry)} has {what}, so there is nothing to show: leave it out, or {again}")
+
+
+def _where(entry: Entry) -> str:
+    return str(entry.path or f"the result {entry.label}")
 
 
 def _distinct(entries: list[Entry]) -> list[Entry]:

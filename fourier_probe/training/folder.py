@@ -21,7 +21,6 @@ from pathlib import Path
 import msgspec
 from filelock import FileLock, Timeout
 
-from fourier_probe.data.trust import NamedData, data_of, shown
 from fourier_probe.errors import OutputError, TrainingError
 from fourier_probe.io import atomic
 from fourier_probe.io.tables import write_csv
@@ -119,6 +118,8 @@ def check_record(record: RunRecord, given: Mapping[str, object], folder: str) ->
         DataError: its data have to be named again (`data.trust`).
         TrainingError: so has its model, which is a Python file, or an argument that fetches or opens something.
     """
+    from fourier_probe.data.trust import NamedData, data_of, shown  # brings torch
+
     config = record.config
     if "data" not in given:
         data_of(None, NamedData(config.data, folder, True, record.data_fingerprint))

@@ -57,9 +57,14 @@ def figures(
             FIGURES.get(name)  # says which there are
     if out is not None:
         atomic.output_folder(out, results=_names(wanted, ALWAYS), force=force)  # before anything is imported or read
+    from fourier_probe.training.runs import read_runs
+
+    found = read_runs(Path(runs)) if isinstance(runs, str | Path) else list(runs)
+    if out is not None:
         owned = {name: FIGURES.get(name).files(name) for name in wanted}
         atomic.output_folder(out, results=tuple(file for files in owned.values() for file in files), force=force)
-    drawn, missing, failed = _draw(wanted, _runs(runs))
+    _note_other_data(found)
+    drawn, missing, failed = _draw(wanted, found)
     if out is not None and drawn:
         with atomic.staged(Path(out), [file for exhibit in drawn for file in owned[exhibit.name]]) as stage:
             for exhibit in drawn:
@@ -94,16 +99,13 @@ def _draw(wanted: Sequence[str], runs: Sequence[Run]) -> tuple[list[Exhibit], di
     return drawn, missing, failed
 
 
-def _runs(runs: Path | str | Sequence[Run]) -> list[Run]:
-    """The runs, with a remark on those of other data sets."""
+def _note_other_data(runs: Sequence[Run]) -> None:
+    """Say which runs are of other data sets than most, and so of no figure."""
     from fourier_probe.papers.selection import data_sets
-    from fourier_probe.training.runs import read_runs
 
-    found = read_runs(Path(runs)) if isinstance(runs, str | Path) else list(runs)
-    (data, most), *others = list(data_sets(found).items()) or [("", found)]
+    (data, most), *others = list(data_sets(runs).items()) or [("", list(runs))]
     for name, left_out in others:
         note(f"{len(left_out)} runs on {name} are left out: the figures are of {len(most)} on {data}.")
-    return found
 
 
 def _names(names: Sequence[str], ends: Sequence[str]) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from fourier_probe.errors import ResultError, TrainingError
 from fourier_probe.page import LIMIT, Entry, gather, page, render
 from fourier_probe.probe.metrics import Definition
 from fourier_probe.results.spectra import Spectra
+from fourier_probe.runtime.messages import listening
 
 Save = Callable[..., Path]
 
@@ -33,7 +34,7 @@ def data_of(html: str) -> dict[str, Any]:
 
 
 def entries_of(*paths: Path) -> list[Entry]:
-    return gather([str(path) for path in paths])[0]
+    return gather([str(path) for path in paths])
 
 
 class Tags(HTMLParser):
@@ -233,7 +234,9 @@ def test_a_folder_of_runs_and_results(save_run: Save, save_result: Save, tmp_pat
     save_run("all/one")
     save_run("all/bare", analyzed=False)
     save_result("all/other", source="timm:vit")
-    entries, remarks = gather([str(tmp_path / "all"), str(tmp_path / "all" / "one")])  # the second is there already
+    remarks: list[str] = []
+    with listening(remarks.append):
+        entries = gather([str(tmp_path / "all"), str(tmp_path / "all" / "one")])  # the second is there already
     assert [entry.label for entry in entries] == ["one", "vit"]
     assert len(remarks) == 1 and "bare" in remarks[0]
     assert "left out" in run("all").stderr

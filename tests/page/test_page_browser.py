@@ -66,7 +66,7 @@ def drive(page: str, script: str, folder: Path, *, width: int = 1200) -> dict[st
 def page(save_result: Callable[..., Path], save_run: Callable[..., Path]) -> str:
     """Two results and a run, with attention and training."""
     named = save_result("a"), save_result("b", source="timm:vit", seed=1, attention=True), save_run("prs", seed=2)
-    return render(gather([str(path) for path in named])[0])
+    return render(gather([str(path) for path in named]))
 
 
 def test_the_page_as_written_draws_and_says_nothing(page: str, tmp_path: Path) -> None:
@@ -200,7 +200,7 @@ def test_what_is_missing_breaks_nothing(save_result: Callable[..., Path], tmp_pa
         set("#layers", "stream"); set("#quantity", "density"); out.panels = count("#spectra-charts .plot");
         """
     for each, disabled, panels in zip(fast, (True, False), (0, 1), strict=True):
-        found = drive(render(gather([str(each)])[0]), script, tmp_path / each.name / "browser")
+        found = drive(render(gather([str(each)])), script, tmp_path / each.name / "browser")
         assert found["options"] == [False, disabled] and found["panels"] == panels
 
 
