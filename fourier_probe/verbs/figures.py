@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fourier_probe.errors import ResultError
+from fourier_probe.errors import ResultError, TrainingError
 from fourier_probe.io import atomic
 from fourier_probe.papers.registered import FIGURES, draw_figure
 from fourier_probe.runtime.messages import note, progress
@@ -57,6 +57,8 @@ def figures(
             FIGURES.get(name)  # says which there are
     if out is not None:
         atomic.output_folder(out, results=_names(wanted, ALWAYS), force=force)  # before anything is imported or read
+    if isinstance(runs, str | Path) and not Path(runs).is_dir():
+        raise TrainingError(f"there is no run in {runs}: it is no folder. `fourier-probe train` and `sweep` make runs.")
     from fourier_probe.training.runs import read_runs
 
     found = read_runs(Path(runs)) if isinstance(runs, str | Path) else list(runs)
