@@ -118,7 +118,7 @@ def analyze_target(
         raise click.UsageError(f"{target.label} is a saved result: there is no model to analyze.")
     definition = Definition(log=log, floor=floor, window=window, axis=axis, metrics=metrics)  # type: ignore[arg-type]
     source = options.data_source(data, target.data)
-    images = choose(open_data(source, split), limit=limit, skip_bad=skip_bad)
+    images = choose(open_data(source, split, limit=limit), limit=limit, skip_bad=skip_bad)
     spec = target.input_spec(img_size=img_size, mean=mean, std=std, arrays=images.array_size)
     if images.pixels is not None and min(spec.size) > min(images.pixels.shape[1:3]):
         small = "x".join(map(str, images.pixels.shape[1:3]))

@@ -159,7 +159,7 @@ def image_options(command: Command) -> Command:
                 type=click.IntRange(min=1),
                 default=1000,
                 show_default=True,
-                help="At most this many, spread evenly over the split.",
+                help="At most this many, spread over the split and its classes; the first of a stream.",
             ),
             click.option(
                 "-b",

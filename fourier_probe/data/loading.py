@@ -40,7 +40,7 @@ class Batch(NamedTuple):
 
 
 def choose(images: ImageSet, *, limit: int | None = None, skip_bad: bool = False) -> ImageSet:
-    """The images that an analysis reads: `limit` of them, spread evenly over the set and its classes, in its order.
+    """The images that an analysis reads: `limit` of them, spread over the set and its classes, in its order.
 
     A set sorted by class would give its first class only if its first images were taken (`subset.spread`).
 

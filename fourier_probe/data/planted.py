@@ -24,6 +24,7 @@ import numpy.typing as npt
 from scipy.special import ndtri
 
 from fourier_probe.data.images import ImageSet
+from fourier_probe.data.subset import splitmix64
 from fourier_probe.errors import DataError, suggest
 
 VARIANTS = ("mixed", "far", "local")
@@ -240,12 +241,9 @@ def _key(*numbers: int) -> Words:
 
 
 def _words(key: Words, counter: npt.NDArray[np.int64]) -> Words:
-    """splitmix64 of key + counter (Steele, Lea, Flood 2014), broadcast."""
+    """splitmix64 of key + counter, broadcast."""
     with np.errstate(over="ignore"):
-        z = np.asarray(key + (np.asarray(counter).astype(np.uint64) + np.uint64(1)) * _GOLDEN)
-        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return np.asarray(z ^ (z >> np.uint64(31)))
+        return splitmix64(np.asarray(key + np.asarray(counter).astype(np.uint64) * _GOLDEN))
 
 
 def _unit(words: Words) -> npt.NDArray[np.float64]:

@@ -13,7 +13,7 @@ from fourier_probe.data.trust import refuse_commands, shown
 from fourier_probe.errors import DataError, suggest
 
 
-def open_data(source: str, split: str = "test", *, skip_bad: bool = False) -> ImageSet:
+def open_data(source: str, split: str = "test", *, skip_bad: bool = False, limit: int | None = None) -> ImageSet:
     """Open one split of a source.
 
     Args:
@@ -23,6 +23,8 @@ def open_data(source: str, split: str = "test", *, skip_bad: bool = False) -> Im
         split: "train", "val" or "test"; a folder without split folders serves any of them.
         skip_bad: decode every file of the split now, leave out those that cannot be read, and count them in
             `ImageSet.skipped`. To check only the images that will be used, leave it off and use `choose`.
+        limit: how many images of a stream (`wds/`) are read at most, its first ones, and a note says so; any other
+            source is opened whole, for `choose` to spread them over it.
 
     Raises:
         DataError: nothing of that name, no such split, no images, or arrays of another shape or type.
@@ -41,7 +43,7 @@ def open_data(source: str, split: str = "test", *, skip_bad: bool = False) -> Im
     elif path.suffix.lower() == ".npz" and path.exists():
         return open_npz(source, path, split)
     elif is_timm_name(source) and not path.exists():
-        images = open_timm(source, split, skip_bad=skip_bad)
+        images = open_timm(source, split, skip_bad=skip_bad, limit=limit)
     else:
         problem = "is a file of another kind" if path.exists() else "does not exist"
         raise DataError(

@@ -107,16 +107,32 @@ def holdout(labels: Labels, fraction: float, *, seed: int) -> tuple[Indices, Ind
 
 
 def spread(count: int, limit: int, labels: Labels | None = None) -> Indices:
-    """`limit` indices spread evenly over 0 to `count` - 1, ascending; all of them if there are no more than that.
+    """`limit` indices of 0 to `count` - 1, ascending; all of them if there are no more than that.
 
-    With labels, evenly over the images put in the order of their class: each class gets its share whether the set is
-    sorted by class or cycles through the classes.
+    With labels, spread evenly over the images put in the order of their class: each class gets its share whether the
+    set is sorted by class or cycles through the classes. Without, those with the smallest hash (splitmix64) of their
+    index: every k-th image would show only some of the classes where these cycle. Smaller choices lie inside larger.
 
-    >>> spread(10, 5).tolist(), spread(3, 5).tolist()
-    ([0, 2, 4, 6, 8], [0, 1, 2])
+    >>> spread(10, 4).tolist(), spread(10, 5).tolist(), spread(3, 5).tolist()
+    ([0, 3, 5, 8], [0, 3, 4, 5, 8], [0, 1, 2])
+    >>> spread(6, 3, [0, 1, 2, 0, 1, 2]).tolist()
+    [0, 1, 2]
     """
-    chosen = np.arange(min(count, limit), dtype=np.int64) * count // min(count, limit)
-    return chosen if labels is None else np.sort(np.argsort(labels, kind="stable")[chosen])
+    if limit >= count:
+        return np.arange(count, dtype=np.int64)
+    if labels is None:
+        return np.sort(np.argsort(splitmix64(np.arange(count, dtype=np.uint64)), kind="stable")[:limit])
+    chosen = np.arange(limit, dtype=np.int64) * count // limit
+    return np.sort(np.argsort(labels, kind="stable")[chosen])
+
+
+def splitmix64(state: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """The output of splitmix64 (Steele, Lea, Flood 2014) after each state, modulo 2^64: the same everywhere."""
+    with np.errstate(over="ignore"):
+        z = state + np.uint64(0x9E3779B97F4A7C15)
+        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return np.asarray(z ^ (z >> np.uint64(31)))
 
 
 def _orders(labels: Labels, seed: int, stream: int) -> Iterator[Indices]:

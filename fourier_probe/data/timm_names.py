@@ -32,6 +32,7 @@ from fourier_probe.data.decode import BadImageError, decode, to_8bit
 from fourier_probe.data.folder import SPLITS
 from fourier_probe.data.images import Files, ImageSet
 from fourier_probe.errors import DataError
+from fourier_probe.runtime import messages
 
 _EXTRAS = {"hfds": ("datasets", "hub"), "wds": ("webdataset", "webdataset")}  # kind -> (module, our extra)
 _TRAIN_AND_TEST = ("cifar10", "cifar100", "mnist", "kmnist", "fashion_mnist", "qmnist")
@@ -44,7 +45,7 @@ def is_timm_name(source: str) -> bool:
     return source.partition("/")[0].lower() in ("torch", *_EXTRAS) and "/" in source
 
 
-def open_timm(source: str, split: str, *, skip_bad: bool = False) -> ImageSet:
+def open_timm(source: str, split: str, *, skip_bad: bool = False, limit: int | None = None) -> ImageSet:
     """One split of a data set that timm knows by name; see the top of this module.
 
     Raises:
@@ -59,7 +60,8 @@ def open_timm(source: str, split: str, *, skip_bad: bool = False) -> ImageSet:
     if kind == "hfds":
         return _from_reader(source, _create(name, root or None, split, source), split)
     if kind == "wds":
-        return _from_stream(source, _create(name, root or str(_default_root(rest)), split, source), split, skip_bad)
+        dataset = _create(name, root or str(_default_root(rest)), split, source)
+        return _from_stream(source, dataset, split, skip_bad, limit)
     return _from_torchvision(source, _create(name, root or str(_default_root(rest)), split, source), split)
 
 
@@ -171,12 +173,16 @@ def _without_ghostscript(dataset: Any) -> Iterator[tuple[Image.Image, int]]:
         EpsImagePlugin.gs_binary = binary
 
 
-def _from_stream(source: str, dataset: Any, split: str, skip_bad: bool) -> ImageSet:
+def _from_stream(source: str, dataset: Any, split: str, skip_bad: bool, limit: int | None) -> ImageSet:
     folder = tempfile.mkdtemp(prefix="fourier-probe-")
     paths: list[Path] = []
     labels: list[int] = []
     bad: list[tuple[str, str]] = []
+    cut = False
     for position, (image, label) in enumerate(_without_ghostscript(dataset)):
+        if cut := limit is not None and len(paths) == limit:
+            messages.note(f"{source} is a stream: its first {limit} images are used, in whatever order it has.")
+            break
         try:
             buffer = io.BytesIO()
             to_8bit(image).save(buffer, "PNG", compress_level=1)
@@ -187,7 +193,7 @@ def _from_stream(source: str, dataset: Any, split: str, skip_bad: bool) -> Image
         paths[-1].write_bytes(buffer.getvalue())
         labels.append(label)
     expected = int(getattr(dataset.reader, "num_samples", 0) or 0)
-    lost = max(0, expected - len(paths) - len(bad))  # timm logs and drops what it cannot decode
+    lost = 0 if cut else max(0, expected - len(paths) - len(bad))  # timm logs and drops what it cannot decode
     if lost:
         bad += [(f"an image of {source}", "dropped by timm, see its log")] * lost
     reader = Files(tuple(paths))

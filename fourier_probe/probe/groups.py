@@ -1,4 +1,4 @@
-"""Which image goes into which jackknife group: fixed, shard-safe, and blind to the order of a file. Imports numpy only.
+"""Which image goes into which jackknife group: fixed, shard-safe, and blind to the order of a file. Imports data.
 
 A data set is sorted by class, cycles through its classes, or is shuffled; groups made of the index modulo G follow that
 order, and their errors come out several times too large or too small. Here the group depends on the index through a
@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from fourier_probe.data.subset import splitmix64
 from fourier_probe.errors import DataError
 
 Grouping = Literal["permutation", "stream"]
@@ -52,7 +53,7 @@ def group_of(index: NDArray[np.int64], total: int | None, groups: int) -> NDArra
             raise DataError(f"image {int(index.max())} came from a source of {total} images: its length is wrong.")
         return _permuted(total, groups)[index].astype(np.int64)
     early = np.concatenate([_permutation(groups, run) for run in range(RUNS)])
-    hashed = (_splitmix64(index.astype(np.uint64)) % np.uint64(groups)).astype(np.int64)
+    hashed = (splitmix64(index.astype(np.uint64)) % np.uint64(groups)).astype(np.int64)
     return np.where(index < len(early), early[np.minimum(index, len(early) - 1)], hashed)
 
 
@@ -67,11 +68,3 @@ def _permutation(size: int, number: int) -> NDArray[np.int64]:
     """A fixed pseudo-random permutation: raw PCG64 output, which numpy keeps the same in every version."""
     draws = np.random.PCG64(np.random.SeedSequence([_STREAM, size, number])).random_raw(size)
     return np.argsort(draws, kind="stable").astype(np.int64)
-
-
-def _splitmix64(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Steele, Lea & Flood (2014): the output of splitmix64 after state x, modulo 2^64."""
-    z = x + np.uint64(0x9E3779B97F4A7C15)
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return np.asarray(z ^ (z >> np.uint64(31)))

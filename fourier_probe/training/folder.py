@@ -30,8 +30,6 @@ TIMES = ("seconds", "images_per_second")
 """Columns of metrics.csv in which two runs of one config may differ."""
 _FILES = ("config.json", "metrics.csv", "conversions.csv", "last.pt", "best.pt", "epoch-*.pt")
 _LOCK = ".lock"
-FETCHING = ("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir")
-"""Arguments of timm's models that may fetch or open something."""
 
 
 class BusyError(OutputError):
@@ -118,6 +116,7 @@ def check_record(record: RunRecord, given: Mapping[str, object], folder: str) ->
         DataError: its data have to be named again (`data.trust`).
         TrainingError: so has its model, which is a Python file, or an argument that fetches or opens something.
     """
+    from fourier_probe.checkpoints.formats import NOT_ARCHITECTURE
     from fourier_probe.data.trust import NamedData, data_of, shown  # brings torch
 
     config = record.config
@@ -128,7 +127,7 @@ def check_record(record: RunRecord, given: Mapping[str, object], folder: str) ->
             f"{folder} was trained with the model {shown(config.model)}, which is not made because a file says so: "
             f"pass --model {shown(config.model)} if you trust it."
         )
-    fetching = [name for name in FETCHING if name in config.model_args]
+    fetching = [name for name in sorted(NOT_ARCHITECTURE) if name in config.model_args]
     if fetching and "model_args" not in given:
         raise TrainingError(
             f"{folder} was trained with --model-arg {fetching[0]}, which may fetch or open something and is not "

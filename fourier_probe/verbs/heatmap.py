@@ -103,7 +103,7 @@ def heatmap(
     opened = replace(opened, label=label or opened.label)
     source = data if data is not None else data_of(None, opened.data)
     if isinstance(source, str | ImageSet):
-        opened_data = open_data(source, split) if isinstance(source, str) else source
+        opened_data = open_data(source, split, limit=images) if isinstance(source, str) else source
         chosen = choose(opened_data, limit=images, skip_bad=skip_bad)
         spec = opened.input_spec(img_size=img_size, mean=mean, std=std, arrays=chosen.array_size)
         read = pixels_of_source(chosen, spec, batch_size, workers)

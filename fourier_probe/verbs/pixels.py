@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Sized
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import Tensor
 from fourier_probe.data import ImageSet, InputSpec, batches, image_digest
 from fourier_probe.errors import DataError
 from fourier_probe.results.heatmap import ImagesRecord
+from fourier_probe.runtime.messages import note
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,8 @@ def pixels_of_batches(
         if classes is not None:
             labels.append(torch.as_tensor(classes).cpu().reshape(len(batch), -1)[:room, 0].long())
         if room <= len(batch):
+            if room < len(batch) or (isinstance(given, Sized) and len(given) > turn + 1):
+                note(f"the data are a stream: their first {count} images are used, in whatever order they have.")
             break
     if not sum(map(len, pixels)):
         raise DataError("there are no images to disturb: the data are empty. Give at least one image.")

@@ -14,6 +14,7 @@ from PIL import Image
 
 from fourier_probe.data import BadImageError, Batch, ImageSet, InputSpec, batches, choose, image_digest, open_data
 from fourier_probe.data.images import Files
+from fourier_probe.data.subset import spread
 from fourier_probe.errors import DataError
 
 SPEC = InputSpec(3, (6, 5), (0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
@@ -104,15 +105,15 @@ def test_a_limit_takes_the_same_share_of_every_class(order: str) -> None:
     assert order != "sorted" or places.tolist() == list(range(0, 200, 4))
 
 
-def test_a_limit_without_labels_is_spread_evenly() -> None:
+def test_a_limit_without_labels_takes_the_smallest_hashes_in_order() -> None:
     images = ImageSet("x", "test", pixels=np.arange(10, dtype=np.uint8).reshape(10, 1, 1, 1))
-    for limit, wanted in ((1, [0]), (3, [0, 3, 6]), (9, [0, 1, 2, 3, 4, 5, 6, 7, 8]), (10, range(10)), (99, range(10))):
+    for limit in (1, 3, 9, 10, 99):
         chosen = choose(images, limit=limit).pixels
-        assert chosen is not None and chosen.ravel().tolist() == list(wanted)
+        assert chosen is not None and chosen.ravel().tolist() == spread(10, limit).tolist()
     spec = InputSpec(1, (1, 1), (0.0,), (1.0,))
     batch = next(batches(images, spec, batch_size=9, limit=3))
     assert batch.index.tolist() == [0, 1, 2]
-    assert (batch.images.ravel() * 255).round().tolist() == [0, 3, 6]
+    assert (batch.images.ravel() * 255).round().tolist() == spread(10, 3).tolist()
 
 
 @pytest.mark.parametrize(("count", "world"), [(10, 3), (2, 4), (7, 7)])
@@ -222,12 +223,12 @@ def test_skip_bad_drops_counts_and_closes_ranks(tmp_path: Path, batch_size: int)
 
 def test_skip_bad_checks_only_what_the_limit_chooses(tmp_path: Path) -> None:
     images = file_set(tmp_path, 8)
-    for number in (0, 1):
+    for number in (0, 3):
         (tmp_path / f"{number:02d}.png").write_bytes(b"broken")
     unlabelled = ImageSet("files", "test", reader=images.reader)
-    chosen = choose(unlabelled, limit=2, skip_bad=True)  # files 0 and 4
+    chosen = choose(unlabelled, limit=2, skip_bad=True)  # files 3 and 5
     assert (len(chosen), chosen.skipped) == (1, 1)
-    assert np.asarray(chosen[0]).max() == 4
+    assert np.asarray(chosen[0]).max() == 5
 
 
 def test_loader_processes_change_nothing(tmp_path: Path) -> None:

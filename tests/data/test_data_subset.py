@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fourier_probe.data import check_labels, holdout, subset
-from fourier_probe.data.subset import spread
+from fourier_probe.data.subset import splitmix64, spread
 from fourier_probe.errors import DataError
 
 LABELS = np.random.default_rng(0).permutation(np.repeat(np.arange(7), 40))
@@ -98,8 +98,30 @@ def test_labels_beyond_the_model() -> None:
 
 
 @given(st.integers(1, 300), st.integers(1, 300))
-def test_a_spread_is_even(count: int, limit: int) -> None:
-    places = spread(count, limit)
+def test_a_spread_with_labels_is_even(count: int, limit: int) -> None:
+    places = spread(count, limit, np.zeros(count, dtype=np.int64))
     assert len(places) == min(count, limit) and places[0] == 0 and places[-1] < count
     steps = np.diff([*places, count])
     assert steps.min() >= 1 and steps.max() - steps.min() <= 1
+
+
+@given(st.integers(1, 300), st.integers(1, 300), st.integers(1, 300))
+def test_a_spread_without_labels_is_nested_and_in_order(count: int, one: int, other: int) -> None:
+    few, many = (spread(count, limit).tolist() for limit in sorted((one, other)))
+    assert len(many) == min(count, max(one, other)) and set(few) <= set(many)
+    assert few == sorted(set(few)) and many == sorted(set(many))
+
+
+def test_splitmix64_is_the_published_generator() -> None:
+    """The first outputs from state 0, as in Vigna's reference."""
+    golden = 0x9E3779B97F4A7C15
+    states = np.array([i * golden % 2**64 for i in range(3)], dtype=np.uint64)
+    assert splitmix64(states).tolist() == [0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4, 0x06C45D188009454F]
+
+
+@pytest.mark.parametrize("cycle", [2, 10, 100])
+def test_a_spread_of_cycling_classes_shows_them_all_alike(cycle: int) -> None:
+    """Every k-th of them, as it was, shows 10 of 100 classes; a random choice, each about as often."""
+    counts = np.bincount(spread(10_000, 1_000) % cycle, minlength=cycle)
+    expected = 1_000 / cycle
+    assert ((counts - expected) ** 2 / expected).sum() < cycle + 4 * np.sqrt(2 * cycle)  # chi square, 4 sigma

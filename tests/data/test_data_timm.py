@@ -17,6 +17,7 @@ from PIL import Image
 
 from fourier_probe.data import BadImageError, open_data, timm_names
 from fourier_probe.errors import DataError
+from fourier_probe.runtime.messages import listening
 
 RNG = np.random.default_rng(0)
 
@@ -174,6 +175,17 @@ def test_a_stream_is_copied_once_and_its_copy_goes_with_it(monkeypatch: pytest.M
     assert folder.is_dir()
     del images
     assert not folder.exists()
+
+
+@pytest.mark.usefixtures("extras")
+def test_of_a_stream_the_first_images_are_used_and_a_note_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timm.data, "create_dataset", lambda *_, **__: Stream([11, 22, 33, 44], declared=4))
+    notes: list[str] = []
+    with listening(notes.append):
+        images = open_data("wds/name:/data", limit=2)
+        assert images.labels is not None and images.labels.tolist() == [1, 2] and images.skipped == 0
+        assert len(open_data("wds/name:/data", limit=4)) == 4
+    assert notes == ["wds/name:/data is a stream: its first 2 images are used, in whatever order it has."]
 
 
 @pytest.mark.usefixtures("extras")

@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from fourier_probe.data import Batch, ImageSet, InputSpec, batches
+from fourier_probe.data.subset import splitmix64
 from fourier_probe.errors import DataError
 from fourier_probe.probe.analyze import analyze
-from fourier_probe.probe.groups import _splitmix64, group_of
+from fourier_probe.probe.groups import group_of
 from fourier_probe.probe.metrics import Definition
 from fourier_probe.probe.sums import jackknife, jackknife_variance, quantile
 
@@ -64,7 +65,7 @@ def test_groups_are_fixed() -> None:
     assert group_of(np.arange(8), 1000, G).tolist() == [11, 5, 2, 15, 12, 14, 10, 12]
     assert group_of(np.arange(56, 64), None, G).tolist() == [12, 18, 6, 15, 15, 9, 2, 5]
     published = 0xE220A8397B1DCDAF  # first output of splitmix64 from state 0
-    assert int(_splitmix64(np.zeros(1, dtype=np.uint64))[0]) == published
+    assert int(splitmix64(np.zeros(1, dtype=np.uint64))[0]) == published
 
 
 @pytest.mark.parametrize("n", [1, 19, 20, 41, 999, 10_000])
