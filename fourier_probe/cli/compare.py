@@ -98,6 +98,7 @@ def _by_epoch(names: tuple[str, ...], out: Path, *, force: bool, as_json: bool) 
     """How the spectra of runs moved while they trained, from the files that --probe-every wrote."""
     from fourier_probe.plots import epochs_figure, save
     from fourier_probe.results.comparison import check_comparable
+    from fourier_probe.results.profile import view_of
 
     atomic.output_folder(out, results=BY_EPOCH, force=force)
     runs = [_while_training(Path(name)) for name in names]
@@ -105,7 +106,7 @@ def _by_epoch(names: tuple[str, ...], out: Path, *, force: bool, as_json: bool) 
     check_comparable(results)
     labels = distinct([Path(name).resolve().name for name in names])
     rows = [f"{label}@{result.target['epoch']}" for label, run in zip(labels, runs, strict=True) for result in run]
-    figure = epochs_figure(runs, labels, [_switches(Path(name)) for name in names])
+    figure = epochs_figure(runs, labels, [_switches(Path(name)) for name in names], view=view_of(results))
     with atomic.staged(out, BY_EPOCH) as place:
         write_table(results, rows, place)
         save(figure, place / "epochs")

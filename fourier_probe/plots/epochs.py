@@ -14,6 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from fourier_probe.plots.spectra import depth_colorbar
 from fourier_probe.plots.style import PAGE, depth_colors, short_title, style
 from fourier_probe.results.comparison import common_frequency, depth_profile
+from fourier_probe.results.profile import View, profile
 from fourier_probe.results.spectra import Spectra
 
 
@@ -22,16 +23,16 @@ def epoch_of(result: Spectra) -> int:
     return int(result.target["epoch"])
 
 
-def draw_epochs(ax: Axes, results: Sequence[Spectra], frequency: float, switches: Sequence[int] = ()) -> Axes:
-    """High-frequency delta against epoch, one curve a stream point, coloured by depth, 95 % bands over images.
+def draw_epochs(ax: Axes, results: Sequence[Spectra], at: float | View, switches: Sequence[int] = ()) -> Axes:
+    """High frequencies against epoch, one curve per stream point, coloured by depth, 95 % bands over images.
 
     Args:
         ax: to draw on.
         results: analyses of one run on the same images, in order of epoch.
-        frequency: where delta is read, pi rad/sample per axis.
+        at: the frequency where delta is read, pi rad/sample per axis; or a view, which may be of the log density.
         switches: epochs at whose start layers were recast, drawn as dashed lines.
     """
-    profiles = [depth_profile(result, frequency) for result in results]
+    profiles = [profile(result, at) if isinstance(at, View) else depth_profile(result, at) for result in results]
     epochs, cmap = [epoch_of(result) for result in results], depth_colors()
     for name, depth in zip(profiles[0].names, profiles[0].depth, strict=True):
         found = [(e, p, p.names.index(name)) for e, p in zip(epochs, profiles, strict=True) if name in p.names]
@@ -45,7 +46,7 @@ def draw_epochs(ax: Axes, results: Sequence[Spectra], frequency: float, switches
         ax.axvline(epoch, color="0.45", linestyle="--", linewidth=0.6, zorder=0)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_xlabel("Epoch" + (" (dashed: recast)" if switches else ""))
-    ax.set_ylabel(rf"$\Delta$ log amplitude at {frequency:.2f}$\pi$ (nats)")
+    ax.set_ylabel(profiles[0].label)
     return ax
 
 
@@ -65,22 +66,27 @@ def draw_last_point(ax: Axes, results: Sequence[Spectra], cmap: str = "viridis_r
 
 
 def epochs_figure(
-    runs: Sequence[Sequence[Spectra]], titles: Sequence[str], switches: Sequence[Sequence[int]]
+    runs: Sequence[Sequence[Spectra]],
+    titles: Sequence[str],
+    switches: Sequence[Sequence[int]],
+    *,
+    view: View | None = None,
 ) -> Figure:
-    """A row a run: high-frequency delta of every point against epoch, and the spectrum of its last point by epoch.
+    """One row per run: high frequencies of every point against epoch, and the spectrum of its last point by epoch.
 
     Args:
         runs: analyses of each run, in order of epoch.
         titles: of the runs.
         switches: epochs at which each run recast layers.
+        view: what is drawn, from `view_of` all results; by default delta at the highest common frequency.
     """
-    frequency = common_frequency([result for run in runs for result in run])
+    at = view or common_frequency([result for run in runs for result in run])
     cmap = "viridis_r"
     with style():
         figure = Figure(figsize=(PAGE, 2.5 * len(runs)))
         axes = figure.subplots(len(runs), 2, squeeze=False, sharey="col")
         for row, run, title, when in zip(axes, runs, titles, switches, strict=True):
-            draw_epochs(row[0], run, frequency, when)
+            draw_epochs(row[0], run, at, when)
             row[0].set_title(short_title(title))
             draw_last_point(row[1], run, cmap)
             depth_colorbar(figure, row[0])

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from fourier_probe.plots import draw_epochs, epochs_figure
 from fourier_probe.probe.analyze import analyze
 from fourier_probe.results.comparison import depth_profile
+from fourier_probe.results.profile import profile, view_of
 from fourier_probe.results.spectra import Spectra
 
 
@@ -34,6 +35,15 @@ def test_a_curve_a_point_against_epoch_and_a_line_a_switch() -> None:
         assert np.allclose(curve.get_ydata(), [profile.value[place] for profile in profiles])
     assert [line.get_xdata()[0] for line in ax.get_lines() if line.get_linestyle() == "--"] == [1, 2]
     assert "recast" in ax.get_xlabel()
+
+
+def test_where_grids_differ_a_view_draws_the_log_density() -> None:
+    results = run_of(2)  # 16x16 and 14x14
+    view = view_of(results)
+    figure = epochs_figure([results], ["a"], [[]], view=view)
+    assert figure.axes[0].get_ylabel() == view.label == "Log density at radius 1.00 (nats)"
+    curves = [line for line in figure.axes[0].get_lines() if line.get_marker() == "o"]
+    assert np.allclose(curves[-1].get_ydata(), [profile(result, view).value[-1] for result in results])
 
 
 def test_a_row_a_run() -> None:
