@@ -53,14 +53,13 @@ PLACES = [part for part in FAILING.values() if any("OUT" in word for word in par
 
 
 @pytest.mark.parametrize("command", PLACES, ids=lambda parts: parts[0])
-def test_a_place_that_cannot_be_written_is_named_before_any_work(
-    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_place_that_cannot_be_written_is_named_before_any_work(command: list[str], tmp_path: Path) -> None:
     (tmp_path / "bad.toml").write_text('[shared]\nmodel = "cifar_resnet8"\n')
     (tmp_path / "file").write_text("mine")
     if command[0] == "figures":
         command = ["figures", "schedule-table", "--out", "OUT"]
-    result = CliRunner().invoke(group, [part.replace("OUT", "file/out") for part in command])
+    names = {"OUT": "file/out", "nowhere.pt": "timm:cifar_resnet8", "elsewhere.pt": "timm:cifar_resnet8"}
+    result = CliRunner().invoke(group, [names.get(part, part.replace("OUT", "file/out")) for part in command])
     assert result.exit_code == 1, result.output
     assert "cannot write into" in result.stderr
     assert (tmp_path / "file").read_text() == "mine"
