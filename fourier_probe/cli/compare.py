@@ -18,6 +18,8 @@ from fourier_probe.cli.analyze import analyze_target, left_out_note
 from fourier_probe.io import atomic
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from fourier_probe.results.spectra import Spectra
     from fourier_probe.verbs.targets import Target
 
@@ -195,7 +197,7 @@ def write(
     by: str = "model",
     between: tuple[Spectra, ...] = (),
 ) -> list[str]:
-    """The CSV files and figures of a comparison; returns the names of what was written.
+    """The CSV files of a comparison, then its figures, one that fails being a note; returns the names of the files.
 
     Args:
         results: analyses on the same images.
@@ -208,13 +210,15 @@ def write(
         ResultError: a result does not say its `by`, or there is no coordinate; what was in the folder is intact.
     """
     from fourier_probe.errors import ResultError
-    from fourier_probe.plots import depth_figure, save, spectra_figure
+    from fourier_probe.plots import depth_figure, save_each, spectra_figure
     from fourier_probe.plots.compare import coordinate_figure, density_figure, panels_figure, steps_figure
     from fourier_probe.results.comparison import common_frequency, common_table, step_changes
 
     cells = None if by == "model" else _cells(results, by)
-    figures = {"spectra": panels_figure(*cells) if cells else spectra_figure(results, labels)}
-    figures["depth"] = depth_figure(results, labels)
+    figures: dict[str, Callable[[], Figure]] = {
+        "spectra": lambda: panels_figure(*cells) if cells else spectra_figure(results, labels),
+        "depth": lambda: depth_figure(results, labels),
+    }
     tables_of: dict[str, list[dict[str, Any]]] = {}
     frequency = common_frequency(results)
     tables = [step_changes(result, frequency) for result in results]
@@ -226,11 +230,10 @@ def write(
             for row in table
             for step in [*row["each"], {"name": "mean", "depth": None, **{k: row[k] for k in ("change", "stderr")}}]
         ]
-        figures["steps"] = steps_figure([table for table, _ in stepping], [label for _, label in stepping])
+        figures["steps"] = lambda: steps_figure([table for table, _ in stepping], [label for _, label in stepping])
     try:
-        density = common_table(results, labels)
-        figures["density"] = density_figure(results, labels)
-        tables_of["density"] = density
+        tables_of["density"] = common_table(results, labels)
+        figures["density"] = lambda: density_figure(results, labels)
     except ResultError as error:
         options.note(f"density and coordinate are left out: {error}")
         if between:
@@ -238,13 +241,12 @@ def write(
     if between:
         places = tables_of["coordinate"] = _places(results, labels, between)
         if any(row["t"] == row["t"] for row in places):
-            figures["coordinate"] = coordinate_figure(places)
+            figures["coordinate"] = lambda: coordinate_figure(places)
     with atomic.staged(folder, FILES) as place:
         write_table(results, labels, place)
         for name, rows in tables_of.items():
             _write_rows(place / f"{name}.csv", rows)
-        for name, figure in figures.items():
-            save(figure, place / name)
+    save_each(figures, folder)
     left_out_note(results)
     return [name for name in FILES if (folder / name).exists()]
 

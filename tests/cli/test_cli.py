@@ -426,6 +426,9 @@ def test_a_figure_that_fails_is_a_note_and_the_numbers_are_written(
     assert "the figure spectra could not be drawn (ValueError: ParseFatalException" in result.stderr
     written = {path.name for path in (tmp_path / "out").iterdir()}
     assert written == {"spectra.json", "spectra.npz", "spectra.csv", "depth.pdf", "depth.png"}
+    result = good("compare", "out", "out", "--out", "both")
+    assert "the figure spectra could not be drawn" in result.stderr
+    assert (tmp_path / "both" / "compare.csv").exists() and (tmp_path / "both" / "depth.png").exists()
 
 
 def test_analyze_goes_on_over_labels_of_other_classes(checkpoint: Path, tmp_path: Path) -> None:
