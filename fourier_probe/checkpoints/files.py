@@ -6,7 +6,6 @@ import hashlib
 import pickletools
 import zipfile
 from collections.abc import Callable
-from io import BufferedReader
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -14,6 +13,7 @@ import torch
 
 from fourier_probe.checkpoints.pickles import Budget, ForeignNamesError, OversizedError, Plain, Stored, records
 from fourier_probe.errors import CheckpointError, printable
+from fourier_probe.io.regular import open_regular
 
 _ZIP = b"PK\x03\x04"
 _LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # torch before 1.6: five pickles, then the storages
@@ -41,10 +41,7 @@ def load(path: Path) -> Contents:
     try:
         if path.is_dir():
             raise CheckpointError(f"{path} is a folder: name the checkpoint in it, such as {path / 'last.pt'}.")
-        if not path.is_file():
-            kind = "not a regular file" if path.exists() else "no such file"
-            raise CheckpointError(f"{kind}: {path}; expected a checkpoint.")
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             sha256 = _sha256(file)
             size = file.tell()
             start = _peek(file, len(_LEGACY))
@@ -58,8 +55,10 @@ def load(path: Path) -> Contents:
                 values, metadata = _guarded(path, lambda: _load_safetensors(path, file, size))
                 return Contents(values, sha256, metadata)
             raise _guarded(path, lambda: _not_a_checkpoint(path, file, start))
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}.") from error
+    except FileNotFoundError as error:
+        raise CheckpointError(f"no such file: {path}.") from error
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
 
 
 def _guarded(path: Path, read: Callable[[], Any]) -> Any:
@@ -119,7 +118,7 @@ def _load_zip(path: Path, file: IO[bytes], size: int) -> Any:
         return Plain(Budget(size))(records(archive.read(names[0]), locate))
 
 
-def _load_legacy(file: BufferedReader, size: int) -> Any:
+def _load_legacy(file: IO[bytes], size: int) -> Any:
     """Magic number, protocol, system, values, keys of the storages: a pickle each; then the storages."""
     file.seek(0)
     plain, storages, left = Plain(Budget(size)), dict[str, Stored](), size
@@ -147,8 +146,10 @@ def _load_legacy(file: BufferedReader, size: int) -> Any:
     for key in keys:
         data, dtype = storages[key]
         numbers = int.from_bytes(file.read(8), "little")
-        if numbers * dtype.itemsize != len(data) or file.readinto(data) != len(data):
+        numbers_read = file.read(len(data)) if numbers * dtype.itemsize == len(data) else b""
+        if len(numbers_read) != len(data):
             raise ValueError("a storage is not as long as its tensors")
+        data[:] = numbers_read
     return plain(values)
 
 

@@ -16,7 +16,7 @@ from torch import nn
 
 from fourier_probe import checkpoints
 from fourier_probe.data import InputSpec
-from fourier_probe.errors import CheckpointError, TrainingError
+from fourier_probe.errors import CheckpointError, TrainingError, printable
 from fourier_probe.io import atomic
 from fourier_probe.io.decode import convert, read_json
 from fourier_probe.models import zoo
@@ -235,7 +235,7 @@ def resume(session: Session) -> bool:
         return False
     payload = _read(session.folder.last)
     _check_data(payload, session, session.folder.path)
-    session.state.restore(payload, session.config, session.ranks)
+    _restore(session, payload, session.folder.last)
     session.rewrap()
     if payload["finished"] and record.result is None and session.ranks.first:  # killed between the two files
         outcome = convert({**payload["metrics"], "epochs": payload["epoch"]}, RunResult, "last.pt", TrainingError)
@@ -294,7 +294,7 @@ def fork(session: Session, source: str) -> None:
             path,
             advice,
         )
-    session.state.restore(payload, session.config, session.ranks)
+    _restore(session, payload, path)
     rescale(session.state.optimizer, session.config)
     session.rewrap()
 
@@ -354,7 +354,22 @@ def _read(path: Path) -> dict[str, Any]:
     checkpoint = checkpoints.read(path)
     if checkpoint.format != "fourier-probe" or "finished" not in checkpoint.payload:
         raise CheckpointError(f"{path} is no state of a run: expected a file that `fourier-probe train` wrote.")
+    needed = ("finished", "epoch", "step", "best", "conversions", "rows", "metrics", "environment", "optimizer")
+    if absent := [name for name in needed if checkpoint.payload.get(name) is None]:
+        raise CheckpointError(f"{path} has no {absent[0]}: it is no state of a run, and nothing to go on from.")
     return checkpoint.payload
+
+
+def _restore(session: Session, payload: dict[str, Any], path: Path) -> None:
+    """Become what `payload` holds; what does not fit in it is the file's fault."""
+    try:
+        session.state.restore(payload, session.config, session.ranks)
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise TrainingError(
+            f"{path} cannot be gone on from: its weights, optimizer or random states are not those of this run "
+            f"({type(error).__name__}: {printable(error, 200)}). Use an earlier checkpoint, or start again with "
+            "--force."
+        ) from error
 
 
 def _state_at(path: Path, epoch: int) -> Path:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ from torch import nn
 
 from fourier_probe.errors import DataError, ModelError
 from fourier_probe.models import create, input_spec, names, stats
-from fourier_probe.models.zoo import skeleton
+from fourier_probe.models.zoo import FACTORY, skeleton
 
 
 @pytest.fixture
@@ -203,3 +204,81 @@ def test_skeleton_has_names_and_shapes_but_no_weights() -> None:
         name: value.shape
         for name, value in timm.create_model("vit_tiny_patch16_224", num_classes=3).state_dict().items()
     }
+
+
+# --- files whose code leaves, or is no code
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("import sys\nsys.exit(0)\n", r"nets.py fails when it is loaded: it calls sys.exit: 0"),
+        ("raise SystemExit\n", r"nets.py fails when it is loaded: it calls sys.exit"),
+        ("raise BaseException('out')\n", r"nets.py fails when it is loaded: BaseException: out"),
+        (
+            "import sys\ndef make():\n    sys.exit(0)\n",
+            r"make of .*nets.py fails on its defaults: it calls sys.exit: 0",
+        ),
+        ("def make():\n    raise GeneratorExit\n", r"make of .*nets.py fails on its defaults: GeneratorExit"),
+        ("def make():\n    raise ValueError('a\\x1b[31m\\nb')\n", r"ValueError: a\\x1b\[31m$"),
+        ("def make():\n    return make()\n", r"make of .*nets.py fails on its defaults: RecursionError"),
+        (
+            "def __getattr__(name):\n    raise SystemExit(0)\n",
+            r"nets.py fails when make is looked up: it calls sys.exit",
+        ),
+        ("def make():\n    return 'model'\n", r"make of .*nets.py returned str, expected a torch.nn.Module"),
+        ("make = 3\n", r"nets.py has no function 'make'"),
+    ],
+)
+def test_a_factory_file_that_leaves(tmp_path: Path, code: str, message: str) -> None:
+    (tmp_path / "nets.py").write_text(code)
+    with pytest.raises(ModelError, match=message) as caught:
+        create(f"{tmp_path / 'nets.py'}:make")
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("error", ["KeyboardInterrupt", "Terminated"])
+def test_signals_go_through_a_factory(tmp_path: Path, error: str) -> None:
+    file = tmp_path / "nets.py"
+    file.write_text(f"from fourier_probe.errors import Terminated\ndef make():\n    raise {error}\n")
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        create(f"{file}:make")
+
+
+def test_a_factory_file_that_is_no_text(tmp_path: Path) -> None:
+    (tmp_path / "nets.py").write_bytes(b"\xff\xfe\0def make():\n")
+    with pytest.raises(ModelError, match=r"nets.py fails when it is loaded: (SyntaxError|ValueError)"):
+        create(f"{tmp_path / 'nets.py'}:make")
+    os.mkfifo(tmp_path / "pipe.py")
+    with pytest.raises(ModelError, match=r"not a regular file: .*pipe.py"):
+        create(f"{tmp_path / 'pipe.py'}:make")
+    with pytest.raises(ModelError, match=r"not a regular file: .*folder.py"):
+        (tmp_path / "folder.py").mkdir()
+        create(f"{tmp_path / 'folder.py'}:make")
+    with pytest.raises(ModelError, match="no file can have this name"):
+        create(f"{'x' * 3000}.py:make")
+
+
+def test_a_factory_file_with_any_name(tmp_path: Path) -> None:
+    """Not UTF-8, with a line end: it works, and its errors can be printed."""
+    file = tmp_path / "raw\udcff\nname.py"
+    file.write_text("from torch import nn\ndef make():\n    return nn.Identity()\n")
+    if FACTORY.fullmatch(f"{file}:make"):
+        assert isinstance(create(f"{file}:make"), nn.Identity)
+    with pytest.raises(ModelError) as caught:
+        create(f"{file}:other")
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ({"in_chans": 0}, "in_chans is 0, expected a whole number, at least 1"),
+        ({"num_classes": "x"}, "num_classes is 'x', expected a whole number, at least 0"),
+        ({"img_size": "x"}, "img_size is 'x', expected pixels"),
+        ({"img_size": (32, 0)}, r"img_size is \(32, 0\), expected pixels"),
+    ],
+)
+def test_numbers_no_model_takes(argument: dict[str, object], message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        create("cifar_resnet8", **argument)

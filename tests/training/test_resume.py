@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -261,3 +262,29 @@ def test_a_signal_to_the_whole_group_spares_the_workers_until_the_run_is_saved(t
 
 def test_silent_progress_is_the_default() -> None:
     Progress().note("nothing")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("optimizer", {"state": {}, "param_groups": [3]}),
+        ("rng", [{}]),
+        ("rng", "x"),
+        ("sums", "x"),
+        ("rows", None),
+        ("conversions", None),
+        ("environment", None),
+        ("scaler", {"scale": "x"}),
+    ],
+)
+def test_a_state_that_is_none(data: Path, whole: Path, tmp_path: Path, field: str, value: object) -> None:
+    """Fields of another kind: an error that names the file, never a traceback."""
+    shutil.copytree(whole, tmp_path / "run")
+    path = tmp_path / "run" / "last.pt"
+    checkpoints.save(path, {**last(tmp_path / "run"), field: value})
+    try:
+        train(tiny(data, **RICH), tmp_path / "run", resume=True)
+    except (CheckpointError, TrainingError) as error:
+        assert str(path) in str(error)
+    else:
+        assert field == "scaler"  # not looked at on a CPU
