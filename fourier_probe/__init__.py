@@ -22,34 +22,42 @@ if TYPE_CHECKING:
     from fourier_probe.models.zoo import create
     from fourier_probe.papers.exhibit import Exhibit
     from fourier_probe.papers.registered import register_figure
-    from fourier_probe.probe.analyze import analyze
+    from fourier_probe.probe.capture import Capture
     from fourier_probe.probe.metrics import Definition, image_statistics, relative_log_amplitude
-    from fourier_probe.probe.points import find_points
+    from fourier_probe.probe.points import Point, find_points
+    from fourier_probe.results.compared import Comparison
     from fourier_probe.results.heatmap import HeatMap
     from fourier_probe.results.spectra import Spectra
     from fourier_probe.training.config import TrainConfig
     from fourier_probe.training.rules import ScheduleRequest, register_schedule
     from fourier_probe.training.runs import Run
     from fourier_probe.training.schedule import PRSSchedule
+    from fourier_probe.verbs.analyze import analyze
+    from fourier_probe.verbs.compare import compare
     from fourier_probe.verbs.figures import figures
     from fourier_probe.verbs.heatmap import heatmap
     from fourier_probe.verbs.models import list_models
+    from fourier_probe.verbs.opening import open_target
     from fourier_probe.verbs.preview import preview
     from fourier_probe.verbs.report import Page, report
     from fourier_probe.verbs.train import train
 
 _HOME = {
+    "Capture": "probe.capture",
+    "Comparison": "results.compared",
     "Definition": "probe.metrics",
     "Exhibit": "papers.exhibit",
     "HeatMap": "results.heatmap",
-    "Page": "verbs.report",
     "PRSSchedule": "training.schedule",
+    "Page": "verbs.report",
+    "Point": "probe.points",
     "ProbeError": "errors",
     "Run": "training.runs",
     "ScheduleRequest": "training.rules",
     "Spectra": "results.spectra",
     "TrainConfig": "training.config",
-    "analyze": "probe.analyze",
+    "analyze": "verbs.analyze",
+    "compare": "verbs.compare",
     "create": "models.zoo",
     "figures": "verbs.figures",
     "find_points": "probe.points",
@@ -58,6 +66,7 @@ _HOME = {
     "list_models": "verbs.models",
     "logit_change": "models.gpsa.recast",
     "open_data": "data",
+    "open_target": "verbs.opening",
     "preview": "verbs.preview",
     "recast": "models.gpsa.recast",
     "recast_": "models.gpsa.recast",
@@ -69,17 +78,21 @@ _HOME = {
 }
 
 __all__ = [
+    "Capture",
+    "Comparison",
     "Definition",
     "Exhibit",
     "HeatMap",
     "PRSSchedule",
     "Page",
+    "Point",
     "ProbeError",
     "Run",
     "ScheduleRequest",
     "Spectra",
     "TrainConfig",
     "analyze",
+    "compare",
     "create",
     "figures",
     "find_points",
@@ -88,6 +101,7 @@ __all__ = [
     "list_models",
     "logit_change",
     "open_data",
+    "open_target",
     "preview",
     "recast",
     "recast_",

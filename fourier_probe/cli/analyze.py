@@ -11,18 +11,10 @@ import click
 
 from fourier_probe.cli import options
 from fourier_probe.io import atomic
+from fourier_probe.results.filenames import ANALYZE
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from fourier_probe.results.spectra import Spectra
-    from fourier_probe.verbs.targets import Target
-
-FILES = (
-    *("spectra.json", "spectra.npz", "spectra.csv", "spectra.pdf", "spectra.png", "depth.pdf", "depth.png"),
-    *("attention.pdf", "attention.png"),
-)
-MAPS = 64  # images whose attention maps are looked at
 
 
 @click.command()
@@ -42,11 +34,12 @@ MAPS = 64  # images whose attention maps are looked at
 @click.option("--floor", type=float, default=1e-6, show_default=True, help="Of ln(|F| + floor).")
 @click.option("--window", type=click.Choice(["none", "hann"]), default="none", show_default=True)
 @click.option("--maps", is_flag=True, help="Keep the mean 2-D log-amplitude of each point in spectra.npz.")
-@click.option("--attention", is_flag=True, help=f"Also attention distance, response and gates, on {MAPS} images.")
+@click.option("--attention", is_flag=True, help="Also attention distance, response and gates, on 64 images.")
+@click.option("--label", metavar="TEXT", help="What tables and figures call the target.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for the results.  [default: results/NAME]")
 @click.option("--force", is_flag=True, help="Overwrite results that are there.")
 @click.option("--json", "as_json", is_flag=True, help="Print spectra.json on stdout instead of the table.")
-def command(target: str, out: Path | None, force: bool, as_json: bool, **given: Any) -> None:
+def command(target: str, out: Path | None, force: bool, as_json: bool, label: str | None, **given: Any) -> None:
     """Relative log-amplitude spectra of every layer of TARGET over a set of images.
 
     TARGET is a checkpoint (.pt .pth .th .tar .ckpt .safetensors), a run folder, or timm:NAME.
@@ -60,154 +53,23 @@ def command(target: str, out: Path | None, force: bool, as_json: bool, **given: 
     folder = out or Path("results") / atomic.safe_name(target + ("-untrained" if given["untrained"] else ""))
     with options.ranks() as rank:
         if rank == 0:
-            atomic.output_folder(folder, results=FILES, force=force)  # before any work
-        result, label = run(target, **given)
+            atomic.output_folder(folder, results=ANALYZE, force=force)  # before torch is imported
+        from fourier_probe.verbs.analyze import analyze_target, write
+        from fourier_probe.verbs.opening import open_target
+
+        model, images, probe = options.records(given)
+        opened = open_target(target, **vars(model), label=label)
+        result = analyze_target(opened, given["data"], images, probe, rank=rank, world=options.rank_and_world()[1])
+        if result.images.get("interrupted"):
+            raise KeyboardInterrupt
         if rank:
             return
-        written = write(result, label, folder)
+        written = write(result, opened.label, folder)
     if as_json:
         click.echo(json.dumps(result.to_json(), allow_nan=False))
     else:
-        print_table(result, label)
+        print_table(result, opened.label)
         options.say(f"written to {folder}: {', '.join(written)}")
-
-
-def run(target: str, **given: Any) -> tuple[Spectra, str]:
-    """Resolve, open, analyze: what `analyze`, `compare` and `demo` share; returns the result and the target's label."""
-    from fourier_probe.verbs.targets import resolve
-
-    names = ("model", "model_args", "pretrained", "use_ema", "untrained")
-    found = resolve(target, **{name: given[name] for name in names})
-    if found.spectra is not None:
-        raise click.UsageError(f"{target} is a saved result already; `fourier-probe compare` draws it again.")
-    return analyze_target(found, **{key: value for key, value in given.items() if key not in names}), found.label
-
-
-def analyze_target(
-    target: Target,
-    *,
-    data: str | None,
-    split: str,
-    limit: int | None,
-    batch_size: int,
-    workers: int,
-    skip_bad: bool,
-    device: str,
-    amp: str,
-    img_size: tuple[int, int] | None,
-    mean: tuple[float, ...] | None,
-    std: tuple[float, ...] | None,
-    points: tuple[str, ...] = (),
-    branches: bool = True,
-    metrics: str = "all",
-    axis: str = "true",
-    log: str = "floor",
-    floor: float = 1e-6,
-    window: str = "none",
-    maps: bool = False,
-    attention: bool = False,
-) -> Spectra:
-    """Spectra of a resolved target over a source of images; notes and a progress bar go to stderr."""
-    import torch
-
-    from fourier_probe.data import batches, choose, open_data
-    from fourier_probe.probe.analyze import analyze
-    from fourier_probe.probe.metrics import Definition
-
-    if target.model is None:
-        raise click.UsageError(f"{target.label} is a saved result: there is no model to analyze.")
-    definition = Definition(log=log, floor=floor, window=window, axis=axis, metrics=metrics)  # type: ignore[arg-type]
-    source = options.data_source(data, target.data)
-    images = choose(open_data(source, split, limit=limit), limit=limit, skip_bad=skip_bad)
-    spec = target.input_spec(img_size=img_size, mean=mean, std=std, arrays=images.array_size)
-    if images.pixels is not None and min(spec.size) > min(images.pixels.shape[1:3]):
-        small = "x".join(map(str, images.pixels.shape[1:3]))
-        options.note(
-            f"the images of {source} are {small} and are enlarged to {spec.size[0]}x{spec.size[1]} for this model: "
-            "the highest frequencies hold no image content. Give larger images with --data, or --img-size if it was "
-            "trained on small ones."
-        )
-    rank, world = options.rank_and_world()
-    stream = batches(images, spec, batch_size=batch_size, shard=(rank, world), workers=workers)
-    with options.progress(f"analyze {target.label}", len(range(rank, len(images), world))) as advance:
-        result = analyze(
-            target.model,
-            stream,
-            definition=definition,
-            points=points,
-            branches=branches,
-            maps=maps,
-            device=options.device_of(device),
-            amp={"none": None, "bf16": torch.bfloat16, "fp16": torch.float16}[amp],
-            target=target.provenance,
-            source={
-                "source": source,
-                "split": split,
-                "size": list(spec.size),
-                "mean": list(spec.mean),
-                "std": list(spec.std),
-                "skipped": images.skipped,
-            },
-            classes=len(images.classes) if images.classes is not None else None,
-            progress=advance,
-        )
-    for excluded in result.excluded:
-        options.note(f"{excluded['name']} is left out: {excluded['reason']}.")
-    if attention and rank == 0:
-        result.attention = _attention(target, choose(images, limit=MAPS), spec, batch_size, options.device_of(device))
-    return result
-
-
-def _attention(target: Target, images: Any, spec: Any, batch_size: int, device: str) -> list[dict[str, Any]]:
-    """The measures of each attention layer as plain values; a note says what has none, and why."""
-    import torch
-
-    from fourier_probe.data import batches
-    from fourier_probe.errors import ProbeError
-    from fourier_probe.probe.attention import attention_layers
-
-    stream = batches(images, spec, batch_size=min(batch_size, 8))
-    model = target.model or torch.nn.Identity()  # there is one: the spectra came of it
-    try:
-        layers, left_out = attention_layers(model.to(torch.device(device)), (batch.images for batch in stream))
-    except Exception as error:  # the spectra are done: whatever a foreign network raises here must not lose them
-        reason = str(error) if isinstance(error, ProbeError) else f"{type(error).__name__}: {error}"
-        options.note(f"attention is left out: {(reason.strip().splitlines() or [''])[0].rstrip('.')}.")
-        return []
-    for name, reason in list(left_out.items())[:3]:
-        options.note(f"attention of {name} is left out: {reason}.")
-    return [{**layer.to_json(), "images": len(images)} for layer in layers]
-
-
-def write(result: Spectra, label: str, folder: Path) -> list[str]:
-    """The three result files, then the figures; returns the names of what was written."""
-    from fourier_probe.plots import depth_figure, save_each, spectra_figure
-    from fourier_probe.plots.attention import attention_figure
-    from fourier_probe.results.comparison import has_frequencies
-
-    with atomic.staged(folder, (*FILES[1:], FILES[0])) as place:  # the result itself last, old figures go
-        result.save(place)
-    figures: dict[str, Callable[[], Figure]] = {"spectra": lambda: spectra_figure([result], [label])}
-    if has_frequencies(result):
-        figures["depth"] = lambda: depth_figure([result], [label])
-        left_out_note([result])
-    else:
-        options.note("no point has two usable frequencies, so there is no depth profile to draw.")
-    if result.attention:
-        figures["attention"] = lambda: attention_figure(result.attention, label)
-    save_each(figures, folder)
-    return [name for name in FILES if (folder / name).exists()]
-
-
-def left_out_note(results: list[Spectra]) -> None:
-    """Say which points a depth profile cannot show."""
-    from fourier_probe.results.profile import profile, view_of
-
-    view = view_of(results)
-    names = list(dict.fromkeys(name for result in results for name in profile(result, view).left_out))
-    if names:
-        more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-        options.note(f"maps too small to have {view.heading} are not in the profile: {', '.join(names[:5])}{more}.")
 
 
 def print_table(result: Spectra, label: str) -> None:

@@ -8,8 +8,9 @@ from typing import Any
 
 import click
 
-from fourier_probe.cli import compare, options
+from fourier_probe.cli import options
 from fourier_probe.io import atomic
+from fourier_probe.results.filenames import COMPARE
 
 RUNS: dict[str, dict[str, Any]] = {
     "cnn": {"model": "cifar_resnet8", "schedule": "none"},
@@ -42,20 +43,20 @@ def command(out: Path, epochs: int, data_scale: float, force: bool) -> None:
     from fourier_probe.training.progress import drawn
 
     start = time.monotonic()
-    atomic.output_folder(out, results=(*compare.FILES, "*/config.json"), force=force)
+    atomic.output_folder(out, results=(*COMPARE, "*/config.json"), force=force)
     for name, settings in RUNS.items():
         config = TrainConfig.of({**settings, "data": "bundled", "epochs": epochs, "data_scale": data_scale})
         click.echo(f"training {name}: {config.model}, schedule {config.schedule}, {epochs} epochs", err=True)
         with drawn() as progress:
             train(config, out / name, force=True, progress=progress)
-    given: dict[str, Any] = dict.fromkeys(("data", "model", "model_args", "use_ema", "img_size", "mean", "std"))
-    given |= {"pretrained": False, "untrained": False, "split": "test", "limit": 1000, "batch_size": 50, "workers": 0}
-    given |= {"skip_bad": False, "device": "auto", "amp": "none", "axis": "true"}
-    results, labels = compare.collect(tuple(str(out / name) for name in RUNS), **given)
-    for result, name in zip(results, RUNS, strict=True):
+    from fourier_probe.cli.compare import show
+    from fourier_probe.verbs.compare import compare, write
+
+    comparison = compare([out / name for name in RUNS], device=options.device_of("auto"), batch_size=50)
+    for result, name in zip(comparison.results, RUNS, strict=True):
         result.save(out / name, force=True)
-    compare.write(results, labels, out)
-    compare.report(results, labels, as_json=False)
+    write(comparison, out)
+    show(comparison, as_json=False)
     minutes, seconds = divmod(round(time.monotonic() - start), 60)
     options.say(f"done in {minutes} min {seconds} s: look at {out / 'spectra.png'} and {out / 'depth.png'}")
     options.note("one seed and a few epochs show the tool, not a finding: intervals here are over images.")

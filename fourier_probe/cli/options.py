@@ -16,6 +16,10 @@ from fourier_probe.errors import CheckpointError, printable, suggest
 from fourier_probe.registry import Registry
 
 if TYPE_CHECKING:
+    from fourier_probe.verbs.analyze import ProbeOptions
+    from fourier_probe.verbs.opening import ImageOptions, ModelOptions
+
+if TYPE_CHECKING:
     from fourier_probe.data.trust import NamedData
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -140,6 +144,24 @@ def data_source(asked: str | None, named: NamedData | None) -> str:
     from fourier_probe.data.trust import data_of
 
     return data_of(asked, named)
+
+
+def records(given: dict[str, Any]) -> tuple[ModelOptions, ImageOptions, ProbeOptions]:
+    """The flags of `model_options`, `image_options` and `analyze` as the records that verbs take."""
+    from fourier_probe.probe.metrics import Definition
+    from fourier_probe.verbs.analyze import ProbeOptions
+    from fourier_probe.verbs.opening import ImageOptions, ModelOptions
+
+    computed = {name: given[name] for name in ("log", "floor", "window", "axis", "metrics") if name in given}
+    listen = {name: given[name] for name in ("points", "branches", "maps", "attention") if name in given}
+    return (
+        ModelOptions(**{name: given[name] for name in ModelOptions.__dataclass_fields__}),
+        ImageOptions(
+            images=given["limit"],
+            **{name: given[name] for name in ImageOptions.__dataclass_fields__ if name != "images"},
+        ),
+        ProbeOptions(definition=Definition(**computed), device=device_of(given["device"]), amp=given["amp"], **listen),
+    )
 
 
 def image_options(command: Command) -> Command:

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-DRAWINGS = {"heatmap": "fourier_probe.plots.heatmap:heat_map_figure"}
+DRAWINGS = {
+    "attention": "fourier_probe.plots.attention:attention_figure",
+    "coordinate": "fourier_probe.plots.compare:coordinate_figure",
+    "density": "fourier_probe.plots.compare:density_figure",
+    "depth": "fourier_probe.plots.spectra:depth_figure",
+    "heatmap": "fourier_probe.plots.heatmap:heat_map_figure",
+    "panels": "fourier_probe.plots.compare:panels_figure",
+    "spectra": "fourier_probe.plots.spectra:spectra_figure",
+    "steps": "fourier_probe.plots.compare:steps_figure",
+}
 """What a result calls its drawing -> module:function; it takes the result and `ax=`, and returns the figure."""
 
 

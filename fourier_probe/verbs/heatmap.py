@@ -21,9 +21,10 @@ from fourier_probe.probe.heatmap import NoiseProbe
 from fourier_probe.probe.points import find_points
 from fourier_probe.results.heatmap import FIGURES, FILES, HeatMap
 from fourier_probe.verbs.noise import NoiseOptions, measure
+from fourier_probe.verbs.opening import ModelOptions, open_any
 from fourier_probe.verbs.partial import Partial
 from fourier_probe.verbs.pixels import pixels_of_batches, pixels_of_source
-from fourier_probe.verbs.targets import Target, resolve
+from fourier_probe.verbs.targets import Target
 
 
 def heatmap(
@@ -96,7 +97,7 @@ def heatmap(
         raise DataError(f"batch size {batch_size}: expected at least 1.")
     options = NoiseOptions(bands=bands, eps=eps, stride=stride, seed=seed)
     folder = None if out is None else atomic.output_folder(out, results=(*FILES, *FIGURES), force=force)
-    opened = _opened(target, model, model_args, pretrained, use_ema, untrained)
+    opened = open_any(target, ModelOptions(model, model_args, pretrained, use_ema, untrained))
     network = opened.model
     if network is None:
         raise ModelError(f"{opened.label} is a saved result: there is no model to disturb.")
@@ -128,33 +129,3 @@ def heatmap(
 
         save_each({"bands" if bands else "heatmap": heat.plot}, folder)
     return heat
-
-
-def _opened(
-    target: str | nn.Module | Target,
-    model: str | None,
-    model_args: dict[str, Any] | None,
-    pretrained: bool,
-    use_ema: bool | None,
-    untrained: bool,
-) -> Target:
-    if isinstance(target, str | Path):
-        return resolve(
-            str(target),
-            model=model,
-            model_args=model_args,
-            pretrained=pretrained,
-            use_ema=use_ema,
-            untrained=untrained,
-        )
-    if model is not None or model_args or pretrained or use_ema is not None or untrained:
-        raise ModelError(
-            "model, model_args, pretrained, use_ema and untrained are for a target that is named; this one is a "
-            f"{type(target).__name__} already."
-        )
-    if isinstance(target, Target):
-        return target
-    if not isinstance(target, nn.Module):
-        came = type(target).__name__
-        raise ModelError(f"the target is a {came}: expected a module, a name or path, or an opened target.")
-    return Target(label=type(target).__name__, provenance={"source": type(target).__name__}, model=target)

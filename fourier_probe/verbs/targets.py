@@ -51,6 +51,11 @@ class Target:
     def __post_init__(self) -> None:
         self.label = printable(self.label)
 
+    @property
+    def input(self) -> InputSpec:
+        """What the model wants to see: channels, size, mean, std."""
+        return self.input_spec()
+
     def input_spec(
         self,
         *,

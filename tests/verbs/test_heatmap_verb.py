@@ -111,7 +111,7 @@ def test_what_cannot_be_disturbed_is_refused() -> None:
         heatmap(Net(), [])
     with pytest.raises(DataError, match=r"floating \(B, C, H, W\), got torch.uint8"):
         heatmap(Net(), [torch.zeros(2, 1, 8, 8, dtype=torch.uint8)])
-    with pytest.raises(ModelError, match="expected a module"):
+    with pytest.raises(ModelError, match="expected a network"):
         heatmap(7, [(images, labels)])  # type: ignore[arg-type]
 
 

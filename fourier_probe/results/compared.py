@@ -1,0 +1,402 @@
+"""Several results on the same images as one object: its tables, figures, files. Imports comparison and profile."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy import stats
+
+from fourier_probe.errors import ResultError, suggest
+from fourier_probe.io import atomic
+from fourier_probe.io.tables import to_csv
+from fourier_probe.results.comparison import (
+    arguments,
+    check_comparable,
+    common_table,
+    coordinates,
+    key_of,
+    paired,
+    step_changes,
+    summary,
+)
+from fourier_probe.results.drawing import drawing
+from fourier_probe.results.filenames import COMPARE
+from fourier_probe.results.profile import View, ends_of, profile, value_at, view_of
+from fourier_probe.results.spectra import Spectra
+from fourier_probe.runtime.messages import note
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class TextTable:
+    """A table as a terminal or a notebook shows it: cells are text; `caption` says what they mean."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    caption: str = ""
+
+
+@dataclass(frozen=True)
+class ArmValue:
+    """What several seeds of one arm have in common, at their last point.
+
+    Attributes:
+        arm: its label. seeds: how many.
+        value: mean over seeds of the quantity of the comparison's view, nats; half: of its 95 % interval, Student's t
+            over seeds; NaN for one seed.
+        top1, top1_half: likewise of the share of correct answers; NaN where unknown.
+        values: of each seed.
+    """
+
+    arm: str
+    seeds: int
+    value: float
+    half: float
+    top1: float
+    top1_half: float
+    values: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Results on the same images, side by side; intervals are over images, paired where image groups are shared.
+
+    Attributes:
+        results: the analyses.
+        labels: of each.
+        by: what the panels of the figure of spectra are: "model", "data-scale", "schedule" or "epoch".
+        between: the CNN and the ViT between which each result is placed; empty for none.
+        arms: for each result, the arm that it is a seed of; empty where each stands for itself.
+
+    Raises:
+        ResultError: results of different images or definitions; names both.
+    """
+
+    results: tuple[Spectra, ...]
+    labels: tuple[str, ...]
+    by: str = "model"
+    between: tuple[Spectra, ...] = ()
+    arms: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.results or len(self.results) != len(self.labels):
+            raise ResultError(
+                f"{len(self.results)} results and {len(self.labels)} labels: expected one of each, or more."
+            )
+        check_comparable([*self.results, *self.between])
+
+    def __repr__(self) -> str:
+        seen = self.results[0].images
+        return f"Comparison({', '.join(self.labels)}; {seen['n']} images of {seen['source']}, {self.view.heading})"
+
+    def __getitem__(self, label: str) -> Spectra:
+        """The result of this label.
+
+        Raises:
+            ResultError: there is none; names near ones.
+        """
+        if label not in self.labels:
+            raise ResultError(f"this comparison has no {label!r}: it has {', '.join(self.labels)}."
+                              f"{suggest(label, self.labels)}")  # fmt: skip
+        return self.results[self.labels.index(label)]
+
+    # --- numbers ---
+
+    @cached_property
+    def view(self) -> View:
+        """The quantity that depth profiles show, and why."""
+        return view_of(self.results)
+
+    @cached_property
+    def rows(self) -> list[dict[str, Any]]:
+        """One row per result: what a reader asks first; see `results.comparison.summary`."""
+        rows = summary(self.results, self.labels)
+        ends = ends_of(self.results, self.view)
+        for row, result, end in zip(rows, self.results, ends, strict=True):
+            row["steps"] = step_changes(result, rows[0]["frequency"])
+            row["profile"] = asdict(end)
+        return rows
+
+    @cached_property
+    def places(self) -> list[dict[str, Any]]:
+        """Where each result lies between the two ends; empty without ends."""
+        return coordinates(self.results, self.labels, *self.between) if self.between else []
+
+    @cached_property
+    def over_seeds(self) -> list[ArmValue]:
+        """One row per arm: mean and interval over its seeds; empty where each result stands for itself."""
+        return [self._arm(arm) for arm in dict.fromkeys(self.arms)]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; not-a-number becomes null."""
+        return {
+            "targets": _plain(self.rows),
+            "coordinates": _plain(self.places),
+            "profile": asdict(self.view),
+            "arms": [_plain(asdict(arm)) for arm in self.over_seeds],
+        }
+
+    def to_frame(self) -> pd.DataFrame:
+        """All spectra, tidy: one row per target, point and frequency, with the target's label first."""
+        import csv
+        import io
+
+        import pandas as pd
+
+        frames = []
+        for result, label in zip(self.results, self.labels, strict=True):
+            header, *rows = csv.reader(io.StringIO(result.to_csv()))
+            frame = pd.DataFrame(rows, columns=header)
+            frame.insert(0, "label", label)
+            frames.append(frame)
+        return pd.concat(frames, ignore_index=True)
+
+    # --- tables ---
+
+    def tables(self) -> list[TextTable]:
+        """What `fourier-probe compare` prints: the summary, what steps do, seeds as one arm, and the coordinate."""
+        tables = [self._summary_table(), self._steps_table(), self._arms_table(), self._coordinate_table()]
+        return [table for table in tables if table.rows]
+
+    def table(self) -> TextTable:
+        """The summary."""
+        return self._summary_table()
+
+    def _repr_html_(self) -> str:
+        import html
+
+        import pandas as pd
+
+        shown = []
+        for table in self.tables():
+            frame = pd.DataFrame(list(table.rows), columns=list(table.columns))
+            shown.append(
+                f"<p>{html.escape(table.title)}</p>{frame.to_html(index=False)}<p>{html.escape(table.caption)}</p>"
+            )
+        return "".join(shown)
+
+    def _summary_table(self) -> TextTable:
+        t95 = self.rows[0]["quantile"]
+        named = [] if self.by == "model" else [self.by]
+        ends = ends_of(self.results, self.view)
+        cells = [
+            (
+                row["target"],
+                *(_shown(row[name.replace("-", "_")], "{}") for name in named),
+                str(row["weights"]),
+                _shown(row["top1"], "{:.1%}"),
+                str(row["points"]),
+                _shown(end.first, "{:+.2f}"),
+                _interval(end.last, end.last_stderr, "{:+.2f}", t95),
+                _interval(end.last_difference, end.last_difference_stderr, "{:+.2f}", t95) if index else "-",
+                _shown(row["last_hfd_share"], "{:.3f}") + _shown(row["last_hfd_share_white"], " ({:.3f})"),
+                _interval(row["hfd_share_difference"], row["hfd_share_difference_stderr"], "{:+.3f}", t95)
+                if index
+                else "-",
+                _shown(row["last_slope"], "{:+.2f}"),
+                f"{row['first_grid']} to {row['last_grid']}",
+            )
+            for index, (row, end) in enumerate(zip(self.rows, ends, strict=True))
+        ]
+        columns = ("target", *named, "weights", "top-1", "points", "first", "last", "last - first target's",
+                   "HFD last (white)", "HFD - first target's", "slope last", "grid")  # fmt: skip
+        seen = self.results[0].images
+        pairs = "paired" if paired(self.results) else "not paired (no shared image groups)"
+        title = f"{seen['n']} images of {seen['source']}; {self.view.heading}, nats, ± 95 % over images, {pairs}"
+        return TextTable(title, columns, tuple(cells), self.view.why)
+
+    def _steps_table(self) -> TextTable:
+        first = self.rows[0]
+        cells = tuple(
+            (row["target"], step["op"], str(step["steps"]),
+             _interval(step["change"], step["stderr"], "{:+.3f}", first["quantile"]),
+             f"{step['raised']} of {step['steps']}")
+            for row in self.rows
+            for step in row["steps"]
+        )  # fmt: skip
+        title = f"what steps on one grid do to delta at {first['frequency']:.2f} pi"
+        return TextTable(title, ("target", "step", "steps", "change of delta, nats", "raise it"), cells)
+
+    def _arms_table(self) -> TextTable:
+        def both(value: float, half: float, form: str) -> str:
+            return _shown(value, form) + (f" ± {form.replace('+', '').format(half)}" if half == half else "")
+
+        cells = tuple(
+            (arm.arm, str(arm.seeds), both(arm.value, arm.half, "{:+.2f}"), both(arm.top1, arm.top1_half, "{:.1%}"))
+            for arm in self.over_seeds
+        )
+        columns = ("arm", "seeds", f"{self.view.heading} at the last point, nats", "top-1")
+        return TextTable("seeds as one arm: mean ± 95 %, Student's t over seeds", columns, cells)
+
+    def _coordinate_table(self) -> TextTable:
+        if not self.places:
+            return TextTable("", (), ())
+        t95, first = self.rows[0]["quantile"], self.places[0]
+        cells = tuple(
+            (
+                row["target"],
+                _interval(row["t"], row["t_stderr"], "{:+.2f}", t95) if row["t"] == row["t"] else "undefined",
+                _interval(row["distance"], row["distance_stderr"], "{:.2f}", t95),
+                _shown(row["cosine"], "{:+.2f}"),
+            )
+            for row in self.places
+        )
+        how = "points match one to one" if first["matched"] else "depths and radii interpolated onto a common grid"
+        scatter = f"{first['scatter']:.2f}" if first["scatter"] == first["scatter"] else "unknown (no image groups)"
+        title = (
+            f"between CNN (0) and ViT (1): segment {first['segment']:.2f} nats, scatter of its ends {scatter}; {how}"
+        )
+        undefined = "The two ends lie closer together than twice their scatter over images: t is undefined."
+        caption = undefined if first["t"] != first["t"] else ""
+        return TextTable(title, ("target", "t", "distance / segment", "cosine"), cells, caption)
+
+    # --- figures and files ---
+
+    def figures(self) -> dict[str, Callable[[], Figure]]:
+        """Each figure by name, drawn when called; steps, density and coordinate only where there are any."""
+        results, labels = list(self.results), list(self.labels)
+        cells = None if self.by == "model" else self._cells()
+        figures: dict[str, Callable[[], Figure]] = {}
+        figures["spectra"] = (
+            (lambda: drawing("panels")(*cells)) if cells else (lambda: drawing("spectra")(results, labels))
+        )
+        figures["depth"] = lambda: drawing("depth")(results, labels)
+        stepping = [(row["steps"], row["target"]) for row in self.rows if row["steps"]]
+        if stepping:
+            steps, whose = [table for table, _ in stepping], [label for _, label in stepping]
+            figures["steps"] = lambda: drawing("steps")(steps, whose)
+        if self._density() is not None:
+            figures["density"] = lambda: drawing("density")(results, labels)
+        if any(row["t"] == row["t"] for row in self.places):
+            figures["coordinate"] = lambda: drawing("coordinate")(self.places)
+        return figures
+
+    def plot(self, name: str = "depth") -> Figure:
+        """One of `figures`, drawn.
+
+        Raises:
+            ResultError: there is no such figure of these results; names those there are.
+        """
+        figures = self.figures()
+        if name not in figures:
+            raise ResultError(f"there is no figure {name!r} of this comparison: there are {', '.join(figures)}."
+                              f"{suggest(name, figures)}")  # fmt: skip
+        return figures[name]()
+
+    def save(self, folder: Path | str, *, force: bool = False) -> Path:
+        """Write compare.csv and the tables of steps, density and coordinate, each whole; returns the folder.
+
+        Raises:
+            OutputError: the folder cannot be written, or holds a comparison already and `force` is not set.
+        """
+        folder = atomic.output_folder(folder, results=COMPARE, force=force)
+        with atomic.staged(folder, COMPARE) as place:
+            atomic.write_text(place / "compare.csv", self.to_frame().to_csv(index=False, lineterminator="\n"))
+            for name, rows in self._more_tables().items():
+                atomic.write_text(place / f"{name}.csv", to_csv(rows, nan=""))
+        return Path(folder)
+
+    def _more_tables(self) -> dict[str, list[dict[str, Any]]]:
+        tables: dict[str, list[dict[str, Any]]] = {}
+        steps = [
+            {"target": row["target"], "op": op["op"], "frequency": op["frequency"], **step}
+            for row in self.rows
+            for op in row["steps"]
+            for step in [*op["each"], {"name": "mean", "depth": None, **{k: op[k] for k in ("change", "stderr")}}]
+        ]
+        if steps:
+            tables["steps"] = steps
+        density = self._density()
+        if density is not None:
+            tables["density"] = density
+        if self.places:
+            tables["coordinate"] = self.places
+        return tables
+
+    def _density(self) -> list[dict[str, Any]] | None:
+        try:
+            return common_table(self.results, self.labels)
+        except ResultError as error:
+            if self.between:
+                raise
+            note(f"density and coordinate are left out: {error}")
+            return None
+
+    def _cells(self) -> tuple[dict[tuple[str, str], Spectra], list[str], list[str]]:
+        """Results by model and by `by`; of several seeds the first is drawn."""
+        keys = [key_of(r, self.by) if r.target.get("weights") != "untrained" else "untrained" for r in self.results]
+        order = sorted(set(keys), key=lambda key: (isinstance(key, str), key))
+        forms: dict[str, Callable[[Any], str]] = {
+            "data-scale": lambda key: f"{100 * key:g} %",
+            "epoch": lambda key: f"epoch {key}",
+        }
+        titles = {key: str(key) if isinstance(key, str) else forms.get(self.by, str)(key) for key in order}
+        cells: dict[tuple[str, str], Spectra] = {}
+        repeated: set[str] = set()
+        for result, key in zip(self.results, keys, strict=True):
+            cell = (_model_of(result, self.by), titles[key])
+            if cell in cells:
+                other = result.target.get("seed") != cells[cell].target.get("seed")
+                repeated.add("other seeds" if other else "other settings")
+            cells.setdefault(cell, result)
+        if repeated:
+            taken = ", ".join(sorted(repeated))
+            note(f"more results fall into panels that are taken ({taken}): the first is drawn.")
+        return cells, list(dict.fromkeys(row for row, _ in cells)), list(titles.values())
+
+    def _arm(self, arm: str) -> ArmValue:
+        mine = [result for result, own in zip(self.results, self.arms, strict=True) if own == arm]
+        values = [value_at(result[profile(result, self.view).names[-1]], self.view)[0] for result in mine]
+        top1 = [math.nan if result.top1 is None else result.top1 for result in mine]
+        return ArmValue(arm, len(mine), *over_seeds(values), *over_seeds(top1), tuple(values))
+
+
+def over_seeds(values: Sequence[float]) -> tuple[float, float]:
+    """Mean, and half of its 95 % interval by Student's t; the half is NaN for one value.
+
+    >>> over_seeds([1.0, 2.0, 3.0])
+    (2.0, 2.484...)
+    """
+    mean = float(np.mean(values))
+    if len(values) < 2:
+        return mean, math.nan
+    return mean, float(stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / math.sqrt(len(values)))
+
+
+def _model_of(result: Spectra, by: str) -> str:
+    """The row of a result: its model with arguments, and schedule and data scale where these are no columns."""
+    parts = [str(result.target.get("arch")), *arguments(result.target)]
+    schedule, scale = result.target.get("schedule"), result.target.get("data_scale")
+    parts += [f"+ {schedule}"] * (by != "schedule" and schedule not in (None, "none"))
+    parts += [f"{100 * scale:g} %"] if by != "data-scale" and scale not in (None, 1.0) else []
+    return " ".join(parts)
+
+
+def _shown(value: Any, form: str) -> str:
+    return form.format(value) if value is not None and value == value else "-"
+
+
+def _interval(value: Any, error: Any, form: str, t95: float) -> str:
+    known = error is not None and error == error and value is not None and value == value
+    return _shown(value, form) + (" ± " + form.replace("+", "").format(t95 * error) if known else "")
+
+
+def _plain(value: Any) -> Any:
+    """What JSON has: not-a-number becomes null."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return float(value) if value == value else None
+    return value

@@ -1,0 +1,12 @@
+"""What each verb leaves in a folder, so that nothing is overwritten unasked. Imports nothing."""
+
+ANALYZE = (
+    *("spectra.json", "spectra.npz", "spectra.csv", "spectra.pdf", "spectra.png", "depth.pdf", "depth.png"),
+    *("attention.pdf", "attention.png"),
+)
+COMPARE_FIGURES = ("spectra", "depth", "steps", "density", "coordinate")
+COMPARE = (
+    *("compare.csv", "steps.csv", "density.csv", "coordinate.csv"),
+    *(f"{name}.{kind}" for name in COMPARE_FIGURES for kind in ("pdf", "png")),
+)
+COMPARE_EPOCHS = ("compare.csv", "epochs.pdf", "epochs.png")

@@ -1,0 +1,281 @@
+"""`analyze`: a target and images -> spectra. May import everything but cli; plots only where a folder is named."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import nn
+
+from fourier_probe.data import batches, choose
+from fourier_probe.errors import ModelError, ProbeError
+from fourier_probe.io import atomic
+from fourier_probe.probe.analyze import analyze as analyze_batches
+from fourier_probe.probe.metrics import Definition
+from fourier_probe.probe.points import Point
+from fourier_probe.results.filenames import ANALYZE
+from fourier_probe.results.spectra import Spectra
+from fourier_probe.runtime.interrupt import interruptible
+from fourier_probe.runtime.messages import note, progress
+from fourier_probe.verbs.opening import AnyTarget, Data, ImageOptions, ModelOptions, Stream, open_any, open_stream
+from fourier_probe.verbs.targets import Target
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+ATTENTION_IMAGES = 64
+"""Images whose attention maps are looked at."""
+
+
+@dataclass(frozen=True)
+class ProbeOptions:
+    """Where to listen, and what to compute; the flags of the same names.
+
+    Attributes:
+        points: globs of module or point names, or `Point`s; the model's own points by default.
+        branches: also the branches of EIT and the halves of gated attention.
+        definition: logarithm, window, axis, metrics.
+        maps: keep the mean 2-D log-amplitude of each point.
+        attention: also distance, diversity, response and gates of each attention layer.
+        device: where to run; null leaves a network where it is and takes a GPU, where there is one, for a named target.
+        amp: null, "bf16" or "fp16": the precision of the forward.
+    """
+
+    points: Sequence[str] | Sequence[Point] = ()
+    branches: bool = True
+    definition: Definition = field(default_factory=Definition)
+    maps: bool = False
+    attention: bool = False
+    device: torch.device | str | None = None
+    amp: str | torch.dtype | None = None
+
+
+def analyze(
+    target: AnyTarget | None = None,
+    data: Data | None = None,
+    *,
+    images: int | None = 1000,
+    split: str = "test",
+    batch_size: int = 32,
+    workers: int = 0,
+    skip_bad: bool = False,
+    img_size: tuple[int, int] | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    points: Sequence[str] | Sequence[Point] = (),
+    branches: bool = True,
+    metrics: Literal["all", "diagonal"] = "all",
+    axis: Literal["true", "paper"] = "true",
+    log: Literal["floor", "log1p", "plain"] = "floor",
+    floor: float = 1e-6,
+    window: Literal["none", "hann"] = "none",
+    definition: Definition | None = None,
+    maps: bool = False,
+    attention: bool = False,
+    device: torch.device | str | None = None,
+    amp: str | torch.dtype | None = None,
+    label: str | None = None,
+    out: Path | str | None = None,
+    force: bool = False,
+    model: str | None = None,
+    model_args: dict[str, Any] | None = None,
+    pretrained: bool = False,
+    use_ema: bool | None = None,
+    untrained: bool = False,
+    **old: Any,
+) -> Spectra:
+    """Relative log-amplitude spectra, and the other metrics, of every layer of a network over a set of images.
+
+    Args:
+        target: a network, what the command line calls TARGET, or an opened target.
+        data: a source's name, an opened source, a DataLoader, or any iterable of batches (B, C, H, W) already
+            normalised for the network, or of (batch, labels). By default what the target was trained on, else the
+            bundled images. A source is fitted to the network: resized and normalised as it says.
+        images: at most so many, spread evenly over the split and its classes; of batches, the first so many; None: all.
+        split: of a source: "train", "val" or "test".
+        batch_size: images of a forward.
+        workers: processes that read image files.
+        skip_bad: leave unreadable images out, counted in the result, instead of stopping.
+        img_size: (H, W) the network wants to see, pixels, where it does not say.
+        mean: per channel, in [0, 1], likewise.
+        std: likewise.
+        points: globs of module or point names, or `Point`s, to listen at instead of the network's own points.
+        branches: also the branches of EIT and the halves of gated attention.
+        metrics: "all", or "diagonal" for log-amplitude along the diagonal alone.
+        axis: "true" frequencies, or the published ones ("paper").
+        log: ln(|F| + floor), ln(1 + |F|) or ln |F|.
+        floor: of the first.
+        window: "hann" against leakage from the borders.
+        definition: all of the five above in one; comes before them.
+        maps: keep the mean 2-D log-amplitude of each point.
+        attention: also distance, diversity, response and gates of each attention layer, on 64 images.
+        device: where to run. A network is left where it is by default, and brought back; a named target runs on a GPU
+            where there is one.
+        amp: "bf16" or "fp16": precision of the forward; spectra are computed in float32 or better.
+        label: what tables and figures call the target.
+        out: folder for spectra.json, .npz, .csv and the figures; by default nothing is written.
+        force: overwrite results that are there.
+        model: architecture of a checkpoint that does not say.
+        model_args: its arguments.
+        pretrained: for `timm:NAME`, fetch the published weights.
+        use_ema: the EMA weights or the raw ones; by default EMA where the file has it.
+        untrained: the same architecture before any training.
+        **old: keyword names of version 0.1, which warn.
+
+    Returns:
+        The spectra. Interrupted with Ctrl-C, those of the images seen so far, marked in `.images`.
+
+    Raises:
+        ProbeError: a leaf of it that says what is wrong and what to do.
+
+    >>> import fourier_probe as fp
+    >>> spectra = fp.analyze(fp.create("cifar_resnet8", num_classes=10, in_chans=1), "bundled", images=40)
+    >>> spectra.points[-1].name, spectra.points[-1].grid
+    ('layer3.0', (8, 8))
+    """
+    if isinstance(model, nn.Module) or not (images is None or isinstance(images, int)) or old:
+        return _as_in_0_1(target, data, model, images, old, definition=definition, metrics=metrics, points=points,
+                          branches=branches, maps=maps, device=device, amp=amp)  # fmt: skip
+    if target is None:
+        raise ModelError("analyze needs a target: a network, a name or path, or an opened target.")
+    folder = None if out is None else atomic.output_folder(out, results=ANALYZE, force=force)
+    opened = open_any(target, ModelOptions(model, model_args, pretrained, use_ema, untrained), label=label)
+    if device is None and not isinstance(target, nn.Module | Target):
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    computed = definition or Definition(log=log, floor=floor, window=window, axis=axis, metrics=metrics)
+    result = analyze_target(
+        opened,
+        data,
+        ImageOptions(images, split, batch_size, workers, skip_bad, img_size, mean, std),
+        ProbeOptions(points, branches, computed, maps, attention, device, amp),
+    )
+    if folder is not None:
+        write(result, opened.label, folder)
+    return result
+
+
+def analyze_target(
+    target: Target,
+    data: Data | None,
+    images: ImageOptions,
+    probe: ProbeOptions,
+    *,
+    rank: int = 0,
+    world: int = 1,
+) -> Spectra:
+    """Spectra of an opened target: the one way from a target and data to a result, for every verb.
+
+    Under torchrun every rank calls it with its number; all of them return the whole result.
+    """
+    if target.model is None:
+        raise ModelError(f"{target.label} is a saved result: there is no model to analyze.")
+    stream = open_stream(target, data, images, rank=rank, world=world)
+    with interruptible() as interrupt, progress(f"analyze {target.label}", stream.mine) as advance:
+        result = analyze_batches(
+            target.model,
+            interrupt.stopping(stream.batches),
+            definition=probe.definition,
+            points=probe.points,
+            branches=probe.branches,
+            maps=probe.maps,
+            device=probe.device,
+            amp=AMP[probe.amp] if isinstance(probe.amp, str) else probe.amp,
+            target=target.provenance,
+            source=stream.source,
+            classes=stream.classes,
+            progress=advance,
+        )
+    if interrupt.requested and result.images["n"] != stream.total:
+        result.images["interrupted"] = True
+        note(f"interrupted: these are the spectra of the first {result.images['n']} images.")
+    for excluded in result.excluded:
+        note(f"{excluded['name']} is left out: {excluded['reason']}.")
+    if probe.attention and rank == 0:
+        result.attention = _attention(target, stream, images, probe)
+    return result
+
+
+AMP = {"none": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def _attention(target: Target, stream: Stream, images: ImageOptions, probe: ProbeOptions) -> list[dict[str, Any]]:
+    """The measures of each attention layer as plain values; a note says what has none, and why."""
+    from fourier_probe.probe.attention import attention_layers
+
+    model = target.model
+    if model is None or stream.chosen is None:
+        note("attention is left out: it reads its images again, which batches of your own cannot do; name a source.")
+        return []
+    some = choose(stream.chosen, limit=ATTENTION_IMAGES)
+    spec = target.input_spec(
+        img_size=images.img_size, mean=images.mean, std=images.std, arrays=stream.chosen.array_size
+    )
+    read = batches(some, spec, batch_size=min(images.batch_size, 8))
+    home = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    try:
+        model.to(probe.device if probe.device is not None else home)
+        layers, left_out = attention_layers(model, (batch.images for batch in read))
+    except Exception as error:  # the spectra are done: whatever a foreign network raises here must not lose them
+        reason = str(error) if isinstance(error, ProbeError) else f"{type(error).__name__}: {error}"
+        note(f"attention is left out: {(reason.strip().splitlines() or [''])[0].rstrip('.')}.")
+        return []
+    finally:
+        model.to(home)
+    for name, reason in list(left_out.items())[:3]:
+        note(f"attention of {name} is left out: {reason}.")
+    return [{**layer.to_json(), "images": len(some)} for layer in layers]
+
+
+def write(result: Spectra, label: str, folder: Path) -> list[str]:
+    """The three result files, then the figures; returns the names of what was written."""
+    from fourier_probe.plots import depth_figure, save_each, spectra_figure
+    from fourier_probe.plots.attention import attention_figure
+    from fourier_probe.results.comparison import has_frequencies
+
+    with atomic.staged(folder, (*ANALYZE[1:], ANALYZE[0])) as place:  # the result itself last, old figures go
+        result.save(place)
+    figures: dict[str, Callable[[], Figure]] = {"spectra": lambda: spectra_figure([result], [label])}
+    if has_frequencies(result):
+        figures["depth"] = lambda: depth_figure([result], [label])
+        left_out_note([result])
+    else:
+        note("no point has two usable frequencies, so there is no depth profile to draw.")
+    if result.attention:
+        figures["attention"] = lambda: attention_figure(result.attention, label)
+    save_each(figures, folder)
+    return [name for name in ANALYZE if (folder / name).exists()]
+
+
+def left_out_note(results: list[Spectra]) -> None:
+    """Say which points a depth profile cannot show."""
+    from fourier_probe.results.profile import profile, view_of
+
+    view = view_of(results)
+    names = list(dict.fromkeys(name for result in results for name in profile(result, view).left_out))
+    if names:
+        more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+        note(f"maps too small to have {view.heading} are not in the profile: {', '.join(names[:5])}{more}.")
+
+
+def _as_in_0_1(target: Any, data: Any, model: Any, images: Any, old: dict[str, Any], **options: Any) -> Spectra:
+    """A call with the keyword names of version 0.1: model=, images=, target=, source=, classes=, progress=."""
+    unknown = set(old) - {"source", "classes", "progress"}
+    if unknown:
+        raise TypeError(f"analyze() got an unexpected keyword argument {sorted(unknown)[0]!r}")
+    warnings.warn(
+        "fourier_probe.analyze(model=, images=, target=, source=, classes=, progress=) are the names of version 0.1: "
+        "give the network first and the batches second; the next version drops them.",
+        DeprecationWarning,
+        stacklevel=3,
+    )
+    network = model if isinstance(model, nn.Module) else target
+    given: Iterable[Any] = images if not (images is None or isinstance(images, int)) else data
+    provenance = target if isinstance(target, dict) else None
+    amp = options.pop("amp")
+    return analyze_batches(
+        network, given, target=provenance, amp=AMP[amp] if isinstance(amp, str) else amp, **old, **options
+    )

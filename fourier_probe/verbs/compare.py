@@ -1,0 +1,309 @@
+"""`compare`: several targets or saved results on the same images. May import everything but cli."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from fourier_probe.errors import ModelError, ResultError
+from fourier_probe.io import atomic
+from fourier_probe.probe.metrics import Definition
+from fourier_probe.results.compared import Comparison
+from fourier_probe.results.comparison import arguments, check_comparable
+from fourier_probe.results.filenames import COMPARE, COMPARE_EPOCHS
+from fourier_probe.results.spectra import Spectra
+from fourier_probe.runtime.messages import note
+from fourier_probe.verbs.analyze import ProbeOptions, analyze_target, left_out_note
+from fourier_probe.verbs.opening import AnyTarget, Data, ImageOptions, ModelOptions, open_any
+from fourier_probe.verbs.targets import Target, has_saved
+
+Compared = AnyTarget | Spectra
+"""A target, or a result."""
+
+
+def compare(
+    targets: Sequence[Compared | Sequence[Compared]],
+    data: Data | None = None,
+    *,
+    labels: Sequence[str | None] | None = None,
+    by: Literal["model", "data-scale", "schedule", "epoch"] = "model",
+    cnn: Compared | None = None,
+    vit: Compared | None = None,
+    with_untrained: bool = False,
+    images: int | None = 1000,
+    split: str = "test",
+    batch_size: int = 32,
+    workers: int = 0,
+    skip_bad: bool = False,
+    img_size: tuple[int, int] | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    axis: Literal["true", "paper"] = "true",
+    device: torch.device | str | None = None,
+    amp: str | torch.dtype | None = None,
+    out: Path | str | None = None,
+    force: bool = False,
+    model: str | None = None,
+    model_args: dict[str, Any] | None = None,
+    pretrained: bool = False,
+    use_ema: bool | None = None,
+    untrained: bool = False,
+) -> Comparison:
+    """Spectra, depth profiles and step changes of several targets, analyzed on the same images or read from files.
+
+    Args:
+        targets: networks, names, opened targets, saved results as paths or as objects, mixed. A list in the list is one
+            arm: its members are seeds, and the arm has a mean and an interval over them.
+        data: as for `analyze`; by default what the first target was trained on. Batches must be a list, since every
+            target reads them.
+        labels: of the targets, one for each (of an arm, one for all of its seeds); None keeps a target's own.
+        by: panels of the figure of spectra: a target each, or models by data scale, schedule or epoch.
+        cnn: the end at 0 of the inductive-bias coordinate; with `vit`.
+        vit: the end at 1.
+        with_untrained: also each architecture before training, as a reference.
+        images: as for `analyze`, and so on.
+        split: of a source.
+        batch_size: images of a forward.
+        workers: processes that read image files.
+        skip_bad: leave unreadable images out.
+        img_size: (H, W) the networks want to see.
+        mean: per channel.
+        std: likewise.
+        axis: "true" frequencies, or the published ones ("paper").
+        device: where to run.
+        amp: "bf16" or "fp16".
+        out: folder for the tables and figures; by default nothing is written.
+        force: overwrite results that are there.
+        model: architecture of the checkpoints that do not say.
+        model_args: its arguments.
+        pretrained: for `timm:NAME`.
+        use_ema: the EMA weights or the raw ones.
+        untrained: probe the architectures before any training.
+
+    Raises:
+        ResultError: results that cannot be compared; names both and what differs.
+        ProbeError: a target or the data cannot be used.
+
+    >>> import fourier_probe as fp
+    >>> nets = [fp.create(f"cifar_{name}", num_classes=10, in_chans=1) for name in ("resnet8", "vit_patch4")]
+    >>> fp.compare(nets, "bundled", labels=["CNN", "ViT"], images=40)
+    Comparison(CNN, ViT; 40 images of bundled, log density at r 1.00)
+    """
+    if (cnn is None) != (vit is None):
+        raise ResultError("cnn and vit are the two ends of one segment: give both, or neither.")
+    folder = None if out is None else atomic.output_folder(out, results=COMPARE, force=force)
+    flat, arms, names = _flattened(targets, labels)
+    ends: list[Compared] = [end for end in (cnn, vit) if end is not None]
+    model_options = ModelOptions(model, model_args, pretrained, use_ema, untrained)
+    comparison = compare_opened(
+        [*flat, *ends],
+        data,
+        model_options,
+        ImageOptions(images, split, batch_size, workers, skip_bad, img_size, mean, std),
+        ProbeOptions(definition=Definition(axis=axis), device=device, amp=amp),
+        labels=[*names, *[None] * len(ends)],
+        ends=len(ends),
+        arms=arms,
+        by=by,
+        with_untrained=with_untrained,
+    )
+    if folder is not None:
+        write(comparison, folder)
+    return comparison
+
+
+def compare_opened(
+    targets: Sequence[Compared],
+    data: Data | None,
+    model: ModelOptions,
+    images: ImageOptions,
+    probe: ProbeOptions,
+    *,
+    labels: Sequence[str | None],
+    ends: int = 0,
+    arms: Sequence[str] = (),
+    by: str = "model",
+    with_untrained: bool = False,
+    prefer_saved: bool = True,
+) -> Comparison:
+    """One result per target, all on the same images: those of `data`, else those the first target was trained on.
+
+    Run folders that hold a result are taken by it if every target has one and `prefer_saved` is set; else models are
+    analyzed where there are any. References before training come after the targets; the last `ends` are the ends of the
+    coordinate.
+    """
+    saved = prefer_saved and data is None and not model and not with_untrained and all(map(_is_saved, targets))
+    opened = [_open(target, model, saved) for target in targets]
+    if data is None:
+        named = next((target.data for target in opened if target.data is not None and target.spectra is None), None)
+        opened = [replace(target, data=named) for target in opened]
+    shown = [label or _label(name, target) for label, name, target in zip(labels, targets, opened, strict=True)]
+    if with_untrained:
+        for reference, label in _references(targets, opened, model):
+            opened.append(reference)
+            shown.append(label)
+    results = [target.spectra or analyze_target(target, data, images, probe) for target in opened]
+    check_comparable(results)
+    count = len(targets) - ends
+    between = tuple(results[count : count + ends])
+    if by == "epoch":
+        epochs = [result.target.get("epoch") for result in results]
+        shown = [label if e is None else f"{label}, epoch {e}" for label, e in zip(shown, epochs, strict=True)]
+    kept, names = _without_repeats(results, shown, count)
+    membership = (*arms, *names[len(arms) :]) if arms else ()
+    return Comparison(tuple(kept), tuple(names), by, between, membership)
+
+
+def write(comparison: Comparison, folder: Path) -> list[str]:
+    """Tables first, then figures; returns the names of what was written."""
+    from fourier_probe.plots import save_each
+
+    figures = comparison.figures()  # raises where there is none, before anything is replaced
+    comparison.save(folder, force=True)
+    save_each(figures, folder)
+    left_out_note(list(comparison.results))
+    return [name for name in COMPARE if (folder / name).exists()]
+
+
+# --- epochs of runs ---------------------------------------------------------------------------------------------------
+
+
+def compare_epochs(runs: Sequence[Path], out: Path | str | None = None, *, force: bool = False) -> Comparison:
+    """How the spectra of runs moved while they trained, from what `--probe-every` wrote into RUN/spectra.
+
+    Args:
+        runs: run folders.
+        out: folder for compare.csv and the figure of epochs.
+        force: overwrite what is there.
+
+    Raises:
+        ResultError: a run holds spectra of fewer than two epochs.
+    """
+    from fourier_probe.plots import epochs_figure, save
+
+    folder = None if out is None else atomic.output_folder(out, results=COMPARE_EPOCHS, force=force)
+    series = [_while_training(run) for run in runs]
+    names = distinct([run.resolve().name for run in runs])
+    labels = [f"{name}@{r.target['epoch']}" for name, results in zip(names, series, strict=True) for r in results]
+    comparison = Comparison(tuple(result for results in series for result in results), tuple(labels))
+    if folder is not None:
+        figure = epochs_figure(series, names, [_switches(run) for run in runs], view=comparison.view)
+        with atomic.staged(folder, COMPARE_EPOCHS) as place:
+            atomic.write_text(place / "compare.csv", comparison.to_frame().to_csv(index=False, lineterminator="\n"))
+            save(figure, place / "epochs")
+        left_out_note(list(comparison.results))
+    return comparison
+
+
+def is_run(name: str) -> bool:
+    """Whether a target is a run folder; else it is a checkpoint or a result, each of one epoch."""
+    path = Path(name).expanduser()
+    return (path / "config.json").exists() or (path / "spectra").is_dir()
+
+
+def _while_training(run: Path) -> list[Spectra]:
+    """The results under RUN/spectra, by epoch."""
+    results = [Spectra.load(path) for path in (run / "spectra").glob("epoch-*.json")]
+    if len(results) < 2:
+        raise ResultError(
+            f"{run} holds spectra of {len(results)} epochs and --by epoch needs two: "
+            "train with --probe-every 1, which writes them to RUN/spectra."
+        )
+    return sorted(results, key=lambda result: int(result.target["epoch"]))
+
+
+def _switches(run: Path) -> list[int]:
+    """Epochs at whose start layers were recast, as conversions.csv has them."""
+    from fourier_probe.training.record import read_conversions
+
+    return [row.epoch for row in read_conversions(run)]
+
+
+# --- targets and labels -----------------------------------------------------------------------------------------------
+
+
+def _flattened(
+    targets: Sequence[Compared | Sequence[Compared]], labels: Sequence[str | None] | None
+) -> tuple[list[Compared], list[str], list[str | None]]:
+    """Targets in a row, the arm of each (empty where no target is a list), and the label of each."""
+    if isinstance(targets, str | Path | Spectra | torch.nn.Module | Target) or not targets:
+        raise ResultError("compare takes a list of targets: compare([a, b], data).")
+    given = list(labels) if labels is not None else [None] * len(targets)
+    if len(given) != len(targets):
+        raise ResultError(f"{len(given)} labels for {len(targets)} targets: give one for each, or none.")
+    flat: list[Compared] = []
+    arms: list[str] = []
+    names: list[str | None] = []
+    for number, (target, label) in enumerate(zip(targets, given, strict=True)):
+        seeds: list[Compared] = list(target) if isinstance(target, list | tuple) else [target]  # type: ignore[list-item]
+        arm = label or (f"arm {number + 1}" if len(seeds) > 1 else str(getattr(target, "label", target))[:60])
+        flat += seeds
+        arms += [arm] * len(seeds)
+        names += [label and f"{label}, seed {n + 1}" for n in range(len(seeds))] if len(seeds) > 1 else [label]
+    return flat, (arms if len(flat) > len(targets) else []), names
+
+
+def _is_saved(target: Compared) -> bool:
+    return isinstance(target, Spectra) or (isinstance(target, str | Path) and has_saved(str(target)))
+
+
+def _open(target: Compared, model: ModelOptions, saved: bool) -> Target:
+    if isinstance(target, Spectra):
+        source = str(target.target.get("source") or "result")
+        return Target(label=source, provenance=target.target, spectra=target)
+    options = model if isinstance(target, str | Path) else ModelOptions()
+    return open_any(target, options, saved=saved)
+
+
+def _references(targets: Sequence[Compared], opened: Sequence[Target], model: ModelOptions) -> list[tuple[Target, str]]:
+    """Each architecture before training, once, with its label."""
+    seen: set[str] = set()
+    references = []
+    for name, target in zip(targets, list(opened), strict=True):
+        kind = json.dumps([target.provenance.get("arch"), target.provenance.get("model_args")], default=str)
+        if target.model is None:
+            note(f"{target.label} is a saved result: its untrained network cannot be made from it.")
+        elif not isinstance(name, str | Path):
+            raise ModelError("with_untrained makes networks anew from their names: give names or paths.")
+        elif target.provenance.get("weights") != "untrained" and kind not in seen:
+            seen.add(kind)
+            reference = open_any(name, replace(model, untrained=True))
+            parts = [str(target.provenance.get("arch") or target.label), *arguments(target.provenance)]
+            references.append((replace(reference, data=target.data), " ".join([*parts, "(untrained)"])))
+    return references
+
+
+def _label(name: Compared, target: Target) -> str:
+    """A target's label with the arguments of its model, and the epoch of a `constant` run's switch."""
+    parts = [target.label, *arguments(target.provenance)]
+    if target.provenance.get("schedule") == "constant" and isinstance(name, str | Path):
+        path = Path(name).expanduser()
+        when = set(_switches(path if path.is_dir() else path.parent))
+        parts += [f"constant at {epoch}" for epoch in when if len(when) == 1]
+    return " ".join(parts)
+
+
+def _without_repeats(results: list[Spectra], labels: list[str], targets: int) -> tuple[list[Spectra], list[str]]:
+    """All targets, and the ends of the coordinate and references that are not among them."""
+    kept = list(zip(results[:targets], labels[:targets], strict=True))
+    for result, label in zip(results[targets:], labels[targets:], strict=True):
+        if not any(label == other and result.target == earlier.target for earlier, other in kept):
+            kept.append((result, label))
+    return [result for result, _ in kept], distinct([label for _, label in kept])
+
+
+def distinct(labels: list[str]) -> list[str]:
+    """Labels with a number where several targets share one.
+
+    >>> distinct(["a", "b", "a"])
+    ['a #1', 'b', 'a #2']
+    """
+    return [
+        f"{label} #{labels[: i + 1].count(label)}" if labels.count(label) > 1 else label
+        for i, label in enumerate(labels)
+    ]

@@ -1,0 +1,231 @@
+"""What every verb takes: a target and data, as names or as objects. May import everything but plots and cli."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from fourier_probe.data import Batch, ImageSet, batches, choose, open_data
+from fourier_probe.data.trust import data_of
+from fourier_probe.errors import DataError, ModelError
+from fourier_probe.runtime.messages import note
+from fourier_probe.verbs.targets import Target, resolve
+
+Data = str | Path | ImageSet | Iterable[Any]
+"""A source's name, an opened source, a DataLoader, or any iterable of batches or (batch, labels)."""
+
+AnyTarget = str | Path | nn.Module | Target
+"""A network, what the command line calls TARGET, or an opened target."""
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """How to make the model of a target that is named; the flags of the same names.
+
+    Attributes:
+        model: architecture of a checkpoint that does not say: timm's, ours, or file.py:factory.
+        model_args: its arguments.
+        pretrained: for `timm:NAME`, fetch the published weights.
+        use_ema: the EMA weights or the raw ones; by default EMA where the file has it.
+        untrained: the same architecture before any training.
+    """
+
+    model: str | None = None
+    model_args: dict[str, Any] | None = None
+    pretrained: bool = False
+    use_ema: bool | None = None
+    untrained: bool = False
+
+    def __bool__(self) -> bool:
+        return self != ModelOptions(model_args=self.model_args if not self.model_args else None)
+
+
+@dataclass(frozen=True)
+class ImageOptions:
+    """Which images to look at, and how; the flags of the same names.
+
+    Attributes:
+        images: at most so many, spread evenly over the split and its classes; of batches, the first so many; null: all.
+        split: of a source: "train", "val" or "test".
+        batch_size: images of a forward.
+        workers: processes that read image files.
+        skip_bad: leave unreadable images out, counted in the result.
+        img_size: (H, W) pixels. mean, std: per channel, in [0, 1]. Each where the target does not say, or in its place.
+    """
+
+    images: int | None = 1000
+    split: str = "test"
+    batch_size: int = 32
+    workers: int = 0
+    skip_bad: bool = False
+    img_size: tuple[int, int] | None = None
+    mean: Sequence[float] | None = None
+    std: Sequence[float] | None = None
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Images on their way into a model.
+
+    Attributes:
+        batches: `Batch`es of a source, this rank's share; or what the caller gave.
+        total: number of images, over all ranks; null where it is unknown.
+        mine: of these, this rank's.
+        source: the `images` field of a result: source, split, size, mean, std, skipped.
+        classes: number of classes the labels are of, where known.
+        chosen: the opened source; null for batches of the caller's own.
+    """
+
+    batches: Iterable[Any]
+    total: int | None
+    mine: int | None
+    source: dict[str, Any]
+    classes: int | None
+    chosen: ImageSet | None
+
+
+def open_target(
+    target: AnyTarget,
+    *,
+    model: str | None = None,
+    model_args: dict[str, Any] | None = None,
+    pretrained: bool = False,
+    use_ema: bool | None = None,
+    untrained: bool = False,
+    label: str | None = None,
+) -> Target:
+    """Open what the command line calls TARGET, or wrap a network.
+
+    Args:
+        target: a checkpoint, a run folder, `timm:NAME`, a network, or an opened target, which is returned.
+        model: architecture of a checkpoint that does not say.
+        model_args: its arguments.
+        pretrained: for `timm:NAME`, fetch the published weights.
+        use_ema: the EMA weights or the raw ones; by default EMA where the file has it.
+        untrained: the same architecture before any training.
+        label: what tables and figures call it.
+
+    Returns:
+        The target: `.model` in eval mode on the CPU (a network is left where and as it is), `.input`, `.provenance`.
+
+    Raises:
+        CheckpointError, ModelError: what is wrong, and what to do. A saved result is `Spectra.load`'s.
+
+    >>> open_target("timm:resnet18").input.size
+    (224, 224)
+    """
+    options = ModelOptions(model, model_args, pretrained, use_ema, untrained)
+    opened = open_any(target, options, label=label)
+    if opened.model is None:
+        raise ModelError(f"{target} is a saved result: read it with fourier_probe.Spectra.load.")
+    return opened
+
+
+def open_any(target: AnyTarget, options: ModelOptions, *, label: str | None = None, saved: bool = False) -> Target:
+    """As `open_target`; a saved result is opened too, and of a run folder taken first where `saved` is set."""
+    if isinstance(target, str | Path):
+        opened = resolve(
+            str(target),
+            model=options.model,
+            model_args=options.model_args,
+            pretrained=options.pretrained,
+            use_ema=options.use_ema,
+            untrained=options.untrained,
+            saved=saved,
+        )
+    elif options:
+        raise ModelError(
+            "model, model_args, pretrained, use_ema and untrained are for a target that is named; this one is a "
+            f"{type(target).__name__} already."
+        )
+    elif isinstance(target, Target):
+        opened = target
+    elif isinstance(target, nn.Module):
+        name = type(target).__name__
+        opened = Target(label=name, provenance={"source": name}, model=target)
+    else:
+        raise ModelError(
+            f"the target is a {type(target).__name__}: expected a network, a name or path, or an opened target."
+        )
+    if label is not None:
+        opened = Target(label, opened.provenance, opened.model, opened.data, opened.transform, opened.spectra)
+    return opened
+
+
+def open_stream(target: Target, data: Data | None, options: ImageOptions, *, rank: int = 0, world: int = 1) -> Stream:
+    """The images of `data`, fitted to a target; by default those it was trained on, else the bundled ones.
+
+    Raises:
+        DataError, ModelError: data that cannot be opened, or that the model cannot take.
+    """
+    if isinstance(data, str | Path | ImageSet) or data is None:
+        images = data if isinstance(data, ImageSet) else _opened(target, data, options)
+        return _of_source(target, images, options, rank, world)
+    if not isinstance(data, Iterable):
+        raise DataError(f"the data are a {type(data).__name__}: expected a source's name, or batches of images.")
+    given = [name for name in ("img_size", "mean", "std") if getattr(options, name) is not None]
+    if given:
+        raise DataError(
+            f"{given[0]}= fits the images of a source to a model; batches are taken as they are: normalise them first."
+        )
+    source: dict[str, Any] = {"source": None, "size": None, "mean": None, "std": None, "skipped": 0}
+    return Stream(_first(data, options.images, options.batch_size), None, None, source, None, None)
+
+
+def _opened(target: Target, data: str | Path | None, options: ImageOptions) -> ImageSet:
+    source = data_of(None if data is None else str(data), target.data)
+    return open_data(source, options.split, limit=options.images)
+
+
+def _of_source(target: Target, images: ImageSet, options: ImageOptions, rank: int, world: int) -> Stream:
+    chosen = choose(images, limit=options.images, skip_bad=options.skip_bad)
+    spec = target.input_spec(img_size=options.img_size, mean=options.mean, std=options.std, arrays=chosen.array_size)
+    if chosen.pixels is not None and min(spec.size) > min(chosen.pixels.shape[1:3]):
+        small = "x".join(map(str, chosen.pixels.shape[1:3]))
+        note(
+            f"the images of {chosen.source} are {small} and are enlarged to {spec.size[0]}x{spec.size[1]} for this "
+            "model: the highest frequencies hold no image content. Give larger images with --data, or --img-size if "
+            "it was trained on small ones."
+        )
+    source = {
+        "source": chosen.source,
+        "split": chosen.split,
+        "size": list(spec.size),
+        "mean": list(spec.mean),
+        "std": list(spec.std),
+        "skipped": chosen.skipped,
+    }
+    stream = batches(chosen, spec, batch_size=options.batch_size, shard=(rank, world), workers=options.workers)
+    classes = None if chosen.classes is None else len(chosen.classes)
+    return Stream(stream, len(chosen), len(range(rank, len(chosen), world)), source, classes, chosen)
+
+
+def _first(data: Iterable[Any], count: int | None, batch_size: int) -> Iterator[Any]:
+    """The first `count` images of the caller's own batches, of one tensor of images, or of single images."""
+    items = torch.split(data, batch_size) if isinstance(data, torch.Tensor) and data.ndim == 4 else data
+    seen = 0
+    for item in items:
+        if isinstance(item, Batch):
+            yield item
+            continue
+        if count is not None and seen >= count:
+            note(f"the first {count} images are read; images= names another number.")
+            return
+        if isinstance(item, tuple | list) and len(item) == 1:
+            item = item[0]  # as a loader over a TensorDataset of images alone gives it
+        batch, labels = item if isinstance(item, tuple | list) and len(item) == 2 else (item, None)
+        if isinstance(batch, torch.Tensor) and batch.ndim == 3 and labels is None:
+            batch = item = batch[None]  # a single image
+        if isinstance(batch, torch.Tensor) and batch.ndim == 4:
+            left = len(batch) if count is None else count - seen
+            seen += len(batch)
+            if left < len(batch):
+                note(f"the first {count} images are read; images= names another number.")
+                yield batch[:left] if labels is None else (batch[:left], labels[:left])
+                return
+        yield item
