@@ -13,10 +13,10 @@ DRAWINGS = {
     "attention": "fourier_probe.plots.attention:attention_figure",
     "coordinate": "fourier_probe.plots.compare:coordinate_figure",
     "density": "fourier_probe.plots.compare:density_figure",
-    "depth": "fourier_probe.plots.spectra:depth_figure",
+    "depth": "fourier_probe.plots:depth_figure",
     "heatmap": "fourier_probe.plots.heatmap:heat_map_figure",
     "panels": "fourier_probe.plots.compare:panels_figure",
-    "spectra": "fourier_probe.plots.spectra:spectra_figure",
+    "spectra": "fourier_probe.plots:spectra_figure",
     "steps": "fourier_probe.plots.compare:steps_figure",
 }
 """What a result calls its drawing -> module:function; it takes the result and `ax=`, and returns the figure."""
