@@ -65,6 +65,7 @@ def zipped(path: Path, pickle_: bytes, *storages: bytes) -> None:
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("a/data.pkl", pickle_)
         archive.writestr("a/byteorder", "little")
+        archive.writestr("a/version", "3\n")  # so that torch reads it too
         for key, data in enumerate(storages):
             archive.writestr(f"a/data/{key}", data)
 
