@@ -30,6 +30,12 @@ class PointError(ProbeError):
     """A probe point that does not exist, was never called, or cannot be laid out on a grid."""
 
 
+class UnknownPointError(PointError, KeyError):
+    """A point that a result does not hold; it is a KeyError too."""
+
+    __str__ = Exception.__str__  # a KeyError shows its message in quotes
+
+
 class ResultError(ProbeError):
     """A saved result that cannot be read or compared."""
 

@@ -60,7 +60,7 @@ def command(target: str, out: Path | None, force: bool, as_json: bool, label: st
         model, images, probe = options.records(given)
         opened = open_target(target, **vars(model), label=label)
         result = analyze_target(opened, given["data"], images, probe, rank=rank, world=options.rank_and_world()[1])
-        if result.images.get("interrupted"):
+        if result.images.interrupted:
             raise KeyboardInterrupt
         if rank:
             return
@@ -104,12 +104,12 @@ def print_table(result: Spectra, label: str) -> None:
         for point in result.points
     ]
     seen, top1 = result.images, "" if result.top1 is None else f", top-1 {100 * result.top1:.1f} %"
-    title = f"{label} ({result.target.get('weights')} weights), {seen['n']} images of {seen['source']}{top1}"
+    title = f"{label} ({result.target.weights} weights), {seen.n} images of {seen.source}{top1}"
     columns = ["point", "op", "grid", "ch", "depth", heading, "HFD share", "white", "slope"]
     options.table(title, columns, rows)
     click.echo(
         f"{meaning.rstrip('.')}; nats, ± 95 % over images. HFD share: power beyond half Nyquist, beside white noise's; "
         "slope: of ln power density on ln frequency."
     )
-    if 20 <= seen["n"] < 60:
+    if 20 <= seen.n < 60:
         click.echo("under 60 images an interval of 95 % of variance or ac_dc holds .87 to .91 of the time.")

@@ -65,7 +65,7 @@ def gather(results: Sequence[str | Path | Spectra | Run]) -> list[Entry]:
 
 def _entries(result: str | Path | Spectra | Run) -> Iterator[Entry]:
     if isinstance(result, Spectra):
-        yield Entry(_label(str(result.target.get("source") or "network"), Path()), None, result)
+        yield Entry(_label(result.target.source or "network", Path()), None, result)
         return
     if isinstance(result, Run):
         yield _analyzed(result)
@@ -103,8 +103,7 @@ def _has_spectra(run: Run) -> bool:
 
 def _saved(path: Path) -> Entry:
     result = Spectra.load(path)
-    source = str(result.target.get("source") or "") if isinstance(result.target, dict) else ""
-    return Entry(_label(source, path), path, result)
+    return Entry(_label(result.target.source or "", path), path, result)
 
 
 def _analyzed(run: Run) -> Entry:
@@ -117,10 +116,6 @@ def _analyzed(run: Run) -> Entry:
             raise ResultError(
                 f"the run {run.path} has no spectra: `fourier-probe analyze {run.path}` and name the folder it writes, "
                 "or train with --probe-every."
-            ) from error
-        except (KeyError, TypeError, ValueError) as error:
-            raise ResultError(
-                f"the spectra in {run.path / 'spectra'} are damaged, one names no epoch: remove it, or analyze the run."
             ) from error
     return Entry(run.path.resolve().name, run.path, result, run)
 
@@ -135,18 +130,8 @@ def _label(source: str, path: Path) -> str:
 
 
 def _check(entry: Entry) -> None:
-    """Raise unless a result holds what a page shows; `Spectra.load` reads fields and does not look into them."""
+    """Raise where a result has nothing that a page shows."""
     result, again = entry.result, "run `fourier-probe analyze` again."
-    records = [result.target, result.images, result.versions, *result.excluded, *result.attention]
-    if not all(isinstance(record, dict) for record in records):
-        raise ResultError(f"{_where(entry)} is damaged: its target, images or versions are no records; {again}")
-    if not all({"name", "distance"} <= layer.keys() for layer in result.attention):
-        raise ResultError(f"{_where(entry)} is damaged: a layer of attention has no name or distance; {again}")
-    for point in result.points:
-        bins = {len(values) for values in (point.frequency, point.log_amplitude, point.delta, point.stderr)}
-        rings = {len(v) for v in (point.radius, point.log_density, point.log_density_stderr) if v is not None}
-        if len(bins) != 1 or len(rings) > 1 or not isinstance(point.depth, int | float) or 0 in bins:
-            raise ResultError(f"{_where(entry)} is damaged: the arrays of {point.name} do not match; {again}")
     if not has_frequencies(result):
         what = "no probe points" if not result.points else "no point with a frequency above 0 (maps of one position)"
         raise ResultError(f"{_where(entry)} has {what}, so there is nothing to show: leave it out, or {again}")
@@ -160,7 +145,7 @@ def _distinct(entries: list[Entry]) -> list[Entry]:
     """Entries with labels of their own: what tells them apart is added, and a number where nothing does."""
     labels = [entry.label for entry in entries]
     for field, form in _TELLING:
-        values = [entry.result.target.get(field) for entry in entries]
+        values = [getattr(entry.result.target, field) for entry in entries]
         for label in {label for label in labels if labels.count(label) > 1}:
             group = [i for i, other in enumerate(labels) if other == label]
             if len({str(values[i]) for i in group}) > 1:

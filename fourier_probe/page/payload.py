@@ -100,7 +100,7 @@ def _target(entry: Entry, view: View, thinning: Thinning, axes: list[list[float 
     points = [point for point in entry.result.points if thinning.branches or id(point) in stream]
     return {
         "label": entry.label,
-        "untrained": entry.result.target.get("weights") == "untrained",
+        "untrained": entry.result.target.weights == "untrained",
         "points": [
             {**_point(point, thinning, axes), "stream": id(point) in stream, **high.get(point.name, none)}
             for point in points

@@ -64,11 +64,11 @@ def summary_table(entries: Sequence[Entry]) -> str:
 def provenance(entries: Sequence[Entry]) -> str:
     """Where every number comes from: a list of what all results share, and a table of what each has of its own."""
     images, definition = entries[0].result.images, entries[0].result.definition
-    split = f", {images['split']} split" if images.get("split") else ""
-    skipped = f", {images['skipped']} unreadable ones left out" if images.get("skipped") else ""
+    split = f", {images.split} split" if images.split else ""
+    skipped = f", {images.skipped} unreadable ones left out" if images.skipped else ""
     terms = {
-        "Images": escape(f"{images.get('n')} of {images.get('source')}{split}{skipped}"),
-        "Digest of the raw pixels": _code(images.get("digest")),
+        "Images": escape(f"{images.n} of {images.source}{split}{skipped}"),
+        "Digest of the raw pixels": _code(images.digest),
         "Logarithm": escape(definition.formula),
         "Window": definition.window,
         "Frequency axis": definition.axis,
@@ -120,21 +120,21 @@ def left_out_text(entries: Sequence[Entry]) -> str:
 def _fields(entry: Entry) -> dict[str, str]:
     """What one result says of itself, as HTML."""
     target, result = entry.result.target, entry.result
-    arguments = target.get("model_args")
+    arguments = target.model_args
     return {
-        "File": _code(target.get("source")),
-        "SHA-256": _code(target.get("sha256")),
-        "Architecture": _plain(target.get("arch")),
+        "File": _code(target.source),
+        "SHA-256": _code(target.sha256),
+        "Architecture": _plain(target.arch),
         "Arguments": _code(json.dumps(arguments, default=str) if arguments else None),
-        "Weights": _plain(target.get("weights")),
-        "Trained on": _code(target.get("data")),
-        "Data scale": _plain(target.get("data_scale")),
-        "Schedule": _plain(target.get("schedule")),
-        "Seed": _plain(target.get("seed")),
-        "Epoch": _plain(target.get("epoch")),
-        "Pixels": _plain("×".join(map(str, result.images.get("size") or []))),  # noqa: RUF001
-        "Mean": _plain(_numbers(result.images.get("mean"))),
-        "Standard deviation": _plain(_numbers(result.images.get("std"))),
+        "Weights": _plain(target.weights),
+        "Trained on": _code(target.data),
+        "Data scale": _plain(target.data_scale),
+        "Schedule": _plain(target.schedule),
+        "Seed": _plain(target.seed),
+        "Epoch": _plain(target.epoch),
+        "Pixels": _plain("×".join(map(str, result.images.size or []))),  # noqa: RUF001
+        "Mean": _plain(_numbers(result.images.mean)),
+        "Standard deviation": _plain(_numbers(result.images.std)),
         "Versions": _plain(", ".join(f"{name} {version}" for name, version in dict(result.versions).items())),
         "Analyzed": _plain(result.created),
     }
@@ -144,16 +144,16 @@ def lede(entries: Sequence[Entry]) -> str:
     """What was compared, in a sentence or two."""
     images = entries[0].result.images
     count = len(entries)
-    split = f" ({images['split']} split)" if images.get("split") else ""
+    split = f" ({images.split} split)" if images.split else ""
     who = f"{count} networks see" if count > 1 else f"{entries[0].label} sees"
-    untrained = sum(entry.result.target.get("weights") == "untrained" for entry in entries)
+    untrained = sum(entry.result.target.weights == "untrained" for entry in entries)
     aside = ""
     if untrained:
         every = "It is" if count == 1 else "All are" if untrained == count else f"{untrained} of them are"
         aside = f" {every} untrained."
     again = " the same" if count > 1 else ""
-    source = f"{images.get('source')}{split}"
-    return escape(f"What {who} in{again} {images.get('n')} images of {source}, frequency by frequency.{aside}")
+    source = f"{images.source}{split}"
+    return escape(f"What {who} in{again} {images.n} images of {source}, frequency by frequency.{aside}")
 
 
 def view_text(entries: Sequence[Entry]) -> str:
@@ -187,7 +187,7 @@ def axis_note(entries: Sequence[Entry]) -> str:
 def excluded_text(entries: Sequence[Entry]) -> str:
     """Points that were left out of an analysis, and why; empty where there are none."""
     items = [
-        f"<li>{escape(entry.label)}: {escape(str(each.get('name')))}, {escape(str(each.get('reason')))}</li>"
+        f"<li>{escape(entry.label)}: {escape(each.name)}, {escape(each.reason)}</li>"
         for entry in entries
         for each in entry.result.excluded
     ]
@@ -197,12 +197,12 @@ def excluded_text(entries: Sequence[Entry]) -> str:
 def _model(entry: Entry) -> str | None:
     """The architecture with the arguments it was made with."""
     target = entry.result.target
-    return None if target.get("arch") is None else " ".join([str(target["arch"]), *arguments(target)])
+    return None if target.arch is None else " ".join([str(target.arch), *arguments(target)])
 
 
 def _schedule(entry: Entry) -> str | None:
     """The schedule; `constant` with the epoch at which it switched, where the run says."""
-    schedule: str | None = entry.result.target.get("schedule")
+    schedule: str | None = entry.result.target.schedule
     when = {row.epoch for row in entry.run.conversions} if entry.run and schedule == "constant" else set()
     return f"constant at {when.pop()}" if len(when) == 1 else schedule
 

@@ -91,8 +91,8 @@ def judged(runs: Sequence[Run]) -> str:
 
 def images_of(results: Sequence[Spectra]) -> str:
     """How many images the spectra are of."""
-    split = {"test": "test", "val": "validation", "train": "training"}.get(str(results[0].images.get("split")), "")
-    return " ".join(f"Spectra over {results[0].images['n']} {split} images.".split())
+    split = {"test": "test", "val": "validation", "train": "training"}.get(str(results[0].images.split), "")
+    return " ".join(f"Spectra over {results[0].images.n} {split} images.".split())
 
 
 def _counted(count: int, noun: str) -> str:

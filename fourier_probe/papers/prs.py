@@ -269,13 +269,13 @@ def training_trajectory(runs: Sequence[Run]) -> Exhibit:
         for result in run.trajectory:
             profile = depth_profile(result, frequency)
             rows += [
-                {"schedule": noted_schedule(run), "seed": run.config.seed, "epoch": result.target["epoch"], "point": n,
+                {"schedule": noted_schedule(run), "seed": run.config.seed, "epoch": result.epoch, "point": n,
                  "depth": d, "frequency": frequency, "delta": v, "stderr": e}
                 for n, d, v, e in zip(profile.names, profile.depth, profile.value, profile.stderr, strict=True)
             ]  # fmt: skip
     when = [sorted(set(switches(run).values())) for run in used]
     figure = epochs_figure([run.trajectory for run in used], names, when)
-    count = used[0].trajectory[0].images["n"]
+    count = used[0].trajectory[0].images.n
     text = f"Spectra while training, across the switches (dashed); one seed each, over {count} validation images."
     text += _not_drawn(every, PANELS)
     return Exhibit(figure, rows, caption(used, text, over="image groups", reading=True))
@@ -289,7 +289,7 @@ def _gates(run: Run) -> list[Row]:
     when, steps = switches(run), run.plan.steps
     rows = []
     for result in run.trajectory:
-        epoch = int(result.target["epoch"])
+        epoch = result.epoch
         for point in result.points:
             layer, _, half = point.name.rpartition("+")
             if half == "content" and point.gate is not None and layer in when:

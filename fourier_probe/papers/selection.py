@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from fourier_probe.papers.exhibit import MissingRunsError, Row
 from fourier_probe.results.comparison import arguments, check_comparable
+from fourier_probe.results.records import Provenance
 from fourier_probe.results.spectra import Spectra
 from fourier_probe.training.naming import content, placeless
 from fourier_probe.training.runs import Run
@@ -55,7 +56,7 @@ def _plain(run: Run, option: str) -> str:
 
 def label(run: Run) -> str:
     """The model of a run, with the arguments that its data does not give, and what tells it from others of its name."""
-    given = arguments({"model_args": run.config.model_args})
+    given = arguments(Provenance(model_args=run.config.model_args))
     return " ".join([run.record.arch or run.config.model, *given, *([run.note] if run.note else [])])
 
 

@@ -20,7 +20,7 @@ from fourier_probe.results.spectra import Spectra
 
 def epoch_of(result: Spectra) -> int:
     """Epochs the weights of a result had been trained for."""
-    return int(result.target["epoch"])
+    return result.epoch
 
 
 def draw_epochs(ax: Axes, results: Sequence[Spectra], at: float | View, switches: Sequence[int] = ()) -> Axes:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+import msgspec
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -25,7 +26,10 @@ from fourier_probe.probe.logits import class_scores, no_accuracy
 from fourier_probe.probe.metrics import Definition, image_statistics
 from fourier_probe.probe.points import Point, find_points
 from fourier_probe.probe.sums import Sums
-from fourier_probe.results.spectra import PointSpectrum, Spectra, add_steps, point_spectrum
+from fourier_probe.results.estimates import add_steps, point_spectrum
+from fourier_probe.results.point import PointSpectrum
+from fourier_probe.results.records import ImagesInfo, LeftOut, Provenance
+from fourier_probe.results.spectra import Spectra
 from fourier_probe.runtime.messages import note
 from fourier_probe.trace.forward import eager
 
@@ -67,8 +71,8 @@ def analyze(
     maps: bool = False,
     device: torch.device | str | None = None,
     amp: torch.dtype | None = None,
-    target: dict[str, Any] | None = None,
-    source: dict[str, Any] | None = None,
+    target: Provenance | None = None,
+    source: ImagesInfo | None = None,
     classes: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Spectra:
@@ -101,7 +105,7 @@ def analyze(
 
     >>> model = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU())
     >>> result = analyze(model, [torch.rand(2, 3, 8, 8) for _ in range(3)])
-    >>> result.images["n"], result.points[-1].grid
+    >>> result.images.n, result.points[-1].grid
     (6, (8, 8))
     """
     definition = definition or Definition(metrics=metrics)
@@ -117,17 +121,16 @@ def analyze(
     n = int(totals.count.sum())
     if n == 0:
         raise DataError("there are no images to analyze: the source is empty. Give at least one image.")
-    described = {"source": None, "size": None, "mean": None, "std": None, "skipped": 0} | (source or {})
     digest = totals.digest.numpy().astype("<i8").tobytes().hex()
     definition = replace(definition, grouping=totals.grouping)
     spectra, excluded = _results(totals, definition)
     if totals.no_top1:
         note(f"top-1 is left out: {totals.no_top1}.")
     if not spectra:
-        raise PointError(f"every probe point was left out: {excluded[0]['name']}: {excluded[0]['reason']}.")
+        raise PointError(f"every probe point was left out: {excluded[0].name}: {excluded[0].reason}.")
     return Spectra(
-        target=target or {"source": type(model).__name__},
-        images=described | {"n": n, "digest": digest},
+        target=target or Provenance(source=type(model).__name__),
+        images=msgspec.structs.replace(source or ImagesInfo(), n=n, digest=digest),
         definition=definition,
         points=spectra,
         top1=totals.correct / totals.labelled if totals.labelled and not totals.no_top1 else None,
@@ -204,14 +207,14 @@ def _count_correct(totals: _Totals, model: nn.Module, output: Any, labels: Tenso
         totals.correct += int((scores.argmax(1).cpu() == labels).sum())
 
 
-def _results(totals: _Totals, definition: Definition) -> tuple[list[PointSpectrum], list[dict[str, str]]]:
+def _results(totals: _Totals, definition: Definition) -> tuple[list[PointSpectrum], list[LeftOut]]:
     spectra, excluded = [], []
     for point in totals.points:
         sums = totals.sums[point.name].cpu()
         if sums.bad is not None and int(sums.bad):
             share = f"{int(sums.bad)} of {int(totals.count.sum())} images"
             reason = f"spectra were not finite in {share} (features NaN, infinite, or beyond 1e18)"
-            excluded.append({"name": point.name, "reason": reason})
+            excluded.append(LeftOut(point.name, reason))
             continue
         meta: dict[str, Any] = {name: getattr(point, name) for name in ("name", "kind", "op", "depth")}
         meta |= {"grid": point.layout.grid, "channels": point.layout.channels, "gate": totals.gates.get(point.name)}

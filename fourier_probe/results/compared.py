@@ -97,7 +97,7 @@ class Comparison:
 
     def __repr__(self) -> str:
         seen = self.results[0].images
-        return f"Comparison({', '.join(self.labels)}; {seen['n']} images of {seen['source']}, {self.view.heading})"
+        return f"Comparison({', '.join(self.labels)}; {seen.n} images of {seen.source}, {self.view.heading})"
 
     def __getitem__(self, label: str) -> Spectra:
         """The result of this label.
@@ -212,7 +212,7 @@ class Comparison:
                    "HFD last (white)", "HFD - first target's", "slope last", "grid")  # fmt: skip
         seen = self.results[0].images
         pairs = "paired" if paired(self.results) else "not paired (no shared image groups)"
-        title = f"{seen['n']} images of {seen['source']}; {self.view.heading}, nats, ± 95 % over images, {pairs}"
+        title = f"{seen.n} images of {seen.source}; {self.view.heading}, nats, ± 95 % over images, {pairs}"
         return TextTable(title, columns, tuple(cells), self.view.why)
 
     def _steps_table(self) -> TextTable:
@@ -334,7 +334,7 @@ class Comparison:
 
     def _cells(self) -> tuple[dict[tuple[str, str], Spectra], list[str], list[str]]:
         """Results by model and by `by`; of several seeds the first is drawn."""
-        keys = [key_of(r, self.by) if r.target.get("weights") != "untrained" else "untrained" for r in self.results]
+        keys = [key_of(r, self.by) if r.target.weights != "untrained" else "untrained" for r in self.results]
         order = sorted(set(keys), key=lambda key: (isinstance(key, str), key))
         forms: dict[str, Callable[[Any], str]] = {
             "data-scale": lambda key: f"{100 * key:g} %",
@@ -346,7 +346,7 @@ class Comparison:
         for result, key in zip(self.results, keys, strict=True):
             cell = (_model_of(result, self.by), titles[key])
             if cell in cells:
-                other = result.target.get("seed") != cells[cell].target.get("seed")
+                other = result.target.seed != cells[cell].target.seed
                 repeated.add("other seeds" if other else "other settings")
             cells.setdefault(cell, result)
         if repeated:
@@ -375,8 +375,8 @@ def over_seeds(values: Sequence[float]) -> tuple[float, float]:
 
 def _model_of(result: Spectra, by: str) -> str:
     """The row of a result: its model with arguments, and schedule and data scale where these are no columns."""
-    parts = [str(result.target.get("arch")), *arguments(result.target)]
-    schedule, scale = result.target.get("schedule"), result.target.get("data_scale")
+    parts = [str(result.target.arch), *arguments(result.target)]
+    schedule, scale = result.target.schedule, result.target.data_scale
     parts += [f"+ {schedule}"] * (by != "schedule" and schedule not in (None, "none"))
     parts += [f"{100 * scale:g} %"] if by != "data-scale" and scale not in (None, 1.0) else []
     return " ".join(parts)

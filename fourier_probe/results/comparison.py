@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -17,7 +17,9 @@ import numpy as np
 from fourier_probe.errors import ResultError
 from fourier_probe.probe.sums import Array, jackknife, quantile
 from fourier_probe.results.coordinate import common_axes, group_sizes, paired, place, stderr, surface
-from fourier_probe.results.spectra import PointSpectrum, Spectra
+from fourier_probe.results.point import PointSpectrum
+from fourier_probe.results.records import Provenance
+from fourier_probe.results.spectra import Spectra
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ def check_comparable(results: Sequence[Spectra]) -> None:
     first = results[0]
     for other in results[1:]:
         differing = [
-            ("images", first.images.get("digest"), other.images.get("digest")),
+            ("images", first.images.digest, other.images.digest),
             ("logarithm", first.definition.formula, other.definition.formula),
             ("window", first.definition.window, other.definition.window),
             ("axis", first.definition.axis, other.definition.axis),
@@ -68,7 +70,7 @@ def check_comparable(results: Sequence[Spectra]) -> None:
             if ours != theirs:
                 if what == "images":
                     digests = ours, theirs
-                    ours, theirs = (f"{r.images.get('n')} of {r.images.get('source')}" for r in (first, other))
+                    ours, theirs = (f"{r.images.n} of {r.images.source}" for r in (first, other))
                     if ours == theirs:
                         ours, theirs = (f"{ours} (pixels {str(digest)[:8]})" for digest in digests)
                 raise ResultError(
@@ -81,12 +83,14 @@ def common_frequency(results: Sequence[Spectra]) -> float:
     """The highest usable true frequency that every stream point with a frequency of its own has, pi rad/sample.
 
     Raises:
-        ResultError: no point has any.
+        ResultError: a result has no point with any.
     """
-    highest = [point.highest for result in results for point in result.stream if point.highest > 0]
-    if not highest:
-        raise ResultError("no probe point has a frequency above 0: every map is a single position or two.")
-    return min(highest)
+    for result in results:
+        if not has_frequencies(result):
+            raise ResultError(
+                f"no probe point of {_label(result)} has a frequency above 0: every map is a single position or two."
+            )
+    return min(point.highest for result in results for point in result.stream if point.highest > 0)
 
 
 def has_frequencies(result: Spectra) -> bool:
@@ -136,7 +140,7 @@ def key_of(result: Spectra, by: str) -> Any:
     Raises:
         ResultError: the result does not say; a run or a checkpoint of ours does.
     """
-    value = result.target.get(KEYS[by])
+    value = getattr(result.target, KEYS[by])
     if value is None:
         raise ResultError(
             f"{_label(result)} does not say its {by}: --by {by} takes runs and checkpoints of `fourier-probe train`."
@@ -144,15 +148,14 @@ def key_of(result: Spectra, by: str) -> Any:
     return value
 
 
-def arguments(target: Mapping[str, Any]) -> list[str]:
+def arguments(target: Provenance) -> list[str]:
     """What a model was made with beyond its name, as a label says it; not what its data give (classes, image size).
 
-    >>> arguments({"arch": "eit_small", "model_args": {"num_classes": 10, "split": "attention"}})
+    >>> arguments(Provenance(arch="eit_small", model_args={"num_classes": 10, "split": "attention"}))
     ['split=attention']
     """
-    given = target.get("model_args")
-    given = given if isinstance(given, Mapping) else {}
-    return [f"{k}={v}" for k, v in given.items() if k not in ("num_classes", "in_chans", "img_size")]
+    of_data = ("num_classes", "in_chans", "img_size")
+    return [f"{name}={value}" for name, value in (target.model_args or {}).items() if name not in of_data]
 
 
 def summary(results: Sequence[Spectra], labels: Sequence[str]) -> list[dict[str, Any]]:
@@ -171,9 +174,9 @@ def summary(results: Sequence[Spectra], labels: Sequence[str]) -> list[dict[str,
         profile = depth_profile(result, frequency)
         row: dict[str, Any] = {
             "target": label,
-            "model": result.target.get("arch"),
-            **{name: result.target.get(name) for name in ("data_scale", "schedule", "seed", "epoch")},
-            "weights": result.target.get("weights"),
+            "model": result.target.arch,
+            **{name: getattr(result.target, name) for name in ("data_scale", "schedule", "seed", "epoch")},
+            "weights": result.target.weights,
             "top1": result.top1,
             "points": len(result.stream),
             "frequency": frequency,
@@ -227,7 +230,7 @@ def hfd_share_difference(point: PointSpectrum, reference: PointSpectrum, *, pair
 def step_changes(result: Spectra, frequency: float | None = None) -> list[dict[str, Any]]:
     """What the attentions, MLPs and convolutions of a model do to high frequencies, on average over its steps.
 
-    The step change of a point is its delta at `frequency` less that of the point before it on the same grid: above 0,
+    The step change of a point is its delta at `frequency` minus that of the point before it on the same grid: above 0,
     the step raised high frequencies relative to DC. Steps that subsample have none.
 
     Args:
@@ -337,6 +340,6 @@ def weights_at(point: PointSpectrum, frequency: float) -> Array:
 
 
 def _label(result: Spectra) -> str:
-    source = str(result.target.get("source") or result.target.get("arch") or "model")
-    untrained = " (untrained)" if result.target.get("weights") == "untrained" else ""
+    source = str(result.target.source or result.target.arch or "model")
+    untrained = " (untrained)" if result.target.weights == "untrained" else ""
     return source + untrained

@@ -22,7 +22,9 @@ import numpy as np
 
 from fourier_probe.errors import ResultError
 from fourier_probe.probe.sums import Array, jackknife_variance, quantile
-from fourier_probe.results.spectra import PointSpectrum, Spectra, estimates
+from fourier_probe.results.estimates import estimates
+from fourier_probe.results.point import PointSpectrum
+from fourier_probe.results.spectra import Spectra
 
 DEPTHS = 33  # positions of depth where points do not match one to one
 RADII = 16
@@ -205,7 +207,7 @@ def _points(result: Spectra) -> list[PointSpectrum]:
     found = [p for p in result.stream if p.radius is not None and len(p.radius) > 1 and p.log_density is not None]
     found = [p for p in found if p.log_density is not None and np.isfinite(p.log_density).all()]
     if not found:
-        name = result.target.get("source") or result.target.get("arch")
+        name = result.target.source or result.target.arch
         raise ResultError(
             f"{name} has no radial profiles: analyze it with --metrics all, at a size where maps are 4x4 or larger."
         )

@@ -16,7 +16,9 @@ import numpy as np
 
 from fourier_probe.probe.sums import Array, jackknife, quantile
 from fourier_probe.results.comparison import DepthProfile, common_frequency, delta_at, depth_profile, weights_at
-from fourier_probe.results.spectra import PointSpectrum, Spectra, estimates
+from fourier_probe.results.estimates import estimates
+from fourier_probe.results.point import PointSpectrum
+from fourier_probe.results.spectra import Spectra
 
 
 @dataclass(frozen=True)

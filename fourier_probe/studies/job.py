@@ -18,6 +18,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
+import msgspec
+
 from fourier_probe.errors import DataError, PointError, ProbeError, Terminated, printable
 from fourier_probe.studies.plan import Analysis
 from fourier_probe.studies.tasks import Begin, Job, holds_analysis
@@ -113,6 +115,7 @@ def analyze_run(folder: Path, config: TrainConfig, asked: Analysis) -> None:
     from fourier_probe.models.zoo import FACTORY
     from fourier_probe.probe.analyze import analyze
     from fourier_probe.probe.attention import attention_layers
+    from fourier_probe.results.records import ImagesInfo
     from fourier_probe.runtime.distributed import ranks
     from fourier_probe.training.inputs import open_splits
     from fourier_probe.training.session import settings
@@ -131,15 +134,17 @@ def analyze_run(folder: Path, config: TrainConfig, asked: Analysis) -> None:
             target.model,
             (batch._replace(images=batch.images.to(dtype)) for batch in stream),
             device=team.device,
-            target={**target.provenance, "source": f"{folder.name}/last.pt"},  # not where it lay on this machine
-            source={
-                "source": config.data,
-                "split": split,
-                "size": list(spec.size),
-                "mean": list(spec.mean),
-                "std": list(spec.std),
-                "asked": asked.to_json(),
-            },
+            target=msgspec.structs.replace(
+                target.provenance, source=f"{folder.name}/last.pt"
+            ),  # not where it lay on this machine
+            source=ImagesInfo(
+                source=config.data,
+                split=split,
+                size=list(spec.size),
+                mean=list(spec.mean),
+                std=list(spec.std),
+                asked=asked.to_json(),
+            ),
             classes=splits.classes,
         )
         if asked.attention:

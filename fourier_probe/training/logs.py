@@ -48,6 +48,7 @@ def epoch(session: Session, row: dict[str, Any]) -> None:
 def probe(session: Session) -> None:
     """Spectra of the weights as they are, on validation images (training images where there are none)."""
     from fourier_probe.probe.analyze import analyze
+    from fourier_probe.results.records import ImagesInfo, Provenance
 
     config, state = session.config, session.state
     if not config.probe_every:
@@ -55,14 +56,18 @@ def probe(session: Session) -> None:
     split = session.splits.val or session.splits.train
     images = choose(split, limit=config.probe_images)
     shard = (session.ranks.rank, session.ranks.world)
-    target = {
-        "source": str(session.folder.path),
-        **session.arch,
-        "weights": "raw" if state.ema is None else "ema",
-        **{key: getattr(config, key) for key in ("data", "data_scale", "schedule", "seed")},
-        "epoch": state.epoch,
-    }
-    source = {"source": config.data, "split": "val" if session.splits.val else "train", **session.input()}
+    target = Provenance.of(
+        {
+            "source": str(session.folder.path),
+            **session.arch,
+            "weights": "raw" if state.ema is None else "ema",
+            **{key: getattr(config, key) for key in ("data", "data_scale", "schedule", "seed")},
+            "epoch": state.epoch,
+        }
+    )
+    source = ImagesInfo.of(
+        {"source": config.data, "split": "val" if session.splits.val else "train", **session.input()}
+    )
     dtype = next(state.judged.parameters()).dtype
     stream = batches(images, session.spec, batch_size=64, shard=shard)
     result = analyze(

@@ -104,7 +104,7 @@ class Run:
             return None
         found = Spectra.load(self.path)
         epochs = None if self.record.plan is None else self.record.plan.epochs
-        pairs = [(found.target.get("epoch"), epochs), (found.target.get("seed"), self.config.seed)]
+        pairs = [(found.target.epoch, epochs), (found.target.seed, self.config.seed)]
         if self.result is not None and any(None not in pair and pair[0] != pair[1] for pair in pairs):
             of, run = zip(*pairs, strict=True)
             raise ResultError(
@@ -119,7 +119,7 @@ class Run:
         from fourier_probe.results.spectra import Spectra
 
         found = [Spectra.load(path) for path in (self.path / "spectra").glob("epoch-*.json")]
-        return sorted(found, key=lambda result: int(result.target["epoch"]))
+        return sorted(found, key=lambda result: result.epoch)
 
 
 def read_runs(folder: Path) -> list[Run]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import msgspec
 import torch
 from torch import nn
 
@@ -18,6 +19,7 @@ from fourier_probe.probe.analyze import analyze as analyze_batches
 from fourier_probe.probe.metrics import Definition
 from fourier_probe.probe.points import Point
 from fourier_probe.results.filenames import ANALYZE
+from fourier_probe.results.records import ImagesInfo, Provenance
 from fourier_probe.results.spectra import Spectra
 from fourier_probe.runtime.interrupt import interruptible
 from fourier_probe.runtime.messages import note, progress
@@ -189,11 +191,11 @@ def analyze_target(
             classes=stream.classes,
             progress=advance,
         )
-    if interrupt.requested and result.images["n"] != stream.total:
-        result.images["interrupted"] = True
-        note(f"interrupted: these are the spectra of the first {result.images['n']} images.")
+    if interrupt.requested and result.images.n != stream.total:
+        result.images = msgspec.structs.replace(result.images, interrupted=True)
+        note(f"interrupted: these are the spectra of the first {result.images.n} images.")
     for excluded in result.excluded:
-        note(f"{excluded['name']} is left out: {excluded['reason']}.")
+        note(f"{excluded.name} is left out: {excluded.reason}.")
     if probe.attention and rank == 0:
         result.attention = _attention(target, stream, images, probe)
     return result
@@ -274,7 +276,9 @@ def _as_in_0_1(target: Any, data: Any, model: Any, images: Any, old: dict[str, A
     )
     network = model if isinstance(model, nn.Module) else target
     given: Iterable[Any] = images if not (images is None or isinstance(images, int)) else data
-    provenance = target if isinstance(target, dict) else None
+    provenance = Provenance.of(target) if isinstance(target, dict) else None
+    if isinstance(old.get("source"), dict):
+        old["source"] = ImagesInfo.of(old["source"])
     amp = options.pop("amp")
     return analyze_batches(
         network, given, target=provenance, amp=AMP[amp] if isinstance(amp, str) else amp, **old, **options

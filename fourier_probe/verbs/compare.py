@@ -152,7 +152,7 @@ def compare_opened(
     count = len(targets) - ends
     between = tuple(results[count : count + ends])
     if by == "epoch":
-        epochs = [result.target.get("epoch") for result in results]
+        epochs = [result.target.epoch for result in results]
         shown = [label if e is None else f"{label}, epoch {e}" for label, e in zip(shown, epochs, strict=True)]
     kept, names = _without_repeats(results, shown, count)
     membership = (*arms, *names[len(arms) :]) if arms else ()
@@ -189,7 +189,7 @@ def compare_epochs(runs: Sequence[Path], out: Path | str | None = None, *, force
     folder = None if out is None else atomic.output_folder(out, results=COMPARE_EPOCHS, force=force)
     series = [_while_training(run) for run in runs]
     names = distinct([run.resolve().name for run in runs])
-    labels = [f"{name}@{r.target['epoch']}" for name, results in zip(names, series, strict=True) for r in results]
+    labels = [f"{name}@{r.target.epoch}" for name, results in zip(names, series, strict=True) for r in results]
     comparison = Comparison(tuple(result for results in series for result in results), tuple(labels))
     if folder is not None:
         figure = epochs_figure(series, names, [_switches(run) for run in runs], view=comparison.view)
@@ -214,7 +214,7 @@ def _while_training(run: Path) -> list[Spectra]:
             f"{run} holds spectra of {len(results)} epochs and --by epoch needs two: "
             "train with --probe-every 1, which writes them to RUN/spectra."
         )
-    return sorted(results, key=lambda result: int(result.target["epoch"]))
+    return sorted(results, key=lambda result: result.epoch)
 
 
 def _switches(run: Path) -> list[int]:
@@ -254,7 +254,7 @@ def _is_saved(target: Compared) -> bool:
 
 def _open(target: Compared, model: ModelOptions, saved: bool) -> Target:
     if isinstance(target, Spectra):
-        source = str(target.target.get("source") or "result")
+        source = str(target.target.source or "result")
         return Target(label=source, provenance=target.target, spectra=target)
     options = model if isinstance(target, str | Path) else ModelOptions()
     return open_any(target, options, saved=saved)
@@ -265,15 +265,15 @@ def _references(targets: Sequence[Compared], opened: Sequence[Target], model: Mo
     seen: set[str] = set()
     references = []
     for name, target in zip(targets, list(opened), strict=True):
-        kind = json.dumps([target.provenance.get("arch"), target.provenance.get("model_args")], default=str)
+        kind = json.dumps([target.provenance.arch, target.provenance.model_args], default=str)
         if target.model is None:
             note(f"{target.label} is a saved result: its untrained network cannot be made from it.")
         elif not isinstance(name, str | Path):
             raise ModelError("with_untrained makes networks anew from their names: give names or paths.")
-        elif target.provenance.get("weights") != "untrained" and kind not in seen:
+        elif target.provenance.weights != "untrained" and kind not in seen:
             seen.add(kind)
             reference = open_any(name, replace(model, untrained=True))
-            parts = [str(target.provenance.get("arch") or target.label), *arguments(target.provenance)]
+            parts = [str(target.provenance.arch or target.label), *arguments(target.provenance)]
             references.append((replace(reference, data=target.data), " ".join([*parts, "(untrained)"])))
     return references
 
@@ -281,7 +281,7 @@ def _references(targets: Sequence[Compared], opened: Sequence[Target], model: Mo
 def _label(name: Compared, target: Target) -> str:
     """A target's label with the arguments of its model, and the epoch of a `constant` run's switch."""
     parts = [target.label, *arguments(target.provenance)]
-    if target.provenance.get("schedule") == "constant" and isinstance(name, str | Path):
+    if target.provenance.schedule == "constant" and isinstance(name, str | Path):
         path = Path(name).expanduser()
         when = set(_switches(path if path.is_dir() else path.parent))
         parts += [f"constant at {epoch}" for epoch in when if len(when) == 1]

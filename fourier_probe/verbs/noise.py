@@ -106,7 +106,7 @@ def _setting(noise: NoiseProbe, target: Target, read: Pixels, options: NoiseOpti
     remarks += [] if error is None else _chance(noise, error)
     for remark in remarks:
         note(remark)
-    known = {name: target.provenance.get(name) for name in TargetRecord.__struct_fields__}
+    known = {name: getattr(target.provenance, name, None) for name in TargetRecord.__struct_fields__}
     known |= {"label": target.label, "source": str(known["source"]), "digest": digest(dict(noise.model.state_dict()))}
     kind: Literal["frequencies", "bands"] = "bands" if options.bands else "frequencies"
     definition = NoiseDefinition(

@@ -13,6 +13,7 @@ from torch import nn
 from fourier_probe.data import Batch, ImageSet, batches, choose, open_data
 from fourier_probe.data.trust import data_of
 from fourier_probe.errors import DataError, ModelError
+from fourier_probe.results.records import ImagesInfo, Provenance
 from fourier_probe.runtime.messages import note
 from fourier_probe.verbs.targets import Target, resolve
 
@@ -84,7 +85,7 @@ class Stream:
     batches: Iterable[Any]
     total: int | None
     mine: int | None
-    source: dict[str, Any]
+    source: ImagesInfo
     classes: int | None
     chosen: ImageSet | None
 
@@ -147,7 +148,7 @@ def open_any(target: AnyTarget, options: ModelOptions, *, label: str | None = No
         opened = target
     elif isinstance(target, nn.Module):
         name = type(target).__name__
-        opened = Target(label=name, provenance={"source": name}, model=target)
+        opened = Target(label=name, provenance=Provenance(source=name), model=target)
     else:
         raise ModelError(
             f"the target is a {type(target).__name__}: expected a network, a name or path, or an opened target."
@@ -173,8 +174,7 @@ def open_stream(target: Target, data: Data | None, options: ImageOptions, *, ran
         raise DataError(
             f"{given[0]}= fits the images of a source to a model; batches are taken as they are: normalise them first."
         )
-    source: dict[str, Any] = {"source": None, "size": None, "mean": None, "std": None, "skipped": 0}
-    return Stream(_first(data, options.images, options.batch_size), None, None, source, None, None)
+    return Stream(_first(data, options.images, options.batch_size), None, None, ImagesInfo(), None, None)
 
 
 def _opened(target: Target, data: str | Path | None, options: ImageOptions) -> ImageSet:
@@ -192,14 +192,14 @@ def _of_source(target: Target, images: ImageSet, options: ImageOptions, rank: in
             "model: the highest frequencies hold no image content. Give larger images with --data, or --img-size if "
             "it was trained on small ones."
         )
-    source = {
-        "source": chosen.source,
-        "split": chosen.split,
-        "size": list(spec.size),
-        "mean": list(spec.mean),
-        "std": list(spec.std),
-        "skipped": chosen.skipped,
-    }
+    source = ImagesInfo(
+        source=chosen.source,
+        split=chosen.split,
+        size=list(spec.size),
+        mean=list(spec.mean),
+        std=list(spec.std),
+        skipped=chosen.skipped,
+    )
     stream = batches(chosen, spec, batch_size=options.batch_size, shard=(rank, world), workers=options.workers)
     classes = None if chosen.classes is None else len(chosen.classes)
     return Stream(stream, len(chosen), len(range(rank, len(chosen), world)), source, classes, chosen)

@@ -87,7 +87,7 @@ def report(
 
     entries = gather(listed)
     images = entries[0].result.images
-    about = f"{len(entries)} target{'s' * (len(entries) > 1)} on {images.get('n')} images of {images.get('source')}"
+    about = f"{len(entries)} target{'s' * (len(entries) > 1)} on {images.n} images of {images.source}"
     page = Page(render(entries, title=title), tuple(entry.label for entry in entries), about)
     if out is not None:
         page.save(out, force=force)

@@ -22,6 +22,7 @@ from fourier_probe.data import InputSpec
 from fourier_probe.data.trust import NamedData, read_fingerprint
 from fourier_probe.errors import CheckpointError, ModelError, printable
 from fourier_probe.models import zoo
+from fourier_probe.results.records import Provenance
 from fourier_probe.results.spectra import Spectra
 from fourier_probe.runtime import messages
 
@@ -42,7 +43,7 @@ class Target:
     """
 
     label: str
-    provenance: dict[str, Any]
+    provenance: Provenance
     model: nn.Module | None = None
     data: NamedData | None = None
     transform: Input = field(default_factory=Input)
@@ -139,9 +140,7 @@ def resolve(
     path = Path(name).expanduser()
     if path.suffix == ".json" or (has_saved(name) and (saved or not (path / "last.pt").exists())):
         spectra = Spectra.load(path)
-        return Target(
-            label=_label(str(spectra.target.get("source") or name)), provenance=spectra.target, spectra=spectra
-        )
+        return Target(label=_label(str(spectra.target.source or name)), provenance=spectra.target, spectra=spectra)
     if path.is_dir():
         if not (path / "last.pt").exists():
             raise CheckpointError(
@@ -167,8 +166,9 @@ def _named(name: str, model_args: dict[str, Any], pretrained: bool) -> Target:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
         model = zoo.create(arch, pretrained=pretrained, **model_args).eval()
-    provenance = _provenance(name, arch=arch, model_args=model_args, weights="raw" if pretrained else "untrained")
-    return Target(label=arch, provenance={**provenance, "seed": None if pretrained else SEED}, model=model)
+    weights, seed = ("raw", None) if pretrained else ("untrained", SEED)
+    provenance = Provenance(source=name, arch=arch, model_args=model_args, weights=weights, seed=seed)
+    return Target(label=arch, provenance=provenance, model=model)
 
 
 def _checkpoint(
@@ -186,14 +186,18 @@ def _checkpoint(
     built = checkpoints.build(checkpoint, model=model, model_args=model_args, untrained=untrained)
     arch, arguments = checkpoints.architecture(checkpoint, model=model, model_args=model_args)
     config = checkpoint.config
-    provenance = _provenance(
-        name,
-        arch=arch,
-        model_args=arguments,
-        weights="untrained" if untrained else checkpoint.weights,
+    trained = {key: config.get(key) for key in ("data", "data_scale", "schedule", "seed")}
+    provenance = Provenance.of(
+        {
+            "source": name,
+            "sha256": checkpoint.sha256,
+            "arch": arch,
+            "model_args": arguments,
+            "weights": "untrained" if untrained else checkpoint.weights,
+            **trained,
+            "epoch": checkpoint.epoch,
+        }
     )
-    provenance |= {key: config.get(key) for key in ("data", "data_scale", "schedule", "seed")}
-    provenance |= {"sha256": checkpoint.sha256, "epoch": checkpoint.epoch}
     return Target(
         label=_label(str(path)),
         provenance=provenance,
@@ -217,11 +221,6 @@ def _label(source: str) -> str:
         return source.removeprefix("timm:")
     path = Path(source)
     return path.parent.name if path.stem in ("last", "best") and path.parent.name else path.stem or source
-
-
-def _provenance(source: str, **known: Any) -> dict[str, Any]:
-    fields = ("sha256", "arch", "model_args", "weights", "data", "data_scale", "schedule", "seed", "epoch")
-    return {"source": source, **dict.fromkeys(fields), **known}
 
 
 def _input(checkpoint: checkpoints.Checkpoint) -> Input:

@@ -56,10 +56,10 @@ def test_analyze_writes_results_and_figures_and_prints_a_table(checkpoint: Path,
     assert "layer3.0" in result.stdout
     assert "24 images of bundled" in result.stdout
     saved = Spectra.load(tmp_path / "out")
-    assert saved.target["weights"] == "raw"
-    assert len(saved.target["sha256"]) == 64
+    assert saved.target.weights == "raw"
+    assert len(saved.target.sha256) == 64
     assert saved.top1 is not None
-    assert saved.images["size"] == [32, 32]
+    assert saved.images.size == [32, 32]
 
 
 def test_json_on_stdout_is_the_result_file(checkpoint: Path, tmp_path: Path) -> None:
@@ -104,8 +104,8 @@ def test_untrained_is_the_same_architecture_with_other_weights(checkpoint: Path,
     good("analyze", str(checkpoint), *BARE, *FEW, "--out", "raw")
     good("analyze", str(checkpoint), *BARE, *FEW, "--untrained", "--out", "fresh")
     raw, fresh = Spectra.load(tmp_path / "raw"), Spectra.load(tmp_path / "fresh")
-    assert fresh.target["weights"] == "untrained"
-    assert fresh.images["digest"] == raw.images["digest"]
+    assert fresh.target.weights == "untrained"
+    assert fresh.images.digest == raw.images.digest
     assert not np.allclose(fresh.points[-1].delta, raw.points[-1].delta)
 
 
@@ -120,7 +120,7 @@ def test_paper_axis_window_logarithm_points_and_maps_reach_the_result(tmp_path: 
     assert all(point.name.startswith("layer2") for point in saved.points)
     assert saved.points[0].map is not None
     assert saved.points[0].frequency[-1] == 1.0
-    assert saved.target["weights"] == "untrained"
+    assert saved.target.weights == "untrained"
 
 
 def test_other_sizes_and_statistics_and_photographs(tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_other_sizes_and_statistics_and_photographs(tmp_path: Path) -> None:
     result = good("analyze", "timm:cifar_resnet8", *options, "--out", "out")
     saved = Spectra.load(tmp_path / "out")
     assert saved.points[0].grid == (24, 40)
-    assert saved.images["std"] == [0.25] * 3
+    assert saved.images.std == [0.25] * 3
     assert saved.top1 is None
     assert "2 classes and the model has 100" in result.stderr
 

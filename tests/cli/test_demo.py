@@ -17,9 +17,9 @@ def test_the_demo_trains_probes_and_compares(tmp_path: Path) -> None:
     for name in ("spectra.png", "spectra.pdf", "depth.png", "depth.pdf", "compare.csv"):
         assert (out / name).stat().st_size > 1000, name
     results = {name: Spectra.load(out / name) for name in ("cnn", "prs", "vit")}
-    assert len({r.images["digest"] for r in results.values()}) == 1
-    assert [r.images["n"] for r in results.values()] == [1000] * 3
-    assert all(r.target["weights"] == "raw" and r.top1 is not None for r in results.values())
+    assert len({r.images.digest for r in results.values()}) == 1
+    assert [r.images.n for r in results.values()] == [1000] * 3
+    assert all(r.target.weights == "raw" and r.top1 is not None for r in results.values())
     conversions = (out / "prs" / "conversions.csv").read_text().splitlines()
     assert len(conversions) > 1
     assert len((out / "cnn" / "conversions.csv").read_text().splitlines()) <= 1

@@ -14,7 +14,10 @@ import torch
 from fourier_probe.io.tables import to_csv
 from fourier_probe.probe.metrics import Definition, image_statistics
 from fourier_probe.probe.sums import Sums
-from fourier_probe.results.spectra import PointSpectrum, Spectra, point_spectrum
+from fourier_probe.results.estimates import point_spectrum
+from fourier_probe.results.point import PointSpectrum
+from fourier_probe.results.records import ImagesInfo, Provenance
+from fourier_probe.results.spectra import Spectra
 from fourier_probe.training.config import TrainConfig
 from fourier_probe.training.record import CONVERSIONS, METRICS
 
@@ -54,14 +57,16 @@ def _result(
 ) -> Spectra:
     definition = Definition(metrics=metrics, grouping="permutation")  # type: ignore[arg-type]
     rng = torch.Generator().manual_seed(seed)
-    described = {"source": "noise", "split": "test", "n": images, "size": [8, 8], "mean": [0.5], "std": [0.5]}
+    described = ImagesInfo(source="noise", split="test", n=images, size=[8, 8], mean=[0.5], std=[0.5], digest=digest)
     layer = {
         "name": "block.0.attn", "grid": [8, 8], "distance": [3.0, 4.5], "diversity": 0.75, "uniform": 4.2,
         "frequency": [0.0, 0.5], "response": [[1.0, 0.2], [1.0, 0.4]], "gate": [0.7, 0.3], "images": 24,
     }  # fmt: skip
     return Spectra(
-        target={"source": source, "arch": "net", "weights": "raw", "seed": seed, "sha256": f"{seed:064x}", **target},
-        images={**described, "digest": digest},
+        target=Provenance.of(
+            {"source": source, "arch": "net", "weights": "raw", "seed": seed, "sha256": f"{seed:064x}", **target}
+        ),
+        images=described,
         definition=definition,
         points=[_measured(rng, index, images, definition) for index in range(len(STEPS))],
         top1=0.25,

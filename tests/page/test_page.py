@@ -17,6 +17,7 @@ from fourier_probe import cli
 from fourier_probe.errors import ResultError, TrainingError
 from fourier_probe.page import LIMIT, Entry, gather, page, render
 from fourier_probe.probe.metrics import Definition
+from fourier_probe.results.records import LeftOut
 from fourier_probe.results.spectra import Spectra
 from fourier_probe.runtime.messages import listening
 
@@ -142,7 +143,7 @@ def test_names_cannot_become_html(make_result: Callable[..., Spectra], tmp_path:
     evil = '</script><script>alert(1)</script><!--<img src=x onerror="alert(2)">'
     result = make_result(f"timm:{evil}", arch=evil, data=evil, model_args={evil: evil}, attention=True)
     result.points[0].name = result.attention[0]["name"] = result.versions["torch"] = evil
-    result.excluded = [{"name": evil, "reason": evil}]
+    result.excluded = [LeftOut(evil, evil)]
     result.save(tmp_path / "evil")
     html = render(entries_of(tmp_path / "evil"), title=evil)
     tags = Tags(html)
@@ -227,7 +228,7 @@ def test_a_run_brings_its_curves(save_run: Save) -> None:
 
 def test_a_run_that_was_not_analyzed_shows_its_last_probe(save_run: Save) -> None:
     entry = entries_of(save_run("run", analyzed=False, epochs=(5, 10)))[0]
-    assert entry.result.target["epoch"] == 10
+    assert entry.result.target.epoch == 10
 
 
 def test_a_folder_of_runs_and_results(save_run: Save, save_result: Save, tmp_path: Path) -> None:
@@ -267,12 +268,12 @@ def test_targets_of_one_name_are_told_apart(save_result: Save) -> None:
         (["bare"], "the run .*bare has no spectra"),
         (["runs"], r"holds no analyzed run \(of 1\)"),
         (["good", "other-images"], "cannot be compared: images"),
-        (["damaged"], "is damaged or no JSON"),
-        (["cut"], "damaged: KeyError"),
-        (["uneven"], "the arrays of stem do not match"),
+        (["damaged"], "is damaged, Input data was truncated"),
+        (["cut"], r"missing required field `delta` - at `\$.points"),
+        (["uneven"], r"`delta` has 4 values and `frequency` 5 - at `\$.points"),
         (["hollow"], "no probe points"),
-        (["odd-target"], "its target, images or versions are no records"),
-        (["odd-attention"], "a layer of attention has no name or distance"),
+        (["odd-target"], r"Expected `object`, got `array` - at `\$.target`"),
+        (["odd-attention"], r"missing required field `grid` - at `\$.attention"),
         (["weights.pt"], "is no saved result"),
         (["broken-log"], "metrics.csv, line 2: val_loss is 'what': expected a number"),
     ],

@@ -342,7 +342,7 @@ def test_metrics_of_a_run_are_numbers(trained: dict[str, Path]) -> None:
         rows = list(csv.DictReader(file))
     assert [row.train_loss for row in run.metrics] == [float(row["train_loss"]) for row in rows]
     assert run.metrics[0].test_acc is None
-    assert [int(result.target["epoch"]) for result in run.trajectory] == [0, 1, 2]
+    assert [result.epoch for result in run.trajectory] == [0, 1, 2]
     assert schedule_name(run) == "linear"
 
 

@@ -12,6 +12,7 @@ from fourier_probe.plots import draw_epochs, epochs_figure
 from fourier_probe.probe.analyze import analyze
 from fourier_probe.results.comparison import depth_profile
 from fourier_probe.results.profile import profile, view_of
+from fourier_probe.results.records import Provenance
 from fourier_probe.results.spectra import Spectra
 
 
@@ -20,7 +21,7 @@ def run_of(epochs: int) -> list[Spectra]:
     images, found = torch.rand(20, 3, 16, 16), []
     for epoch in range(epochs):
         model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3, padding=1), torch.nn.ReLU(), torch.nn.Conv2d(4, 4, 3))
-        found.append(replace(analyze(model, [images]), target={"source": "run", "epoch": epoch}))
+        found.append(replace(analyze(model, [images]), target=Provenance(source="run", epoch=epoch)))
     return found
 
 

@@ -47,7 +47,7 @@ def same(first: Spectra, second: Spectra, tolerance: float = 1e-6) -> None:
         for name in ("log_amplitude", "delta", "stderr", "log_density", "log_density_stderr"):
             assert getattr(a, name) == pytest.approx(getattr(b, name), abs=tolerance, nan_ok=True), (a.name, name)
         assert a.scalars == pytest.approx(b.scalars, rel=1e-5, abs=tolerance, nan_ok=True)
-    assert first.images["digest"] == second.images["digest"]
+    assert first.images.digest == second.images.digest
     assert first.top1 == second.top1
 
 
@@ -57,7 +57,7 @@ def test_batch_size_changes_nothing(size: int) -> None:
     whole = analyze(net().double(), [(images, labels)])
     same(analyze(net().double(), zip(images.split(size), labels.split(size), strict=True)), whole, 1e-9)
     assert whole.top1 is not None
-    assert whole.images["n"] == 41
+    assert whole.images.n == 41
 
 
 def test_top1_counts_and_is_left_out_without_labels_or_classes() -> None:
@@ -90,7 +90,7 @@ def test_any_iterable_is_read_once_and_in_constant_memory() -> None:
             seen.append(i)
             yield pictures(4)
 
-    assert analyze(net(), stream()).images["n"] == 20
+    assert analyze(net(), stream()).images.n == 20
     assert seen == [0, 1, 2, 3, 4]
 
 
@@ -98,7 +98,7 @@ def test_bundled_images_through_our_own_model() -> None:
     torch.manual_seed(0)
     model = zoo.create("cifar_resnet8", num_classes=10, in_chans=1)
     result = analyze(model, batches(open_data("bundled"), zoo.input_spec(model), batch_size=25, limit=50))
-    assert result.images["n"] == 50
+    assert result.images.n == 50
     assert result.top1 is not None
     assert result.points[0].grid == (32, 32)
     assert all(np.isfinite(point.stderr).all() for point in result.points)
@@ -137,10 +137,10 @@ def test_a_model_that_works_in_place_or_in_half_precision() -> None:
     assert np.isfinite(half.points[0].delta).all()
 
 
-def test_chosen_points_are_all_drawn_and_a_result_without_points_is_an_error() -> None:
+def test_chosen_points_are_all_drawn_and_a_result_without_points_is_an_error(tmp_path: Path) -> None:
     chosen = analyze(net(), [pictures(20)], points=["0", "1"])
     assert [point.name for point in chosen.stream] == ["0", "1"]
-    assert Spectra._from_json(chosen.to_json()).selected
+    assert Spectra.load(chosen.save(tmp_path / "chosen")).selected
     with pytest.raises(PointError, match=r"every probe point was left out: .*not finite in 20 of 20"):
         analyze(net(), [pictures(20) * math.inf])
 
@@ -156,9 +156,9 @@ def test_zero_images_are_an_error() -> None:
 
 def test_one_image_and_a_last_batch_of_one_work() -> None:
     single = analyze(net(), [pictures(1)])
-    assert single.images["n"] == 1
+    assert single.images.n == 1
     assert all(np.isnan(point.stderr).all() for point in single.points)
-    assert analyze(net(), pictures(21).split(20)).images["n"] == 21
+    assert analyze(net(), pictures(21).split(20)).images.n == 21
 
 
 @pytest.mark.parametrize("batch", [torch.zeros(3, 8, 8), torch.zeros(2, 3, 8, 8, dtype=torch.uint8), "image", None])
@@ -172,7 +172,7 @@ def test_labels_outside_the_classes_leave_out_top1_and_say_why() -> None:
     stream = [(pictures(20), torch.arange(20) % 10), (pictures(2), torch.tensor([0, 98]))]
     with listening(remarks.append):
         result = analyze(net(), stream)
-    assert result.top1 is None and result.images["n"] == 22
+    assert result.top1 is None and result.images.n == 22
     assert remarks == ["top-1 is left out: the largest label is 98 and the model has 10 classes, 0 to 9."]
     with pytest.warns(UserWarning, match="the smallest label is -1"):
         assert analyze(net(), [(pictures(2), torch.tensor([0, -1]))]).top1 is None
@@ -227,9 +227,9 @@ def test_a_point_with_non_finite_features_is_named_and_left_out() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1), Poison())
     result = analyze(model, [pictures(20)], points=["0", "2"])
     assert [point.name for point in result.points] == ["0"]
-    assert result.excluded[0]["name"] == "2"
-    assert "not finite in 1 of 20 images" in result.excluded[0]["reason"]
-    assert result.to_json()["excluded"] == result.excluded
+    assert result.excluded[0].name == "2"
+    assert "not finite in 1 of 20 images" in result.excluded[0].reason
+    assert result.to_json()["excluded"] == [{"name": "2", "reason": result.excluded[0].reason}]
 
 
 def test_non_square_odd_and_single_position_maps() -> None:

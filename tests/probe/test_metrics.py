@@ -15,7 +15,7 @@ from scipy.special import dawsn, expi
 from fourier_probe.errors import ResultError
 from fourier_probe.probe import metrics as spectrum
 from fourier_probe.probe.metrics import Definition, _white_log, image_statistics, relative_log_amplitude
-from fourier_probe.results.spectra import estimates
+from fourier_probe.results.estimates import estimates
 
 GRIDS = [(8, 8), (7, 7), (14, 14), (9, 9), (6, 10), (10, 6), (7, 12), (5, 9), (4, 16)]
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -73,7 +75,9 @@ def test_the_change_is_that_of_delta_and_its_error_is_paired() -> None:
     assert row["change"] == pytest.approx(after.delta[last] - before.delta[last])
     unpaired = np.hypot(after.stderr[last], before.stderr[last])
     assert row["stderr"] < 0.5 * unpaired
-    bare = Spectra._from_json(result.to_json())
+    bare = copy.deepcopy(result)
+    for point in bare.points:
+        point.sums = None
     assert step_changes(bare)[0]["change"] == pytest.approx(row["change"])
     assert np.isnan(step_changes(bare)[0]["stderr"])
 
@@ -108,7 +112,7 @@ def test_models_may_see_the_same_raw_images_at_sizes_of_their_own() -> None:
 
     small, large = at(16, 0.5), at(24, 0.4)
     assert [result.points[-1].grid for result in (small, large)] == [(16, 16), (24, 24)]
-    assert small.images["digest"] == large.images["digest"]
+    assert small.images.digest == large.images.digest
     check_comparable([small, large])
     assert common_frequency([small, large]) == pytest.approx(0.875)  # of the smaller maps
     rows = summary([small, large], ["small", "large"])
@@ -122,7 +126,7 @@ def test_models_may_see_the_same_raw_images_at_sizes_of_their_own() -> None:
 
 def test_a_key_that_a_result_does_not_say() -> None:
     result = of(1.0)
-    result.target |= {"data_scale": 0.1}
+    result.target = msgspec.structs.replace(result.target, data_scale=0.1)
     assert key_of(result, "data-scale") == 0.1
     with pytest.raises(ResultError, match="does not say its schedule"):
         key_of(result, "schedule")

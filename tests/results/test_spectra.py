@@ -15,7 +15,10 @@ from fourier_probe.errors import OutputError, ResultError
 from fourier_probe.probe.metrics import Definition, image_statistics
 from fourier_probe.probe.sums import Sums, jackknife, quantile
 from fourier_probe.results.comparison import check_comparable, common_frequency, depth_profile, summary
-from fourier_probe.results.spectra import FILES, PointSpectrum, Spectra, add_steps, point_spectrum
+from fourier_probe.results.estimates import add_steps, point_spectrum
+from fourier_probe.results.point import PointSpectrum
+from fourier_probe.results.records import ImagesInfo, Provenance
+from fourier_probe.results.spectra import FILES, Spectra
 
 
 def summed(features: torch.Tensor, definition: Definition, *, start: int = 0, maps: bool = False) -> Sums:
@@ -43,8 +46,8 @@ def result(*, images: int = 40, digest: str = "d", maps: bool = False) -> Spectr
         for i, (n, op) in enumerate([(8, "embed"), (8, "attention"), (7, "downsample")])
     ]
     add_steps(points)
-    described = {"source": "noise", "n": images, "size": [8, 8], "mean": [0.5], "std": [0.5], "digest": digest}
-    target = {"source": "model", "weights": "raw"}
+    described = ImagesInfo(source="noise", n=images, size=[8, 8], mean=[0.5], std=[0.5], digest=digest)
+    target = Provenance(source="model", weights="raw")
     return Spectra(target=target, images=described, definition=Definition(), points=points, top1=0.25)
 
 
@@ -114,12 +117,18 @@ def test_non_finite_statistics_are_counted() -> None:
 def test_step_change_is_the_difference_on_the_same_grid_with_a_paired_error() -> None:
     found = result()
     step = found.points[1].step
-    assert step["from"] == "0"
-    assert step["change"] == pytest.approx(found.points[1].log_amplitude - found.points[0].log_amplitude)
+    assert step is not None and step.delta is not None and step.origin == "0"
+    before, after = found.points[:2]
+    assert step.log_amplitude.change == pytest.approx(after.log_amplitude - before.log_amplitude)
+    assert step.delta.change == pytest.approx(after.delta - before.delta)
+    assert step.delta.stderr[0] == 0 and step.log_amplitude.stderr[0] > 0  # relative to DC, which moves
+    by_hand = {"count": after.sums["count"], "x": after.sums["log_amplitude"] - before.sums["log_amplitude"]}
+    _, error = jackknife(lambda s: {"x": (s["x"][:, 2] - s["x"][:, 0]) / s["count"]}, by_hand)
+    assert step.delta.stderr[2] == pytest.approx(float(error["x"]))
     assert found.points[2].step is None  # another grid
     same = [found.points[0], found.points[0]]
     add_steps(same)
-    assert same[1].step["stderr"] == pytest.approx(0, abs=1e-12)
+    assert same[1].step.delta.stderr == pytest.approx(0, abs=1e-12)
 
 
 # --- files ---
@@ -172,12 +181,12 @@ def test_errors_survive_without_the_group_sums(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "damaged or no JSON"),
-        ('{"schema": "fourier-probe/spectra"', "damaged or no JSON"),
-        ("[]", "schema 'list'"),
-        ('{"schema": "other"}', "schema 'other'"),
+        ("", "is damaged"),
+        ('{"schema": "fourier-probe/spectra"', "is damaged"),
+        ("[]", "Expected `object`, got `array`"),
+        ('{"schema": "other", "version": 1}', "schema 'other'"),
         ('{"schema": "fourier-probe/spectra", "version": 99}', "version 99"),
-        ('{"schema": "fourier-probe/spectra", "version": 1}', "damaged: KeyError"),
+        ('{"schema": "fourier-probe/spectra", "version": 1}', "missing required field `target`"),
     ],
 )
 def test_what_is_no_result_is_refused(tmp_path: Path, text: str, message: str) -> None:
@@ -189,7 +198,7 @@ def test_what_is_no_result_is_refused(tmp_path: Path, text: str, message: str) -
 
 
 def test_a_missing_result_and_foreign_sums_are_named(tmp_path: Path) -> None:
-    with pytest.raises(ResultError, match="there is no result"):
+    with pytest.raises(ResultError, match="there is no file"):
         Spectra.load(tmp_path / "spectra.json")
     path = result().save(tmp_path)
     np.savez(tmp_path / "spectra.npz", names=np.array(["other"]))
@@ -223,7 +232,7 @@ def test_a_frequency_no_point_has_and_maps_without_any_are_errors() -> None:
         depth_profile(result(), 0.9)
     single = result()
     single.points = [spectrum_of(torch.rand(20, 3, 1, 1) + 1)]
-    with pytest.raises(ResultError, match="no probe point has a frequency"):
+    with pytest.raises(ResultError, match="no probe point of model has a frequency"):
         common_frequency([single])
 
 

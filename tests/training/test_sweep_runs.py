@@ -99,8 +99,8 @@ def test_shipped_runs_are_skipped_and_their_forks_start_over(data: Path, tmp_pat
     assert rows["linear"]["fork"] == f"{runs['constant'].name}@1"
     spectra = Run.read(runs["linear"]).spectra
     assert spectra is not None
-    assert spectra.images["n"] == 8
-    assert spectra.target["source"] == f"{runs['linear'].name}/last.pt"
+    assert spectra.images.n == 8
+    assert spectra.target.source == f"{runs['linear'].name}/last.pt"
     assert spectra.attention
     assert Run.read(runs["none"]).spectra is None
 
@@ -289,6 +289,6 @@ def test_a_study_of_a_factory_is_analyzed_too(data: Path, tmp_path: Path, inside
     assert [(row["state"], row["error"]) for row in sweep(plan, out)] == [("finished", None)]
     run = Run.read(out / plan.entries[0].name)
     spectra = run.spectra
-    assert spectra is not None and spectra.images["n"] == 8
+    assert spectra is not None and spectra.images.n == 8
     assert run.record.model_args == {"num_classes": 4, "in_chans": 1, "width": 3}
     assert {point.channels for point in spectra.points} == {3}

@@ -93,8 +93,8 @@ def test_both_sides_of_a_switch_follow_from_the_kept_state(data: Path, whole: Pa
 def test_a_run_is_a_target_and_its_checkpoints_rebuild(whole: Path) -> None:
     target = resolve(str(whole))
     assert target.model is not None
-    assert target.provenance["weights"] == "ema"
-    assert target.provenance["schedule"] == "linear"
+    assert target.provenance.weights == "ema"
+    assert target.provenance.schedule == "linear"
     assert target.input_spec().size == (12, 12)
     assert sum(isinstance(module, GPSAConv2d) for module in target.model.modules()) == 6
     best = checkpoints.read(whole / "best.pt")

@@ -46,7 +46,7 @@ def test_the_command_line_and_the_verb_give_the_same_numbers(tmp_path: Path) -> 
 def test_every_kind_of_data_is_taken(net: torch.nn.Module) -> None:
     source = fp.open_data("bundled")
     named, opened = fp.analyze(net, "bundled", images=24), fp.analyze(net, source, images=24)
-    assert named.images["digest"] == opened.images["digest"]
+    assert named.images.digest == opened.images.digest
     images = torch.randn(24, 1, 32, 32)
     kinds = [images, list(images), list(images.split(8)), DataLoader(TensorDataset(images), batch_size=6)]
     results = [fp.analyze(net, kind) for kind in kinds]
@@ -55,7 +55,7 @@ def test_every_kind_of_data_is_taken(net: torch.nn.Module) -> None:
     labelled = DataLoader(TensorDataset(images, torch.zeros(24, dtype=torch.long)), batch_size=6)
     assert fp.analyze(net, labelled).top1 is not None
     with pytest.warns(ProbeNote, match="first 10 images"):
-        assert fp.analyze(net, images, images=10).images["n"] == 10
+        assert fp.analyze(net, images, images=10).images.n == 10
     with pytest.raises(DataError, match="batches are taken as they are"):
         fp.analyze(net, images, mean=(0.5,))
     with pytest.raises(ModelError, match="expected a network"):
@@ -64,7 +64,7 @@ def test_every_kind_of_data_is_taken(net: torch.nn.Module) -> None:
 
 def test_open_target_says_what_a_network_wants() -> None:
     target = fp.open_target("timm:resnet18", label="mine")
-    assert (target.label, target.input.size, target.provenance["arch"]) == ("mine", (224, 224), "resnet18")
+    assert (target.label, target.input.size, target.provenance.arch) == ("mine", (224, 224), "resnet18")
     assert fp.open_target(target) is target
     with pytest.raises(ModelError, match="already"):
         fp.open_target(target, pretrained=True)
@@ -84,7 +84,7 @@ def test_interrupted_it_returns_what_was_summed(net: torch.nn.Module) -> None:
             spectra = fp.analyze(net, stopping())
     finally:
         signal.signal(signal.SIGINT, before)
-    assert spectra.images["interrupted"] is True and spectra.images["n"] in (25, 30)
+    assert spectra.images.interrupted and spectra.images.n in (25, 30)
 
 
 def test_the_names_of_0_1_go_on_working(net: torch.nn.Module) -> None:
@@ -102,7 +102,7 @@ def test_compare_mixes_networks_and_results_and_saves(net: torch.nn.Module, tmp_
     other = fp.create("cifar_resnet8", **{**NET, "width": 6})
     comparison = fp.compare([net, other, saved, tmp_path / "saved"], "bundled", images=24,
                             labels=["A", "B", None, "file"], out=tmp_path / "both")  # fmt: skip
-    assert comparison.labels[0] == "A" and comparison["file"].images["digest"] == saved.images["digest"]
+    assert comparison.labels[0] == "A" and comparison["file"].images.digest == saved.images.digest
     assert "\n" not in repr(comparison) and "<table" in comparison._repr_html_()
     assert set(comparison.to_frame()["label"]) == set(comparison.labels)
     assert {"compare.csv", "depth.png", "density.csv"} <= {path.name for path in (tmp_path / "both").iterdir()}

@@ -20,7 +20,7 @@ def spectra() -> fp.Spectra:
 def test_objects_and_paths_give_one_page(spectra: fp.Spectra, tmp_path: Path) -> None:
     spectra.save(tmp_path / "net")
     page = fp.report(spectra, title="A & B")
-    assert (len(page.labels), page.about) == (1, f"1 target on 6 images of {spectra.images['source']}")
+    assert (len(page.labels), page.about) == (1, f"1 target on 6 images of {spectra.images.source}")
     assert "<h1>A &amp; B</h1>" in page.html
     assert repr(page).startswith("Page(1 target on 6 images of ")
     assert page._repr_html_().startswith("<iframe srcdoc=")

@@ -1,0 +1,117 @@
+"""spectra.npz: the group sums behind a result, checked before they are believed. May import point, errors."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+import zlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fourier_probe.errors import ResultError
+from fourier_probe.results.point import Array, PointSpectrum
+
+HEADER = 1 << 12  # bytes that a .npy may need beyond its numbers
+PER_IMAGE = 32  # statistics of an image that are single numbers, with room for those of others
+_DAMAGED = (OSError, ValueError, EOFError, KeyError, SyntaxError, RuntimeError, NotImplementedError, OverflowError)
+
+
+def pack(points: Sequence[PointSpectrum], identity: str) -> bytes:
+    """The file: names, which spectra.json it belongs to, and the sums and maps of each point by its number."""
+    arrays: dict[str, NDArray[np.float64] | NDArray[np.str_]] = {
+        "names": np.array([point.name for point in points], dtype=np.str_),
+        "result": np.array(identity),
+    }
+    for index, point in enumerate(points):
+        arrays |= {f"{index:04d}/{name}": value for name, value in (point.sums or {}).items()}
+        if point.map is not None:
+            arrays[f"{index:04d}/mean_map"] = point.map
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **arrays)
+    return buffer.getvalue()
+
+
+def attach(path: Path, points: Sequence[PointSpectrum], identity: str, groups: int) -> None:
+    """Read the sums into the points.
+
+    Args:
+        path: of the .npz.
+        points: of the spectra.json beside it.
+        identity: what ties the two files together.
+        groups: number of image groups G.
+
+    Raises:
+        ResultError: damaged (sizes, CRC, types and shapes are checked), or of another result.
+    """
+    try:
+        arrays = _arrays(path, points, groups)
+        _check_identity(path, arrays, identity)
+        for index, point in enumerate(points):
+            prefix = f"{index:04d}/"
+            sums = {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}
+            mean_map = sums.pop("mean_map", None)
+            point.sums = _checked(point, sums, groups) or None
+            if mean_map is not None:
+                point.map = _shaped(f"{prefix}mean_map", mean_map, point.grid)
+    except (*_DAMAGED, zipfile.BadZipFile, zlib.error) as error:
+        raise ResultError(f"{path} is damaged ({error}): run the analysis again, or move it away.") from error
+
+
+def _arrays(path: Path, points: Sequence[PointSpectrum], groups: int) -> dict[str, NDArray[np.generic]]:
+    """Every array of the file, once its declared size is known to be no more than its result can need."""
+    numbers = sum(groups * (PER_IMAGE * (len(p.frequency) + PER_IMAGE)) + p.grid[0] * p.grid[1] for p in points)
+    names = sum(len(point.name) for point in points) + max((len(point.name) for point in points), default=0)
+    with zipfile.ZipFile(io.BytesIO(path.read_bytes())) as archive:
+        declared = sum(entry.file_size for entry in archive.infolist())
+        most = 8 * numbers + 8 * (names + 4096) * (len(points) + 1) + HEADER * (PER_IMAGE * len(points) + 2)
+        if declared > most:
+            raise ValueError(f"it declares {declared} bytes, and its result has no more than {most}")
+        broken = archive.testzip()
+        if broken is not None:
+            raise ValueError(f"{broken} does not match its checksum")
+        arrays = {}
+        for entry in archive.infolist():
+            with archive.open(entry) as file:
+                arrays[entry.filename.removesuffix(".npy")] = _array(entry, file)
+    return arrays
+
+
+def _array(entry: zipfile.ZipInfo, file: IO[bytes]) -> NDArray[np.generic]:
+    """One array, whose header declares as many bytes as there are."""
+    data = file.read()
+    stream = io.BytesIO(data)
+    version = np.lib.format.read_magic(stream)
+    reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = reader(stream)
+    if dtype.hasobject or int(np.prod([1, *shape], dtype=object)) * dtype.itemsize != len(data) - stream.tell():
+        raise ValueError(f"{entry.filename} declares {dtype} {shape}, which its {len(data)} bytes are not")
+    return np.asarray(np.lib.format.read_array(io.BytesIO(data), allow_pickle=False))
+
+
+def _check_identity(path: Path, arrays: dict[str, NDArray[np.generic]], identity: str) -> None:
+    if str(arrays.get("result")) != identity:
+        raise ResultError(f"{path} belongs to another result than the spectra.json beside it: run the analysis again.")
+
+
+def _checked(point: PointSpectrum, sums: dict[str, NDArray[np.generic]], groups: int) -> dict[str, Array]:
+    """The group sums of a point, of the shapes that its grid has."""
+    rings = 0 if point.radius is None else len(point.radius)
+    shapes = {"log_amplitude": (groups, len(point.frequency)), "ring": (groups, rings)}
+    checked = {name: _shaped(name, value, shapes.get(name, (groups, *value.shape[1:]))) for name, value in sums.items()}
+    needed: Iterable[str] = ("count", "log_amplitude") if checked else ()
+    missing = [name for name in needed if name not in checked]
+    if missing:
+        raise ValueError(f"the sums of {point.name} lack {', '.join(missing)}")
+    if checked and (checked["count"].shape != (groups,) or not (checked["count"] >= 0).all()):
+        raise ValueError(f"the counts of {point.name} are no numbers of images of {groups} groups")
+    return checked
+
+
+def _shaped(name: str, value: NDArray[np.generic], shape: tuple[int, ...]) -> Array:
+    if value.dtype != np.float64 or value.shape != shape:
+        raise ValueError(f"{name} is {value.dtype} {value.shape}, expected float64 {shape}")
+    return value.astype(np.float64, copy=False)

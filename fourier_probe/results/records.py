@@ -1,0 +1,128 @@
+"""What a result says of its network, images and steps: typed, unknown fields kept. Imports errors only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+from typing_extensions import Self
+
+from fourier_probe.errors import ResultError
+
+Count = Annotated[int, Meta(ge=0)]
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """Named fields, and in `extra` whatever else a file or a caller brings."""
+
+    extra: dict[str, Any] = {}
+
+    @classmethod
+    def of(cls, value: Mapping[str, Any]) -> Self:
+        """A record from a mapping; what has no field of its own goes into `extra`.
+
+        Raises:
+            ResultError: a field of another type, by its name.
+        """
+        known = {name: value[name] for name in cls._names() if name in value}
+        rest = {name: item for name, item in value.items() if name not in known}
+        try:
+            return msgspec.convert({**known, "extra": rest}, cls)
+        except msgspec.ValidationError as error:
+            raise ResultError(f"{cls.__name__}: {error}.") from error
+
+    def to_json(self) -> dict[str, Any]:
+        """Its fields, then what is in `extra`."""
+        return {name: getattr(self, name) for name in self._names()} | self.extra
+
+    @classmethod
+    def _names(cls) -> list[str]:
+        return [name for name in cls.__struct_fields__ if name != "extra"]
+
+
+class Provenance(Record, frozen=True, kw_only=True):
+    """Which network it was; what is not known is null.
+
+    Attributes:
+        source: as the user named it. sha256: of the file.
+        arch, model_args: its architecture, and what that was made with.
+        weights: "raw", "ema" or "untrained".
+        data, data_scale, schedule, seed, epoch: of its training.
+    """
+
+    source: str | None = None
+    sha256: str | None = None
+    arch: str | None = None
+    model_args: dict[str, Any] | None = None
+    weights: str | None = None
+    data: str | None = None
+    data_scale: float | None = None
+    schedule: str | None = None
+    seed: int | None = None
+    epoch: int | None = None
+
+
+class ImagesInfo(Record, frozen=True, kw_only=True):
+    """Which images, and as the network saw them.
+
+    Attributes:
+        source, split: where they are from. n: their number.
+        size: (H, W) pixels. mean, std: of each channel, subtracted and divided by.
+        skipped: unreadable files left out. digest: of the raw pixels in order.
+        asked: what a sweep asked for: images, attention.
+        interrupted: the user stopped the analysis; these are the first n images.
+    """
+
+    source: str | None = None
+    split: str | None = None
+    n: Count = 0
+    size: list[Count] | None = None
+    mean: list[float] | None = None
+    std: list[float] | None = None
+    skipped: Count = 0
+    digest: str | None = None
+    asked: dict[str, Any] | None = None
+    interrupted: bool = False
+
+
+class LeftOut(msgspec.Struct, frozen=True):
+    """A point or step of the network that is not in the result, and why."""
+
+    name: str
+    reason: str
+
+
+class Coverage(msgspec.Struct, frozen=True, kw_only=True):
+    """How much of the network was read; null in a result until it is known.
+
+    Attributes:
+        steps: residual steps of the network. read: those with a probe point. unread: the others, with the reason.
+        evidence: point -> what its layout was read from. self_check: what a check of guessed layouts found.
+    """
+
+    steps: Count
+    read: Count
+    unread: list[LeftOut] = []
+    evidence: dict[str, str] | None = None
+    self_check: str | None = None
+
+
+class ScalarInfo(msgspec.Struct, frozen=True):
+    """How a scalar metric is called and what it is measured in; carried by the file, so that any reader can show it."""
+
+    label: str
+    unit: str = ""
+
+
+SCALARS = {
+    "hfd_share": ScalarInfo("HFD share"),
+    "hfd_share_pooled": ScalarInfo("HFD share, pooled"),
+    "slope": ScalarInfo("slope"),
+    "variance": ScalarInfo("variance"),
+    "ac_dc": ScalarInfo("AC / DC"),
+    "token_cosine": ScalarInfo("token cosine"),
+    "white_delta": ScalarInfo("delta of white noise", "nats"),
+}
+"""The scalar metrics of a point, in the order in which files hold them."""

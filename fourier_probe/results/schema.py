@@ -1,0 +1,326 @@
+"""spectra.json as typed structures, and points to and from them. May import point, records, metrics, io.typed, errors.
+
+Schema `fourier-probe/spectra`, version 2. A reader of version n reads 1 to n: what an older file lacks is null. A wrong
+type is refused by the name of its field, and lengths that belong together are compared.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+import numpy as np
+from msgspec import Meta
+
+from fourier_probe.errors import ResultError
+from fourier_probe.io.typed import read_json
+from fourier_probe.probe.metrics import Definition
+from fourier_probe.results.point import Array, Change, PointSpectrum, Step
+from fourier_probe.results.records import Count, Coverage, ImagesInfo, LeftOut, Provenance, ScalarInfo
+
+SCHEMA, VERSION = "fourier-probe/spectra", 2
+AGAIN = "run `fourier-probe analyze` again"
+Numbers = list[float | None]  # null: there is no such number, as an interval of fewer images than groups
+Side = Annotated[int, Meta(ge=1, le=1 << 20)]
+
+
+class RadialForm(msgspec.Struct):
+    """The radial profile of a point."""
+
+    radius: list[float]
+    log_density: Numbers
+    stderr: Numbers
+
+    def __post_init__(self) -> None:
+        _same_length({name: getattr(self, name) for name in self.__struct_fields__})
+        _ascending("radius", self.radius)
+
+
+class ChangeForm(msgspec.Struct):
+    """A change of each bin."""
+
+    change: Numbers
+    stderr: Numbers
+
+
+class StepForm(msgspec.Struct):
+    """A step change; version 1 has `change` and `stderr`, which are of log_amplitude."""
+
+    origin: str = msgspec.field(name="from")
+    log_amplitude: ChangeForm | None = None
+    delta: ChangeForm | None = None
+    change: Numbers | None = None
+    stderr: Numbers | None = None
+
+
+class PointForm(msgspec.Struct, kw_only=True):
+    """A point; its scalars stand beside these fields, named in `stderr_of`."""
+
+    name: str
+    kind: str
+    op: str
+    depth: float
+    grid: tuple[Side, Side]
+    channels: Annotated[int, Meta(ge=1)]
+    frequency: Annotated[list[float], Meta(min_length=1)]
+    usable: Count
+    log_amplitude: Numbers
+    delta: Numbers
+    stderr: Numbers
+    radial: RadialForm | None = None
+    stderr_of: dict[str, float | None] = {}
+    hfd_share_white: float | None = None
+    dead_channels: float | None = None
+    gate: list[float] | None = None
+    step: StepForm | None = None
+
+    def __post_init__(self) -> None:
+        bins = {name: getattr(self, name) for name in ("frequency", "log_amplitude", "delta", "stderr")}
+        if self.step is not None:
+            for name, form in (("log_amplitude", self.step.log_amplitude), ("delta", self.step.delta), ("", self.step)):
+                parts = {"change": getattr(form, "change", None), "stderr": getattr(form, "stderr", None)}
+                bins |= {f"step.{name}.{part}": numbers for part, numbers in parts.items() if numbers is not None}
+        _same_length(bins)
+        _ascending("frequency", self.frequency)
+        short = min(self.grid)
+        if len(self.frequency) not in (short // 2 + 1, (short + 1) // 2):
+            raise ValueError(f"`frequency` has {len(self.frequency)} bins, which a grid of {self.grid} has not")
+        if self.radial is not None and len(self.radial.radius) != short // 2:
+            raise ValueError(
+                f"`radial.radius` has {len(self.radial.radius)} rings, which a grid of {self.grid} has not"
+            )
+        if self.usable > len(self.frequency):
+            raise ValueError(f"`usable` is {self.usable} of {len(self.frequency)} bins of `frequency`")
+
+
+class AttentionForm(msgspec.Struct, kw_only=True):
+    """An attention layer; see `probe.attention.AttentionLayer`."""
+
+    name: str
+    grid: tuple[Side, Side]
+    distance: Annotated[list[float], Meta(min_length=1)]
+    diversity: float
+    uniform: float
+    frequency: list[float]
+    response: list[list[float]]
+    gate: list[float] | None = None
+    images: Count | None = None
+    depth: float | None = None
+
+    def __post_init__(self) -> None:
+        heads = len(self.distance)
+        if len(self.response) != heads or any(len(row) != len(self.frequency) for row in self.response):
+            raise ValueError(f"`response` is not of {heads} heads and {len(self.frequency)} frequencies")
+        if self.gate is not None and len(self.gate) != heads:
+            raise ValueError(f"`gate` is not of {heads} heads")
+
+
+class DefinitionForm(msgspec.Struct, kw_only=True):
+    """`Definition`, its logarithm as a formula in `log`."""
+
+    log_kind: Literal["floor", "log1p", "plain"]
+    log: str = ""
+    floor: Annotated[float, Meta(gt=0)] = 1e-6
+    window: Literal["none", "hann"] = "none"
+    axis: Literal["true", "paper"] = "true"
+    metrics: Literal["all", "diagonal"] = "all"
+    groups: Annotated[int, Meta(ge=2, le=1 << 20)] = 20
+    grouping: Literal["permutation", "stream"] | None = None
+
+
+class SpectraForm(msgspec.Struct, kw_only=True):
+    """All of spectra.json."""
+
+    schema: str
+    version: int
+    target: Provenance
+    images: ImagesInfo
+    definition: DefinitionForm
+    points: list[PointForm]
+    top1: Annotated[float, Meta(ge=0, le=1)] | None = None
+    excluded: list[LeftOut] = []
+    selected: bool = False
+    attention: list[AttentionForm] = []
+    coverage: Coverage | None = None
+    input: PointForm | None = None
+    scalars: dict[str, ScalarInfo] | None = None
+    versions: dict[str, str] = {}
+    created: str = ""
+
+    def __post_init__(self) -> None:
+        names = [point.name for point in self.points]
+        if len(set(names)) < len(names):
+            raise ValueError(f"`points` holds two of the name {next(n for n in names if names.count(n) > 1)!r}")
+
+
+class _Open(msgspec.Struct):
+    """What a form does not name: other fields of records, scalars of points."""
+
+    target: dict[str, Any]
+    images: dict[str, Any]
+    points: list[dict[str, msgspec.Raw]]
+    input: dict[str, msgspec.Raw] | None = None
+    attention: list[dict[str, Any]] = []
+
+
+class Read(msgspec.Struct):
+    """spectra.json as read: the form, and of it what needs more than the form."""
+
+    form: SpectraForm
+    target: Provenance
+    images: ImagesInfo
+    definition: Definition
+    points: list[Any]  # of PointSpectrum, which holds arrays
+    input: Any
+    attention: list[dict[str, Any]]
+
+
+def read(path: Path) -> Read:
+    """The contents of a spectra.json.
+
+    Raises:
+        ResultError: missing, damaged, of another schema, of a later version, or a field of another type or length.
+    """
+    form = read_json(path, SpectraForm, schema=SCHEMA, version=VERSION, again=AGAIN)
+    rest = read_json(path, _Open, schema=SCHEMA, version=VERSION, again=AGAIN)
+    try:
+        points = [
+            _point(f"points[{index}]", *pair) for index, pair in enumerate(zip(form.points, rest.points, strict=True))
+        ]
+        images = None if form.input is None or rest.input is None else _point("input", form.input, rest.input)
+    except msgspec.ValidationError as error:
+        raise ResultError(f"{path} is damaged, {error}: {AGAIN}.") from error
+    return Read(
+        form=form,
+        target=Provenance.of(rest.target),
+        images=ImagesInfo.of(rest.images),
+        definition=Definition.from_json(msgspec.structs.asdict(form.definition)),
+        points=points,
+        input=images,
+        attention=rest.attention,
+    )
+
+
+def point_json(point: PointSpectrum) -> dict[str, Any]:
+    """A point as plain values; what is not finite (there is no such number) becomes null."""
+    value: dict[str, Any] = {
+        name: _plain(getattr(point, name))
+        for name in "name kind op depth grid channels frequency usable log_amplitude delta stderr".split()
+    }
+    if point.radial is not None:
+        value["radial"] = {name: _plain(numbers) for name, numbers in vars(point.radial).items()}
+    scalars = {name: _number(number) for name, number in point.scalars.items()}
+    taken = scalars.keys() & {*PointForm.__struct_fields__}
+    if taken:
+        raise ResultError(f"a scalar of {point.name} has the name of a field, {', '.join(taken)}: rename the metric.")
+    value |= scalars
+    value["stderr_of"] = {name: _number(point.stderr_of.get(name)) for name in scalars}
+    value |= {"hfd_share_white": point.hfd_share_white, "dead_channels": point.dead_channels, "gate": point.gate}
+    if point.step is not None:
+        step = {"log_amplitude": point.step.log_amplitude, "delta": point.step.delta}
+        changes = {
+            name: None if each is None else {"change": _plain(each.change), "stderr": _plain(each.stderr)}
+            for name, each in step.items()
+        }
+        value["step"] = {"from": point.step.origin} | changes
+    return value
+
+
+def _point(where: str, form: PointForm, fields: dict[str, msgspec.Raw]) -> PointSpectrum:
+    """A point from its form, with the scalars beside it."""
+    scalars: dict[str, float] = {}
+    for name in form.stderr_of:
+        try:
+            scalars[name] = _nan(msgspec.json.decode(fields.get(name, b"null"), type=float | None))
+        except msgspec.ValidationError as error:
+            raise msgspec.ValidationError(f"{error} - at `$.{where}.{name}`") from error
+    radial, step = form.radial, form.step
+    return PointSpectrum(
+        name=form.name,
+        kind=form.kind,
+        op=form.op,
+        depth=form.depth,
+        grid=form.grid,
+        channels=form.channels,
+        frequency=_array(form.frequency),
+        usable=form.usable,
+        log_amplitude=_array(form.log_amplitude),
+        delta=_array(form.delta),
+        stderr=_array(form.stderr),
+        radius=None if radial is None else _array(radial.radius),
+        log_density=None if radial is None else _array(radial.log_density),
+        log_density_stderr=None if radial is None else _array(radial.stderr),
+        scalars=scalars,
+        stderr_of={name: _nan(error) for name, error in form.stderr_of.items()},
+        hfd_share_white=form.hfd_share_white,
+        dead_channels=form.dead_channels,
+        gate=form.gate,
+        step=None if step is None else _step(step, len(form.frequency)),
+    )
+
+
+def _step(form: StepForm, bins: int) -> Step:
+    nothing: Numbers = [None] * bins
+    first = form.log_amplitude or ChangeForm(form.change or nothing, form.stderr or nothing)
+    delta = None if form.delta is None else Change(_array(form.delta.change), _array(form.delta.stderr))
+    return Step(form.origin, Change(_array(first.change), _array(first.stderr)), delta)
+
+
+def _array(numbers: Sequence[float | None]) -> Array:
+    return np.array([_nan(number) for number in numbers], dtype=np.float64)
+
+
+def _nan(number: float | None) -> float:
+    return math.nan if number is None else float(number)
+
+
+def _number(number: float | None) -> float | None:
+    return None if number is None or not math.isfinite(number) else float(number)
+
+
+def _plain(value: Any) -> Any:
+    """An array as a list, what is not finite as null; anything else as it is."""
+    return [_number(number) for number in value.tolist()] if isinstance(value, np.ndarray) else value
+
+
+def _same_length(arrays: dict[str, Sequence[float | None]]) -> None:
+    (name, first), *others = arrays.items()
+    for other, numbers in others:
+        if len(numbers) != len(first):
+            raise ValueError(f"`{other}` has {len(numbers)} values and `{name}` {len(first)}")
+
+
+def _ascending(name: str, values: Sequence[float]) -> None:
+    if any(b <= a for a, b in itertools.pairwise(values)):
+        raise ValueError(f"`{name}` does not ascend")
+
+
+def finite(value: dict[str, Any]) -> dict[str, Any]:
+    """The same values, every string of which is text that JSON and UTF-8 can hold.
+
+    Raises:
+        ResultError: a number is not finite; its field is named. msgspec would write null in its place.
+    """
+    checked: dict[str, Any] = _finite(value, "$")
+    return checked
+
+
+def _finite(value: Any, where: str) -> Any:
+    if isinstance(value, dict):
+        return {_text(str(key)): _finite(item, f"{where}.{key}") for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item, f"{where}[{index}]") for index, item in enumerate(value)]
+    if isinstance(value, str):
+        return _text(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ResultError(f"`{where}` is {value}, which a result cannot hold: it is not written.")
+    return value
+
+
+def _text(text: str) -> str:
+    """A name of a file that is no UTF-8, with escapes in place of its stray bytes."""
+    return text.encode("utf-8", "backslashreplace").decode()
