@@ -6,7 +6,6 @@ layouts and stream, and models.gpsa for what is gated.
 
 from __future__ import annotations
 
-import contextlib
 import fnmatch
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -17,13 +16,13 @@ from torch import Tensor, nn
 
 from fourier_probe.errors import PointError, suggest
 from fourier_probe.models.gpsa.attention import gated
-from fourier_probe.trace.forward import Call, random_state, trace
+from fourier_probe.trace.coverage import Coverage
+from fourier_probe.trace.forward import Call, eager
 from fourier_probe.trace.grid import Layout
-from fourier_probe.trace.layouts import Forward, declared_grids
-from fourier_probe.trace.stream import Step, is_map, operation, stream
+from fourier_probe.trace.layouts import Forward, Unread, run_forward
+from fourier_probe.trace.stream import Stream, is_map, operation, stream
 
 PARTS = ("content", "positional")
-REORDERS = {"Hiera"}  # keep tokens in an order of their own, which no grid describes
 
 
 @dataclass(frozen=True)
@@ -54,11 +53,27 @@ class Point:
     part: str = ""
 
 
+@dataclass(frozen=True)
+class Survey:
+    """Where to listen, and how much of the forward that covers.
+
+    Attributes:
+        points: in execution order, branches and what was selected among them.
+        own: the points of the stream, whatever was selected.
+        coverage: of the stream.
+    """
+
+    points: list[Point]
+    own: list[Point]
+    coverage: Coverage
+
+
 def find_points(model: nn.Module, example: Tensor, *, select: Sequence[str] = (), branches: bool = True) -> list[Point]:
     """The probe points of a model.
 
     Args:
-        model: any module; runs once, in eval mode without gradients, and is left as it was.
+        model: any module; runs once, in eval mode without gradients, and is left as it was. Of a compiled one, the
+            model inside.
         example: (B, C, H, W) images of the size to be analyzed; only the first is used.
         select: globs of module names, or of names of the model's own points, to listen at instead.
         branches: also the branches of the model's mixers: convolution and attention of EIT, the content and the
@@ -78,48 +93,66 @@ def find_points(model: nn.Module, example: Tensor, *, select: Sequence[str] = ()
     >>> [(point.name, point.op, point.layout.grid) for point in find_points(model, torch.zeros(1, 3, 8, 8))]
     [('1', 'embed', (8, 8)), ('2', 'downsample', (4, 4))]
     """
-    for module in model.modules():
-        if type(module).__name__ in REORDERS:
-            raise PointError(
-                f"{type(module).__name__} keeps its tokens in an order of its own, which cannot be laid out as maps."
-            )
-    twice = example[:1].repeat(2, 1, 1, 1)  # two images tell a batch from a broadcast
-    with _undisturbed(model):
-        found = trace(model, twice)
-    image = (int(example.shape[2]), int(example.shape[3]))
-    forward = Forward(found, image, declared_grids(model, image))
-    points = _numbered(_with_depth(stream(forward)))
+    return locate(model, example, select=select, branches=branches).points
+
+
+def locate(model: nn.Module, example: Tensor, *, select: Sequence[str] = (), branches: bool = True) -> Survey:
+    """The probe points of a model, as `find_points`, and how much of its forward they cover."""
+    model = eager(model)
+    forward = run_forward(model, example)
+    seen = stream(forward)
+    own = points = _numbered(_with_depth(seen))
     if branches and (points or select):
         points = sorted([*_branches(forward, points), *points], key=_order(forward))
     if select:
-        return _selected(model, forward, points, select)
-    if not points:
-        lost = next((s for s in found.sums if s.kind == "add" and not is_map(forward, s)), None)
-        why = f" The stream in {lost.owner!r} has shape {lost.shape} for two images, which fits none." if lost else ""
-        raise PointError(
-            f"no probe point was found in {type(model).__name__}: it gives no feature maps that can be laid out on a "
-            f"grid seen in its forward.{why} Name modules with --points GLOB."
-        )
-    return points
+        points = _selected(model, forward, points, select)
+    elif not points:
+        raise PointError(_nothing(model, forward, seen))
+    coverage = Coverage(
+        steps=len(own) + len(seen.unread),
+        read=len(own),
+        unread=tuple(seen.unread),
+        evidence={point.name: point.layout.evidence for point in points},
+    )
+    return Survey(points, own, coverage)
 
 
-def _with_depth(steps: list[Step]) -> list[Point]:
-    """Steps as points: the first is the stem, one that reaches a new, smaller grid is a subsampling."""
+def _nothing(model: nn.Module, forward: Forward, seen: Stream) -> str:
+    """Why there is no point at all."""
+    lost = next((s for s in forward.trace.sums if s.kind == "add" and not is_map(forward, s)), None)
+    why = ""
+    if lost is not None:
+        layout = forward.read_sum(lost)
+        reason = layout.reason if isinstance(layout, Unread) else "it fits no grid"
+        why = f" The stream in {lost.owner!r} has shape {lost.shape} for two images: {reason}."
+    return (
+        f"no probe point was found in {type(model).__name__}: it gives no feature maps that can be laid out on a "
+        f"grid seen in its forward.{why} Name modules with --points GLOB."
+    )
+
+
+def _with_depth(seen: Stream) -> list[Point]:
+    """Steps as points: the first is the stem, one that reaches a new, smaller grid is a subsampling.
+
+    Steps that were not read count in the depth, so that a part of a network does not look like the whole.
+    """
     points = []
     smallest = math.inf  # positions; of several streams of different resolution (HRNet, CrossViT) each counts once
-    for index, step in enumerate(steps):
+    total = len(seen.steps) + len(seen.unread)
+    for index, step in enumerate(seen.steps):
         positions = math.prod(step.layout.grid)
         op = "downsample" if positions < smallest else step.op
         smallest = min(smallest, positions)
+        before = index + sum(unread.when < step.when for unread in seen.unread)
         points.append(
             Point(
-                name=_call_name(step.name, step.call.index),
+                name=_call_name(step.name, step.call.index) if step.own_name else step.name,
                 module=step.call.name,
                 side=step.side,
                 call=step.call.index,
                 kind="residual" if index else "stem",
                 op=op if index else "embed",
-                depth=index / max(len(steps) - 1, 1),
+                depth=before / max(total - 1, 1),
                 layout=step.layout,
             )
         )
@@ -138,7 +171,7 @@ def _branches(forward: Forward, own: list[Point]) -> Iterator[Point]:
             depth = _depth(forward, own, call)
             for part in parts:
                 name = _call_name(f"{call.name}+{part}" if part else call.name, call.index)
-                op = "attention" if part else operation([call])
+                op = "attention" if part else operation(forward, [call], call.start, call.end)
                 yield Point(name, call.name, "output", call.index, "branch", op, depth, layout, part)
 
 
@@ -199,7 +232,8 @@ def _module_points(model: nn.Module, forward: Forward, own: list[Point], name: s
         same = [p for p in own if (p.module, p.call, p.side, p.part) == (call.name, call.index, "output", "")]
         depth = _depth(forward, own, call)
         label = _call_name(path, call.index)
-        new = Point(label, call.name, "output", call.index, "branch", operation([call]), depth, layout)
+        op = operation(forward, [call], call.start, call.end)
+        new = Point(label, call.name, "output", call.index, "branch", op, depth, layout)
         yield same[0] if same else new
 
 
@@ -220,16 +254,3 @@ def _call_name(name: str, index: int) -> str:
 
 def _shown(shape: tuple[int, ...] | None) -> str:
     return "no tensor" if shape is None else str(shape)
-
-
-@contextlib.contextmanager
-def _undisturbed(model: nn.Module) -> Iterator[None]:
-    """Eval mode inside; train/eval mode of every module and the random state as they were afterwards."""
-    modes = [(module, module.training) for module in model.modules()]
-    with random_state():
-        model.eval()
-        try:
-            yield
-        finally:
-            for module, training in modes:
-                module.training = training

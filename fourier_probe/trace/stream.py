@@ -28,7 +28,9 @@ from typing import Literal
 from torch import nn
 
 from fourier_probe.models.gpsa.recast import GPSAConv2d
-from fourier_probe.trace.forward import Call, Sum
+from fourier_probe.trace import axes as ax
+from fourier_probe.trace.coverage import UnreadStep, unread_steps
+from fourier_probe.trace.forward import Attention, Call, Sum, Value
 from fourier_probe.trace.grid import Layout
 from fourier_probe.trace.layouts import Forward
 
@@ -37,7 +39,6 @@ GATE = re.compile(  # attention by name that multiplies channels or positions by
     r"squeeze|effective|channelattn|cbam|gather|coordattn|efficientlocal|stripattn|spatialatt|splitattn|selective",
     re.IGNORECASE,
 )
-CLASS_ATTENTION = re.compile(r"class_?att", re.IGNORECASE)
 SIDE_STREAM = {"FeatureBlock"}  # GCViT's global queries: pooled on the side, never added to the stream
 
 
@@ -51,25 +52,70 @@ class Step:
     side: Literal["output", "input"]
     op: str
     layout: Layout
+    own_name: bool = True  # whether the name is that of the call
 
 
-def stream(forward: Forward) -> list[Step]:
-    """The steps of the main stream in execution order; none where nothing can be laid out."""
+@dataclass(frozen=True)
+class Stream:
+    """What is read of a forward, and what is not.
+
+    Attributes:
+        steps: of the main stream in execution order; none where nothing can be laid out.
+        unread: residual steps without a point.
+    """
+
+    steps: list[Step]
+    unread: list[UnreadStep]
+
+
+def stream(forward: Forward) -> Stream:
+    """The main stream of a forward."""
     if not forward.trace.calls:
-        return []
+        return Stream([], [])
+    steps = _steps(forward)
+    aside = [s for s in forward.trace.sums if any(call.holds(s) for call in _beside_the_stream(forward))]
+    values = [step.call.returns if step.side == "output" else step.call.takes for step in steps]
+    return Stream(steps, unread_steps(forward, [value for value in values if value is not None], aside))
+
+
+def _steps(forward: Forward) -> list[Step]:
     for kind in ("add", "cat"):
         blocks = _blocks(forward, kind)
-        if blocks:
-            steps = _block_steps(forward, blocks, kind)
-            if len(steps) > 1:
-                return steps
+        steps = _block_steps(forward, blocks, kind) if blocks else []
+        steps = _with_loose(forward, steps, blocks) if kind == "add" else steps
+        if len(steps) > 1:
+            return steps
     return _trunk(forward)
+
+
+def residual_blocks(forward: Forward) -> list[Call]:
+    """The calls whose sums are the stream, in execution order; none in a plain network."""
+    return _blocks(forward, "add")
+
+
+def _beside_the_stream(forward: Forward) -> list[Call]:
+    """Calls that pool on the side, and blocks in which the class token alone asks."""
+    asked: dict[Call, list[Attention]] = {}
+    for heard in forward.trace.attention:
+        for call in forward.trace.calls:
+            if call.holds(heard):
+                asked.setdefault(call, []).append(heard)
+    alone = [call for call, heard in asked.items() if all(map(_is_of_one_token, heard)) and _adds(forward, call)]
+    return [call for call in forward.trace.calls if type(call.module).__name__ in SIDE_STREAM] + alone
+
+
+def _is_of_one_token(heard: Attention) -> bool:
+    return not ax.has_positions(heard.queries) and heard.shape[-2] == 1 and ax.has_positions(heard.keys)
+
+
+def _adds(forward: Forward, call: Call) -> bool:
+    return any(home is call for home in forward.homes.values())
 
 
 def _blocks(forward: Forward, kind: str) -> list[Call]:
     """Calls of the blocks, in execution order."""
     calls = forward.trace.calls
-    aside = [call for call in calls if type(call.module).__name__ in SIDE_STREAM]
+    aside = _beside_the_stream(forward)
     sums = [
         s
         for s in forward.trace.sums
@@ -78,13 +124,13 @@ def _blocks(forward: Forward, kind: str) -> list[Call]:
         and _is_of_block(forward, s)
         and not any(call.holds(s) for call in aside)
     ]
-    owners = {s.owner for s in sums}
-    returned = {call.name for call in calls if call.returns_own_sum()}
+    owners = {forward.homes[s].name for s in sums}
+    returned = {call.name for call in calls if forward.returns_own_sum(call)}
 
     def is_stage(name: str) -> bool:
-        inside = [_pattern(other) for other in owners if other.startswith(name + "." if name else "") and other != name]
-        repeated = len(inside) > len(set(inside))
-        return name == "" or (repeated and (kind == "cat" or name not in returned))
+        inside = [other for other in owners if other.startswith(name + "." if name else "") and other != name]
+        repeated = len(inside) > len(set(map(_pattern, inside)))
+        return name == "" or (repeated and (kind == "cat" or name not in returned or _is_chain(forward, inside)))
 
     owners = {name for name in owners if not is_stage(name)}
     outermost = {name for name in owners if not any(_inside(name, other) for other in owners)}
@@ -120,11 +166,11 @@ def _block_steps(forward: Forward, blocks: list[Call], kind: str) -> list[Step]:
         if block is not first:
             steps += _between(forward, previous, block, steps)
         inner = [c for c in calls if block.start < c.start < block.end]
-        if not any(CLASS_ATTENTION.search(type(c.module).__name__) for c in [block, *inner]):
-            steps += _inside_block(forward, block, inner, kind, previous)
+        steps += _inside_block(forward, block, inner, kind, previous)
         previous = block
+    steps += _holders(forward, blocks)
     if kind == "cat":  # a dense block returns the concatenation of all it made
-        ends = [c for c in calls if c.returns_own_sum() and isinstance(c.returns, Sum) and c.returns.kind == "cat"]
+        ends = [c for c in calls if forward.returns_own_sum(c) and getattr(c.returns, "kind", "") == "cat"]
         steps += [Step(c.end, c.name, c, "output", "conv", layout) for c in ends if (layout := forward.of_output(c))]
     unique = {(s.call.name, s.call.index, s.side): s for s in sorted(steps, key=lambda s: s.when)}
     return sorted(unique.values(), key=lambda s: s.when)
@@ -137,12 +183,13 @@ def _inside_block(forward: Forward, block: Call, inner: list[Call], kind: str, p
     since = block.start
     used: Counter[str] = Counter()
     for found in _sums_on_thestream(forward, block, kind):
-        segment = [c for c in children if since < c.start < found.start]
+        segment = [c for c in children if since < c.start < found.when]
         part = next((c for c in inner if c.returns is found and c.holds(found)), None)
         if part is not None:  # a residual part of its own, such as a convolution that adds its position embedding
             if layout := forward.of_output(part):
-                yield Step(part.end, part.name, part, "output", operation(segment or [part]), layout)
-                since = found.start
+                op = operation(forward, segment or [part], since, part.end)
+                yield Step(part.end, part.name, part, "output", op, layout)
+                since = found.when
             continue
         taken = next((c for c in inner if c.takes is found), None)
         if taken is None:
@@ -150,17 +197,17 @@ def _inside_block(forward: Forward, block: Call, inner: list[Call], kind: str, p
         layout = forward.of_input(taken) or (output if output and block.output == taken.inputs else None)
         if layout is None:
             continue
-        op = operation(segment) if segment else "conv"
-        made = _made_as(segment) if segment else "conv"
+        op = operation(forward, segment, since, found.when)
+        made = _made_as(forward, segment, since, found.when)
         label = {"attention": "attn"}.get(made, made)
         used[label] += 1
         label += str(used[label]) if used[label] > 1 else ""
         name = f"{block.name}+{label}" if segment else previous.name
-        yield Step(found.start, name, taken, "input", op, layout)
-        since = found.start
+        yield Step(found.when, name, taken, "input", op, layout)
+        since = found.when
     if kind == "add" and output is not None:
         segment = [c for c in children if since < c.start] or children
-        yield Step(block.end, block.name, block, "output", operation(segment), output)
+        yield Step(block.end, block.name, block, "output", operation(forward, segment, since, block.end), output)
 
 
 def _sums_on_thestream(forward: Forward, block: Call, kind: str) -> list[Sum]:
@@ -170,10 +217,11 @@ def _sums_on_thestream(forward: Forward, block: Call, kind: str) -> list[Sum]:
     operand was changed in between (a projected shortcut, a norm behind the sum) that chain is broken, and all the
     block's own sums of the output's size count that a layer goes on from; sums of parallel branches are not.
     """
-    mine = [s for s in forward.trace.sums if s.owner == block.name and block.holds(s)]
+    mine = [s for s in forward.trace.sums if forward.homes[s] is block and s.kind == kind]
     if kind == "cat" or not mine:
         return mine
-    chain = _chain(mine[-1], block)
+    last = block.returns if isinstance(block.returns, Sum) and block.holds(block.returns) else mine[-1]
+    chain = _chain(last, block)
     if chain is not None:
         return chain[:-1]
     size = math.prod(block.output or ())
@@ -191,6 +239,106 @@ def _chain(last: Sum, block: Call) -> list[Sum] | None:
             if before is not None:
                 return [*before, last]
     return None
+
+
+def _holders(forward: Forward, blocks: list[Call]) -> Iterator[Step]:
+    """What stands where a block could, holds blocks and goes on after the last of them, as MobileViT does."""
+    places = {_pattern(block.name) for block in blocks}
+    for call in forward.trace.calls:
+        beside = {type(block.module) for block in blocks if _pattern(block.name) == _pattern(call.name)}
+        inner = [block for block in blocks if call.holds(block) and type(block.module) not in beside]
+        layout = forward.of_output(call) if inner and call not in blocks and _pattern(call.name) in places else None
+        if layout is not None and call.returns is not inner[-1].returns:
+            after = [c for c in forward.trace.calls if call.holds(c) and c.start > inner[-1].end]
+            outer = [c for c in after if not any(o.holds(c) for o in after)]
+            op = operation(forward, outer, inner[-1].end, call.end)
+            yield Step(call.end, call.name, call, "output", op, layout)
+
+
+def _is_chain(forward: Forward, names: list[str]) -> bool:
+    """Whether modules of one place hand a residual stream from one to the next."""
+    for pattern in {_pattern(name) for name in names}:
+        homes = [n for n in names if _pattern(n) == pattern]
+        sums = [s for s in forward.trace.sums if forward.homes[s].name in homes and s.skip is not None]
+        ends = {forward.homes[s].name: s for s in sums}
+        if any(s.skip is end and forward.homes[s].name != name for s in sums for name, end in ends.items()):
+            return True
+    return False
+
+
+def _with_loose(forward: Forward, steps: list[Step], blocks: list[Call]) -> list[Step]:
+    """The steps, with those whose addition stands in the forward of the root or of a stage, outside of any block."""
+    aside = _beside_the_stream(forward)
+    sums = [
+        s
+        for s in forward.trace.sums
+        if s.kind == "add" and is_map(forward, s) and not any(call.holds(s) for call in [*blocks, *aside])
+    ]
+    loose: list[Sum] = []
+    for found in sums:
+        split = not blocks and loose and all(operand.made_of(loose[-1]) for operand in found.operands)
+        if (found.skip is not None and _is_of_block(forward, found)) or split:
+            if loose and loose[-1] in found.operands and found.skip is None:
+                loose.pop()  # one of three branches
+            loose.append(found)
+    more: list[Step] = []
+    before = [step.when for step in steps]
+    for index, found in enumerate(loose):
+        if index == 0 and not steps and found.skip is not None:
+            more += _read(forward, found.skip, "stem", "embed", found.when)
+        since = max([when for when in before if when < found.when], default=0)
+        began = max(since, found.begins - 1)
+        inside = [c for c in forward.trace.calls if began < c.start and 0 <= c.end < found.when]
+        outer = [c for c in inside if not any(o.holds(c) for o in inside)]
+        if index and found.skip is not None and found.skip.when > since and _shrank(forward, loose[index - 1], found):
+            more += _read(forward, found.skip, "", "downsample", found.skip.when)
+        op = operation(forward, outer, began, found.when)
+        made = _made_as(forward, outer, began, found.when)
+        label = {"attention": "attn"}.get(made, made)
+        name = f"{outer[-1].name}+{label}" if outer else label
+        home = forward.homes[found]
+        if home.name and home.returns is found and (layout := forward.of_output(home)):
+            more.append(Step(found.when, home.name, home, "output", op, layout))
+        else:
+            more += _read(forward, found, _once(name, more), op, found.when)
+        before.append(found.when)
+    taken = {(step.call.name, step.call.index, step.side) for step in steps}
+    new = [step for step in more if (step.call.name, step.call.index, step.side) not in taken]
+    return sorted([*steps, *new], key=lambda step: step.when)
+
+
+def _shrank(forward: Forward, before: Sum, after: Sum) -> bool:
+    layouts = [forward.read_sum(found) for found in (before, after)]
+    grids = [math.prod(layout.grid) for layout in layouts if isinstance(layout, Layout)]
+    skips = after.skip is not None and after.skip.parents != (before,)
+    return skips and len(grids) == 2 and grids[1] < grids[0]
+
+
+def _once(name: str, steps: list[Step]) -> str:
+    count = sum(step.name.rstrip("0123456789") == name for step in steps)
+    return f"{name}{count + 1}" if count else name
+
+
+def _read(forward: Forward, value: Value, name: str, op: str, when: int) -> list[Step]:
+    """A step where a module takes a value in as it is, or returns it; behind an activation that alone takes it in."""
+    calls = forward.trace.calls
+    takers = [c for c in calls if c.takes is not None and (c.takes is value or c.takes.parents == (value,))]
+    takers = [c for c in takers if c.start > value.when and c.name]
+    for call in takers[:1]:
+        leaf = not any(True for _ in call.module.children()) and not any(True for _ in call.module.parameters())
+        alone = call.takes is value and sum(c.takes is value for c in takers) == 1
+        layout = forward.of_output(call) if leaf and alone else None
+        if layout is not None and call.output == call.inputs:
+            return [Step(value.when, name or call.name, call, "output", op, layout, not name)]
+    for call in takers:
+        layout = forward.of_input(call)
+        if layout is not None:
+            return [Step(value.when, name or call.name, call, "input", op, layout, not name)]
+    for call in reversed(calls):
+        layout = forward.of_output(call) if call.returns is value else None
+        if layout is not None and call.end > value.when:
+            return [Step(value.when, name or call.name, call, "output", op, layout, not name)]
+    return []
 
 
 def _between(forward: Forward, previous: Call, block: Call, steps: list[Step]) -> list[Step]:
@@ -223,11 +371,14 @@ def _trunk(forward: Forward) -> list[Step]:
         if not unit or nested or layout is None:
             continue
         if layout.grid == (1, 1) and steps and steps[-1].layout.grid != (1, 1):
-            break  # pooled to one position: the classifier begins
+            continue  # pooled to one position: a gate, or the classifier
+        if steps and math.prod(layout.grid) > math.prod(steps[-1].layout.grid):
+            break  # made larger again: a tail that makes an image
         weights = [p for p in call.module.parameters() if p.ndim >= 2]
         pool = not weights and bool(steps) and layout.grid != steps[-1].layout.grid
         if weights or pool:
-            steps.append(Step(call.end, call.name, call, "output", "downsample" if pool else operation([call]), layout))
+            op = "downsample" if pool else operation(forward, [call], call.start, call.end)
+            steps.append(Step(call.end, call.name, call, "output", op, layout))
         elif steps and layout == steps[-1].layout:
             steps[-1] = replace(steps[-1], when=call.end, name=call.name, call=call)
     return steps
@@ -236,8 +387,8 @@ def _trunk(forward: Forward) -> list[Step]:
 # --- small questions ---
 
 
-def operation(calls: list[Call]) -> str:
-    """What a part of a block does, by its layers: attention, else a spatial convolution or pooling, else an MLP.
+def operation(forward: Forward, calls: list[Call], start: int, end: int) -> str:
+    """What a part of a block does, by what ran in it: attention, else a spatial convolution or pooling, else an MLP.
 
     A part whose spatial convolutions are all recast as GPSA is attention; with only some recast it is a convolution.
     """
@@ -249,22 +400,26 @@ def operation(calls: list[Call]) -> str:
     ]
     if spatial and all(isinstance(module, GPSAConv2d) for module in spatial):
         return "attention"
-    return _made_as(calls)
+    return _made_as(forward, calls, start, end)
 
 
-def _made_as(calls: list[Call]) -> str:
+def _made_as(forward: Forward, calls: list[Call], start: int, end: int) -> str:
     """`operation` with a recast convolution taken for the one it was: points keep their names through a training."""
+    ran = [ran for ran in forward.trace.ran if start < ran.when < end]
+    recast = {call.name for call in forward.trace.calls if isinstance(call.module, GPSAConv2d)}
+    if any(ran.kind == "attention" and ran.owner not in recast for ran in ran):
+        return "attention"
     modules = [(f"{call.name}.{name}", m) for call in calls for name, m in call.module.named_modules()]
-    for name, module in modules:
+    for name, module in modules:  # attention without a softmax over positions: its name is all that is left
         kind = type(module).__name__
         gate = GATE.search(kind) or re.search(r"\bse\b", name)
         if ATTENTION.search(kind) and not gate and any(True for _ in module.parameters()):
             return "attention"
-        if name.rstrip(".").endswith(".q_norm"):  # computed in the block's own forward
-            return "attention"
-    if any(_is_spatial(module) for _, module in modules):
+    if any(ran.kind in ("conv", "pool") or ran.owner in recast for ran in ran) or any(
+        _is_spatial(m) for _, m in modules
+    ):
         return "conv"
-    return "mlp" if any(isinstance(m, nn.Linear | nn.Conv2d) for _, m in modules) else "conv"
+    return "mlp" if any(ran.kind == "linear" for ran in ran) else "conv"
 
 
 def _is_spatial(module: nn.Module) -> bool:
@@ -275,15 +430,13 @@ def _is_spatial(module: nn.Module) -> bool:
 
 def _is_of_block(forward: Forward, found: Sum) -> bool:
     """Whether a sum may be a block's: inside a layer without layers only if it adds to the layer's own input."""
-    owner = next(c for c in reversed(forward.trace.calls) if c.name == found.owner and c.holds(found))
+    owner = forward.homes[found]
     return bool(list(owner.module.children())) or owner.takes in found.operands
 
 
 def is_map(forward: Forward, found: Sum) -> bool:
-    """Whether a sum may be of maps: a 3-D one must fit a grid."""
-    if len(found.shape) == 3:
-        return forward.layout(found.shape, found.start) is not None
-    return True
+    """Whether a sum may be of maps: a 3-D one must be laid out."""
+    return len(found.shape) == 4 or isinstance(forward.read_sum(found), Layout)
 
 
 def _is_sibling(call: Call) -> bool:

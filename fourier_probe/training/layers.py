@@ -7,32 +7,22 @@ most 16 x 16. Stem, 1x1 and shortcut convolutions stay; so do subclasses of `nn.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from typing import Any
 
-import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from fourier_probe.errors import TrainingError, suggest
 from fourier_probe.models.gpsa.recast import GPSAConv2d, default_head_dim, multiply_adds, refusal
+from fourier_probe.trace.layouts import run_forward
+from fourier_probe.trace.stream import residual_blocks
 from fourier_probe.training.schedule import stages_by_name
 
 MAX_GRID = 16
 """Default largest key grid, pixels a side: the content map has heads N^2 entries an image, 0.6 M at 16 x 16."""
 
 _SHORTCUT = re.compile(r"(^|[._])(downsample|down_sample|shortcut|skip|identity)([._]|\d*$|\d*\.)")
-_ADDS = {
-    torch.add,
-    torch.Tensor.add,
-    torch.Tensor.add_,
-    torch.Tensor.__add__,
-    torch.Tensor.__radd__,
-    torch.Tensor.__iadd__,
-}
 
 
 @dataclass(frozen=True)
@@ -91,9 +81,8 @@ def survey_layers(
 ) -> list[ConvLayer]:
     """Every convolution that a forward of `example` runs, in order, and why those that stay do.
 
-    A residual block is the innermost module that adds two maps of one shape and holds a K x K convolution, or a module
-    of its class or at the same place in a sibling stage (a stride-2 block without a shortcut, say). In a network
-    without any (VGG), every K x K convolution but the first counts.
+    The residual blocks are those whose sums the probe reads (docs/points.md). In a network without any (VGG), every
+    K x K convolution but the first counts.
 
     Args:
         model: any network; runs once, in eval mode, without gradients, and is left as it was.
@@ -112,9 +101,8 @@ def survey_layers(
     if convert:
         layers = _by_pattern(layers, trace, convert)
     else:
-        blocks = _block_names(model, trace)
         limit = None if max_grid is None else max_grid * max_grid
-        layers = [_by_rule(layer, trace.convolutions[layer.name], layers, blocks, limit) for layer in layers]
+        layers = [_by_rule(layer, trace.convolutions[layer.name], layers, trace.blocks, limit) for layer in layers]
     return _with_stages(layers)
 
 
@@ -199,27 +187,6 @@ def _with_stages(layers: list[ConvLayer]) -> list[ConvLayer]:
     return [replace(layer, stage=stages[layer.name]) for layer in layers]
 
 
-def _block_names(model: nn.Module, trace: _Trace) -> set[str]:
-    """Residual blocks by what they did in the forward, by class, and by place."""
-    wide = [name for name, module in trace.convolutions.items() if max(getattr(module, "kernel_size", (1,))) > 1]
-    modules = dict(model.named_modules())
-    holds = {name for name in modules if any(inner.startswith(f"{name}.") for inner in wide)} - {""}
-    added = {name for name in trace.adds if name in holds}
-    if not added:
-        return set()
-    classes = {type(modules[name]) for name in added} - {nn.Sequential, nn.ModuleList, nn.ModuleDict}
-    places = {_place(name) for name in added if _place(name) != name}
-    return {name for name in holds if name in added or type(modules[name]) in classes or _place(name) in places}
-
-
-def _place(name: str) -> str:
-    """The name with its numbers blotted out: `blocks.2.0` and `blocks.0.0` are at the same place.
-
-    A number that is part of a word counts too: `layer1.0` and `layer4.0`.
-    """
-    return re.sub(r"\d+", "#", name)
-
-
 def _within(name: str, blocks: set[str]) -> bool:
     return any(name.startswith(f"{block}.") for block in blocks)
 
@@ -230,59 +197,18 @@ class _Trace:
 
     convolutions: dict[str, nn.Module]
     grids: dict[str, tuple[tuple[int, int], tuple[int, int]]]
-    adds: set[str]
+    blocks: set[str]
 
 
 def _run(model: nn.Module, example: Tensor) -> _Trace:
-    names: dict[nn.Module, str] = {}
-    for name, module in model.named_modules():
-        names.setdefault(module, name)
-    trace = _Trace({}, {}, set())
-    stack: list[str] = []
-
-    class Adds(TorchFunctionMode):
-        """Notes which module is running whenever two maps of one shape are added."""
-
-        def __torch_function__(
-            self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-        ) -> Any:
-            if func in _ADDS and len(args) > 1 and all(isinstance(a, Tensor) and a.dim() == 4 for a in args[:2]):
-                if args[0].shape == args[1].shape:
-                    trace.adds.update(stack[-1:])
-            return func(*args, **(kwargs or {}))
-
-    def enter(module: nn.Module, _inputs: Any) -> None:
-        stack.append(names[module])
-
-    def leave(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        stack.pop()
-        if isinstance(module, nn.Conv2d | GPSAConv2d) and inputs and isinstance(output, Tensor):
-            name = names[module]
-            trace.convolutions.setdefault(name, module)
-            trace.grids.setdefault(name, (_grid(inputs[0]), _grid(output)))
-
-    with ExitStack() as clean:
-        clean.enter_context(_quietly(model))
-        for module in names:
-            clean.callback(module.register_forward_pre_hook(enter, prepend=True).remove)
-            clean.callback(module.register_forward_hook(leave).remove)
-        clean.enter_context(Adds())
-        model(example)
-    return trace
+    forward = run_forward(model, example)
+    found = _Trace({}, {}, {block.name for block in residual_blocks(forward)})
+    for call in forward.trace.calls:
+        if isinstance(call.module, nn.Conv2d | GPSAConv2d) and call.inputs and call.output:
+            found.convolutions.setdefault(call.name, call.module)
+            found.grids.setdefault(call.name, (_grid(call.inputs), _grid(call.output)))
+    return found
 
 
-def _grid(maps: Tensor) -> tuple[int, int]:
-    return maps.shape[-2], maps.shape[-1]
-
-
-@contextmanager
-def _quietly(model: nn.Module) -> Iterator[None]:
-    """Eval mode, no gradients, random state kept; all as it was afterwards."""
-    modes = [(module, module.training) for module in model.modules()]
-    try:
-        model.eval()
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            yield
-    finally:
-        for module, training in modes:
-            module.training = training
+def _grid(shape: tuple[int, ...]) -> tuple[int, int]:
+    return shape[-2], shape[-1]

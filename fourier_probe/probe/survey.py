@@ -1,0 +1,50 @@
+"""Where a model is listened to, how much of its forward that covers, and whether it lies where it is said to.
+
+May import points and places.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from torch import Tensor, nn
+
+from fourier_probe.probe.places import check_places
+from fourier_probe.probe.points import Survey, locate
+from fourier_probe.trace.forward import eager
+
+__all__ = ["Survey", "survey"]
+
+
+def survey(
+    model: nn.Module,
+    example: Tensor,
+    *,
+    select: Sequence[str] = (),
+    branches: bool = True,
+    self_check: bool = True,
+) -> Survey:
+    """The probe points of a model, and how much of its forward they cover.
+
+    Args:
+        model: as for `find_points`.
+        example: likewise.
+        select: likewise; the coverage is that of the model's own points.
+        branches: likewise.
+        self_check: also change patches of the example and test that the change lies where the layouts say: six
+            forwards of one image. Not on the meta device, where there is nothing to compare.
+
+    Raises:
+        ModelError, PointError: as for `find_points`.
+
+    >>> import torch
+    >>> model = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU())
+    >>> survey(model, torch.rand(1, 3, 16, 16)).coverage.text()
+    '1 of 1 steps read; places checked at 1 point'
+    """
+    found = locate(model, example, select=select, branches=branches)
+    if not self_check or not found.own:
+        return found
+    check = check_places(eager(model), example, found.own)
+    return replace(found, coverage=replace(found.coverage, self_check=check))

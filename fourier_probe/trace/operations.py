@@ -1,0 +1,396 @@
+"""What each operation does to the axes of its tensors. Imports torch and axes only.
+
+Views are followed exactly. Layers with weights keep the axes they broadcast over and make new features. An operation
+that is not listed keeps an axis where its result has one of that size, and resizes rows and columns.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fourier_probe.trace import axes as ax
+from fourier_probe.trace.axes import Axes, Axis, Part
+
+aten = torch.ops.aten
+Look = Callable[[Tensor], Axes]
+Rule = Callable[[Look, dict[str, Any], Tensor], Axes]
+"""Gives the axes of a result from those of the arguments, by their names in the operation's schema."""
+
+
+def follow(
+    function: Any, args: Sequence[Any], kwargs: dict[str, Any], results: Sequence[Tensor], look: Look
+) -> list[Axes]:
+    """The axes of each result of an operation."""
+    named = dict(zip((argument.name for argument in function._schema.arguments), args, strict=False)) | kwargs
+    packet = function.overloadpacket
+    try:
+        if packet in _LISTS:
+            return _LISTS[packet](look, named, results)
+        rule = _RULES.get(packet)
+        if rule is None:
+            rule = _reduced if "keepdim" in {argument.name for argument in function._schema.arguments} else _alike
+        out = []
+        for index, result in enumerate(results):
+            axes = (rule if index == 0 or rule is _reduced else _alike)(look, named, result)
+            out.append(axes if _fits(axes, result) else _alike(look, named, result))
+        return out
+    except (IndexError, KeyError, ValueError, ZeroDivisionError):  # an overload with other arguments: not followed
+        return [_alike(look, named, result) for result in results]
+
+
+def tensors_of(value: Any) -> list[Tensor]:
+    """The tensors among an operation's arguments."""
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, dict):
+        value = list(value.values())
+    return [tensor for item in value for tensor in tensors_of(item)] if isinstance(value, list | tuple) else []
+
+
+def _fits(axes: Axes, result: Tensor) -> bool:
+    return len(axes) == result.ndim and all(
+        math.prod(part.size for part in axis) == size for axis, size in zip(axes, result.shape, strict=True)
+    )
+
+
+def _alike(look: Look, named: dict[str, Any], result: Tensor) -> Axes:
+    """Each axis from the first argument that has one of this size there, aligned at the right as in broadcasting."""
+    sources = [(look(tensor), tensor.shape) for tensor in tensors_of(named)]
+    out: list[Axis] = []
+    for index, size in enumerate(result.shape):
+        back = result.ndim - index
+        here = [(axes[-back], shape[-back], len(shape)) for axes, shape in sources if len(shape) >= back]
+        same = [axis for axis, length, _ in here if length == size]
+        told = [axis for axis in same if not ax.along(axis) <= {"f"}]
+        if told:
+            out.append(told[0])
+        elif same and size != 1:
+            out.append(ax.features(size))
+        elif here and here[0][2] == result.ndim:
+            out.append(ax.resized(here[0][0], size))
+        else:
+            out.append(ax.features(size) if not sources else ax.lost(size))
+    return tuple(out)
+
+
+def _dim(named: dict[str, Any], ndim: int, key: str = "dim", default: int = 0) -> int:
+    return int(named.get(key, default)) % max(ndim, 1)
+
+
+def _self(named: dict[str, Any]) -> Tensor:
+    tensor = named.get("self", named.get("input"))
+    if not isinstance(tensor, Tensor):
+        raise KeyError("self")
+    return tensor
+
+
+def _reduced(look: Look, named: dict[str, Any], result: Tensor) -> Axes:
+    source = _self(named)
+    dims = named.get("dim")
+    dims = list(range(source.ndim)) if dims in (None, []) else [dims] if isinstance(dims, int) else dims
+    gone = {dim % source.ndim for dim in dims}
+    axes = look(source)
+    if named.get("keepdim"):
+        return tuple(ax.resized(axis, 1) if index in gone else axis for index, axis in enumerate(axes))
+    return tuple(axis for index, axis in enumerate(axes) if index not in gone)
+
+
+def _view(look: Look, named: dict[str, Any], result: Tensor) -> Axes:
+    source = _self(named)
+    return ax.view(look(source), list(source.shape), list(result.shape))
+
+
+def _permute(look: Look, named: dict[str, Any], result: Tensor) -> Axes:
+    axes = look(_self(named))
+    return tuple(axes[dim] for dim in named["dims"])
+
+
+def _transpose(look: Look, named: dict[str, Any], result: Tensor) -> Axes:
+    axes = list(look(_self(named)))
+    a, b = _dim(named, len(axes), "dim0"), _dim(named, len(axes), "dim1", 1)
+    if len(axes) > 1:
+        axes[a], axes[b] = axes[b], axes[a]
+    return tuple(axes)
+
+
+def _squeeze(look: Look, named: dict[str, Any], result: Tensor) -> Axes:
+    source = _self(named)
+    dims = named.get("dim", list(range(source.ndim)))
+    dims = {dim % source.ndim for dim in ([dims] if isinstance(dims, int) else dims)}
+    gone = {dim for dim in dims if source.shape[dim] == 1}
+    return tuple(axis for index, axis in enumerate(look(source)) if index not in gone)
+
+
+def _unsqueeze(look: Look, named: dict[str, Any], result: Tensor) -> Axes:
+    axes = list(look(_self(named)))
+    axes.insert(_dim(named, len(axes) + 1), ())
+    return tuple(axes)
+
+
+def _expand(look: Look, named: dict[str, Any], result: Tensor) -> Axes:
+    source = _self(named)
+    axes, new = look(source), result.ndim - source.ndim
+    out = [ax.features(size) for size in result.shape[:new]]
+    for axis, was, size in zip(axes, source.shape, result.shape[new:], strict=True):
+        out.append(axis if was == size else ax.features(size))
+    return tuple(out)
+
+
+def _repeat(look: Look, named: dict[str, Any], result: Tensor) -> Axes:
+    source = _self(named)
+    axes: list[Axis] = [()] * (result.ndim - source.ndim) + list(look(source))
+    sizes = [1] * (result.ndim - source.ndim) + list(source.shape)
+    return tuple(
+        axis if was == size else ax.features(size) if ax.along(axis) <= {"f"} else ax.lost(size)
+        for axis, was, size in zip(axes, sizes, result.shape, strict=True)
+    )
+
+
+def _slice(look: Look, named: dict[str, Any], result: Tensor) -> Axes:
+    source = _self(named)
+    dim = _dim(named, source.ndim)
+    size = source.shape[dim]
+    start, stop = (_bounded(named.get(key), size, end) for key, end in (("start", 0), ("end", size)))
+    axes = list(look(source))
+    axes[dim] = ax.cut(axes[dim], start, stop, int(named.get("step", 1) or 1))
+    return tuple(axes)
+
+
+def _bounded(index: int | None, size: int, default: int) -> int:
+    if index is None:
+        return default
+    return min(max(index + size if index < 0 else index, 0), size)
+
+
+def _select(look: Look, named: dict[str, Any], result: Tensor) -> Axes:
+    axes = list(look(_self(named)))
+    axes.pop(_dim(named, len(axes)))
+    return tuple(axes)
+
+
+def _cat(look: Look, named: dict[str, Any], result: Tensor) -> Axes:
+    pieces = [tensor for tensor in named["tensors"] if tensor.ndim == result.ndim]
+    dim = _dim(named, result.ndim)
+    out = list(_alike(look, {"tensors": pieces}, result))
+    out[dim] = ax.joined([look(piece)[dim] for piece in pieces], [int(piece.shape[dim]) for piece in pieces])
+    return tuple(out)
+
+
+def _stack(look: Look, named: dict[str, Any], result: Tensor) -> Axes:
+    dim = _dim(named, result.ndim)
+    first: Tensor = named["tensors"][0]
+    inner = list(_alike(look, named, first))
+    inner.insert(dim, ax.features(result.shape[dim]))
+    return tuple(inner)
+
+
+def _convolution(look: Look, named: dict[str, Any], result: Tensor) -> Axes:
+    source: Tensor = named["input"]
+    axes = look(source)
+    if source.ndim == 4 and not any(ax.has_positions(axis) for axis in axes) and any(map(_is_lost, axes[2:])):
+        axes = (axes[0], axes[1], (Part("y", source.shape[2]),), (Part("x", source.shape[3]),))  # its class says so
+    spatial = [
+        axis if was == size and len(axis) > 0 and ax.grid(axis) is not None else ax.resized(axis, size)
+        for axis, was, size in zip(axes[2:], source.shape[2:], result.shape[2:], strict=True)
+    ]
+    return (axes[0], ax.features(result.shape[1]), *spatial)
+
+
+def _is_lost(axis: Axis) -> bool:
+    return "~" in ax.along(axis)
+
+
+def _matmul(left: str, right: str) -> Rule:
+    def rule(look: Look, named: dict[str, Any], result: Tensor) -> Axes:
+        a, b = look(named[left]), look(named[right])
+        leading = a[0] if result.ndim == 3 and not ax.along(a[0]) <= {"f"} else b[0]
+        return (*((leading,) if result.ndim == 3 else ()), a[-2], b[-1])
+
+    return rule
+
+
+def _linear(look: Look, named: dict[str, Any], result: Tensor) -> Axes:
+    return (*look(named["input"])[:-1], ax.features(result.shape[-1]))
+
+
+def _query(look: Look, named: dict[str, Any], result: Tensor) -> Axes:
+    query, key = look(named["query"]), look(named["key"])
+    leading = [k if ax.along(q) <= {"f"} else q for q, k in zip(query[:-2], key[:-2], strict=True)]
+    return (*leading, query[-2], ax.features(result.shape[-1]))
+
+
+def _gather(look: Look, named: dict[str, Any], result: Tensor) -> Axes:
+    source = _self(named)
+    axes, dim = list(look(source)), _dim(named, source.ndim)
+    if axes:
+        axes[dim] = _unordered(axes[dim], result.shape[dim])
+    return tuple(axes)
+
+
+def _unordered(axis: Axis, size: int) -> Axis:
+    if ax.has_positions(axis):
+        return (Part("?", size),)
+    return ax.features(size) if ax.along(axis) <= {"f"} else ax.lost(size)
+
+
+def _index(look: Look, named: dict[str, Any], result: Tensor) -> Axes:
+    source, indices = _self(named), list(named["indices"])
+    axes = look(source)
+    indices += [None] * (len(axes) - len(indices))
+    if any(isinstance(index, Tensor) and index.dtype == torch.bool and index.ndim > 1 for index in indices):
+        return tuple(ax.lost(size) for size in result.shape)
+    at = [dim for dim, index in enumerate(indices) if index is not None]
+    count = result.ndim - (len(axes) - len(at))
+    placed = any(ax.has_positions(axes[dim]) for dim in at)
+    kept = [axis for dim, axis in enumerate(axes) if dim not in at]
+    together = at == list(range(at[0], at[0] + len(at)))
+    where = at[0] if together else 0
+    sizes = result.shape[where : where + count]
+    if len(at) == 1 and ax.along(axes[at[0]]) <= {"f"}:
+        new = list(look(indices[at[0]]))
+        new = new if len(new) == count else [ax.features(size) for size in sizes]
+    else:
+        new = [(Part("?", size),) if placed and size != 1 else ax.features(size) for size in sizes]
+        if count == 1 and at == [dim for dim in at if "b" in ax.along(axes[dim])] and sizes[0] == source.shape[at[0]]:
+            new = [axes[at[0]]]
+    return (*kept[:where], *new, *kept[where:])
+
+
+def _pad(look: Look, named: dict[str, Any], result: Tensor) -> Axes:
+    source, pads = _self(named), list(named["pad"])
+    axes = list(look(source))
+    for index in range(len(pads) // 2):
+        before, after = pads[2 * index], pads[2 * index + 1]
+        dim = source.ndim - 1 - index
+        axis, size = axes[dim], int(result.shape[dim])
+        if before or after:
+            tokens = ax.grid(axis) is not None and ax.along(axis) not in ({"y"}, {"x"})
+            pieces = [ax.features(before), axis, ax.features(after)]
+            axes[dim] = (
+                ax.joined(pieces, [before, source.shape[dim], after])
+                if tokens and before >= 0 and after >= 0
+                else ax.resized(axis, size)
+            )
+    return tuple(axes)
+
+
+def _im2col(look: Look, named: dict[str, Any], result: Tensor) -> Axes:
+    source = _self(named)
+    axes = look(source)
+    y, x = (
+        (size + 2 * p - d * (k - 1) - 1) // s + 1
+        for size, k, d, p, s in zip(
+            source.shape[-2:], named["kernel_size"], named["dilation"], named["padding"], named["stride"], strict=True
+        )
+    )
+    places = ax.simplify([*ax.resized(axes[-2], y), *ax.resized(axes[-1], x)])
+    apart = named["kernel_size"] == named["stride"] and not any(named["padding"]) and set(named["dilation"]) == {1}
+    if apart and [ax.show(axis)[:1] for axis in axes[-2:]] == ["y", "x"]:  # patches side by side
+        kh, kw = named["kernel_size"]
+        places = (Part("y", y, kh), Part("x", x, kw))
+        patch = ax.simplify([*axes[-3], Part("y", kh), Part("x", kw)])
+        return (*axes[: source.ndim - 3], patch, places)
+    return (*axes[: source.ndim - 3], ax.features(result.shape[-2]), places)
+
+
+def _col2im(look: Look, named: dict[str, Any], result: Tensor) -> Axes:
+    axes = look(_self(named))
+    H, W = result.shape[-2:]
+    tail: tuple[Axis, Axis] = ((Part("y", H),), (Part("x", W),))
+    if not ax.has_positions(axes[-1]):
+        tail = (ax.lost(H), ax.lost(W))
+    return (*axes[: result.ndim - 3], ax.features(result.shape[-3]), *tail)
+
+
+def _flip(look: Look, named: dict[str, Any], result: Tensor) -> Axes:
+    axes = list(look(_self(named)))
+    for dim in named["dims"]:
+        axes[dim] = ax.flipped(axes[dim])
+    return tuple(axes)
+
+
+def _unfold(look: Look, named: dict[str, Any], result: Tensor) -> Axes:
+    source = _self(named)
+    dim = _dim(named, source.ndim, "dimension")
+    axes = list(look(source))
+    axes[dim] = ax.resized(axes[dim], result.shape[dim])
+    return (*axes, ax.features(result.shape[-1]))
+
+
+def _strided(look: Look, named: dict[str, Any], result: Tensor) -> Axes:
+    source = _self(named)
+    if source.shape == result.shape and source.stride() == result.stride():
+        return look(source)
+    if ax.along(sum(look(source), ())) <= {"f"}:
+        return ax.plain(result.shape)
+    if source.numel() == result.numel() and source.is_contiguous() and result.is_contiguous():
+        return _view(look, named, result)
+    return tuple(ax.lost(size) for size in result.shape)
+
+
+def _pieces(look: Look, named: dict[str, Any], results: Sequence[Tensor]) -> list[Axes]:
+    """Slices of a split, one after the other."""
+    source = _self(named)
+    dim, begin, out = _dim(named, source.ndim), 0, []
+    for result in results:
+        axes = list(look(source))
+        axes[dim] = ax.cut(axes[dim], begin, begin + int(result.shape[dim]), 1)
+        begin += int(result.shape[dim])
+        out.append(tuple(axes))
+    return out
+
+
+def _unbound(look: Look, named: dict[str, Any], results: Sequence[Tensor]) -> list[Axes]:
+    axes = list(look(_self(named)))
+    axes.pop(_dim(named, len(axes)))
+    return [tuple(axes)] * len(results)
+
+
+_LISTS: dict[Any, Callable[[Look, dict[str, Any], Sequence[Tensor]], list[Axes]]] = {
+    aten.split: _pieces,
+    aten.split_with_sizes: _pieces,
+    aten.unsafe_split: _pieces,
+    aten.unsafe_split_with_sizes: _pieces,
+    aten.chunk: _pieces,
+    aten.unbind: _unbound,
+}
+
+_RULES: dict[Any, Rule] = {
+    **dict.fromkeys([aten.view, aten._unsafe_view, aten._reshape_alias, aten.reshape], _view),
+    aten.permute: _permute,
+    **dict.fromkeys([aten.transpose, aten.t, aten.transpose_], _transpose),
+    aten.squeeze: _squeeze,
+    aten.unsqueeze: _unsqueeze,
+    aten.expand: _expand,
+    aten.repeat: _repeat,
+    aten.slice: _slice,
+    aten.select: _select,
+    aten.cat: _cat,
+    aten.stack: _stack,
+    aten.convolution: _convolution,
+    aten.bmm: _matmul("self", "mat2"),
+    aten.mm: _matmul("self", "mat2"),
+    aten.addmm: _matmul("mat1", "mat2"),
+    aten.baddbmm: _matmul("batch1", "batch2"),
+    aten.linear: _linear,
+    aten._native_multi_head_attention: _query,
+    aten._scaled_dot_product_flash_attention_for_cpu: _query,
+    aten._scaled_dot_product_flash_attention: _query,
+    aten._scaled_dot_product_efficient_attention: _query,
+    aten._scaled_dot_product_cudnn_attention: _query,
+    aten._scaled_dot_product_fused_attention_overrideable: _query,
+    **dict.fromkeys([aten.gather, aten.index_select, aten.topk, aten.sort], _gather),
+    aten.index: _index,
+    aten.constant_pad_nd: _pad,
+    aten.im2col: _im2col,
+    aten.col2im: _col2im,
+    aten.flip: _flip,
+    aten.unfold: _unfold,
+    aten.as_strided: _strided,
+    **dict.fromkeys([aten.zeros_like, aten.ones_like, aten.new_zeros, aten.new_ones, aten.new_empty], _alike),
+}
