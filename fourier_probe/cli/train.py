@@ -134,7 +134,11 @@ def _report(folder: Path, as_json: bool) -> None:
         for name, label in names.items()
         if f"{name}_loss" in known and f"{name}_acc" in known
     ]
+    if (conflict := known.get("test_conflict_acc")) is not None:
+        rows.append(["test, where cue and label conflict", "-", f"{100 * conflict:.2f}"])
     epochs = record.result.epochs if record.result else 0
     options.table(f"{record.arch}, {epochs} epochs", ["images", "loss, nats", "top-1, %"], rows)
+    if record.result is not None and record.result.bound is not None:
+        options.say(f"planted task: {record.result.bound}")
     best = ", best.pt" * (folder / "best.pt").exists()
     options.say(f"written to {folder}: config.json, metrics.csv, conversions.csv, last.pt{best}")

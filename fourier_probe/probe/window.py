@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from fourier_probe.data.planted import BOUNDS, MEAN, STD, scenes, to_pixels
 from fourier_probe.errors import ModelError
+from fourier_probe.results.records import TopOneBound
 
 TOLERANCE = 1e-9
 """Of the second difference, relative to the largest first difference, in float64."""
@@ -64,12 +65,12 @@ def second_difference(
 
 def top1_bound(
     model: nn.Module, variant: str, *, mean: Sequence[float] = (MEAN,), std: Sequence[float] = (STD,)
-) -> float | None:
-    """The top-1 that this network cannot pass on a variant of the planted task, or None where there is no bound.
+) -> TopOneBound:
+    """The top-1 that this network cannot pass on a variant of the planted task; its `top1` is null where there is none.
 
     Raises:
         ModelError: the model does not take these images.
     """
-    if variant not in BOUNDS or second_difference(model, mean=mean, std=std) > TOLERANCE:
-        return None
-    return BOUNDS[variant]
+    difference = second_difference(model, mean=mean, std=std)
+    known = BOUNDS.get(variant) if difference <= TOLERANCE else None
+    return TopOneBound(variant=variant, second_difference=difference, top1=known)

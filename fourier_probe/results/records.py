@@ -116,6 +116,28 @@ class ScalarInfo(msgspec.Struct, frozen=True):
     unit: str = ""
 
 
+class TopOneBound(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is known of the top-1 that a network cannot pass on a variant of the planted task (`probe.window`).
+
+    Attributes:
+        variant: of the task: mixed, far, local.
+        second_difference: mixed, of the logits over the two glyphs, over the largest first difference; 0 where the
+            score is a sum over windows that never hold both.
+        top1: the bound, 0 to 1; null where there is none: the second difference is not 0, or the variant has no bound.
+    """
+
+    variant: str
+    second_difference: float
+    top1: Annotated[float, Meta(ge=0, le=1)] | None = None
+
+    def __str__(self) -> str:
+        if self.top1 is not None:
+            return f"bound {100 * self.top1:.1f} % (its score is a sum over 5x5 cells)"
+        if self.variant == "local":
+            return "no bound (planted:local has none)"
+        return f"no bound (its score is no sum over 5x5 cells: second difference {self.second_difference:.1e})"
+
+
 SCALARS = {
     "hfd_share": ScalarInfo("HFD share"),
     "hfd_share_pooled": ScalarInfo("HFD share, pooled"),

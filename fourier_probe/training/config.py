@@ -98,7 +98,7 @@ class TrainConfig:
     smoothing: float = _flag("Augmentation", 0.1, "Label smoothing.", recipe=True)
 
     recipe: str = _flag("Optimisation", "auto", "Named defaults of this and the section above.",
-                        choices=("auto", "cnn-small", "vit-small", "eit-small", "cnn", "vit", "eit"))
+                        choices=("auto", "cnn-small", "vit-small", "eit-small", "cnn", "vit", "eit", "planted"))
     epochs: int = _flag("Optimisation", 20, "Passes over the training images.", recipe=True)
     steps: int = _flag("Optimisation", 0, "Optimizer steps in place of epochs.", recipe=True, metavar="T")
     val_every: int = _flag("Optimisation", 0, "Validate, log and save every so many steps: a round, which then counts "
@@ -109,7 +109,7 @@ class TrainConfig:
     weight_decay: float = _flag("Optimisation", 5e-4, "Not on norms, biases, positions, gates.", recipe=True)
     momentum: float = _flag("Optimisation", 0.9, "Where the optimizer has it.")
     clip_grad: float = _flag("Optimisation", 0.0, "Largest gradient norm; 0: no clipping.", recipe=True)
-    sched: str = _flag("Optimisation", "cosine", "Learning-rate schedule.", choices=SCHEDULERS)
+    sched: str = _flag("Optimisation", "cosine", "Learning-rate schedule.", choices=SCHEDULERS, recipe=True)
     warmup_epochs: float = _flag("Optimisation", 1.0, "Linear warm-up.", recipe=True)
     warmup_steps: int = _flag("Optimisation", 0, "Likewise, in steps.", recipe=True, metavar="STEPS")
     cooldown_steps: int = _flag("Optimisation", 0, "wsd (warm-up, constant, linear decay): steps of the decay; 0: a "
@@ -124,8 +124,9 @@ class TrainConfig:
     amp: str = _flag("Optimisation", "none", "Half-precision autocast.", choices=("none", "bf16", "fp16"))
 
     schedule: str = _flag("Schedule", "none", "When convolutions become attention.", choices=SCHEDULES)
-    early_epoch: float = _flag("Schedule", 0.5, "Switch of the earliest layer, epochs or fraction.", metavar="E")
-    late_epoch: float = _flag("Schedule", 1 / 6, "Switch of the latest layer.", metavar="E")
+    early_epoch: float = _flag("Schedule", 0.5, "Switch of the earliest layer, epochs or fraction.", metavar="E",
+                               recipe=True)
+    late_epoch: float = _flag("Schedule", 1 / 6, "Switch of the latest layer.", metavar="E", recipe=True)
     at_epoch: float = _flag("Schedule", -1.0, "constant: its epoch; below 0: the mean of linear.", metavar="E")
     early_step: int = _flag("Schedule", -1, "Switch of the earliest layer, in steps.", metavar="STEP")
     late_step: int = _flag("Schedule", -1, "Switch of the latest layer, in steps.", metavar="STEP")

@@ -15,6 +15,7 @@ from fourier_probe.data.trust import Fingerprint
 from fourier_probe.errors import TrainingError
 from fourier_probe.io import decode
 from fourier_probe.io.tables import read_csv
+from fourier_probe.results.records import TopOneBound
 from fourier_probe.training.config import TrainConfig
 
 VERSION = 1
@@ -71,7 +72,7 @@ class Environment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class RunResult(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What came of a run: losses in nats, accuracies 0 to 1, and the epochs trained."""
+    """What came of a run: losses in nats, accuracies 0 to 1, the epochs trained; `bound`: see `TopOneBound`."""
 
     train_loss: float | None = None
     train_acc: float | None = None
@@ -84,11 +85,12 @@ class RunResult(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     test_conflict_acc: float | None = None
     best_val_acc: float | None = None
     epochs: int = 0
+    bound: TopOneBound | None = None
 
     def numbers(self) -> Iterator[tuple[str, float]]:
         """Name and value of each loss and accuracy that is known."""
         for name in self.__struct_fields__:
-            if name != "epochs" and (value := getattr(self, name)) is not None:
+            if name not in ("epochs", "bound") and (value := getattr(self, name)) is not None:
                 yield name, value
 
 

@@ -21,6 +21,7 @@ from fourier_probe.io import atomic
 from fourier_probe.io.decode import convert, read_json
 from fourier_probe.models import zoo
 from fourier_probe.runtime.distributed import Ranks
+from fourier_probe.training.bound import planted_bound
 from fourier_probe.training.config import FREE, NAMES, SCHEDULE_FIELDS, TrainConfig, flag_of
 from fourier_probe.training.convert import options
 from fourier_probe.training.folder import RunFolder
@@ -239,6 +240,7 @@ def resume(session: Session) -> bool:
     session.rewrap()
     if payload["finished"] and record.result is None and session.ranks.first:  # killed between the two files
         outcome = convert({**payload["metrics"], "epochs": payload["epoch"]}, RunResult, "last.pt", TrainingError)
+        outcome = msgspec.structs.replace(outcome, bound=planted_bound(session))
         session.folder.write_config(msgspec.structs.replace(record, result=outcome))
     earlier = convert(payload["environment"], Environment, str(session.folder.last), CheckpointError)
     if difference := earlier.changed(environment(session.ranks)):

@@ -23,6 +23,7 @@ from fourier_probe.io.decode import convert
 from fourier_probe.runtime.distributed import ranks
 from fourier_probe.training import logs
 from fourier_probe.training import session as sessions
+from fourier_probe.training.bound import planted_bound
 from fourier_probe.training.config import TrainConfig
 from fourier_probe.training.convert import convert_, ease_, options
 from fourier_probe.training.folder import RunFolder
@@ -245,6 +246,7 @@ def _finish(session: Session) -> None:
     if session.ranks.first:
         _save(session, payload)
         outcome = convert({**result, "epochs": state.epoch}, RunResult, "the result", TrainingError)
+        outcome = msgspec.structs.replace(outcome, bound=planted_bound(session))
         session.folder.write_config(msgspec.structs.replace(session.folder.read_config(), result=outcome))
 
 

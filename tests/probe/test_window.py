@@ -20,7 +20,10 @@ def test_a_convolution_is_a_sum_over_windows_and_bounded(seed: int) -> None:
         if isinstance(module, nn.BatchNorm2d):
             nn.init.normal_(module.running_mean, 0, 0.3)  # type: ignore[arg-type]
     assert second_difference(model) < 1e-11
-    assert (top1_bound(model, "mixed"), top1_bound(model, "far"), top1_bound(model, "local")) == (0.875, 0.75, None)
+    bounds = {variant: top1_bound(model, variant) for variant in ("mixed", "far", "local")}
+    assert {variant: bound.top1 for variant, bound in bounds.items()} == {"mixed": 0.875, "far": 0.75, "local": None}
+    assert str(bounds["mixed"]).startswith("bound 87.5 %")
+    assert str(bounds["local"]).startswith("no bound")
 
 
 class _Behind(nn.Module):
@@ -40,7 +43,10 @@ def test_what_mixes_far_cells_has_no_bound() -> None:
     recast_(attention, ["blocks.0.conv1"], locality_strength=1.0, gate=1.0)
     wide = create("patch_resnet", kernels=(3, 3))
     for model in (attention, wide, _Behind()):
-        assert top1_bound(model, "mixed") is None
+        bound = top1_bound(model, "mixed")
+        assert bound.top1 is None
+        assert bound.second_difference > 1e-6
+        assert str(bound).startswith("no bound")
 
 
 def test_a_network_for_other_images_is_refused() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from fourier_probe.training import PRSSchedule, TrainConfig, train
 from fourier_probe.training.inputs import open_splits
 from fourier_probe.training.optim import make_scheduler
 from fourier_probe.training.plan import Plan
+from fourier_probe.training.runs import Run
 
 from .tiny import assert_same_run, log, stop_at, tiny
 
@@ -118,3 +121,39 @@ def test_images_whose_cue_lies_are_reported_apart(tmp_path: Path) -> None:
     row = log(train(config, tmp_path / "run"))[-1]
     assert 0 <= float(row["test_conflict_acc"]) <= 1
     assert row["test_conflict_acc"] != row["test_acc"]
+
+
+def test_the_recipe_of_the_planted_task_counts_in_steps_unless_told_otherwise() -> None:
+    config = TrainConfig.of({"data": "planted", "schedule": "linear"})
+    assert (config.recipe, config.opt, config.lr, config.batch_size, config.sched) == (
+        "planted", "adamw", 2e-3, 32, "wsd",
+    )  # fmt: skip
+    assert (config.steps, config.warmup_steps) == (2400, 240)
+    assert config.early_epoch > config.late_epoch and 1 - config.early_epoch >= 0.5  # time to learn after the last
+    in_epochs = TrainConfig.of({"data": "planted:far", "epochs": 3})
+    assert (in_epochs.steps, in_epochs.warmup_steps, in_epochs.epochs, in_epochs.warmup_epochs) == (0, 0, 3, 0.75)
+    assert TrainConfig.of({"data": "planted", "steps": 50}).warmup_steps == 5
+    assert TrainConfig.of({"data": "planted", "warmup_epochs": 2.0}).warmup_steps == 0
+    assert TrainConfig.of({"data": "planted", "recipe": "cnn-small"}).opt == "sgd"
+    assert TrainConfig.of({"data": "planted", "iso_steps": True}).steps == 0
+
+
+@pytest.mark.parametrize(("options", "bound"), [({}, 0.875), ({"schedule": "constant", "at_epoch": 0}, None)])
+def test_a_run_on_the_planted_task_says_its_bound(options: dict[str, Any], bound: float | None, tmp_path: Path) -> None:
+    small = {"data": "planted", "train_images": 32, "steps": 2, "val_every": 1, "device": "cpu", **options}
+    folder = train(TrainConfig.of(small), tmp_path / "run")
+    result = Run.read(folder).result
+    assert result is not None and result.bound is not None
+    assert (result.bound.variant, result.bound.top1) == ("mixed", bound)
+    record = json.loads((folder / "config.json").read_text())
+    written = record.pop("result")
+    assert written["bound"]["second_difference"] == result.bound.second_difference
+    (folder / "config.json").write_text(json.dumps(record))  # killed between the two files
+    train(TrainConfig.of(small), folder, resume=True)
+    assert json.loads((folder / "config.json").read_text())["result"] == written
+
+
+def test_the_bound_is_not_known_of_images_of_another_size(tmp_path: Path) -> None:
+    small = {"data": "planted", "img_size": 16, "train_images": 32, "steps": 2, "val_every": 2, "device": "cpu"}
+    result = Run.read(train(TrainConfig.of(small), tmp_path / "run")).result
+    assert result is not None and result.bound is None
