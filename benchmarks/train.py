@@ -187,8 +187,8 @@ def steps_table(args: argparse.Namespace, data: Path, team: Any) -> None:
         if name not in args.models:
             continue
         plain, other = (session_of(data, args, team, model=name, reprob=0.25, lr=0.01) for _ in range(2))
-        images, labels, generator = next(plain.training.batches(0, 1))
-        inputs, targets = prepare(images, labels, generator, plain.config, plain.spec, None)
+        step = next(plain.training.batches(0, 1))
+        inputs, targets = prepare(step, plain.config, plain.spec, None)
         ours = stepper(plain, inputs, targets)
         layout = torch.channels_last if plain.config.channels_last else torch.contiguous_format
         bare = timm.create_model(name, num_classes=CLASSES).to(args.device, memory_format=layout)
@@ -197,8 +197,8 @@ def steps_table(args: argparse.Namespace, data: Path, team: Any) -> None:
                       "<= 1.02"), flush=True)  # fmt: skip
 
             def pipeline(session: Session = plain) -> None:
-                images, labels, generator = next(session.training.batches(0, 1))
-                prepare(images, labels, generator, session.config, session.spec, None)
+                step = next(session.training.batches(0, 1))
+                prepare(step, session.config, session.spec, None)
 
             print(row("input", name, *paired(pipeline, ours, args.pairs, args.device), "<= 0.10"), flush=True)
         layers = [layer.name for layer in convertible_layers(other.state.model, inputs[:1]) if layer.keys == KEYS]

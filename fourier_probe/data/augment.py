@@ -11,6 +11,7 @@ device than the images works too; its numbers are copied over. The order of a tr
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Generator, Tensor
@@ -21,15 +22,35 @@ from fourier_probe.errors import DataError
 _ATTEMPTS = 10  # rectangles drawn for an image before it is left whole, as in timm
 
 
-def random_crop(images: Tensor, padding: int, generator: Generator) -> Tensor:
+@dataclass(frozen=True)
+class Share:
+    """Which images of a batch are here. Numbers are drawn for all of it, so that any number of ranks see the same ones.
+
+    Attributes:
+        whole: images of the batch, over all ranks.
+        index: (B,) int64 positions in it of the images that are here.
+    """
+
+    whole: int
+    index: Tensor
+
+    def of(self, draws: Tensor, axis: int = 0) -> Tensor:
+        """Of numbers drawn for the batch along an axis, those for the images that are here."""
+        return draws.index_select(axis, self.index.to(draws.device))
+
+
+def random_crop(images: Tensor, padding: int, generator: Generator, share: Share | None = None) -> Tensor:
     """Shift each image by up to `padding` pixels either way along both axes; zeros (black in uint8) come in.
 
     Args:
         images: (B, C, H, W), any type.
         padding: pixels, 0 or more.
         generator: source of the offsets, uniform over all (2 * padding + 1)^2.
+        share: which images of a batch these are; all of it by default.
     """
-    corners = torch.randint(0, 2 * padding + 1, (2, len(images)), generator=generator, device=generator.device)
+    share = share or _all(images)
+    corners = torch.randint(0, 2 * padding + 1, (2, share.whole), generator=generator, device=generator.device)
+    corners = share.of(corners, axis=1)
     return crop_at(images, padding, *corners.to(images.device, non_blocking=True))
 
 
@@ -47,9 +68,10 @@ def crop_at(images: Tensor, padding: int, top: Tensor, left: Tensor) -> Tensor:
     return windows[torch.arange(len(images), device=images.device), :, top, left]
 
 
-def random_flip(images: Tensor, generator: Generator, probability: float = 0.5) -> Tensor:
-    """Mirror each image left to right with a probability; (B, C, H, W), any type."""
-    draws = torch.rand(len(images), generator=generator, device=generator.device)
+def random_flip(images: Tensor, generator: Generator, probability: float = 0.5, share: Share | None = None) -> Tensor:
+    """Mirror each image left to right with a probability; (B, C, H, W), any type; `share` as for `random_crop`."""
+    share = share or _all(images)
+    draws = share.of(torch.rand(share.whole, generator=generator, device=generator.device))
     return flip_where(images, (draws < probability).to(images.device, non_blocking=True))
 
 
@@ -66,6 +88,7 @@ def random_erase(
     area: tuple[float, float] = (0.02, 1 / 3),
     aspect: tuple[float, float] = (0.3, 1 / 0.3),
     mode: str = "pixel",
+    share: Share | None = None,
 ) -> Tensor:
     """Overwrite one rectangle of each image with a probability (Zhong et al., arXiv 1708.04896).
 
@@ -79,12 +102,14 @@ def random_erase(
         area: smallest and largest share of the image.
         aspect: smallest and largest height over width.
         mode: "const" writes zeros, "rand" one normal number a channel, "pixel" one a pixel and channel.
+        share: which images of a batch these are; all of it by default.
 
     Raises:
         DataError: an unknown mode, or noise for integer images.
     """
-    count, channels, height, width = images.shape
-    boxes = erase_boxes(images.shape, generator, probability, area=area, aspect=aspect)
+    share = share or _all(images)
+    count, (channels, height, width) = share.whole, images.shape[1:]
+    boxes = share.of(erase_boxes((count, *images.shape[1:]), generator, probability, area=area, aspect=aspect))
     shapes = {"const": None, "rand": (count, channels, 1, 1), "pixel": (count, channels, height, width)}
     if mode not in shapes:
         raise DataError(f"unknown erasing mode {mode!r}: expected const, rand or pixel.")
@@ -93,7 +118,7 @@ def random_erase(
         return erase_at(images, boxes.to(images.device, non_blocking=True), images.new_zeros(()))
     if not images.is_floating_point():
         raise DataError(f"erasing by noise (mode {mode!r}) needs normalised float images, not {images.dtype}.")
-    noise = torch.randn(shape, generator=generator, device=generator.device, dtype=images.dtype)
+    noise = share.of(torch.randn(shape, generator=generator, device=generator.device, dtype=images.dtype))
     return erase_at(images, *(each.to(images.device, non_blocking=True) for each in (boxes, noise)))
 
 
@@ -134,3 +159,7 @@ def erase_at(images: Tensor, boxes: Tensor, fill: Tensor) -> Tensor:
     inside_columns = (columns >= left) & (columns < left + wide)  # (B, W)
     inside = inside_rows[:, None, :, None] & inside_columns[:, None, None, :]  # (B, 1, H, W)
     return torch.where(inside, fill.to(images.dtype), images)
+
+
+def _all(images: Tensor) -> Share:
+    return Share(len(images), torch.arange(len(images)))

@@ -44,6 +44,14 @@ class Ranks:
             return flag
         return bool(self.sum(torch.tensor([float(flag)], device=self.device)) > 0)
 
+    def largest(self, *values: float) -> list[float]:
+        """The largest of each value over all processes; all of them must ask."""
+        if self.world == 1:
+            return list(values)
+        every = torch.tensor(values, device=self.device)
+        torch.distributed.all_reduce(every, torch.distributed.ReduceOp.MAX)
+        return [float(value) for value in every.tolist()]
+
     def share_buffers(self, model: nn.Module | None) -> None:
         """Give every rank the first one's running statistics, which each has updated from its own images."""
         if self.world > 1 and model is not None:

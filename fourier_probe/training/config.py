@@ -70,6 +70,7 @@ class TrainConfig:
     drop_path: float = _flag("Model", 0.0, "Stochastic depth, where the model has it.", recipe=True)
     channels_last: bool = _flag("Model", False, "Channels-last memory format.", recipe=True)
     compile: bool = _flag("Model", False, "torch.compile; compiled again at conversions.")
+    sync_bn: bool = _flag("Model", False, "Under torchrun: statistics of BatchNorm over all processes.")
     model_dtype: str = _flag("Model", "float32", "Type of the weights.", choices=("float32", "float64"))
 
     data: str = _flag("Data", "bundled", "bundled, a .npz, an image folder, or a timm data set name.", metavar="D")

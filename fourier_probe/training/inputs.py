@@ -8,9 +8,10 @@ that a run can be resumed in the middle of an epoch and shared by any number of 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +32,7 @@ from fourier_probe.data import (
     random_flip,
     subset,
 )
+from fourier_probe.data.augment import Share
 from fourier_probe.data.images import Files
 from fourier_probe.data.planted import SIZES as PLANTED_SIZES
 from fourier_probe.data.planted import is_planted, open_planted
@@ -189,6 +191,10 @@ class Evaluation:
     hold: bool
     held: Held | None = field(default=None, repr=False)
 
+    def steps(self, world: int) -> int:
+        """Batches of the rank with the most images."""
+        return math.ceil(math.ceil(len(self.images) / world) / self.batch_size)
+
     def batches(self, rank: int = 0, world: int = 1) -> Iterator[tuple[Tensor, Tensor]]:
         """(B, C, H, W) float32 normalised, (B,) labels."""
         if not self.hold:
@@ -204,6 +210,22 @@ class Evaluation:
         mine = torch.arange(rank, len(self.images), world, device=self.device)
         for index in torch.split(mine, self.batch_size):
             yield normalise(self.held.images[index], self.spec.mean, self.spec.std), self.held.labels[index]
+
+
+class Step(NamedTuple):
+    """This rank's part of one training step.
+
+    Attributes:
+        images: (B, C, H, W) uint8.
+        labels: (B,) int64.
+        generator: of the step, the same on every rank.
+        share: which images of the step's batch these are.
+    """
+
+    images: Tensor
+    labels: Tensor
+    generator: torch.Generator
+    share: Share
 
 
 @dataclass
@@ -251,7 +273,7 @@ class Training:
         decoding = None if on_device else Decoding.of(config, images, spec)
         return cls(config, images, spec, ranks, max(1, len(images) // batch), batch, held, decoding)
 
-    def batches(self, first: int, count: int) -> Iterator[tuple[Tensor, Tensor, torch.Generator]]:
+    def batches(self, first: int, count: int) -> Iterator[Step]:
         """The batches of steps `first` to `first + count` of the run, over as many passes as that takes.
 
         What a step is given depends on its number alone, not on how a run is divided into epochs or rounds.
@@ -262,20 +284,15 @@ class Training:
             yield from self._pass(epoch, start, start + here)
             first, count = first + here, count - here
 
-    def _pass(self, epoch: int, start: int, stop: int) -> Iterator[tuple[Tensor, Tensor, torch.Generator]]:
-        """Steps of one pass over the images: uint8 (B, C, H, W), labels (B,), the step's generator.
-
-        Images have been cropped and mirrored. Each rank gets every world-th image of the batch.
-        """
+    def _pass(self, epoch: int, start: int, stop: int) -> Iterator[Step]:
+        """Steps of one pass over the images, which have been cropped and mirrored; this rank's share of each."""
         order = torch.randperm(len(self.images), generator=_generator("cpu", self.config.seed, _ORDER, epoch))
-        rows = order[: self.steps * self.batch].view(self.steps, self.batch)[
-            start:stop, self.ranks.rank :: self.ranks.world
-        ]
+        share = share_of(self.batch, self.ranks.rank, self.ranks.world)
+        rows = order[: self.steps * self.batch].view(self.steps, self.batch)[start:stop, share.index]
         decoded = None if self.decoding is None else self.decoding.batches(rows, epoch)
         mine = rows.to(self.ranks.device) if decoded is None else rows
         for step in range(start, stop):
-            seeds = (self.config.seed, _STEP, epoch, step, self.ranks.rank)
-            generator = _generator(self.ranks.device, *seeds)
+            generator = _generator(self.ranks.device, self.config.seed, _STEP, epoch, step, 0)
             if decoded is not None:
                 images, labels = next(decoded)
                 images, labels = (each.to(self.ranks.device, non_blocking=True) for each in (images, labels))
@@ -283,15 +300,29 @@ class Training:
                 index = mine[step - start]
                 images, labels = self.held.images[index], self.held.labels[index]
             if self.images.pixels is not None and self.config.crop_padding:
-                images = random_crop(images, self.config.crop_padding, generator)
+                images = random_crop(images, self.config.crop_padding, generator, share)
             if (self.images.pixels is not None or self.held is not None) and self.config.hflip:
-                images = random_flip(images, generator, self.config.hflip)
-            yield images, labels, generator
+                images = random_flip(images, generator, self.config.hflip, share)
+            yield Step(images, labels, generator, share)
 
     def close(self) -> None:
         """End the processes that decode, if there are any."""
         if self.decoding is not None:
             self.decoding.close()
+
+
+def share_of(batch: int, rank: int, world: int) -> Share:
+    """A rank's part of a batch: every world-th pair of images.
+
+    Image i and image `batch - 1 - i` are a pair, which timm's Mixup mixes and no two ranks share. Each part has its
+    pairs at the same two ends, so that mixing a part is mixing the batch. Where a rank's part is odd, which mixup does
+    not allow, it is every world-th image.
+    """
+    positions = torch.arange(batch)
+    if batch % (2 * world):
+        return Share(batch, positions[rank::world])
+    low = positions[: batch // 2][rank::world]
+    return Share(batch, torch.cat([low, batch - 1 - low.flip(0)]))
 
 
 def batch_of(config: TrainConfig, images: int, world: int = 1) -> int:

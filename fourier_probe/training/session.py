@@ -169,6 +169,8 @@ class Session:
     def rewrap(self) -> None:
         """Wrap the model for training again, and count its cost again: its layers have changed."""
         net = self.ranks.wrap(self.state.model)
+        if self.config.compile:
+            torch.compiler.reset()  # or dynamo gives up, silently, after eight versions of one forward
         self.net = torch.compile(net) if self.config.compile else net  # type: ignore[assignment]
         self.cost = self.plan.cost(self.state.model, self._plain)
 

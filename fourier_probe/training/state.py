@@ -94,7 +94,7 @@ class State:
             "metrics": metrics,
             "rng": random_states(ranks),
             "rows": self.rows,
-            "sums": self.sums.cpu(),
+            "sums": self._every_sums(ranks),
             "seconds": self.seconds,
             "best": self.best,
             "environment": msgspec.to_builtins(environment(ranks)),
@@ -102,6 +102,12 @@ class State:
         if self.ema is not None:
             out["state_dict_ema"] = dict(self.ema.module.state_dict())
         return out
+
+    def _every_sums(self, ranks: Ranks) -> Tensor:
+        """`sums` of every rank, (world, 3): added up in another order they would not end in the same digits."""
+        every = self.sums.new_zeros(ranks.world, 3)
+        every[ranks.rank] = self.sums
+        return ranks.sum(every).cpu()
 
     def restore(self, payload: dict[str, Any], config: TrainConfig, ranks: Ranks) -> None:
         """Become the state that `payload` holds; this one must be fresh.
@@ -124,7 +130,10 @@ class State:
             self.scaler.load_state_dict(payload["scaler"])
         self.epoch, self.step, self.best = payload["epoch"], payload["step"], payload["best"]
         self.conversions, self.rows = list(payload["conversions"]), list(payload["rows"])
-        self.sums = payload["sums"].to(ranks.device)
+        sums = payload["sums"].view(-1, 3)
+        if len(sums) != ranks.world:  # other ranks than these: the first goes on from what all of them had
+            sums = torch.cat([sums.sum(0, keepdim=True), sums.new_zeros(ranks.world - 1, 3)])
+        self.sums = sums[ranks.rank].to(ranks.device)
         self.seconds = payload.get("seconds", 0.0)
         restore_random(payload["rng"], ranks)
 

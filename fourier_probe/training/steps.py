@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from fourier_probe.data import InputSpec, normalise, random_erase
 from fourier_probe.errors import ModelError
 from fourier_probe.runtime.distributed import Ranks
+from fourier_probe.runtime.sync_batchnorm import synchronised
 from fourier_probe.training.config import TrainConfig
+from fourier_probe.training.inputs import Step
 from fourier_probe.training.optim import cross_entropy
 
 if TYPE_CHECKING:
     from timm.data import Mixup
 
+_MIX = 6  # a stream of the step's seed of its own
 AMP = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -45,27 +49,37 @@ def autocast(config: TrainConfig, device: torch.device) -> Any:
 
 
 def prepare(
-    images: Tensor,
-    labels: Tensor,
-    generator: torch.Generator,
+    step: Step,
     config: TrainConfig,
     spec: InputSpec,
     mixup: Mixup | None,
 ) -> tuple[Tensor, Tensor]:
-    """uint8 (B, C, H, W) and labels (B,) as the model takes them in training: scaled, erased, mixed.
+    """The images of a step as the model takes them in training: scaled, erased, mixed.
 
     Returns:
         Images (B, C, H, W) in the model's type; labels (B,), or mixed targets (B, classes).
     """
-    inputs = normalise(images, spec.mean, spec.std).to(getattr(torch, config.model_dtype))
+    inputs = normalise(step.images, spec.mean, spec.std).to(getattr(torch, config.model_dtype))
     if config.reprob:
-        inputs = random_erase(inputs, generator, config.reprob)
-    targets = labels
+        inputs = random_erase(inputs, step.generator, config.reprob, share=step.share)
+    targets = step.labels
     if mixup is not None:
-        inputs, targets = mixup(inputs, labels)
+        with _numpy_seeded(_MIX, step.generator.initial_seed()):
+            inputs, targets = mixup(inputs, step.labels)
     if config.channels_last:
         inputs = inputs.contiguous(memory_format=torch.channels_last)
     return inputs, targets
+
+
+@contextlib.contextmanager
+def _numpy_seeded(*seeds: int) -> Iterator[None]:
+    """Inside, numpy's global generator, from which timm's Mixup draws, begins from the seeds; put back at the end."""
+    saved = np.random.get_state()  # noqa: NPY002
+    np.random.seed(np.random.SeedSequence(seeds).generate_state(4))  # noqa: NPY002
+    try:
+        yield
+    finally:
+        np.random.set_state(saved)  # noqa: NPY002
 
 
 def train_step(
@@ -77,6 +91,7 @@ def train_step(
     config: TrainConfig,
     *,
     check: bool = True,
+    ranks: Ranks | None = None,
 ) -> Outcome:
     """Forward, backward, clip, update.
 
@@ -88,11 +103,13 @@ def train_step(
         scaler: of fp16; does nothing otherwise.
         config: precision, smoothing, clipping.
         check: look whether loss and gradient are finite before the update; makes the host wait for a GPU.
+        ranks: whose batch statistics are one with `--sync-bn`.
 
     Raises:
         Diverged: they are not.
     """
-    with autocast(config, inputs.device):
+    together = synchronised(ranks) if config.sync_bn and ranks is not None else contextlib.nullcontext()
+    with autocast(config, inputs.device), together:
         logits = net(inputs)
     loss = cross_entropy(logits, targets, config.smoothing)
     scaler.scale(loss).backward()  # type: ignore[no-untyped-call]

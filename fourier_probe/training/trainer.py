@@ -36,7 +36,8 @@ from fourier_probe.training.steps import Diverged, evaluate, prepare, train_step
 from fourier_probe.training.stop import Stop
 
 Batch = TypeVar("Batch")
-LOOK = 20  # steps between two looks at a GPU, or at the other ranks: each makes the host wait
+LOOK = 20  # most steps between two looks at a GPU, or at the other ranks: each makes the host wait
+PATIENCE = 2.0  # seconds between two looks, where steps are slow: torchrun kills 30 s after SIGTERM
 
 
 def train(
@@ -113,7 +114,7 @@ def _convert(session: Session) -> None:
     due = [layer for layer in plan.schedule.due(state.epoch) if layer not in state.converted]
     if not due:
         return
-    before = evaluate(state.model, _share(session.fixed, session), config, session.ranks).means
+    before = _evaluate(session, state.model, session.fixed)
     for layer in due:
         convert_([layer], state.model, state.average, state.optimizer, config)
         for model in (state.model, state.average):
@@ -134,6 +135,8 @@ def _convert(session: Session) -> None:
             }
         )
         before = after
+        if session.ranks.any(session.stop.requested):
+            _leave(session)
     session.rewrap()
 
 
@@ -145,15 +148,25 @@ def _pass(session: Session) -> None:
     bad = torch.full((), -1, device=session.ranks.device)
     converted = state.converted
     start = time.perf_counter() - state.seconds
+    looked, seen, following = time.perf_counter(), state.step, state.step + 1
     session.net.train()
-    for images, labels, generator in _until_stopped(
+    for batch in _until_stopped(
         session, session.training.batches(state.epoch * plan.steps + state.step, plan.steps - state.step)
     ):
         now = state.epoch + state.step / plan.steps
         ease_(state.model, converted, plan, config, now)
-        inputs, targets = prepare(images, labels, generator, config, spec, session.mixup)
+        inputs, targets = prepare(batch, config, spec, session.mixup)
         try:
-            outcome = train_step(session.net, inputs, targets, state.optimizer, state.scaler, config, check=not gpu)
+            outcome = train_step(
+                session.net,
+                inputs,
+                targets,
+                state.optimizer,
+                state.scaler,
+                config,
+                check=not gpu,
+                ranks=session.ranks,
+            )
         except Diverged:
             raise _diverged(session, state.step) from None
         state.sums += torch.stack(outcome)
@@ -165,7 +178,7 @@ def _pass(session: Session) -> None:
             state.ema.update(state.model, step=done)
             ease_(state.ema.module, converted, plan, config, now)
         state.scheduler.step_update(done)
-        if state.step % look == 0 or state.step == plan.steps:
+        if state.step >= following or state.step == plan.steps:
             if gpu and int(bad) >= 0:
                 raise _diverged(session, int(bad))
             loss, correct, count = state.sums.tolist()
@@ -174,8 +187,12 @@ def _pass(session: Session) -> None:
             session.progress.step(
                 Tick(state.epoch, plan.epochs, state.step, plan.steps, loss / count, correct / count, rate, plan.unit)
             )
-            if session.ranks.any(session.stop.requested):
+            clock = time.perf_counter()
+            stop, slowest = session.ranks.largest(float(session.stop.requested), (clock - looked) / (state.step - seen))
+            if stop:
                 _leave(session)
+            looked, seen = clock, state.step
+            following = state.step + max(1, min(look, int(PATIENCE / max(slowest, 1e-9))))
 
 
 def _finish_epoch(session: Session) -> None:
@@ -265,10 +282,18 @@ def _evaluate(session: Session, model: torch.nn.Module, images: Evaluation) -> t
     """Loss and accuracy; a signal is answered at once, since the state before is whole."""
 
     def interrupted() -> None:
-        if session.stop.requested and session.ranks.world == 1:
+        if session.ranks.any(session.stop.requested):
             _leave(session)
 
-    batches = _until_stopped(session, _share(images, session))
+    def shared() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        asked = 0
+        for batch in _share(images, session):
+            asked += 1
+            yield batch
+        for _ in range(asked, images.steps(session.ranks.world)):  # a rank with fewer images is asked as often
+            interrupted()
+
+    batches = _until_stopped(session, shared())
     return evaluate(model, batches, session.config, session.ranks, interrupted=interrupted).means
 
 

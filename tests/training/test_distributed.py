@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import torch
 
 from fourier_probe.training import TrainConfig, train
@@ -102,3 +104,22 @@ def test_two_processes_equal_one_across_a_conversion(data: Path, tmp_path: Path)
     spectra = [json.loads((tmp_path / name / "spectra" / "epoch-003.json").read_text()) for name in ("one", "two")]
     assert spectra[0]["images"]["digest"] == spectra[1]["images"]["digest"]
     assert len(two["rng"]) == 2
+
+
+@pytest.mark.parametrize("normalised", [False, True], ids=["plain", "sync-bn"])
+def test_two_processes_draw_the_augmentation_of_one(data: Path, tmp_path: Path, normalised: bool) -> None:
+    drawn = {"crop_padding": 2, "hflip": 0.5, "reprob": 0.5, "mixup": 0.8, "cutmix": 1.0, "sync_bn": normalised}
+    config = replace(config_of(data, tmp_path), epochs=1, schedule="none", probe_every=0, **drawn)
+    if normalised:
+        (tmp_path / "net.py").write_text(
+            NET.replace("self.conv(x))", "self.norm(self.conv(x)))").replace(
+                "        self.conv =", "        self.norm = nn.BatchNorm2d(width)\n        self.conv ="
+            )
+        )
+    train(config, tmp_path / "one")
+    together(config, tmp_path / "two", tmp_path)
+    one, two = last(tmp_path / "one"), last(tmp_path / "two")
+    for key, value in one["state_dict"].items():
+        torch.testing.assert_close(two["state_dict"][key], value, rtol=1e-9, atol=1e-10, msg=key)
+    losses = [float(log(tmp_path / name)[0]["train_loss"]) for name in ("one", "two")]
+    assert abs(losses[0] - losses[1]) < 1e-9
