@@ -144,7 +144,7 @@ class TrainConfig:
                                metavar="E")
     convert: tuple[str, ...] = _flag("Schedule", (), "Layers to convert; repeat.  [default: by key grid]",
                                      metavar="GLOB", element=str)
-    max_key_grid: int = _flag("Schedule", 16, "Largest key grid converted by default, a side.")
+    max_key_grid: int = _flag("Schedule", 8, "Largest key grid converted, a side; cost grows as its 4th power.")
     recast_args: dict[str, Any] = _flag("Schedule", dict, "locality_strength, gate (1 if eased, else 4), head_dim.",  # noqa: RUF009
                                         flag="--recast-arg")
     anneal_epochs: float = _flag("Schedule", 0.1, "Ease a layer out of its convolution for so long; 0: not.",

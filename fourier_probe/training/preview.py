@@ -6,6 +6,7 @@ import copy
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import nn
 
 from fourier_probe.models import zoo
@@ -13,6 +14,7 @@ from fourier_probe.models.gpsa.recast import recast_
 from fourier_probe.training.config import TrainConfig
 from fourier_probe.training.convert import options
 from fourier_probe.training.inputs import open_splits
+from fourier_probe.training.layers import ConvLayer, convertible_layers
 from fourier_probe.training.plan import Plan, make_model
 from fourier_probe.training.schedule import PRSSchedule
 
@@ -56,7 +58,8 @@ class SchedulePlan:
     Attributes:
         model: its name. schedule: kind of schedule, and `switches`: layer -> epoch.
         epochs: in all. steps: per epoch. images: to train on.
-        layers: that can convert, in execution order.
+        layers: that convert, in execution order.
+        over_limit: that stay convolutions because their key grid is over `max_key_grid`, with what they would cost.
         before, after: parameters and multiply-adds for one image, of the network without and with all conversions.
     """
 
@@ -67,6 +70,7 @@ class SchedulePlan:
     steps: int
     images: int
     layers: tuple[PlannedLayer, ...]
+    over_limit: tuple[PlannedLayer, ...]
     before: zoo.Stats
     after: zoo.Stats
 
@@ -80,9 +84,13 @@ class SchedulePlan:
     def to_json(self) -> dict[str, Any]:
         """Plain values: what schedule.json holds."""
         lengths = {"epochs": self.epochs, "steps": self.steps, "images": self.images}
-        layers = [{k: list(v) if isinstance(v, tuple) else v for k, v in asdict(each).items()} for each in self.layers]
+        layers, over_limit = (
+            [{k: list(v) if isinstance(v, tuple) else v for k, v in asdict(each).items()} for each in part]
+            for part in (self.layers, self.over_limit)
+        )
         costs = {"before": self.before._asdict(), "after": self.after._asdict()}
-        return {"model": self.model, "schedule": self.schedule, **lengths, "layers": layers, "cost": costs}
+        return {"model": self.model, "schedule": self.schedule, **lengths, "layers": layers, "over_limit": over_limit,
+                "cost": costs}  # fmt: skip
 
     def to_frame(self) -> pd.DataFrame:
         """One row per layer."""
@@ -122,22 +130,14 @@ def lay_out(config: TrainConfig, model: nn.Module | None = None) -> SchedulePlan
     after = copy.deepcopy(model)
     recast_(after, list(plan.schedule), **options(config))
     plain = zoo.stats(model, (spec.channels, *spec.size))
-    layers = tuple(
-        PlannedLayer(
-            layer=layer.name,
-            epoch=plan.schedule.get(layer.name),
-            end=plan.schedule.ends.get(layer.name),
-            stage=layer.stage,
-            keys=layer.keys,
-            queries=layer.queries,
-            heads=layer.heads,
-            parameters=layer.parameters,
-            added=layer.added,
-            multiply_adds=layer.multiply_adds,
-            multiply_adds_recast=layer.multiply_adds_recast,
-        )
-        for layer in plan.layers
-    )
+    layers = tuple(_planned(layer, plan.schedule) for layer in plan.layers)
+    over_limit: tuple[PlannedLayer, ...] = ()
+    if plan.layers and not config.convert and not config.switches:
+        like = next(model.parameters())
+        example = torch.zeros(1, spec.channels, *spec.size, dtype=like.dtype, device=like.device)
+        chosen = {layer.name for layer in plan.layers}
+        every = convertible_layers(model, example, max_grid=None)
+        over_limit = tuple(_planned(layer, plan.schedule) for layer in every if layer.name not in chosen)
     return SchedulePlan(
         model=name,
         schedule=config.schedule,
@@ -146,6 +146,23 @@ def lay_out(config: TrainConfig, model: nn.Module | None = None) -> SchedulePlan
         steps=plan.steps,
         images=len(splits.train),
         layers=layers,
+        over_limit=over_limit,
         before=plain,
         after=plan.cost(after, plain),
+    )
+
+
+def _planned(layer: ConvLayer, schedule: PRSSchedule) -> PlannedLayer:
+    return PlannedLayer(
+        layer=layer.name,
+        epoch=schedule.get(layer.name),
+        end=schedule.ends.get(layer.name),
+        stage=layer.stage,
+        keys=layer.keys,
+        queries=layer.queries,
+        heads=layer.heads,
+        parameters=layer.parameters,
+        added=layer.added,
+        multiply_adds=layer.multiply_adds,
+        multiply_adds_recast=layer.multiply_adds_recast,
     )

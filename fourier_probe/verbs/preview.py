@@ -26,9 +26,9 @@ def preview(model: str | nn.Module = "cifar_resnet20", *, schedule: str = "linea
 
     >>> plan = preview("cifar_resnet8", epochs=10)
     >>> plan
-    SchedulePlan(cifar_resnet8, linear: 3 layers in 10 epochs of 42 steps, 12.2 -> 46.2 M multiply-adds)
+    SchedulePlan(cifar_resnet8, linear: 1 layers in 10 epochs of 42 steps, 12.2 -> 15.5 M multiply-adds)
     >>> dict(plan.switches)
-    {'layer2.0.conv2': 5, 'layer3.0.conv1': 4, 'layer3.0.conv2': 2}
+    {'layer3.0.conv2': 2}
     """
     from fourier_probe.training.config import TrainConfig
     from fourier_probe.training.preview import lay_out

@@ -165,7 +165,19 @@ def test_a_config_survives_json() -> None:
 
 
 def test_schedule_prints_and_draws_the_plan(data: str, tmp_path: Path) -> None:
-    flags = [*SMALL, "--data", data, "--epochs", "10", "--early-epoch", "8", "--late-epoch", "3"]
+    flags = [
+        *SMALL,
+        "--data",
+        data,
+        "--epochs",
+        "10",
+        "--early-epoch",
+        "8",
+        "--late-epoch",
+        "3",
+        "--max-key-grid",
+        "16",
+    ]
     result = good("schedule", *flags, "--out", "plan")
     assert {path.name for path in (tmp_path / "plan").iterdir()} == {
         "schedule.json",

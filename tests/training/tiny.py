@@ -55,6 +55,7 @@ def tiny(data: Path, **more: Any) -> TrainConfig:
         "early_epoch": 3,
         "late_epoch": 1,
         "crop_padding": 1,
+        "max_key_grid": 16,
         "workers": 0,
         "device": "cpu",
     }

@@ -48,3 +48,11 @@ def test_models_are_listed() -> None:
     assert "patch_resnet" in fp.list_models()
     with pytest.raises(ModelError, match="no model matches"):
         fp.list_models("nothing_*")
+
+
+def test_a_plan_says_what_stays_a_convolution_and_what_it_would_cost() -> None:
+    plan = fp.preview("cifar_resnet20")
+    assert {layer.keys for layer in plan.layers} == {(8, 8)}
+    assert {layer.keys for layer in plan.over_limit} == {(16, 16), (32, 32)}
+    assert all(layer.epoch is None for layer in plan.over_limit)
+    assert not fp.preview("cifar_resnet20", max_key_grid=32).over_limit
