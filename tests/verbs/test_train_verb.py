@@ -41,7 +41,7 @@ def test_preview_of_a_name_and_of_a_network() -> None:
     figure = plan.plot()
     plt.close(figure)
     with pytest.raises(TrainingError, match="no convolution to convert"):
-        fp.preview(nn.Sequential(nn.Flatten(), nn.LazyLinear(10)), img_size=32)
+        fp.preview(nn.Sequential(nn.Flatten(), nn.Linear(3072, 10)), img_size=32)
 
 
 def test_models_are_listed() -> None:
