@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 @click.option("--window", type=click.Choice(["none", "hann"]), default="none", show_default=True)
 @click.option("--maps", is_flag=True, help="Keep the mean 2-D log-amplitude of each point in spectra.npz.")
 @click.option("--attention", is_flag=True, help="Also attention distance, response and gates, on 64 images.")
+@options.coverage_options
 @click.option("--label", metavar="TEXT", help="What tables and figures call the target.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for the results.  [default: results/NAME]")
 @click.option("--force", is_flag=True, help="Overwrite results that are there.")
@@ -111,5 +112,7 @@ def print_table(result: Spectra, label: str) -> None:
         f"{meaning.rstrip('.')}; nats, ± 95 % over images. HFD share: power beyond half Nyquist, beside white noise's; "
         "slope: of ln power density on ln frequency."
     )
+    if result.coverage is not None:
+        click.echo(f"coverage: {result.coverage.text()}.")
     if 20 <= seen.n < 60:
         click.echo("under 60 images an interval of 95 % of variance or ac_dc holds .87 to .91 of the time.")

@@ -153,7 +153,11 @@ def records(given: dict[str, Any]) -> tuple[ModelOptions, ImageOptions, ProbeOpt
     from fourier_probe.verbs.opening import ImageOptions, ModelOptions
 
     computed = {name: given[name] for name in ("log", "floor", "window", "axis", "metrics") if name in given}
-    listen = {name: given[name] for name in ("points", "branches", "maps", "attention") if name in given}
+    listen = {
+        name: given[name]
+        for name in ("points", "branches", "maps", "attention", "strict", "self_check")
+        if name in given
+    }
     return (
         ModelOptions(**{name: given[name] for name in ModelOptions.__dataclass_fields__}),
         ImageOptions(
@@ -162,6 +166,23 @@ def records(given: dict[str, Any]) -> tuple[ModelOptions, ImageOptions, ProbeOpt
         ),
         ProbeOptions(definition=Definition(**computed), device=device_of(given["device"]), amp=given["amp"], **listen),
     )
+
+
+def coverage_options(command: Command) -> Command:
+    """What to do about steps that cannot be read."""
+    for option in reversed(
+        [
+            click.option("--strict", is_flag=True, help="Stop where a step cannot be read or a map lies elsewhere."),
+            click.option(
+                "--self-check/--no-self-check",
+                default=True,
+                show_default=True,
+                help="Change patches of an image to test where the maps lie.",
+            ),
+        ]
+    ):
+        command = option(command)
+    return command
 
 
 def image_options(command: Command) -> Command:

@@ -26,12 +26,14 @@ from fourier_probe.probe.logits import class_scores, no_accuracy
 from fourier_probe.probe.metrics import Definition, image_statistics
 from fourier_probe.probe.points import Point, find_points
 from fourier_probe.probe.sums import Sums
+from fourier_probe.probe.survey import survey, tell
 from fourier_probe.results.estimates import add_steps, point_spectrum
 from fourier_probe.results.point import PointSpectrum
-from fourier_probe.results.records import ImagesInfo, LeftOut, Provenance
+from fourier_probe.results.records import Coverage, ImagesInfo, LeftOut, Provenance
 from fourier_probe.results.spectra import Spectra
 from fourier_probe.runtime.messages import note
-from fourier_probe.trace.forward import eager
+from fourier_probe.trace import coverage as trace_coverage
+from fourier_probe.trace.calling import eager, run
 
 
 @dataclass
@@ -46,6 +48,7 @@ class _Totals:
     correct: int = 0
     digest: Tensor = field(default_factory=lambda: torch.zeros(4, dtype=torch.int64))
     no_top1: str = ""  # why there is no top-1 although there are labels
+    coverage: trace_coverage.Coverage | None = None  # None where points were chosen
     grouping: Grouping | None = None  # None: this process has seen no image
 
     def merge(self, other: _Totals) -> None:
@@ -58,6 +61,7 @@ class _Totals:
         self.digest = self.digest + other.digest
         self.no_top1 = self.no_top1 or other.no_top1
         self.grouping = self.grouping or other.grouping
+        self.coverage = self.coverage or other.coverage
 
 
 def analyze(
@@ -69,6 +73,8 @@ def analyze(
     points: Sequence[str] | Sequence[Point] = (),
     branches: bool = True,
     maps: bool = False,
+    strict: bool = False,
+    self_check: bool = True,
     device: torch.device | str | None = None,
     amp: torch.dtype | None = None,
     target: Provenance | None = None,
@@ -88,6 +94,8 @@ def analyze(
         points: globs of module or point names, or `Point`s; empty for the model's own probe points.
         branches: the branches of EIT and of gated attention among these, see `find_points`.
         maps: also keep the mean 2-D log-amplitude of each point.
+        strict: stop where a step cannot be read or a map lies elsewhere than said; a note otherwise.
+        self_check: test where the maps lie, with six forwards of one image; see `survey`.
         device: where to run; where the model is by default.
         amp: run the forward under autocast to this dtype; spectra are computed in float32 or better all the same.
         target: provenance of the model for the result.
@@ -114,7 +122,8 @@ def analyze(
     device = torch.device(device) if device is not None else home
     try:
         model.to(device)
-        totals = _stream(model, _share(images), definition, points, branches, maps, device, amp, classes, progress)
+        listen = _Listen(points, branches, maps, strict, self_check)
+        totals = _stream(model, _share(images), definition, listen, device, amp, classes, progress)
     finally:
         model.to(home)
     totals = _merge_ranks(totals)
@@ -136,6 +145,30 @@ def analyze(
         top1=totals.correct / totals.labelled if totals.labelled and not totals.no_top1 else None,
         excluded=excluded,
         selected=bool(points),
+        coverage=None if totals.coverage is None else _coverage(totals.coverage),
+    )
+
+
+@dataclass(frozen=True)
+class _Listen:
+    """Where to listen, as `analyze` takes it."""
+
+    points: Sequence[str] | Sequence[Point]
+    branches: bool
+    maps: bool
+    strict: bool
+    self_check: bool
+
+
+def _coverage(seen: trace_coverage.Coverage) -> Coverage:
+    """The coverage as the result holds it."""
+    check = seen.self_check
+    return Coverage(
+        steps=seen.steps,
+        read=seen.read,
+        unread=[LeftOut(step.name, step.reason) for step in seen.unread],
+        evidence=dict(seen.evidence),
+        self_check=None if check is None else ". ".join([check.text(), *check.warnings()]),
     )
 
 
@@ -143,9 +176,7 @@ def _stream(
     model: nn.Module,
     batches: Iterator[Batch],
     definition: Definition,
-    select: Sequence[str] | Sequence[Point],
-    branches: bool,
-    maps: bool,
+    listen: _Listen,
     device: torch.device,
     amp: torch.dtype | None,
     classes: int | None,
@@ -159,7 +190,7 @@ def _stream(
     autocast = torch.autocast(device.type, amp) if amp is not None else contextlib.nullcontext()
     dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), first.images.dtype)
     with torch.inference_mode(), autocast:
-        totals.points = _points(model, first.images[:1].to(device, dtype), select, branches)
+        totals.points, totals.coverage = _points(model, first.images[:1].to(device, dtype), listen)
         totals.sums = {point.name: Sums(definition.groups) for point in totals.points}
         gated_points = [point for point in totals.points if point.part]
         totals.gates = {p.name: gated(model.get_submodule(p.module)).gates().double().tolist() for p in gated_points}
@@ -171,14 +202,14 @@ def _stream(
                     f"probe point {point.name} gave {features.shape[0]} maps for {len(group)} images: the model merges "
                     "or splits images there; leave the point out with --points."
                 )
-            totals.sums[point.name].update(image_statistics(features, definition, maps=maps), group)
+            totals.sums[point.name].update(image_statistics(features, definition, maps=listen.maps), group)
 
         with Capture(model, totals.points, reduce) as capture:
             for batch in itertools.chain([first], batches):
                 numbers = torch.from_numpy(group_of(batch.index.numpy(), first.total, definition.groups))
                 group = numbers.to(device)
                 # A copy: the model may work in place, and the caller's images are his.
-                output = model(batch.images.to(device, dtype, non_blocking=True, copy=True))
+                output = run(model, batch.images.to(device, dtype, non_blocking=True, copy=True))
                 capture.check()
                 totals.count += torch.bincount(numbers, minlength=definition.groups)
                 totals.digest += batch.digest.sum(0)
@@ -188,13 +219,17 @@ def _stream(
     return totals
 
 
-def _points(model: nn.Module, example: Tensor, select: Sequence[str] | Sequence[Point], branches: bool) -> list[Point]:
-    given = [point for point in select if isinstance(point, Point)]
-    names = [name for name in select if isinstance(name, str)]
-    points = given or find_points(model, example, select=names, branches=branches)
-    if not points:
-        raise PointError("no probe point was found in this model: name modules with --points GLOB.")
-    return points
+def _points(model: nn.Module, example: Tensor, listen: _Listen) -> tuple[list[Point], trace_coverage.Coverage | None]:
+    """Where to listen; the coverage too where that is the model's own points."""
+    given = [point for point in listen.points if isinstance(point, Point)]
+    names = [name for name in listen.points if isinstance(name, str)]
+    if given:
+        return given, None
+    if names:
+        return find_points(model, example, select=names, branches=listen.branches), None
+    found = survey(model, example, branches=listen.branches, self_check=listen.self_check)
+    tell(found.coverage, strict=listen.strict)
+    return found.points, found.coverage
 
 
 def _count_correct(totals: _Totals, model: nn.Module, output: Any, labels: Tensor | None, classes: int | None) -> None:

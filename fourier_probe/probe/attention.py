@@ -8,24 +8,25 @@ one again. Definitions (r_i the position of token i in pixels):
 - spectral response of a head: R(f) = |1/N sum_ij A_ij exp(-2 pi i f . (r_j - r_i))|, along the diagonal of frequencies,
   R(0) = 1: the gain of the head as a filter.
 
-Maps are taken where they are made, without changing the model or its output: at `scaled_dot_product_attention` (the map
-is made again from the same query and key) or at a softmax of four dimensions, inside a module with heads; from
-`attention()` of our own gated layers.
+Maps are taken where they are made, without changing the model or its output: at every softmax over keys and at every
+fused call, inside the innermost running module, whoever wrote it. What queries and keys run over is followed from the
+image (`trace`), so an attention over channels, over windows or over queries is left out by name, and the class token is
+where the network put it. Our own gated layers give their map themselves.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from fourier_probe.errors import DataError, PointError
 from fourier_probe.models.gpsa.attention import GPSA, gated
@@ -33,11 +34,10 @@ from fourier_probe.models.gpsa.recast import GPSAConv2d
 from fourier_probe.probe.capture import Capture
 from fourier_probe.probe.metrics import frequencies
 from fourier_probe.probe.points import Point, find_points
-from fourier_probe.trace.forward import eager
+from fourier_probe.trace import axes as ax
+from fourier_probe.trace.forward import Attention, eager, trace
 
 Array = NDArray[np.float64]
-PREFIX = 16  # tokens beside the grid that a layer may have
-_SOFTMAX = (torch.softmax, F.softmax, torch.Tensor.softmax)
 
 
 @dataclass
@@ -93,30 +93,24 @@ def attention_layers(
     model = eager(model)
     tensor = next(model.parameters(), torch.zeros(()))
     device = torch.device(device) if device is not None else tensor.device
-    totals: dict[str, dict[str, Any]] = {}
+    sums: dict[str, _Sums] = {}
     left_out: dict[str, str] = {}
     points: list[Point] = []
     count = 0
-    with torch.inference_mode():
-        for item in images:
-            batch = (item[0] if isinstance(item, tuple | list) else item).to(device, tensor.dtype)
-            points = points or find_points(model, batch[:1])
-            grids = {point.name: point.layout.grid for point in points}
-            size = (batch.shape[2], batch.shape[3])
-
-            def take(name: str, attention: Tensor, *, size: tuple[int, int] = size) -> None:
-                _add(totals, left_out, name, attention, grids, size, len(batch))  # noqa: B023
-
-            with Capture(model, [], lambda _point, _maps: None), _Listening(model, take):
-                model(batch)
-            count += len(batch)
+    for item in images:
+        batch = (item[0] if isinstance(item, tuple | list) else item).to(device, tensor.dtype)
+        points = points or find_points(model, batch[:1])
+        listener = _Listener(model, points, sums, left_out, batch)
+        with Capture(model, [], lambda _point, _maps: None), torch.no_grad(), listener.own_layers():
+            trace(model, batch if len(batch) > 1 else batch.repeat(2, 1, 1, 1), hear=listener.hear)
+        count += len(batch)
     if not count:
         raise DataError("there are no images to look at attention with: the source is empty.")
-    if not totals:
+    if not sums:
         found = "; ".join(f"{name}: {reason}" for name, reason in list(left_out.items())[:2])
         raise PointError(f"no layer has self-attention over a grid of tokens{f' ({found})' if found else ''}.")
-    gates = {name: _gate(module) for name, module in model.named_modules()}
-    return [_layer(name, total, count, gates[name]) for name, total in totals.items()], left_out
+    modules = dict(model.named_modules())
+    return [_layer(name, total, count, _gate(modules[total.module])) for name, total in sums.items()], left_out
 
 
 def map_measures(
@@ -149,125 +143,139 @@ def map_measures(
     return distance, torch.hypot(total_re, total_im) / (H * W), np.asarray(frequency)
 
 
-class _Listening(TorchFunctionMode):
-    """Gives `take` the name of the module with heads and each attention map it makes, while the model runs."""
+@dataclass
+class _Sums:
+    """What was seen of one layer."""
 
-    def __init__(self, model: nn.Module, take: Callable[[str, Tensor], None]) -> None:
-        super().__init__()
-        self.model, self.take = model, take
-        self._inside: list[tuple[str, bool]] = []  # modules with heads that are running, and whether they give the map
-        self._handles: list[Any] = []
-        self._busy = False
-
-    def __enter__(self) -> _Listening:
-        for name, module in self.model.named_modules():
-            own = isinstance(module, GPSA | GPSAConv2d) or callable(getattr(module, "get_attention", None))
-            if own or hasattr(module, "num_heads"):
-                self._handles.append(module.register_forward_pre_hook(self._enter(name, own)))
-                self._handles.append(module.register_forward_hook(self._leave))
-        super().__enter__()  # type: ignore[no-untyped-call]
-        return self
-
-    def _enter(self, name: str, own: bool) -> Callable[[nn.Module, tuple[Any, ...]], None]:
-        def enter(module: nn.Module, inputs: tuple[Any, ...]) -> None:
-            self._inside.append((name, own))
-            if own:
-                method: Any = getattr(module, "attention", None) or module.get_attention
-                self._busy = True
-                try:
-                    self.take(name, method(inputs[0]))
-                finally:
-                    self._busy = False
-
-        return enter
-
-    def _leave(self, _module: nn.Module, _inputs: Any, _output: Any) -> None:
-        self._inside.pop()
-
-    def __exit__(self, *error: Any) -> None:
-        for handle in self._handles:
-            handle.remove()
-        super().__exit__(*error)  # type: ignore[no-untyped-call]
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        out = func(*args, **kwargs)
-        if self._busy or not self._inside or self._inside[-1][1]:
-            return out
-        self._busy = True
-        try:
-            if func is F.scaled_dot_product_attention:
-                self.take(self._inside[-1][0], _softmax_of(*args, **kwargs))
-            elif func in _SOFTMAX and out.ndim == 4:
-                self.take(self._inside[-1][0], out)
-        finally:
-            self._busy = False
-        return out
+    module: str
+    grid: tuple[int, int]
+    step: tuple[float, float]
+    frequency: Array
+    distance: Tensor
+    response: Tensor
 
 
-def _softmax_of(
-    query: Tensor,
-    key: Tensor,
-    _value: Tensor,
-    attn_mask: Tensor | None = None,
-    dropout_p: float = 0.0,
-    is_causal: bool = False,
-    scale: float | None = None,
-    enable_gqa: bool = False,
-) -> Tensor:
-    """The map that `scaled_dot_product_attention` applies."""
-    if enable_gqa:
-        key = key.repeat_interleave(query.shape[-3] // key.shape[-3], -3)
-    scores = query.float() @ key.float().transpose(-2, -1) * (scale or query.shape[-1] ** -0.5)
-    if is_causal:
-        scores = scores.masked_fill(torch.ones_like(scores, dtype=torch.bool).triu(1), -math.inf)
-    if attn_mask is not None:
-        scores = scores.masked_fill(~attn_mask, -math.inf) if attn_mask.dtype == torch.bool else scores + attn_mask
-    return scores.softmax(-1)
+class _Listener:
+    """Takes each attention of one forward: adds its measures up, or writes down why it is left out."""
+
+    def __init__(
+        self, model: nn.Module, points: list[Point], sums: dict[str, _Sums], left_out: dict[str, str], batch: Tensor
+    ) -> None:
+        self.model, self.sums, self.left_out = model, sums, left_out
+        self.points, self.size, self.images = points, (batch.shape[2], batch.shape[3]), len(batch)
+        self.seen: Counter[str] = Counter()
+        self.own = [name for name, module in model.named_modules() if _gives_map(module)]
+        self.busy = False
+
+    @contextlib.contextmanager
+    def own_layers(self) -> Iterator[None]:
+        """Around a forward: layers that give their map themselves are asked for it."""
+        with contextlib.ExitStack() as stack:
+            for name in self.own:
+                hook = self._ask(name)
+                stack.callback(self.model.get_submodule(name).register_forward_pre_hook(hook).remove)
+            yield
+
+    def _ask(self, name: str) -> Callable[[nn.Module, tuple[Any, ...]], None]:
+        def ask(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+            method: Any = getattr(module, "attention", None) or module.get_attention
+            self.busy = True
+            try:
+                maps = method(inputs[0])
+            finally:
+                self.busy = False
+            grids = self._grids(name)
+            grid = next((grid for grid in grids if math.prod(grid) == maps.shape[-1]), None)
+            if maps.shape[-1] != maps.shape[-2]:
+                self.left_out[name] = _NOT_SELF
+            elif grid is None:
+                self.left_out[name] = f"its {maps.shape[-1]} tokens are no grid of a probe point"
+            else:
+                self._add(name, name, maps, grid)
+
+        return ask
+
+    def hear(self, heard: Attention, maps: Callable[[], Tensor]) -> None:
+        """One softmax or fused call."""
+        if self.busy or any(heard.owner == name or heard.owner.startswith(f"{name}.") for name in self.own):
+            return
+        name = heard.owner
+        self.seen[name] += 1
+        if self.seen[name] > 1:
+            name = f"{name}#{self.seen[name]}"
+        grid = ax.grid(heard.queries)
+        reason = self._why_not(heard, grid)
+        if reason or grid is None:
+            self.left_out[name] = reason
+            return
+        first, last = ax.ends(heard.queries)
+        here = slice(first, heard.shape[-1] - last)
+        self._add(name, heard.owner, _by_image(maps(), heard)[..., here, here], grid)
+
+    def _why_not(self, heard: Attention, grid: tuple[int, int] | None) -> str:
+        """Why an attention is none of tokens on a grid with each other; empty where it is."""
+        queries, keys = ax.has_positions(heard.queries), ax.has_positions(heard.keys)
+        if not queries and not keys:
+            return "its queries and keys run over channels or learned queries, not over positions"
+        if any(ax.has_positions(axis) for axis in heard.axes[:-2]):
+            windows = math.prod(part.size for axis in heard.axes[:-2] for part in axis if part.along in "yx")
+            return f"it works on {windows} windows of {heard.shape[-2]} tokens per image"
+        if heard.queries != heard.keys:
+            return _NOT_SELF
+        if grid is None:
+            return f"its {heard.shape[-1]} tokens do not lie row by row"
+        parts = [part.along for axis in heard.axes[:-2] for part in axis]
+        if parts.count("b") != 1 or set(parts) - {"b", "f"}:
+            return "its maps cannot be told apart by image"
+        grids = self._grids(heard.owner)
+        if grid not in grids:
+            own = " or ".join(f"{H}x{W}" for H, W in grids)
+            return f"it runs over {grid[0]}x{grid[1]} tokens where the map has {own}: a padded window"
+        if math.prod(grid) < 2:
+            return "it runs over a single position"
+        return ""
+
+    def _grids(self, owner: str) -> list[tuple[int, int]]:
+        """The grids of the layer's own points, those of the module around it; of all points where none is around it."""
+        around = [p for p in self.points if (name := p.name.partition("+")[0]) and f"{owner}.".startswith(f"{name}.")]
+        return list(dict.fromkeys(point.layout.grid for point in around or self.points))
+
+    def _add(self, name: str, module: str, maps: Tensor, grid: tuple[int, int]) -> None:
+        step = (self.size[0] / grid[0], self.size[1] / grid[1])
+        distance, response, frequency = map_measures(maps[: self.images], grid, step)
+        one = _Sums(module, grid, step, frequency, distance.sum(0).cpu(), response.sum(0).cpu())
+        total = self.sums.setdefault(name, one)
+        if total is not one:
+            total.distance, total.response = total.distance + one.distance, total.response + one.response
 
 
-def _add(
-    totals: dict[str, dict[str, Any]],
-    left_out: dict[str, str],
-    name: str,
-    attention: Tensor,
-    grids: dict[str, tuple[int, int]],
-    size: tuple[int, int],
-    images: int,
-) -> None:
-    if attention.ndim != 4 or attention.shape[-1] != attention.shape[-2]:
-        left_out[name] = f"its map is {tuple(attention.shape)}: queries and keys are not the same tokens"
-        return
-    if attention.shape[0] != images:
-        left_out[name] = f"it works on {attention.shape[0]} windows of {images} images"
-        return
-    N = attention.shape[-1]
-    fits = {grid for grid in grids.values() if 0 <= N - math.prod(grid) <= PREFIX and math.prod(grid) > 1}
-    if not fits:
-        left_out[name] = f"its {N} tokens are no grid of a probe point"
-        return
-    grid = max(fits, key=math.prod)
-    prefix = N - math.prod(grid)
-    step = (size[0] / grid[0], size[1] / grid[1])
-    distance, response, frequency = map_measures(attention[..., prefix:, prefix:], grid, step)
-    total = totals.setdefault(name, {"grid": grid, "step": step, "frequency": frequency, "distance": 0, "response": 0})
-    total["distance"] = total["distance"] + distance.sum(0).cpu()
-    total["response"] = total["response"] + response.sum(0).cpu()
+_NOT_SELF = "queries and keys are not the same tokens"
 
 
-def _layer(name: str, total: dict[str, Any], count: int, gate: Array | None) -> AttentionLayer:
-    distance = (total["distance"] / count).numpy()
-    n = math.prod(total["grid"])
-    uniform, _, _ = map_measures(torch.ones(1, 1, n, n), total["grid"], total["step"])
+def _gives_map(module: nn.Module) -> bool:
+    return isinstance(module, GPSA | GPSAConv2d) or callable(getattr(module, "get_attention", None))
+
+
+def _by_image(maps: Tensor, heard: Attention) -> Tensor:
+    """Maps as (B, heads, queries, keys)."""
+    parts = [part for axis in heard.axes[:-2] for part in axis]
+    sizes = [part.size for part in parts]
+    at = next(index for index, part in enumerate(parts) if part.along == "b")
+    split = maps.reshape(*sizes, *maps.shape[-2:]).movedim(at, 0)
+    return split.reshape(len(split), -1, *maps.shape[-2:])
+
+
+def _layer(name: str, total: _Sums, count: int, gate: Array | None) -> AttentionLayer:
+    distance = (total.distance / count).numpy()
+    n = math.prod(total.grid)
+    uniform, _, _ = map_measures(torch.ones(1, 1, n, n), total.grid, total.step)
     return AttentionLayer(
         name=name,
-        grid=total["grid"],
+        grid=total.grid,
         distance=distance,
         diversity=float(distance.std()),
-        frequency=total["frequency"],
-        response=(total["response"] / count).numpy(),
+        frequency=total.frequency,
+        response=(total.response / count).numpy(),
         gate=gate,
         uniform=float(uniform),
     )

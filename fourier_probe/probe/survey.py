@@ -1,6 +1,6 @@
 """Where a model is listened to, how much of its forward that covers, and whether it lies where it is said to.
 
-May import points and places.
+May import points, places and runtime.
 """
 
 from __future__ import annotations
@@ -10,11 +10,27 @@ from dataclasses import replace
 
 from torch import Tensor, nn
 
+from fourier_probe.errors import PointError
 from fourier_probe.probe.places import check_places
 from fourier_probe.probe.points import Survey, locate
+from fourier_probe.runtime.messages import note
+from fourier_probe.trace.coverage import Coverage
 from fourier_probe.trace.forward import eager
 
-__all__ = ["Survey", "survey"]
+__all__ = ["Survey", "survey", "tell"]
+
+
+def tell(coverage: Coverage, *, strict: bool = False) -> None:
+    """Note what is unread or lies elsewhere than said.
+
+    Raises:
+        PointError: there is such a thing, and `strict`.
+    """
+    warnings = coverage.warnings()
+    if warnings and strict:
+        raise PointError(f"{'. '.join(warnings)}. Without --strict this is a note.")
+    for text in warnings:
+        note(f"{text}.")
 
 
 def survey(

@@ -108,6 +108,15 @@ class Coverage(msgspec.Struct, frozen=True, kw_only=True):
     evidence: dict[str, str] | None = None
     self_check: str | None = None
 
+    def text(self) -> str:
+        """One line, without a full stop.
+
+        >>> Coverage(steps=7, read=7).text()
+        '7 of 7 steps read'
+        """
+        check = "" if self.self_check is None else f"; {self.self_check.partition('. ')[0]}"
+        return f"{self.read} of {self.steps} steps read{check}"
+
 
 class ScalarInfo(msgspec.Struct, frozen=True):
     """How a scalar metric is called and what it is measured in; carried by the file, so that any reader can show it."""

@@ -120,8 +120,9 @@ class Coverage:
             reasons.setdefault(step.reason, []).append(step.name)
         out = []
         for reason, names in reasons.items():
-            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-            out.append(f"{len(names)} of {self.steps} steps are not read ({', '.join(names[:3])}{more}): {reason}")
+            modules = list(dict.fromkeys(names))
+            more = f" and {len(modules) - 3} more" if len(modules) > 3 else ""
+            out.append(f"{len(names)} of {self.steps} steps are not read ({', '.join(modules[:3])}{more}): {reason}")
         return out + (self.self_check.warnings() if self.self_check is not None else [])
 
     def to_json(self) -> dict[str, object]:

@@ -402,7 +402,8 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 self._attend(owner, shape, (*q[:-1], k[-2]), lambda: _scores(function, args, kwargs))
 
     def _attend(self, owner: Call, shape: tuple[int, ...], axes: Axes, maps: Callable[[], Tensor]) -> None:
-        if not ax.has_positions(axes[-1]) and not ax.has_positions(axes[-2]) and len(axes) < 4:
+        placed = ax.has_positions(axes[-1]) or ax.has_positions(axes[-2])
+        if not placed and (len(axes) < 4 or shape[-1] != shape[-2]):
             return  # a choice between branches
         heard = Attention(self._tick(), owner.name, owner.index, shape, axes)
         self.found.attention.append(heard)

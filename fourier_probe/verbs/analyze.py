@@ -43,6 +43,8 @@ class ProbeOptions:
         definition: logarithm, window, axis, metrics.
         maps: keep the mean 2-D log-amplitude of each point.
         attention: also distance, diversity, response and gates of each attention layer.
+        strict: stop where a step cannot be read or a map lies elsewhere than said.
+        self_check: test where the maps lie, with a few forwards of one image.
         device: where to run; null leaves a network where it is and takes a GPU, where there is one, for a named target.
         amp: null, "bf16" or "fp16": the precision of the forward.
     """
@@ -52,6 +54,8 @@ class ProbeOptions:
     definition: Definition = field(default_factory=Definition)
     maps: bool = False
     attention: bool = False
+    strict: bool = False
+    self_check: bool = True
     device: torch.device | str | None = None
     amp: str | torch.dtype | None = None
 
@@ -78,6 +82,8 @@ def analyze(
     definition: Definition | None = None,
     maps: bool = False,
     attention: bool = False,
+    strict: bool = False,
+    self_check: bool = True,
     device: torch.device | str | None = None,
     amp: str | torch.dtype | None = None,
     label: str | None = None,
@@ -115,6 +121,8 @@ def analyze(
         definition: all of the five above in one; comes before them.
         maps: keep the mean 2-D log-amplitude of each point.
         attention: also distance, diversity, response and gates of each attention layer, on 64 images.
+        strict: stop where a step cannot be read or a map lies elsewhere than said; a note otherwise.
+        self_check: test where the maps lie, with six forwards of one image.
         device: where to run. A network is left where it is by default, and brought back; a named target runs on a GPU
             where there is one.
         amp: "bf16" or "fp16": precision of the forward; spectra are computed in float32 or better.
@@ -153,7 +161,7 @@ def analyze(
         opened,
         data,
         ImageOptions(images, split, batch_size, workers, skip_bad, img_size, mean, std),
-        ProbeOptions(points, branches, computed, maps, attention, device, amp),
+        ProbeOptions(points, branches, computed, maps, attention, strict, self_check, device, amp),
     )
     if folder is not None:
         write(result, opened.label, folder)
@@ -184,6 +192,8 @@ def analyze_target(
             points=probe.points,
             branches=probe.branches,
             maps=probe.maps,
+            strict=probe.strict,
+            self_check=probe.self_check,
             device=probe.device,
             amp=AMP[probe.amp] if isinstance(probe.amp, str) else probe.amp,
             target=target.provenance,
