@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TypeVar
 
@@ -10,6 +11,8 @@ import msgspec
 from fourier_probe.errors import ResultError
 
 Decoded = TypeVar("Decoded")
+_SURROGATES = re.compile(rb"\\u[dD][89abAB]..\\u[dD][c-fC-F]..|\\(u[dD][89a-fA-F]..)|\\.", re.DOTALL)
+"""Escapes of a JSON file: a pair of surrogates; half a pair, which no character is; any other."""
 
 
 class _Header(msgspec.Struct):
@@ -31,7 +34,7 @@ def read_json(path: Path, kind: type[Decoded], *, schema: str, version: int, aga
         ResultError: missing, no JSON, of another schema or a later version, or a field of another type.
     """
     try:
-        text = path.read_bytes()
+        text = _SURROGATES.sub(_as_text, path.read_bytes())
         header = msgspec.json.decode(text, type=_Header)
         if header.schema != schema:
             raise ResultError(f"{path} has schema {header.schema[:60]!r}, not {schema!r}: {again}.")
@@ -48,3 +51,8 @@ def read_json(path: Path, kind: type[Decoded], *, schema: str, version: int, aga
         raise ResultError(f"{path} cannot be read ({reason}): {again}.") from error
     except msgspec.MsgspecError as error:
         raise ResultError(f"{path} is damaged, {error}: {again}.") from error
+
+
+def _as_text(escape: re.Match[bytes]) -> bytes:
+    """Half a pair of surrogates, as a name that is not UTF-8 holds it, written out; every other escape as it is."""
+    return b"\\\\" + escape[1] if escape[1] else escape[0]

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from fourier_probe.errors import ResultError
 from fourier_probe.plots.style import (
     ATTENTION_SHADE,
     COLUMN,
@@ -193,3 +194,30 @@ def depth_figure(results: Sequence[Spectra], titles: Sequence[str]) -> Figure:
         if view.quantity == "delta" and len(view.grids) > 1:  # no radial profiles: the grids are named instead
             ax.annotate(f"grids differ: {grid_span(view.grids)}", (0.02, 0.02), xycoords="axes fraction", fontsize=5.5)
         return figure
+
+
+def spectra_of_one(result: Spectra, title: str, *, ax: Axes | None = None) -> Figure:
+    """The spectra of one result, in axes of the caller's where they are given; returns their figure."""
+    if ax is None:
+        return spectra_figure([result], [title])
+    with style():
+        draw_spectra(ax, result)
+        ax.set_title(short_title(title))
+    return _figure_of(ax)
+
+
+def depth_of_one(result: Spectra, title: str, *, ax: Axes | None = None) -> Figure:
+    """The depth profile of one result, likewise."""
+    if ax is None:
+        return depth_figure([result], [title])
+    with style():
+        draw_depth_profile(ax, profile(result), label=short_title(title), shade=True)
+        ax.set_title(short_title(title))
+    return _figure_of(ax)
+
+
+def _figure_of(ax: Axes) -> Figure:
+    figure = ax.get_figure(root=True)
+    if figure is None:
+        raise ResultError("these axes belong to no figure: give those of matplotlib's subplots.")
+    return figure

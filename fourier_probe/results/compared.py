@@ -148,17 +148,11 @@ class Comparison:
 
     def to_frame(self) -> pd.DataFrame:
         """All spectra, tidy: one row per target, point and frequency, with the target's label first."""
-        import csv
-        import io
-
         import pandas as pd
 
-        frames = []
-        for result, label in zip(self.results, self.labels, strict=True):
-            header, *rows = csv.reader(io.StringIO(result.to_csv()))
-            frame = pd.DataFrame(rows, columns=header)
+        frames = [result.to_frame() for result in self.results]
+        for frame, label in zip(frames, self.labels, strict=True):
             frame.insert(0, "label", label)
-            frames.append(frame)
         return pd.concat(frames, ignore_index=True)
 
     # --- tables ---
@@ -309,7 +303,7 @@ class Comparison:
     def _more_tables(self) -> dict[str, list[dict[str, Any]]]:
         tables: dict[str, list[dict[str, Any]]] = {}
         steps = [
-            {"target": row["target"], "op": op["op"], "frequency": op["frequency"], **step}
+            {"target": row["target"], "op": op["op"], "quantity": "delta", "frequency": op["frequency"], **step}
             for row in self.rows
             for op in row["steps"]
             for step in [*op["each"], {"name": "mean", "depth": None, **{k: op[k] for k in ("change", "stderr")}}]

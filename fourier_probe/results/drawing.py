@@ -15,6 +15,8 @@ DRAWINGS = {
     "density": "fourier_probe.plots.compare:density_figure",
     "depth": "fourier_probe.plots:depth_figure",
     "heatmap": "fourier_probe.plots.heatmap:heat_map_figure",
+    "one-depth": "fourier_probe.plots.spectra:depth_of_one",
+    "one-spectra": "fourier_probe.plots.spectra:spectra_of_one",
     "panels": "fourier_probe.plots.compare:panels_figure",
     "spectra": "fourier_probe.plots:spectra_figure",
     "steps": "fourier_probe.plots.compare:steps_figure",

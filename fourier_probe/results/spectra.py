@@ -17,11 +17,14 @@ from fourier_probe.errors import ResultError, UnknownPointError, suggest
 from fourier_probe.io import atomic
 from fourier_probe.probe.metrics import Definition
 from fourier_probe.results import frame, groupsums, schema
+from fourier_probe.results.drawing import drawing
 from fourier_probe.results.point import PointSpectrum
 from fourier_probe.results.records import SCALARS, Coverage, ImagesInfo, LeftOut, Provenance, ScalarInfo
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 __all__ = ["FILES", "PointSpectrum", "Spectra"]
 
@@ -104,15 +107,16 @@ class Spectra:
         return f"<p>{escape(repr(self))}</p>{table}"
 
     def table(self) -> pd.DataFrame:
-        """A row per point: delta at the highest frequency common to the stream with its interval, HFD share, slope."""
-        from fourier_probe.results.comparison import depth_profile, has_frequencies
+        """A row per point: delta, or the log density where grids differ, with its interval; HFD share, slope."""
+        from fourier_probe.results.comparison import has_frequencies
+        from fourier_probe.results.profile import profile
 
         values, heading = {}, "delta (nats)"
         if has_frequencies(self):
-            profile = depth_profile(self)
-            half = profile.quantile * profile.stderr
-            heading = f"delta at {profile.frequency:.2f} pi (nats)"
-            values = {name: (float(v), float(h)) for name, v, h in zip(profile.names, profile.value, half, strict=True)}
+            along = profile(self)
+            half = along.quantile * along.stderr
+            heading = f"{along.view.heading} (nats)"
+            values = {name: (float(v), float(h)) for name, v, h in zip(along.names, along.value, half, strict=True)}
         found = {name for point in self.points for name in point.scalars}
         shown = [name for name in frame.SHORT if name in found] + sorted(found - SCALARS.keys())
         return frame.short(self.points, values, heading, {name: self._info(name) for name in shown})
@@ -120,6 +124,26 @@ class Spectra:
     def to_frame(self) -> pd.DataFrame:
         """A tidy row per point and frequency, diagonal and radial, as in spectra.csv."""
         return frame.tidy(self.target.source, self.points)
+
+    def plot(self, name: str = "spectra", *, ax: Axes | None = None, label: str | None = None) -> Figure:
+        """A figure of this result.
+
+        Args:
+            name: "spectra" (a curve per depth), "depth" (the profile), or "attention" where it was asked for.
+            ax: axes to draw into, for "spectra" and "depth"; a figure of its own by default.
+            label: title; what the target is called by default.
+
+        Raises:
+            ResultError: there is no such figure of this result.
+        """
+        names = ["spectra", "depth"] + ["attention"] * bool(self.attention)
+        if name not in names:
+            near = suggest(name, names)
+            raise ResultError(f"there is no figure {name!r} of this result: there are {', '.join(names)}.{near}")
+        title = label or str(self.target.source or self.target.arch or "model")
+        if name == "attention":
+            return drawing("attention")(self.attention, title)
+        return drawing(f"one-{name}")(self, title, ax=ax)
 
     def _info(self, name: str) -> ScalarInfo:
         return self.scalars.get(name) or SCALARS.get(name) or ScalarInfo(name)

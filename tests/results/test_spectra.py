@@ -268,3 +268,19 @@ def test_summary_says_first_and_last() -> None:
     row = summary([result()], ["name"])[0]
     assert (row["target"], row["first_grid"], row["last_grid"], row["points"]) == ("name", "8x8", "7x7", 3)
     assert row["last_hfd_share_white"] == pytest.approx(40 / 48)
+
+
+def test_a_result_draws_itself_also_into_given_axes() -> None:
+    import matplotlib.pyplot as plt
+    from torch import nn
+
+    from fourier_probe.probe.analyze import analyze
+
+    result = analyze(nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU()), [torch.randn(20, 1, 16, 16)])
+    for name in ("spectra", "depth"):
+        figure, ax = plt.subplots()
+        assert result.plot(name, ax=ax, label="mine") is figure and ax.lines and ax.get_title() == "mine"
+        plt.close(figure)
+        assert result.plot(name).axes
+    with pytest.raises(ResultError, match=r"no figure 'dept' .*Did you mean depth"):
+        result.plot("dept")
