@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from fourier_probe.results.compared import Comparison
     from fourier_probe.results.heatmap import HeatMap
     from fourier_probe.results.spectra import Spectra
+    from fourier_probe.results.validation import Validation
     from fourier_probe.training.config import TrainConfig
     from fourier_probe.training.rules import ScheduleRequest, register_schedule
     from fourier_probe.training.runs import Run
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from fourier_probe.verbs.preview import preview
     from fourier_probe.verbs.report import Page, report
     from fourier_probe.verbs.train import train
+    from fourier_probe.verbs.validate import validate
 
 _HOME = {
     "Capture": "probe.capture",
@@ -56,6 +58,7 @@ _HOME = {
     "ScheduleRequest": "training.rules",
     "Spectra": "results.spectra",
     "TrainConfig": "training.config",
+    "Validation": "results.validation",
     "analyze": "verbs.analyze",
     "compare": "verbs.compare",
     "create": "models.zoo",
@@ -75,6 +78,7 @@ _HOME = {
     "relative_log_amplitude": "probe.metrics",
     "report": "verbs.report",
     "train": "verbs.train",
+    "validate": "verbs.validate",
 }
 
 __all__ = [
@@ -91,6 +95,7 @@ __all__ = [
     "ScheduleRequest",
     "Spectra",
     "TrainConfig",
+    "Validation",
     "analyze",
     "compare",
     "create",
@@ -110,6 +115,7 @@ __all__ = [
     "relative_log_amplitude",
     "report",
     "train",
+    "validate",
 ]
 
 

@@ -21,6 +21,7 @@ COMMANDS = {
     "report": "One self-contained HTML page of results: sortable table, spectra to pick and hover.",
     "figures": "The figures and tables of the papers from finished runs.",
     "train": "Train a model; --schedule makes it a PRS run.",
+    "validate": "Top-1, top-5, per class and confusion of a target on labelled images.",
     "sweep": "Run a whole study from a plan file, and pick it up where it stopped.",
     "schedule": "Print and draw what a schedule would convert, and when.",
     "heatmap": "Top-1 error and feature change under noise of each frequency.",

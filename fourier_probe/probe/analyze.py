@@ -123,7 +123,7 @@ def analyze(
     try:
         model.to(device)
         listen = _Listen(points, branches, maps, strict, self_check)
-        totals = _stream(model, _share(images), definition, listen, device, amp, classes, progress)
+        totals = _stream(model, numbered(images), definition, listen, device, amp, classes, progress)
     finally:
         model.to(home)
     totals = _merge_ranks(totals)
@@ -262,7 +262,7 @@ def _results(totals: _Totals, definition: Definition) -> tuple[list[PointSpectru
 # --- batches in, ranks together --------------------------------------------------------------------------------------
 
 
-def _share(images: Iterable[Any]) -> Iterator[Batch]:
+def numbered(images: Iterable[Any]) -> Iterator[Batch]:
     """This rank's batches. A `Batch` is taken as it comes; anything else is numbered and dealt out in turn."""
     rank, world = _rank()
     start = 0

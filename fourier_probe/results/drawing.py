@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 DRAWINGS = {
     "attention": "fourier_probe.plots.attention:attention_figure",
+    "confusion": "fourier_probe.plots.confusion:confusion_figure",
     "coordinate": "fourier_probe.plots.compare:coordinate_figure",
     "density": "fourier_probe.plots.compare:density_figure",
     "depth": "fourier_probe.plots:depth_figure",

@@ -10,3 +10,4 @@ COMPARE = (
     *(f"{name}.{kind}" for name in COMPARE_FIGURES for kind in ("pdf", "png")),
 )
 COMPARE_EPOCHS = ("compare.csv", "epochs.pdf", "epochs.png")
+VALIDATE = ("validation.json", "validation.csv", "confusion.csv", "confusion.pdf", "confusion.png")

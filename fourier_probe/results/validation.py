@@ -1,0 +1,196 @@
+"""What a classifier answers, as a result: top-1, top-5, per class, confusion, and its files.
+
+Imports errors, io, records, intervals, drawing.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+import numpy as np
+from msgspec import Meta
+from numpy.typing import NDArray
+
+from fourier_probe.io import atomic
+from fourier_probe.io.typed import read_json
+from fourier_probe.results.drawing import drawing
+from fourier_probe.results.filenames import VALIDATE
+from fourier_probe.results.intervals import Interval
+from fourier_probe.results.records import Count, ImagesInfo, Provenance, TopOneBound
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+SCHEMA, VERSION = "fourier-probe/validation", 1
+INTERVALS = (
+    "95 % over images: Wilson for shares, Student for the loss; nothing about training another network, and none where "
+    "there are too few images"
+)
+AGAIN = "run `fourier-probe validate` again"
+
+
+class ClassAnswers(msgspec.Struct, frozen=True, kw_only=True):
+    """The images of one class.
+
+    Attributes:
+        name: of the class, or its index where the source has no names.
+        images: of this class. predicted: images, of any class, that were taken for it.
+        top1: share of its images that were recognised; null without images.
+    """
+
+    name: str
+    images: Count
+    predicted: Count
+    top1: Interval | None = None
+
+
+class PartAnswers(msgspec.Struct, frozen=True, kw_only=True):
+    """A part of the images: how many, and the share of correct answers."""
+
+    images: Annotated[int, Meta(ge=1)]
+    top1: Interval
+
+
+class Validation(msgspec.Struct, frozen=True, kw_only=True):
+    """What a classifier answers on labelled images; the fields are those of validation.json.
+
+    Attributes:
+        label: what tables and figures call the target.
+        target, images: what was run, on what.
+        top1, top5: shares of correct answers; top-5 is null with five classes or fewer.
+        loss: cross-entropy, nats; null where it was not finite.
+        classes: a row per class, in the order of its index.
+        answers: (class, predicted class, images), where there are any: the confusion matrix.
+        conflict, agreeing: of the planted task, images whose local cue contradicts the label, and the others.
+        bound: of the planted task, the top-1 that this network cannot pass.
+        notes: what a reader must know, such as a top-1 at chance.
+    """
+
+    schema: str = SCHEMA
+    version: int = VERSION
+    label: str
+    target: Provenance
+    images: ImagesInfo
+    top1: Interval
+    top5: Interval | None = None
+    loss: Interval | None = None
+    classes: Annotated[list[ClassAnswers], Meta(min_length=2)]
+    answers: Annotated[list[tuple[Count, Count, Annotated[int, Meta(ge=1)]]], Meta(min_length=1)]
+    conflict: PartAnswers | None = None
+    agreeing: PartAnswers | None = None
+    bound: TopOneBound | None = None
+    notes: list[str] = []
+    intervals: str = INTERVALS
+    versions: dict[str, str] = {}
+    created: str = msgspec.field(default_factory=lambda: datetime.now(timezone.utc).isoformat(timespec="seconds"))
+
+    def __post_init__(self) -> None:
+        if max(max(truth, answer) for truth, answer, _ in self.answers) >= len(self.classes):
+            raise ValueError(f"`$.answers` names a class that is not among the {len(self.classes)} of `$.classes`")
+        matrix = self.matrix
+        if matrix.sum() != self.images.n:
+            raise ValueError(f"`$.answers` are of {matrix.sum()} images and `$.images.n` is {self.images.n}")
+        for name, sums in (("images", matrix.sum(1)), ("predicted", matrix.sum(0))):
+            if [getattr(row, name) for row in self.classes] != sums.tolist():
+                raise ValueError(f"`$.classes[].{name}` do not agree with `$.answers`")
+
+    # --- to look at ---
+
+    @property
+    def matrix(self) -> NDArray[np.int64]:
+        """(classes, classes) images: rows are true classes, columns what they were taken for."""
+        out = np.zeros((len(self.classes),) * 2, dtype=np.int64)
+        for truth, answer, images in self.answers:
+            out[truth, answer] += images
+        return out
+
+    def confusion(self) -> pd.DataFrame:
+        """`matrix` with the names of the classes."""
+        import pandas as pd
+
+        names = [row.name for row in self.classes]
+        return pd.DataFrame(self.matrix, index=pd.Index(names, name="class"), columns=names)
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row per class: images, images taken for it, top-1 and the ends of its interval."""
+        import pandas as pd
+
+        return pd.DataFrame(
+            [
+                {"class": row.name, "images": row.images, "predicted": row.predicted, **_ends("top1", row.top1)}
+                for row in self.classes
+            ]
+        )
+
+    def table(self) -> pd.DataFrame:
+        """A row for all images, for those of the planted task apart, and for each class; shares in per cent."""
+        import pandas as pd
+
+        rows: list[tuple[str, int, Interval | None]] = [("all images", self.images.n, self.top1)]
+        for name, part in (("cue conflicts with label", self.conflict), ("cue agrees", self.agreeing)):
+            rows += [] if part is None else [(name, part.images, part.top1)]
+        rows += [(row.name, row.images, row.top1) for row in self.classes]
+        cells = [
+            {"of": name, "images": images, **{key: 100 * value for key, value in _ends("top-1, %", top1).items()}}
+            for name, images, top1 in rows
+        ]
+        return pd.DataFrame(cells).set_index("of")
+
+    def plot(self, *, ax: Axes | None = None) -> Figure:
+        """The confusion matrix, as shares of each true class."""
+        return drawing("confusion")(self, ax=ax)
+
+    def __repr__(self) -> str:
+        top5 = "" if self.top5 is None else f", top-5 {self.top5.value:.1%}"
+        bound = "" if self.bound is None else f", {'no bound' if self.bound.top1 is None else self._bound()}"
+        of = f"{self.images.n} images of {self.images.source or 'the caller'}"
+        return f"Validation({self.label!r}, {of}: top-1 {self.top1.value:.1%}{top5}{bound})"
+
+    def _bound(self) -> str:
+        return "" if self.bound is None or self.bound.top1 is None else f"bound {self.bound.top1:.1%}"
+
+    def _repr_html_(self) -> str:
+        notes = "".join(f"<p>{escape(note)}</p>" for note in self.notes)
+        return f"<p>{escape(repr(self))}</p>{notes}{self.table().to_html(float_format='{:.1f}'.format, na_rep='')}"
+
+    # --- files ---
+
+    def save(self, folder: Path | str, *, force: bool = False) -> Path:
+        """Write validation.json, validation.csv (per class) and confusion.csv; returns the path of the first.
+
+        Raises:
+            OutputError: the folder cannot be written, or holds a result already and `force` is not set.
+        """
+        folder = atomic.output_folder(folder, results=VALIDATE, force=force)
+        with atomic.staged(folder, (*VALIDATE[1:], VALIDATE[0])) as place:  # figures of an older result go
+            for name, frame in (
+                ("validation.csv", self.to_frame().set_index("class")),
+                ("confusion.csv", self.confusion()),
+            ):
+                atomic.write_text(place / name, frame.to_csv(lineterminator="\n"))
+            atomic.write_json(place / VALIDATE[0], msgspec.to_builtins(self, enc_hook=str))
+        return folder / VALIDATE[0]
+
+    @classmethod
+    def load(cls, path: Path | str) -> Validation:
+        """Read a validation from validation.json or its folder.
+
+        Raises:
+            ResultError: missing, damaged, of another schema or of a later version; a wrong type is named by its field.
+        """
+        path = Path(path).expanduser()
+        path = path / VALIDATE[0] if path.is_dir() else path
+        return read_json(path, cls, schema=SCHEMA, version=VERSION, again=AGAIN)
+
+
+def _ends(name: str, interval: Interval | None) -> dict[str, float]:
+    """A value and the ends of its interval, NaN where there is none."""
+    found = interval or Interval(float("nan"))
+    ends = {"": found.value, "_low": found.low, "_high": found.high}
+    return {name + suffix: float("nan") if value is None else value for suffix, value in ends.items()}
