@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -35,12 +36,20 @@ def truncate(photos: Path) -> Path:
     return path
 
 
+def no_children(patience: float = 30.0) -> bool:
+    """Whether every child process ends; on a busy machine that takes a while."""
+    until = time.monotonic() + patience
+    while multiprocessing.active_children() and time.monotonic() < until:
+        time.sleep(0.05)
+    return not multiprocessing.active_children()
+
+
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_truncated_file_is_named_whoever_decodes_it(photos: Path, tmp_path: Path, workers: int) -> None:
     path = truncate(photos)
     with pytest.raises(BadImageError, match=rf"{path.name} .*--skip-bad"):
         train(config(photos, workers=workers, val_split=0.0), tmp_path / "run")
-    assert multiprocessing.active_children() == []
+    assert no_children()
 
 
 def test_bad_files_are_left_out_if_asked_and_counted(photos: Path, tmp_path: Path) -> None:
@@ -60,7 +69,7 @@ def test_a_failure_of_any_kind_ends_the_workers(photos: Path, tmp_path: Path, mo
     monkeypatch.setattr(trainer, "train_step", fail)
     with pytest.raises(MemoryError) as held:  # whose traceback holds the loop, and with it the loader
         train(config(photos), tmp_path / "run")
-    assert multiprocessing.active_children() == []
+    assert no_children()
     assert "no room" in str(held.value)
 
 
