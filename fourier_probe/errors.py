@@ -48,6 +48,10 @@ class TrainingError(ProbeError):
     """A training run that cannot start, continue or resume."""
 
 
+class DeviceError(ProbeError):
+    """A device that does not exist here, or cannot be used."""
+
+
 class Terminated(SystemExit):
     """SIGTERM has come: exit code 143. Told apart from a user's file that calls `sys.exit`."""
 

@@ -15,6 +15,7 @@ from torch.nn.modules.module import register_module_module_registration_hook
 from fourier_probe.checkpoints.formats import Checkpoint
 from fourier_probe.errors import CheckpointError, ModelError, printable, suggest
 from fourier_probe.models import zoo
+from fourier_probe.runtime.modes import keeping_random_state
 
 _SHOWN = 4  # names of a list in a message
 _SLACK = 256 << 20  # bytes that a model may have beside its weights: masks, tables of positions
@@ -42,7 +43,7 @@ def architecture(
     arguments = {**(checkpoint.model_args if _speaks_of(checkpoint, name) else {}), **(model_args or {})}
     if not zoo.is_registered(name):
         return name, arguments
-    with _seeded(), _at_most(_modules(checkpoint)):
+    with keeping_random_state(0), _at_most(_modules(checkpoint)):
         return name, _inferred(name, arguments, checkpoint)
 
 
@@ -72,12 +73,12 @@ def build(
     """
     name, arguments = architecture(checkpoint, model=model, model_args=model_args)
     if zoo.is_registered(name):
-        with _seeded(), _at_most(_modules(checkpoint)):
+        with keeping_random_state(0), _at_most(_modules(checkpoint)):
             bones = _skeleton(checkpoint, name, arguments)
             _replay(bones, checkpoint)
         _fitting(checkpoint, bones, name, arguments)
         _check_size(checkpoint, bones, name)
-    with _seeded():
+    with keeping_random_state(0):
         built = zoo.create(name, **arguments)
         _replay(built, checkpoint)
     built.eval()
@@ -98,14 +99,6 @@ def build(
                     "checkpoint."
                 )
     return built
-
-
-@contextmanager
-def _seeded() -> Iterator[None]:
-    """Initialise from seed 0 and leave torch's generator as it was; devices other than the CPU are not touched."""
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(0)
-        yield
 
 
 @contextmanager

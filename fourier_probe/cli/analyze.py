@@ -12,6 +12,7 @@ import click
 from fourier_probe.cli import options
 from fourier_probe.io import atomic
 from fourier_probe.results.filenames import ANALYZE
+from fourier_probe.runtime.launched import rank_and_world
 
 if TYPE_CHECKING:
     from fourier_probe.results.spectra import Spectra
@@ -60,7 +61,7 @@ def command(target: str, out: Path | None, force: bool, as_json: bool, label: st
 
         model, images, probe = options.records(given)
         opened = open_target(target, **vars(model), label=label)
-        result = analyze_target(opened, given["data"], images, probe, rank=rank, world=options.rank_and_world()[1])
+        result = analyze_target(opened, given["data"], images, probe, rank=rank, world=rank_and_world()[1])
         if result.images.interrupted:
             raise KeyboardInterrupt
         if rank:

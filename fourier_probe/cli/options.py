@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from fourier_probe.errors import CheckpointError, printable, suggest
+from fourier_probe.errors import CheckpointError, DeviceError, printable, suggest
 from fourier_probe.registry import Registry
+from fourier_probe.runtime.launched import rank_and_world
 
 if TYPE_CHECKING:
     from fourier_probe.verbs.analyze import ProbeOptions
@@ -286,44 +287,27 @@ def say(text: str) -> None:
 
 def note(text: str) -> None:
     """A remark on stderr, once a run even under torchrun."""
-    if os.environ.get("RANK", "0") == "0":
+    if rank_and_world()[0] == 0:
         click.echo(f"note: {printable(text)}", err=True)
 
 
 def device_of(name: str) -> str:
-    """The device to run on; `auto` takes a GPU where there is one, and under torchrun the rank's own."""
-    import torch
+    """The device that `--device` names; `auto` takes a GPU where there is one, and under torchrun the rank's own."""
+    from fourier_probe.runtime import distributed
 
-    local = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
-    if name == "auto":
-        return local if torch.cuda.is_available() else "cpu"
     try:
-        kind = torch.device(name).type
-    except RuntimeError as error:
-        raise click.BadParameter(f"{name!r} is no device: give auto, cpu, cuda or cuda:1") from error
-    if kind not in ("cpu", "cuda"):
-        raise click.BadParameter(f"{name!r}: spectra are summed in float64, which only cpu and cuda have here")
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise click.BadParameter(f"{name!r}: torch finds no GPU on this machine; give cpu or auto")
-    return local if name == "cuda" else name
-
-
-def rank_and_world() -> tuple[int, int]:
-    """This process among those torchrun started; (0, 1) without it."""
-    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+        return str(distributed.device_of(name))
+    except DeviceError as error:
+        raise click.UsageError(str(error)) from error
 
 
 @contextlib.contextmanager
 def ranks() -> Iterator[int]:
     """Join the other processes where torchrun started several; yields this one's rank."""
-    rank, world = rank_and_world()
-    if world == 1:
+    if rank_and_world()[1] == 1:  # without torch
         yield 0
         return
-    import torch
+    from fourier_probe.runtime.distributed import joined
 
-    torch.distributed.init_process_group("gloo")  # sums are gathered on the CPU, whatever the model runs on
-    try:
+    with joined("gloo") as (rank, _):  # sums are gathered on the CPU, whatever the model runs on
         yield rank
-    finally:
-        torch.distributed.destroy_process_group()

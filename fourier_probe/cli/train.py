@@ -13,6 +13,7 @@ import click
 from fourier_probe.cli import options
 from fourier_probe.io import atomic
 from fourier_probe.registry import Registry
+from fourier_probe.runtime.launched import rank_and_world
 from fourier_probe.training.config import TrainConfig, checked, flag_of, read_config
 
 _SCALARS = {"str": str, "int": int, "float": float}
@@ -107,14 +108,14 @@ def command(
     given = chosen(config_file, flags)
     if resume and force:
         raise click.UsageError("--resume continues a run and --force overwrites it: choose one.")
-    if out is not None and options.rank_and_world()[0] == 0:
+    if out is not None and rank_and_world()[0] == 0:
         atomic.output_folder(out)  # before torch is imported: a place that cannot be written is said at once
     from fourier_probe.training.progress import drawn
     from fourier_probe.verbs.train import train
 
     with drawn() as progress:
         run = train(given, out=out, resume=resume, fork=fork, force=force, progress=progress)
-    if options.rank_and_world()[0] == 0:
+    if rank_and_world()[0] == 0:
         _report(run.path, as_json)
 
 

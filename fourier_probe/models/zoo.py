@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from fourier_probe.errors import ModelError, Terminated, printable, suggest
+from fourier_probe.runtime.modes import evaluating, keeping_random_state
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -72,7 +73,7 @@ def skeleton(name: str, *, in_full: bool = True, **model_args: Any) -> nn.Module
     A model whose constructor reads values of tensors is created in full, if `in_full`; no model of timm's or ours needs
     it. Leaves torch's generator as it was.
     """
-    with torch.random.fork_rng(devices=[]):
+    with keeping_random_state():
         try:
             with torch.device("meta"):
                 return create(name, **model_args)
@@ -178,10 +179,8 @@ def stats(model: nn.Module, size: int | Sequence[int]) -> Stats:
 
     shape = (*([] if not isinstance(size, int) and len(size) == 3 else [_channels(model)]), *_sides(size))
     tensors: dict[str, Tensor] = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-    training = {module: module.training for module in model.modules()}
-    model.eval()
     try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        with torch.no_grad(), evaluating(model), keeping_random_state():
             try:
                 meta = {name: tensor.detach().to("meta") for name, tensor in tensors.items()}
                 with FlopCounterMode(display=False) as counter:
@@ -200,9 +199,6 @@ def stats(model: nn.Module, size: int | Sequence[int]) -> Stats:
         raise ModelError(
             f"{type(model).__name__} does not take an image of {' x '.join(map(str, shape))}: {_first_line(error)}"
         ) from error
-    finally:
-        for module, mode in training.items():
-            module.training = mode
     by_operator = counter.get_flop_counts().get("Global", {})
     products = sum(flops for op, flops in by_operator.items() if "bmm" in str(op) or "attention" in str(op))
     parameters = sum(each.numel() for each in model.parameters())

@@ -31,6 +31,7 @@ from fourier_probe.results.estimates import add_steps, point_spectrum
 from fourier_probe.results.point import PointSpectrum
 from fourier_probe.results.records import Coverage, ImagesInfo, LeftOut, Provenance
 from fourier_probe.results.spectra import Spectra
+from fourier_probe.runtime.distributed import rank_and_world
 from fourier_probe.runtime.messages import note
 from fourier_probe.trace import coverage as trace_coverage
 from fourier_probe.trace.calling import eager, run
@@ -264,7 +265,7 @@ def _results(totals: _Totals, definition: Definition) -> tuple[list[PointSpectru
 
 def numbered(images: Iterable[Any]) -> Iterator[Batch]:
     """This rank's batches. A `Batch` is taken as it comes; anything else is numbered and dealt out in turn."""
-    rank, world = _rank()
+    rank, world = rank_and_world()
     start = 0
     for turn, item in enumerate(images):
         if isinstance(item, Batch):
@@ -297,7 +298,7 @@ def _labels(labels: Any, count: int, turn: int) -> Tensor:
 
 
 def _merge_ranks(totals: _Totals) -> _Totals:
-    world = _rank()[1]
+    world = rank_and_world()[1]
     if world == 1:
         return totals
     totals.sums = {name: sums.cpu() for name, sums in totals.sums.items()}
@@ -307,12 +308,6 @@ def _merge_ranks(totals: _Totals) -> _Totals:
     for part in gathered:
         merged.merge(part)
     return merged
-
-
-def _rank() -> tuple[int, int]:
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        return torch.distributed.get_rank(), torch.distributed.get_world_size()
-    return 0, 1
 
 
 def _device_of(model: nn.Module) -> torch.device:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from fourier_probe.errors import TrainingError
+from fourier_probe.errors import DeviceError
+from fourier_probe.runtime import launched
 
 
 @dataclass(frozen=True)
@@ -71,48 +71,59 @@ class Ranks:
         return nn.parallel.DistributedDataParallel(model, device_ids=ids)
 
 
+def rank_and_world() -> tuple[int, int]:
+    """This process among those that have joined; (0, 1) where none have."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank(), torch.distributed.get_world_size()
+    return 0, 1
+
+
 @contextlib.contextmanager
-def ranks(device: str) -> Iterator[Ranks]:
-    """Join the processes that torchrun started, unless the caller did; leave them again at the end.
-
-    Args:
-        device: auto, cpu, cuda, cuda:1; auto takes a GPU where there is one, each rank its own.
-
-    Raises:
-        TrainingError: there is no such device.
-    """
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    chosen = _device(device, int(os.environ.get("LOCAL_RANK", "0")), world)
-    joined = torch.distributed.is_available() and torch.distributed.is_initialized()
-    if joined:
-        yield Ranks(torch.distributed.get_rank(), torch.distributed.get_world_size(), chosen)
+def joined(backend: str = "gloo") -> Iterator[tuple[int, int]]:
+    """Join the processes that torchrun started, unless the caller did; leave them again. Yields rank and world."""
+    if rank_and_world()[1] > 1 or launched.rank_and_world()[1] == 1:
+        yield rank_and_world()
         return
-    if world == 1:
-        yield Ranks(0, 1, chosen)
-        return
-    torch.distributed.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+    torch.distributed.init_process_group(backend)
     try:
-        yield Ranks(torch.distributed.get_rank(), world, chosen)
+        yield rank_and_world()
     finally:
         torch.distributed.destroy_process_group()
 
 
-def _device(name: str, local_rank: int, world: int) -> torch.device:
+@contextlib.contextmanager
+def ranks(device: str) -> Iterator[Ranks]:
+    """Join the others, as `joined` does, each on its device.
+
+    Raises:
+        DeviceError: there is no such device (see `device_of`).
+    """
+    chosen = device_of(device)
+    if chosen.type == "cuda":
+        torch.cuda.set_device(chosen)
+    with joined("nccl" if chosen.type == "cuda" else "gloo") as (rank, world):
+        yield Ranks(rank, world, chosen)
+
+
+def device_of(name: str) -> torch.device:
+    """The device of a name: auto, cpu, cuda, cuda:1. auto takes a GPU where there is one; each rank its own.
+
+    Raises:
+        DeviceError: there is no such device, or none that has float64.
+    """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda":
-        name = f"cuda:{local_rank if world > 1 else 0}"
+        name = f"cuda:{launched.local_rank()}"
     try:
         device = torch.device(name)
         if device.type not in ("cpu", "cuda"):
-            raise TrainingError(
-                f"--device {name} cannot be used: losses are summed in float64, which only cpu and cuda have here. "
+            raise DeviceError(
+                f"--device {name} cannot be used: sums are in float64, which only cpu and cuda have here. "
                 "Give auto, cpu, cuda or cuda:1."
             )
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise TrainingError(f"--device {name} cannot be used: {reason}. Expected auto, cpu, cuda or cuda:1.") from error
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
+        reason = str(error).strip().splitlines()[0].rstrip(".")
+        raise DeviceError(f"--device {name} cannot be used: {reason}. Expected auto, cpu, cuda or cuda:1.") from error
     return device

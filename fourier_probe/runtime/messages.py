@@ -1,4 +1,4 @@
-"""What a verb says while it works: notes and progress. Imports errors only; rich only where something is drawn.
+"""What a verb says while it works: notes and progress. Imports errors and `launched`; rich only to draw.
 
 In Python a note is a warning (`ProbeNote`) and progress is drawn in a notebook or a terminal. The command line listens
 with `printing()`: notes are lines on stderr.
@@ -7,13 +7,13 @@ with `printing()`: notes are lines on stderr.
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 
 from fourier_probe.errors import printable
+from fourier_probe.runtime.launched import rank_and_world
 
 Advance = Callable[[int], None]
 """Called with the number of things that are done."""
@@ -28,7 +28,7 @@ def _warn(text: str) -> None:
 
 
 def _print(text: str) -> None:
-    if os.environ.get("RANK", "0") == "0":  # once a run, also under torchrun
+    if rank_and_world()[0] == 0:  # once a run, also under torchrun
         with contextlib.suppress(OSError, ValueError):  # a closed stderr must not lose the work
             sys.stderr.write(f"note: {printable(text)}\n")
             sys.stderr.flush()

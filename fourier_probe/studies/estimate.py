@@ -14,6 +14,7 @@ import torch
 
 from fourier_probe.errors import ProbeError
 from fourier_probe.runtime.distributed import ranks
+from fourier_probe.runtime.modes import evaluating, keeping_random_state
 from fourier_probe.studies.layouts import Layout, Layouts
 from fourier_probe.studies.tasks import Task
 from fourier_probe.training.config import SCHEDULE_FIELDS, TrainConfig
@@ -125,7 +126,7 @@ def _measure(config: TrainConfig, layout: Layout, layouts: Layouts, analyzed: bo
     from fourier_probe.probe.analyze import analyze
 
     config = replace(config, pretrained=False)
-    with _threads(config.threads or threads), ranks(config.device) as team, torch.random.fork_rng(devices=[]):
+    with _threads(config.threads or threads), ranks(config.device) as team, keeping_random_state():
         dtype = getattr(torch, config.model_dtype)
         model = make_model(config, layouts.splits(config))[0].to(team.device, dtype)
         if config.channels_last:
@@ -146,8 +147,8 @@ def _measure(config: TrainConfig, layout: Layout, layouts: Layouts, analyzed: bo
 
         @torch.inference_mode()
         def look() -> None:
-            model.eval()(images)
-            model.train()
+            with evaluating(model):
+                model(images)
 
         def probe() -> None:
             analyze(model, [images[:LOOKED]], device=team.device)

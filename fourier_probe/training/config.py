@@ -196,6 +196,8 @@ class TrainConfig:
             self._check_planted()
         if self.loader == "device" and self.aa:
             raise TrainingError("--aa (RandAugment) runs in processes: drop --loader device.")
+        if self.sync_bn and self.compile:
+            raise TrainingError("--sync-bn sums over processes within the forward, which --compile cannot: choose one.")
         if self.model_dtype == "float64" and self.amp != "none":
             raise TrainingError("--amp lowers the precision that --model-dtype float64 asks for: choose one.")
 

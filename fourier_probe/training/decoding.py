@@ -22,6 +22,7 @@ from fourier_probe.data import ImageSet, InputSpec
 from fourier_probe.data.decode import BadImageError
 from fourier_probe.data.transform import fit
 from fourier_probe.errors import DataError, TrainingError
+from fourier_probe.runtime.modes import keeping_random_state
 from fourier_probe.training.config import TrainConfig
 
 _IMAGE = 3  # a stream of the seed of its own
@@ -54,7 +55,8 @@ class _Images(Dataset[Any]):
         except BadImageError as error:
             return _Bad(error.bad)
         if self.transform is not None:
-            with _seeded(self.seed, epoch, position):
+            with keeping_random_state():
+                _seed(self.seed, epoch, position)
                 picture = self.transform(picture)
         pixels = np.asarray(picture, dtype=np.uint8)
         if pixels.ndim == 2:
@@ -172,21 +174,9 @@ def _transform(config: TrainConfig, images: ImageSet, spec: InputSpec) -> Callab
         raise TrainingError(f"timm does not understand --aa {config.aa}: {error}.") from error
 
 
-class _seeded:  # noqa: N801 - reads as a verb
-    """Seed the global generators inside the block and put them back, so that workers=0 trains the same."""
-
-    def __init__(self, *seeds: int) -> None:
-        self.seeds = seeds
-
-    def __enter__(self) -> None:
-        self.saved = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002 - timm's
-        draws = np.random.SeedSequence([_IMAGE, *self.seeds]).generate_state(3)
-        random.seed(int(draws[0]))
-        np.random.seed(draws[1])  # noqa: NPY002 - timm draws from it
-        torch.manual_seed(int(draws[2]))
-
-    def __exit__(self, *_: object) -> None:
-        python, numpy, state = self.saved
-        random.setstate(python)
-        np.random.set_state(numpy)  # noqa: NPY002
-        torch.set_rng_state(state)
+def _seed(*seeds: int) -> None:
+    """Seed the global generators, from which timm draws."""
+    draws = np.random.SeedSequence([_IMAGE, *seeds]).generate_state(3)
+    random.seed(int(draws[0]))
+    np.random.seed(draws[1])  # noqa: NPY002 - timm draws from it
+    torch.manual_seed(int(draws[2]))

@@ -207,8 +207,8 @@ class Evaluation:
             return
         if self.held is None:
             self.held = Held.of(self.images, self.spec, self.device)
-        mine = torch.arange(rank, len(self.images), world, device=self.device)
-        for index in torch.split(mine, self.batch_size):
+        own = torch.arange(rank, len(self.images), world, device=self.device)
+        for index in torch.split(own, self.batch_size) if len(own) else ():  # none: split would give one empty batch
             yield normalise(self.held.images[index], self.spec.mean, self.spec.std), self.held.labels[index]
 
 
@@ -287,7 +287,8 @@ class Training:
     def _pass(self, epoch: int, start: int, stop: int) -> Iterator[Step]:
         """Steps of one pass over the images, which have been cropped and mirrored; this rank's share of each."""
         order = torch.randperm(len(self.images), generator=_generator("cpu", self.config.seed, _ORDER, epoch))
-        share = share_of(self.batch, self.ranks.rank, self.ranks.world)
+        pairs = bool(self.config.mixup or self.config.cutmix)
+        share = share_of(self.batch, self.ranks.rank, self.ranks.world, pairs=pairs)
         rows = order[: self.steps * self.batch].view(self.steps, self.batch)[start:stop, share.index]
         decoded = None if self.decoding is None else self.decoding.batches(rows, epoch)
         mine = rows.to(self.ranks.device) if decoded is None else rows
@@ -311,33 +312,36 @@ class Training:
             self.decoding.close()
 
 
-def share_of(batch: int, rank: int, world: int) -> Share:
-    """A rank's part of a batch: every world-th pair of images.
+def share_of(batch: int, rank: int, world: int, *, pairs: bool = False) -> Share:
+    """A rank's part of a batch: every world-th image, or every world-th pair. Parts may differ by one of them.
 
     Image i and image `batch - 1 - i` are a pair, which timm's Mixup mixes and no two ranks share. Each part has its
-    pairs at the same two ends, so that mixing a part is mixing the batch. Where a rank's part is odd, which mixup does
-    not allow, it is every world-th image.
+    pairs at the same two ends, so that mixing a part is mixing the batch.
+
+    >>> share_of(8, 0, 3, pairs=True).index.tolist(), share_of(8, 2, 3, pairs=True).index.tolist()
+    ([0, 3, 4, 7], [2, 5])
     """
-    positions = torch.arange(batch)
-    if batch % (2 * world):
-        return Share(batch, positions[rank::world])
-    low = positions[: batch // 2][rank::world]
+    if not pairs:
+        return Share(batch, torch.arange(rank, batch, world))
+    low = torch.arange(rank, batch // 2, world)
     return Share(batch, torch.cat([low, batch - 1 - low.flip(0)]))
 
 
 def batch_of(config: TrainConfig, images: int, world: int = 1) -> int:
-    """Images of a step over all processes; all there are, where a batch would be more.
+    """Images of a step over all processes, however many they are; all there are, where a batch would be more.
 
     Raises:
-        TrainingError: it cannot be shared evenly.
+        TrainingError: it is odd, where mixup needs pairs, or has fewer images, or pairs, than there are processes.
     """
-    share = world * (2 if config.mixup or config.cutmix else 1)  # timm's Mixup pairs images
-    batch = min(config.batch_size, images // share * share)
-    if batch < 1 or batch % share:
+    unit = 2 if config.mixup or config.cutmix else 1  # timm's Mixup pairs images
+    batch = min(config.batch_size, images // unit * unit)
+    if batch % unit:
+        raise TrainingError(f"--batch-size is {config.batch_size}: mixup and cutmix pair images, so it must be even.")
+    if batch < unit * world:
         raise TrainingError(
-            f"a batch of {config.batch_size} of {images} images cannot be shared by {world} processes"
-            f"{' in pairs, as mixup needs' if share > world else ''}: choose --batch-size a multiple of "
-            f"{share}, and at least {share} images."
+            f"a batch of {batch} images cannot be shared by {world} process{'es' if world > 1 else ''}"
+            f"{' in pairs, as mixup needs' if unit > 1 else ''}: each takes at least {unit}. Start at most "
+            f"{max(1, batch // unit)}, or give {unit * world} images and a --batch-size of that or more."
         )
     return batch
 

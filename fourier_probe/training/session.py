@@ -21,6 +21,7 @@ from fourier_probe.io import atomic
 from fourier_probe.io.decode import convert, read_json
 from fourier_probe.models import zoo
 from fourier_probe.runtime.distributed import Ranks
+from fourier_probe.runtime.modes import keeping_random_state
 from fourier_probe.training.bound import planted_bound
 from fourier_probe.training.config import FREE, NAMES, SCHEDULE_FIELDS, TrainConfig, flag_of
 from fourier_probe.training.convert import options
@@ -112,8 +113,7 @@ class Session:
         splits = open_splits(config)
         if splits.note:
             progress.note(splits.note)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derived(_WEIGHTS, config.seed))  # the same weights on every rank
+        with keeping_random_state(derived(_WEIGHTS, config.seed)):  # the same weights on every rank
             model, arguments, spec = make_model(config, splits)
         dtype = getattr(torch, config.model_dtype)
         model = model.to(ranks.device, dtype)

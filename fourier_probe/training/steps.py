@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from fourier_probe.data import InputSpec, normalise, random_erase
-from fourier_probe.errors import ModelError
+from fourier_probe.errors import ModelError, TrainingError
 from fourier_probe.runtime.distributed import Ranks
+from fourier_probe.runtime.modes import evaluating, keeping_random_state
 from fourier_probe.runtime.sync_batchnorm import synchronised
 from fourier_probe.training.config import TrainConfig
 from fourier_probe.training.inputs import Step
@@ -64,22 +65,12 @@ def prepare(
         inputs = random_erase(inputs, step.generator, config.reprob, share=step.share)
     targets = step.labels
     if mixup is not None:
-        with _numpy_seeded(_MIX, step.generator.initial_seed()):
+        with keeping_random_state():
+            np.random.seed(np.random.SeedSequence([_MIX, step.generator.initial_seed()]).generate_state(4))  # noqa: NPY002
             inputs, targets = mixup(inputs, step.labels)
     if config.channels_last:
         inputs = inputs.contiguous(memory_format=torch.channels_last)
     return inputs, targets
-
-
-@contextlib.contextmanager
-def _numpy_seeded(*seeds: int) -> Iterator[None]:
-    """Inside, numpy's global generator, from which timm's Mixup draws, begins from the seeds; put back at the end."""
-    saved = np.random.get_state()  # noqa: NPY002
-    np.random.seed(np.random.SeedSequence(seeds).generate_state(4))  # noqa: NPY002
-    try:
-        yield
-    finally:
-        np.random.set_state(saved)  # noqa: NPY002
 
 
 def train_step(
@@ -92,6 +83,7 @@ def train_step(
     *,
     check: bool = True,
     ranks: Ranks | None = None,
+    batch: int | None = None,
 ) -> Outcome:
     """Forward, backward, clip, update.
 
@@ -104,15 +96,27 @@ def train_step(
         config: precision, smoothing, clipping.
         check: look whether loss and gradient are finite before the update; makes the host wait for a GPU.
         ranks: whose batch statistics are one with `--sync-bn`.
+        batch: images of the step over all ranks, which count equally however they are shared; default: of this one's.
 
     Raises:
         Diverged: they are not.
+        TrainingError: BatchNorm is left with one value a channel.
     """
     together = synchronised(ranks) if config.sync_bn and ranks is not None else contextlib.nullcontext()
     with autocast(config, inputs.device), together:
-        logits = net(inputs)
+        try:
+            logits = net(inputs)
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise TrainingError(
+                f"BatchNorm has one value a channel to normalise over: {len(inputs)} image on this process, and maps "
+                "of 1 x 1. Give a larger --batch-size or --img-size, or fewer processes or --sync-bn."
+            ) from error
     loss = cross_entropy(logits, targets, config.smoothing)
-    scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+    # Gradients are averaged over ranks: a rank counts by its images.
+    share = 1.0 if ranks is None or batch is None else len(targets) * ranks.world / batch
+    scaler.scale(loss * share if share != 1 else loss).backward()  # type: ignore[no-untyped-call]
     scaler.unscale_(optimizer)
     parameters = [each for group in optimizer.param_groups for each in group["params"] if each.grad is not None]
     # NaN in one gradient would spread to all by clipping, so the norm is looked at first; it is cheap.
@@ -151,10 +155,8 @@ def evaluate(
         ranks: whose sums are added.
         interrupted: called after each batch; may raise.
     """
-    training = model.training
-    model.eval()
     sums = torch.zeros(3, dtype=torch.float64, device=ranks.device)
-    try:
+    with evaluating(model):
         for images, labels in batches:
             inputs = images.to(getattr(torch, config.model_dtype))
             if config.channels_last:
@@ -165,8 +167,6 @@ def evaluate(
             correct = (logits.argmax(1) == labels).sum()
             sums += torch.stack([loss.double(), correct.double(), torch.full_like(loss, len(labels)).double()])
             interrupted()
-    finally:
-        model.train(training)
     ranks.sum(sums)
     return Outcome(*sums)
 
@@ -178,19 +178,15 @@ def check_output(model: nn.Module, spec: InputSpec, classes: int, dtype: torch.d
     Raises:
         ModelError: it gives something else; names both numbers.
     """
-    training = model.training
-    model.eval()
     parameter = next(model.parameters())
     try:
-        with torch.random.fork_rng(devices=[]):
+        with evaluating(model), keeping_random_state():
             scores = model(torch.zeros(1, spec.channels, *spec.size, dtype=dtype, device=parameter.device))
     except (RuntimeError, AssertionError, ValueError) as error:
         raise ModelError(
             f"{type(model).__name__} does not take images of {spec.channels} x {spec.size[0]} x {spec.size[1]}: "
             f"{str(error).splitlines()[0]}; choose another size with --img-size or --model-arg img_size=N."
         ) from error
-    finally:
-        model.train(training)
     shape = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
     if shape != (1, classes):
         given = f"{shape[1]} classes" if isinstance(shape, tuple) and len(shape) == 2 else f"an output of {shape}"

@@ -26,6 +26,7 @@ from fourier_probe.training import session as sessions
 from fourier_probe.training.bound import planted_bound
 from fourier_probe.training.config import TrainConfig
 from fourier_probe.training.convert import convert_, ease_, options
+from fourier_probe.training.exactness import differences
 from fourier_probe.training.folder import RunFolder
 from fourier_probe.training.inputs import Evaluation
 from fourier_probe.training.progress import Progress, Tick
@@ -71,8 +72,8 @@ def train(
         team, stop = stack.enter_context(ranks(config.device)), stack.enter_context(Stop())
         stack.enter_context(sessions.settings(config, team))
         stack.enter_context(seeded(config.seed, team))
-        mine = RunFolder.claim(out, resume=resume, force=force)
-        folder = stack.enter_context(mine) if team.first else RunFolder(out)
+        claimed = RunFolder.claim(out, resume=resume, force=force)
+        folder = stack.enter_context(claimed) if team.first else RunFolder(out)
         session = None
         try:
             again = resume and (out / "config.json").exists()
@@ -89,6 +90,8 @@ def train(
                     folder.write_config(session.record())
                     if fork is not None:
                         sessions.take_spectra(session, fork)
+            for reason in differences(session.state.model, config, team.world):
+                session.progress.note(reason)
             with logs.writer(session):
                 _fit(session)
         finally:
@@ -166,6 +169,7 @@ def _pass(session: Session) -> None:
                 config,
                 check=not gpu,
                 ranks=session.ranks,
+                batch=batch.share.whole,
             )
         except Diverged:
             raise _diverged(session, state.step) from None
@@ -287,14 +291,18 @@ def _evaluate(session: Session, model: torch.nn.Module, images: Evaluation) -> t
 
     def shared() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         asked = 0
-        for batch in _share(images, session):
-            asked += 1
-            yield batch
+        try:
+            for batch in _share(images, session):
+                asked += 1
+                yield batch
+        except DataError:  # the signal ends loader processes too
+            if session.stop.requested:
+                interrupted()
+            raise
         for _ in range(asked, images.steps(session.ranks.world)):  # a rank with fewer images is asked as often
             interrupted()
 
-    batches = _until_stopped(session, shared())
-    return evaluate(model, batches, session.config, session.ranks, interrupted=interrupted).means
+    return evaluate(model, shared(), session.config, session.ranks, interrupted=interrupted).means
 
 
 def _until_stopped(session: Session, batches: Iterator[Batch]) -> Iterator[Batch]:

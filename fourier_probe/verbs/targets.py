@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import torch
 from torch import nn
 
 from fourier_probe import checkpoints
@@ -25,6 +24,7 @@ from fourier_probe.models import zoo
 from fourier_probe.results.records import Provenance
 from fourier_probe.results.spectra import Spectra
 from fourier_probe.runtime import messages
+from fourier_probe.runtime.modes import keeping_random_state
 
 SEED = 0  # of the weights of a model that is not trained
 
@@ -163,8 +163,7 @@ def has_saved(name: str) -> bool:
 
 def _named(name: str, model_args: dict[str, Any], pretrained: bool) -> Target:
     arch = name.removeprefix("timm:")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(SEED)
+    with keeping_random_state(SEED):
         model = zoo.create(arch, pretrained=pretrained, **model_args).eval()
     weights, seed = ("raw", None) if pretrained else ("untrained", SEED)
     provenance = Provenance(source=name, arch=arch, model_args=model_args, weights=weights, seed=seed)

@@ -109,7 +109,7 @@ def test_bad_config_files(name: str, text: str, message: str, tmp_path: Path) ->
         (["--convert", "layer9*", "--schedule", "linear"], "matches no convolution"),
         (["--fork", "nowhere@1"], "holds no run"),
         (["--device", "cuda:77"], "--device cuda:77 cannot be used"),
-        (["--mixup", "1", "-b", "7"], "in pairs, as mixup needs"),
+        (["--mixup", "1", "-b", "7"], "mixup and cutmix pair images, so it must be even"),
     ],
 )
 def test_what_cannot_be_is_refused_with_a_reason(flags: list[str], message: str, data: str) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fourier_probe.errors import TrainingError
+from fourier_probe.errors import DeviceError, TrainingError
 from fourier_probe.training import TrainConfig, train
 from fourier_probe.training.config import flag_of
 
@@ -23,7 +23,7 @@ def test_numbers_are_finite(name: str, value: float) -> None:
 
 
 def test_a_device_without_float64_is_refused(data: Path, tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match=r"--device mps cannot be used: .*float64.* Give auto, cpu, cuda or cuda:1"):
+    with pytest.raises(DeviceError, match=r"--device mps cannot be used: .*float64.* Give auto, cpu, cuda or cuda:1"):
         train(tiny(data, device="mps"), tmp_path / "run")
-    with pytest.raises(TrainingError, match=r"--device abacus cannot be used: .*Expected auto, cpu, cuda or cuda:1"):
+    with pytest.raises(DeviceError, match=r"--device abacus cannot be used: .*Expected auto, cpu, cuda or cuda:1"):
         train(tiny(data, device="abacus"), tmp_path / "run")
