@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 
 from fourier_probe.results.intervals import share
+from fourier_probe.training.config import flag_of
 from fourier_probe.training.record import read_metrics, read_record
 from fourier_probe.verbs.demo import ARMS, SOLVED
 
@@ -24,7 +25,10 @@ def run(folder: Path, seed: int, arm: str) -> None:
     """Train one run to its end, in a process of its own; nothing where it is finished."""
     if (folder / "config.json").exists() and read_record(folder).result is not None:
         return
-    flags = [word for name, value in ARMS[arm].items() for word in (f"--{name.replace('_', '-')}", str(value))]
+    flags: list[str] = []
+    for name, value in ARMS[arm].items():
+        values = [f"{key}={number}" for key, number in value.items()] if isinstance(value, dict) else [str(value)]
+        flags += [word for each in values for word in (flag_of(name), each)]
     command = [sys.executable, "-m", "fourier_probe", "train", "--data", "planted", *flags, "--seed", str(seed),
                "--data-seed", str(seed), "--device", "cpu", "--threads", "1", "--resume",
                "--out", str(folder)]  # fmt: skip

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from fourier_probe.training.schedule import PRSSchedule
     from fourier_probe.verbs.analyze import analyze
     from fourier_probe.verbs.compare import compare
+    from fourier_probe.verbs.demo import demo
     from fourier_probe.verbs.figures import figures
     from fourier_probe.verbs.heatmap import heatmap
     from fourier_probe.verbs.models import list_models
@@ -62,6 +63,7 @@ _HOME = {
     "analyze": "verbs.analyze",
     "compare": "verbs.compare",
     "create": "models.zoo",
+    "demo": "verbs.demo",
     "figures": "verbs.figures",
     "find_points": "probe.points",
     "heatmap": "verbs.heatmap",
@@ -99,6 +101,7 @@ __all__ = [
     "analyze",
     "compare",
     "create",
+    "demo",
     "figures",
     "find_points",
     "heatmap",

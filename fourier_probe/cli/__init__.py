@@ -25,7 +25,7 @@ COMMANDS = {
     "sweep": "Run a whole study from a plan file, and pick it up where it stopped.",
     "schedule": "Print and draw what a schedule would convert, and when.",
     "heatmap": "Top-1 error and feature change under noise of each frequency.",
-    "demo": "Train a PRS model, a CNN and a ViT on the bundled data and compare them.",
+    "demo": "A CNN, a PRS model and attention on a task that a convolution cannot learn, in one picture.",
 }
 
 

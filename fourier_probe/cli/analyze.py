@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 @click.option("--floor", type=float, default=1e-6, show_default=True, help="Of ln(|F| + floor).")
 @click.option("--window", type=click.Choice(["none", "hann"]), default="none", show_default=True)
 @click.option("--maps", is_flag=True, help="Keep the mean 2-D log-amplitude of each point in spectra.npz.")
-@click.option("--attention", is_flag=True, help="Also attention distance, response and gates, on 64 images.")
+@click.option("--attention", is_flag=True, help="Also attention distance, response, gates and reliance.")
 @options.coverage_options
 @click.option("--label", metavar="TEXT", help="What tables and figures call the target.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for the results.  [default: results/NAME]")
@@ -115,5 +115,29 @@ def print_table(result: Spectra, label: str) -> None:
     )
     if result.coverage is not None:
         click.echo(f"coverage: {result.coverage.text()}.")
+    if result.reliance is not None:
+        _print_reliance(result)
     if 20 <= seen.n < 60:
         click.echo("under 60 images an interval of 95 % of variance or ac_dc holds .87 to .91 of the time.")
+
+
+def _print_reliance(result: Spectra) -> None:
+    """Top-1 lost without each half by layer, and what the parameters say."""
+    record = result.reliance
+    if record is None:
+        return
+    frame = record.table()
+    rows = [
+        [str(layer), *("-" if value != value else f"{value:+.1f}" if at < 4 else f"{value:.2f}"
+                       for at, value in enumerate(values))]
+        for layer, *values in frame.itertuples()
+    ]  # fmt: skip
+    options.table(
+        f"reliance: change of top-1 without a half, percentage points, {record.images} images, intact "
+        f"{100 * record.top1:.1f} %", ["layer", *frame.columns], rows,
+    )  # fmt: skip
+    again = "" if record.training is None else f", BatchNorm estimated again on {record.training} training images"
+    click.echo(
+        f"exchanged: the half comes from another image; off: it is switched off{again}. gate x tap: 1 is the "
+        "convolution; displacement in pixels. A gate alone is no measure of reliance."
+    )

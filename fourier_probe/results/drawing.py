@@ -19,6 +19,7 @@ DRAWINGS = {
     "one-depth": "fourier_probe.plots.spectra:depth_of_one",
     "one-spectra": "fourier_probe.plots.spectra:spectra_of_one",
     "panels": "fourier_probe.plots.compare:panels_figure",
+    "reliance": "fourier_probe.plots.reliance:reliance_figure",
     "spectra": "fourier_probe.plots:spectra_figure",
     "steps": "fourier_probe.plots.compare:steps_figure",
 }

@@ -2,7 +2,7 @@
 
 ANALYZE = (
     *("spectra.json", "spectra.npz", "spectra.csv", "spectra.pdf", "spectra.png", "depth.pdf", "depth.png"),
-    *("attention.pdf", "attention.png"),
+    *("attention.pdf", "attention.png", "reliance.pdf", "reliance.png"),
 )
 COMPARE_FIGURES = ("spectra", "depth", "steps", "density", "coordinate")
 COMPARE = (
@@ -11,3 +11,4 @@ COMPARE = (
 )
 COMPARE_EPOCHS = ("compare.csv", "epochs.pdf", "epochs.png")
 VALIDATE = ("validation.json", "validation.csv", "confusion.csv", "confusion.pdf", "confusion.png")
+DEMO = ("demo.csv", "demo.pdf", "demo.png")

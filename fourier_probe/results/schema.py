@@ -21,6 +21,7 @@ from fourier_probe.io.typed import read_json
 from fourier_probe.probe.metrics import Definition
 from fourier_probe.results.point import Array, Change, PointSpectrum, Step
 from fourier_probe.results.records import Count, Coverage, ImagesInfo, LeftOut, Provenance, ScalarInfo
+from fourier_probe.results.reliance import RelianceRecord
 
 SCHEMA, VERSION = "fourier-probe/spectra", 2
 AGAIN = "run `fourier-probe analyze` again"
@@ -145,6 +146,7 @@ class SpectraForm(msgspec.Struct, kw_only=True):
     excluded: list[LeftOut] = []
     selected: bool = False
     attention: list[AttentionForm] = []
+    reliance: RelianceRecord | None = None
     coverage: Coverage | None = None
     input: PointForm | None = None
     scalars: dict[str, ScalarInfo] | None = None

@@ -20,6 +20,7 @@ from fourier_probe.results import frame, groupsums, schema
 from fourier_probe.results.drawing import drawing
 from fourier_probe.results.point import PointSpectrum
 from fourier_probe.results.records import SCALARS, Coverage, ImagesInfo, LeftOut, Provenance, ScalarInfo
+from fourier_probe.results.reliance import RelianceRecord
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,6 +45,7 @@ class Spectra:
         selected: whether the points were chosen by name; then figures and tables show all of them.
         attention: of each attention layer, where asked for: name, grid, distance, diversity, frequency, response, gate,
             uniform, images; see `probe.attention.AttentionLayer`.
+        reliance: what the network relies on of the halves of its gated attention, where asked for and measured.
         coverage: how much of the network was read, or None where that is not known.
         input: the numbers of the images themselves, or None.
         scalars: label and unit of every scalar metric of the points, also of those this version does not know.
@@ -57,6 +59,7 @@ class Spectra:
     excluded: list[LeftOut] = field(default_factory=list)
     selected: bool = False
     attention: list[dict[str, Any]] = field(default_factory=list)
+    reliance: RelianceRecord | None = None
     coverage: Coverage | None = None
     input: PointSpectrum | None = None
     scalars: dict[str, ScalarInfo] = field(default_factory=lambda: dict(SCALARS))
@@ -129,18 +132,21 @@ class Spectra:
         """A figure of this result.
 
         Args:
-            name: "spectra" (a curve per depth), "depth" (the profile), or "attention" where it was asked for.
+            name: "spectra" (a curve per depth), "depth" (the profile), or "attention" and "reliance" where they were
+                measured.
             ax: axes to draw into, for "spectra" and "depth"; a figure of its own by default.
             label: title; what the target is called by default.
 
         Raises:
             ResultError: there is no such figure of this result.
         """
-        names = ["spectra", "depth"] + ["attention"] * bool(self.attention)
+        names = ["spectra", "depth"] + ["attention"] * bool(self.attention) + ["reliance"] * bool(self.reliance)
         if name not in names:
             near = suggest(name, names)
             raise ResultError(f"there is no figure {name!r} of this result: there are {', '.join(names)}.{near}")
         title = label or str(self.target.source or self.target.arch or "model")
+        if name == "reliance" and self.reliance is not None:
+            return drawing("reliance")(self.reliance, title)
         if name == "attention":
             return drawing("attention")(self.attention, title)
         return drawing(f"one-{name}")(self, title, ax=ax)
@@ -185,6 +191,7 @@ class Spectra:
             excluded=form.excluded,
             selected=form.selected,
             attention=read.attention,
+            reliance=form.reliance,
             coverage=form.coverage,
             input=read.input,
             scalars=form.scalars or {},
@@ -221,6 +228,7 @@ class Spectra:
                 name: self._info(name) for name in [*SCALARS, *sorted(found - SCALARS.keys())] if name in found
             },
             "attention": self.attention,
+            "reliance": self.reliance,
             "versions": self.versions,
             "created": self.created,
         }

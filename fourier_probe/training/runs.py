@@ -24,6 +24,7 @@ from fourier_probe.training.record import (
 )
 
 if TYPE_CHECKING:
+    from fourier_probe.results.reliance import RelianceRecord
     from fourier_probe.results.spectra import Spectra
 
 
@@ -112,6 +113,10 @@ class Run:
                 "the run again."
             )
         return found
+
+    def reliance(self) -> RelianceRecord | None:
+        """What it relies on of the halves of its attention, where an analysis with attention lies in the folder."""
+        return None if self.spectra is None else self.spectra.reliance
 
     @cached_property
     def trajectory(self) -> list[Spectra]:

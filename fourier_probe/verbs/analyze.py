@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -42,7 +43,7 @@ class ProbeOptions:
         branches: also the branches of EIT and the halves of gated attention.
         definition: logarithm, window, axis, metrics.
         maps: keep the mean 2-D log-amplitude of each point.
-        attention: also distance, diversity, response and gates of each attention layer.
+        attention: also distance, diversity, response and gates of each attention layer, and reliance.
         strict: stop where a step cannot be read or a map lies elsewhere than said.
         self_check: test where the maps lie, with a few forwards of one image.
         device: where to run; null leaves a network where it is and takes a GPU, where there is one, for a named target.
@@ -120,7 +121,8 @@ def analyze(
         window: "hann" against leakage from the borders.
         definition: all of the five above in one; comes before them.
         maps: keep the mean 2-D log-amplitude of each point.
-        attention: also distance, diversity, response and gates of each attention layer, on 64 images.
+        attention: also distance, diversity, response and gates of each attention layer, on 64 images; of gated
+            attention also what the network relies on (`Spectra.reliance`), on all of them, where they have labels.
         strict: stop where a step cannot be read or a map lies elsewhere than said; a note otherwise.
         self_check: test where the maps lie, with six forwards of one image.
         device: where to run. A network is left where it is by default, and brought back; a named target runs on a GPU
@@ -207,45 +209,53 @@ def analyze_target(
     for excluded in result.excluded:
         note(f"{excluded.name} is left out: {excluded.reason}.")
     if probe.attention and rank == 0:
-        result.attention = _attention(target, stream, images, probe)
+        _attention(result, target, stream, data, probe)
     return result
 
 
 AMP = {"none": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def _attention(target: Target, stream: Stream, images: ImageOptions, probe: ProbeOptions) -> list[dict[str, Any]]:
-    """The measures of each attention layer as plain values; a note says what has none, and why."""
+def _attention(result: Spectra, target: Target, stream: Stream, data: Data | None, probe: ProbeOptions) -> None:
+    """The measures of each attention layer, and reliance, into `result`; a note says what has none, and why."""
     from fourier_probe.probe.attention import attention_layers
+    from fourier_probe.verbs.reliance import measure
 
-    model = target.model
-    if model is None or stream.chosen is None:
+    model, chosen, source = target.model, stream.chosen, stream.source
+    if model is None or chosen is None or source.size is None:
         note("attention is left out: it reads its images again, which batches of your own cannot do; name a source.")
-        return []
-    some = choose(stream.chosen, limit=ATTENTION_IMAGES)
-    spec = target.input_spec(
-        img_size=images.img_size, mean=images.mean, std=images.std, arrays=stream.chosen.array_size
-    )
-    read = batches(some, spec, batch_size=min(images.batch_size, 8))
+        return
+    some = choose(chosen, limit=ATTENTION_IMAGES)
+    spec = target.input_spec(img_size=(source.size[0], source.size[1]), mean=source.mean, std=source.std)
     home = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
-    try:
-        model.to(probe.device if probe.device is not None else home)
+    with _kept("attention", model, probe.device if probe.device is not None else home, home):
+        read = batches(some, spec, batch_size=8)
         layers, left_out = attention_layers(model, (batch.images for batch in read))
-    except Exception as error:  # the spectra are done: whatever a foreign network raises here must not lose them
+        for name, reason in list(left_out.items())[:3]:
+            note(f"attention of {name} is left out: {reason}.")
+        result.attention = [{**layer.to_json(), "images": len(some)} for layer in layers]
+    with _kept("reliance", model, probe.device if probe.device is not None else home, home):
+        result.reliance = measure(model, chosen, spec, 50, named=data is None or isinstance(data, str | Path))
+
+
+@contextlib.contextmanager
+def _kept(what: str, model: nn.Module, device: torch.device | str, home: torch.device) -> Iterator[None]:
+    """The model on a device and back; whatever a foreign network raises is a note: the spectra are done."""
+    try:
+        model.to(device)
+        yield
+    except Exception as error:
         reason = str(error) if isinstance(error, ProbeError) else f"{type(error).__name__}: {error}"
-        note(f"attention is left out: {(reason.strip().splitlines() or [''])[0].rstrip('.')}.")
-        return []
+        note(f"{what} is left out: {(reason.strip().splitlines() or [''])[0].rstrip('.')}.")
     finally:
         model.to(home)
-    for name, reason in list(left_out.items())[:3]:
-        note(f"attention of {name} is left out: {reason}.")
-    return [{**layer.to_json(), "images": len(some)} for layer in layers]
 
 
 def write(result: Spectra, label: str, folder: Path) -> list[str]:
     """The three result files, then the figures; returns the names of what was written."""
     from fourier_probe.plots import depth_figure, save_each, spectra_figure
     from fourier_probe.plots.attention import attention_figure
+    from fourier_probe.plots.reliance import reliance_figure
     from fourier_probe.results.comparison import has_frequencies
 
     with atomic.staged(folder, (*ANALYZE[1:], ANALYZE[0])) as place:  # the result itself last, old figures go
@@ -258,6 +268,8 @@ def write(result: Spectra, label: str, folder: Path) -> list[str]:
         note("no point has two usable frequencies, so there is no depth profile to draw.")
     if result.attention:
         figures["attention"] = lambda: attention_figure(result.attention, label)
+    if (relied := result.reliance) is not None:
+        figures["reliance"] = lambda: reliance_figure(relied, label)
     save_each(figures, folder)
     return [name for name in ANALYZE if (folder / name).exists()]
 

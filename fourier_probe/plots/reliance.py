@@ -1,0 +1,81 @@
+"""Reliance on the halves of attention, on Axes. Sees results, never models."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from fourier_probe.plots.style import COLUMN, categories, short_title, style
+from fourier_probe.results.intervals import Interval
+from fourier_probe.results.reliance import RelianceRecord
+
+HALVES = ("content", "positional")
+NAMED = 16  # layers, at most, that are named
+
+
+def draw_reliance(ax: Axes, record: RelianceRecord, test: str = "exchanged") -> Axes:
+    """Top-1 lost without each half, percentage points, by layer; bars are 95 % intervals over images."""
+    layers = record.layers
+    places = np.arange(len(layers))
+    for turn, (half, color) in enumerate(zip(HALVES, reversed(categories(2)), strict=True)):
+        rows = [record.lesion(layer, half, test) for layer in layers]
+        ends = np.array([_lost(None if row is None else row.top1_change) for row in rows])
+        bars = np.stack([ends[:, 0] - ends[:, 1], ends[:, 2] - ends[:, 0]])
+        errors = bars if np.isfinite(bars).all() else None
+        ax.bar(places + 0.38 * (turn - 0.5), ends[:, 0], 0.36, color=color, label=half, yerr=errors,
+               error_kw={"elinewidth": 0.7, "capsize": 1.5})  # fmt: skip
+    ax.axhline(0, color="0.3", linewidth=0.6)
+    if len(layers) <= NAMED:
+        ax.set_xticks(places, [short_title(name) for name in layers], rotation=30 if len(layers) > 3 else 0,
+                      ha="right" if len(layers) > 3 else "center")  # fmt: skip
+    else:
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.set_xlabel("Layer, in order; the last: all layers")
+    ax.set_ylabel("Top-1 lost (percentage points)")
+    ax.legend(title={"exchanged": "half from another image", "off": "half off"}.get(test, test), title_fontsize=7)
+    return ax
+
+
+def _lost(change: Interval | None) -> tuple[float, float, float]:
+    """Percentage points lost, and the ends of the interval; NaN where there are none."""
+    ends = (None,) * 3 if change is None else (change.value, change.high, change.low)
+    lost, low, high = (np.nan if end is None else -100 * end for end in ends)
+    return lost, low, high
+
+
+def draw_gates(ax: Axes, record: RelianceRecord) -> Axes:
+    """Gates, their range over heads, and gate x attention on the kernel's own tap, by recast layer."""
+    places = np.arange(len(record.departures))
+    gates = np.array([[row.gate, row.gate_least, row.gate_most] for row in record.departures])
+    ax.vlines(places - 0.08, gates[:, 1], gates[:, 2], color="#1f4e79", linewidth=0.8)
+    ax.plot(places - 0.08, gates[:, 0], "o", color="#1f4e79", label="gate (1: positional)")
+    taps = [np.nan if row.tap is None else row.tap for row in record.departures]
+    ax.plot(places + 0.08, taps, "s", color="0.45", label="gate x own tap (1: convolution)")
+    if len(places) <= NAMED:
+        ax.set_xticks(places, [short_title(row.layer) for row in record.departures],
+                      rotation=30 if len(places) > 3 else 0, ha="right" if len(places) > 3 else "center")  # fmt: skip
+    ax.set_xlim(-0.6, len(places) - 0.4)
+    ax.set_ylim(0, 1.04)
+    ax.set_ylabel("By its parameters")
+    ax.legend()
+    return ax
+
+
+def reliance_figure(record: RelianceRecord, title: str = "", *, ax: Axes | None = None) -> Figure:
+    """Exchanged halves, halves off where that was measured, and the gates beside them; on `ax` the first alone."""
+    with style():
+        if ax is not None:
+            draw_reliance(ax, record)
+            return ax.get_figure(root=True) or Figure()
+        tests = [test for test in ("exchanged", "off") if any(row.test == test for row in record.lesions)]
+        panels = len(tests) + bool(record.departures)
+        figure = Figure(figsize=(0.9 * COLUMN * panels, 2.6))
+        axes = figure.subplots(1, panels, squeeze=False)[0]
+        for panel, test in zip(axes, tests, strict=False):
+            draw_reliance(panel, record, test)
+        if record.departures:
+            draw_gates(axes[-1], record)
+        figure.suptitle(f"{short_title(title)}: top-1 {record.top1:.1%}, n = {record.images}", fontsize=8)
+        return figure
