@@ -2,12 +2,13 @@
 
     import fourier_probe as fp
 
-    spectra = fp.analyze(model, images)             any nn.Module, any iterable of batches
-    fp.relative_log_amplitude(features)             (B, C, H, W) -> frequency (K,), delta (K,)
-    fp.recast(conv)                                 nn.Conv2d -> GPSAConv2d, same function
-    fp.PRSSchedule.linear(layers, early=150, late=50)
+    spectra = fp.analyze(model, "photos/")                 any network, any images
+    fp.compare([a, b], "photos/", labels=["CNN", "ViT"])   side by side, on the same images
+    run = fp.train(model="resnet18", data="photos/", schedule="linear")
+    fp.recast(conv)                                        nn.Conv2d -> gated positional self-attention
 
-Names are imported when first used, so that `import fourier_probe` costs nothing.
+Every verb of the command line is a function of the same name and defaults. Names are imported when first used, so that
+`import fourier_probe` costs nothing.
 """
 
 from __future__ import annotations
@@ -17,7 +18,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fourier_probe.data import open_data
-    from fourier_probe.errors import ProbeError
+    from fourier_probe.errors import (
+        CheckpointError,
+        DataError,
+        ModelError,
+        OutputError,
+        PointError,
+        ProbeError,
+        ResultError,
+        TrainingError,
+    )
     from fourier_probe.models.gpsa.recast import logit_change, recast, recast_
     from fourier_probe.models.zoo import create
     from fourier_probe.papers.exhibit import Exhibit
@@ -27,6 +37,7 @@ if TYPE_CHECKING:
     from fourier_probe.probe.points import Point, find_points
     from fourier_probe.results.compared import Comparison
     from fourier_probe.results.heatmap import HeatMap
+    from fourier_probe.results.point import PointSpectrum
     from fourier_probe.results.spectra import Spectra
     from fourier_probe.results.validation import Validation
     from fourier_probe.training.config import TrainConfig
@@ -42,23 +53,34 @@ if TYPE_CHECKING:
     from fourier_probe.verbs.opening import open_target
     from fourier_probe.verbs.preview import preview
     from fourier_probe.verbs.report import Page, report
+    from fourier_probe.verbs.sweep import sweep
     from fourier_probe.verbs.train import train
     from fourier_probe.verbs.validate import validate
 
+    __version__: str
+
 _HOME = {
     "Capture": "probe.capture",
+    "CheckpointError": "errors",
     "Comparison": "results.compared",
+    "DataError": "errors",
     "Definition": "probe.metrics",
     "Exhibit": "papers.exhibit",
     "HeatMap": "results.heatmap",
+    "ModelError": "errors",
+    "OutputError": "errors",
     "PRSSchedule": "training.schedule",
     "Page": "verbs.report",
     "Point": "probe.points",
+    "PointError": "errors",
+    "PointSpectrum": "results.point",
     "ProbeError": "errors",
+    "ResultError": "errors",
     "Run": "training.runs",
     "ScheduleRequest": "training.rules",
     "Spectra": "results.spectra",
     "TrainConfig": "training.config",
+    "TrainingError": "errors",
     "Validation": "results.validation",
     "analyze": "verbs.analyze",
     "compare": "verbs.compare",
@@ -79,25 +101,35 @@ _HOME = {
     "register_schedule": "training.rules",
     "relative_log_amplitude": "probe.metrics",
     "report": "verbs.report",
+    "sweep": "verbs.sweep",
     "train": "verbs.train",
     "validate": "verbs.validate",
 }
 
 __all__ = [
     "Capture",
+    "CheckpointError",
     "Comparison",
+    "DataError",
     "Definition",
     "Exhibit",
     "HeatMap",
+    "ModelError",
+    "OutputError",
     "PRSSchedule",
     "Page",
     "Point",
+    "PointError",
+    "PointSpectrum",
     "ProbeError",
+    "ResultError",
     "Run",
     "ScheduleRequest",
     "Spectra",
     "TrainConfig",
+    "TrainingError",
     "Validation",
+    "__version__",
     "analyze",
     "compare",
     "create",
@@ -117,12 +149,17 @@ __all__ = [
     "register_schedule",
     "relative_log_amplitude",
     "report",
+    "sweep",
     "train",
     "validate",
 ]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("fourier-probe")
     if name not in _HOME:
         raise AttributeError(f"module 'fourier_probe' has no attribute {name!r}")
     return getattr(importlib.import_module(f"fourier_probe.{_HOME[name]}"), name)
