@@ -195,7 +195,7 @@ class _Listener:
 
         return ask
 
-    def hear(self, heard: Attention, maps: Callable[[], Tensor]) -> None:
+    def hear(self, heard: Attention, maps: Callable[[], Tensor] | None) -> None:
         """One softmax or fused call."""
         if self.busy or any(heard.owner == name or heard.owner.startswith(f"{name}.") for name in self.own):
             return
@@ -205,7 +205,9 @@ class _Listener:
             name = f"{name}#{self.seen[name]}"
         grid = ax.grid(heard.queries)
         reason = self._why_not(heard, grid)
-        if reason or grid is None:
+        if maps is None:
+            reason = reason or "flex_attention does not give its map"
+        if reason or grid is None or maps is None:
             self.left_out[name] = reason
             return
         first, last = ax.ends(heard.queries)

@@ -24,7 +24,7 @@ from fourier_probe.trace.forward import random_state
 PATCHES = ((0.21, 0.36), (0.36, 0.78), (0.57, 0.14), (0.78, 0.57), (0.88, 0.9))
 """Centres of the patches, as shares of height and width; with the image itself six forwards."""
 
-CONTRAST = 4.0
+CONTRAST = 16.0
 """Largest change over the median change from which a change has a place."""
 
 
@@ -110,18 +110,22 @@ def _judged(
     """Whether the largest changes lie at the patches; None where they have no place."""
     H, W = point.layout.grid
     hits, where = 0, []
+    missed: set[tuple[int, int]] = set()
     for change, (top, bottom, left, right) in zip(changes, boxes, strict=True):
         peak = float(change.max())
         if not math.isfinite(peak) or peak <= CONTRAST * float(change.median()) or peak == 0:
             continue
         y, x = divmod(int(change.argmax()), W)
-        off = max(_beyond(y, top, bottom, H / size[0]), _beyond(x, left, right, W / size[1]))
-        hits += off <= max(1.0, 0.1 * max(H, W))
+        near_y = _beyond(y, top, bottom, H / size[0]) <= max(1.0, 0.1 * H)
+        near_x = _beyond(x, left, right, W / size[1]) <= max(1.0, 0.1 * W)
+        hit = near_y and near_x
+        hits += hit
+        missed |= set() if hit else {(y, x)}
         where.append(((y, x), (int((top + bottom) / 2 * H / size[0]), int((left + right) / 2 * W / size[1]))))
-    if len(where) < 2 or len({found for found, _ in where}) == 1:
-        return None  # no place, or one and the same wherever the patch is
-    if 2 * hits >= len(where):
+    if 2 * hits >= len(where) > 1:
         return True
+    if len(where) < 2 or len(missed) < 2:
+        return None  # no place, or one and the same wherever the patch is
     found, expected = where[0]
     return Misplaced(point.name, expected, found, len(where) - hits, len(where))
 

@@ -54,6 +54,8 @@ def _advice(model: nn.Module, images: Tensor, name: str) -> str:
     required = _required(model)
     if len(required) > 1:
         return f"Its forward takes ({', '.join(required)}), not images alone. {_wrapper(name, required)}"
+    if _takes(model, images):
+        return "It takes these images when it is not traced: please report this."
     size = _another_size(model, images)
     if size is not None:
         return (
@@ -78,12 +80,16 @@ def _another_size(model: nn.Module, images: Tensor) -> tuple[int, int] | None:
     own = _own_size(model) or (224, 224)
     if own == tuple(images.shape[-2:]):
         return None
+    return own if _takes(model, images.new_zeros(len(images), images.shape[1], *own)) else None
+
+
+def _takes(model: nn.Module, images: Tensor) -> bool:
     try:
         with torch.no_grad():
-            run(model, images.new_zeros(len(images), images.shape[1], *own))
-    except Exception:  # no: then the size is not at fault
-        return None
-    return own
+            run(model, images)
+    except Exception:  # whatever a foreign forward raises
+        return False
+    return True
 
 
 def _own_size(model: nn.Module) -> tuple[int, int] | None:

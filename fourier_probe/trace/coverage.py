@@ -144,7 +144,10 @@ def unread_steps(forward: Forward, read: Sequence[Value], aside: Sequence[Sum]) 
         read: the values at the points, in the order of events.
         aside: sums that are not on the stream, such as those of class attention.
     """
-    residual = [s for s in forward.trace.sums if _is_step(s) and s not in set(aside)]
+    beside = set(aside)
+    residual = [
+        s for s in forward.trace.sums if _is_step(s) and s not in beside and not _is_of_parallel_layers(forward, s)
+    ]
     seen = {step for value in read if (step := _latest(value, residual)) is not None}
     inside = {s for s in residual for r in seen if s not in seen and r.begins <= s.when < r.when}
     for value in read:  # a block whose own sum is of two branches is read as one step
@@ -164,6 +167,15 @@ def _is_step(found: Sum) -> bool:
         return False
     placed = any(ax.has_positions(axis) or "~" in ax.along(axis) for axis in found.axes)
     return placed or (len(found.shape) == 3 and found.shape[0] > 1 and found.shape[1] > 1)
+
+
+def _is_of_parallel_layers(forward: Forward, found: Sum) -> bool:
+    """Whether the branch is itself a sum of convolutions side by side: one layer, written as several (RepVGG)."""
+    branch = next((operand for operand in found.operands if operand is not found.skip), None)
+    if not isinstance(branch, Sum) or branch.skip is not None or forward.homes[branch] is not forward.homes[found]:
+        return False
+    ran = {ran.kind for ran in forward.trace.ran if found.begins <= ran.when <= found.when}
+    return "conv" in ran and "attention" not in ran
 
 
 def _latest(value: Value, sums: Sequence[Sum]) -> Sum | None:

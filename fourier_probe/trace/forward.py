@@ -25,7 +25,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from fourier_probe.trace import axes as ax
 from fourier_probe.trace.axes import Axes, Axis, Part
 from fourier_probe.trace.calling import eager, giving, run
-from fourier_probe.trace.operations import follow, tensors_of
+from fourier_probe.trace.operations import by_shape, follow, tensors_of
 
 __all__ = ["Attention", "Call", "Ran", "Sum", "Trace", "Value", "eager", "giving", "pick", "random_state", "trace"]
 
@@ -168,8 +168,8 @@ class Trace:
     attention: list[Attention] = field(default_factory=list)
 
 
-Hear = Callable[[Attention, Callable[[], Tensor]], None]
-"""Called with an attention when it runs and with a function that gives its map."""
+Hear = Callable[[Attention, Callable[[], Tensor] | None], None]
+"""Called with an attention when it runs and with a function that gives its map, None where it cannot be made again."""
 
 
 def tensors(value: Any) -> Iterator[Tensor]:
@@ -221,6 +221,13 @@ def trace(model: nn.Module, example: Tensor, *, hear: Hear | None = None) -> Tra
 
 
 class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    supports_higher_order_operators = True
+
+    @classmethod
+    def ignore_compile_internals(cls) -> bool:
+        """What a layer compiles for itself, as flex_attention does, is one operation."""
+        return True
+
     def __init__(self, images: Tensor, hear: Hear | None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.found = Trace(len(images))
@@ -286,7 +293,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if not isinstance(function, torch._ops.OpOverload):
-            return function(*args, **kwargs)
+            return self._whole_function(function, args, kwargs)
         if function not in self.whole:
             with self:  # an operation made of others is followed in its parts
                 result = function.decompose(*args, **kwargs)
@@ -307,6 +314,21 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 self._write(function, args, kwargs, tensor, axes, before, wholes)
         if results:
             self._note(function, args, kwargs, results[0], followed[0])
+        return result
+
+    def _whole_function(self, function: Any, args: Any, kwargs: Any) -> Any:
+        """An operation that takes functions, such as `flex_attention`: run as it is, its results known by shape."""
+        before = [self._value(tensor) for tensor in tensors_of([args, kwargs])]
+        result = function(*args, **kwargs)
+        owner = next((call for call in reversed(self.running) if _is_layer(call.module)), None)
+        for tensor in tensors_of([result]):
+            self.known[tensor] = by_shape([args, kwargs], tensor, self._axes)
+            name = owner.name if owner else None
+            self.written[_memory(tensor)] = (Value(self._tick(), tuple(dict.fromkeys(before)), name), tensor.numel())
+        if owner is not None and getattr(function, "__name__", "") == "flex_attention":
+            query, key = args[0], args[1]
+            axes = (*self._axes(query)[:-1], self._axes(key)[-2])
+            self._attend(owner, (*query.shape[:-1], key.shape[-2]), axes, None)
         return result
 
     def _write(
@@ -401,7 +423,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 shape = (*query.shape[:-1], key.shape[-2])
                 self._attend(owner, shape, (*q[:-1], k[-2]), lambda: _scores(function, args, kwargs))
 
-    def _attend(self, owner: Call, shape: tuple[int, ...], axes: Axes, maps: Callable[[], Tensor]) -> None:
+    def _attend(self, owner: Call, shape: tuple[int, ...], axes: Axes, maps: Callable[[], Tensor] | None) -> None:
         placed = ax.has_positions(axes[-1]) or ax.has_positions(axes[-2])
         if not placed and (len(axes) < 4 or shape[-1] != shape[-2]):
             return  # a choice between branches

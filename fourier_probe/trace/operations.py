@@ -52,6 +52,11 @@ def tensors_of(value: Any) -> list[Tensor]:
     return [tensor for item in value for tensor in tensors_of(item)] if isinstance(value, list | tuple) else []
 
 
+def by_shape(arguments: Any, result: Tensor, look: Look) -> Axes:
+    """The axes of a result of an operation of which nothing but its arguments is known."""
+    return _alike(look, {"arguments": arguments}, result)
+
+
 def _fits(axes: Axes, result: Tensor) -> bool:
     return len(axes) == result.ndim and all(
         math.prod(part.size for part in axis) == size for axis, size in zip(axes, result.shape, strict=True)

@@ -174,3 +174,28 @@ def test_the_size_is_blamed_only_where_another_one_works() -> None:
 
     with pytest.raises(ModelError, match=r"It takes images of 16 x 16: .*--img-size 16x16"):
         find_points(Fixed(), IMAGES)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_an_attention_that_compiles_itself_is_one_operation() -> None:
+    from torch.nn.attention.flex_attention import flex_attention
+
+    class Flexible(Block):
+        def __init__(self) -> None:
+            super().__init__()
+            self.mlp = nn.Sequential(nn.Linear(8, 24))
+
+        def forward(self, x: Tensor) -> Tensor:
+            q, k, v = self.mlp(self.norm(x)).view(*x.shape[:2], 3, 1, 8).permute(2, 0, 3, 1, 4)
+            out: Tensor = x + flex_attention(q, k, v).squeeze(1)  # type: ignore[union-attr]
+            return out
+
+    model = Dropping()
+    model.first = nn.ModuleList(Flexible() for _ in range(2))
+    model.second = nn.ModuleList()
+    found = survey(model, torch.rand(1, 3, 64, 64), self_check=False)
+    assert [(point.name, point.op) for point in found.points] == [
+        ("stem", "embed"),
+        ("first.0", "attention"),
+        ("first.1", "attention"),
+    ]
