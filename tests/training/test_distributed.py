@@ -149,7 +149,7 @@ rank, meeting, config, out = int(sys.argv[1]), *sys.argv[2:]
 config = TrainConfig.from_json(json.loads(config))
 class Stopped(Progress):
     def step(self, tick):
-        if (tick.epoch, tick.step) == (1, 2):
+        if (tick.epoch, tick.step) == (1, 1):
             os.kill(os.getpid(), signal.SIGTERM)
 torch.distributed.init_process_group("gloo", init_method="file://" + meeting, rank=rank, world_size=2)
 train(config, out + "/whole")
@@ -157,6 +157,8 @@ try:
     train(config, out + "/halves", progress=Stopped())
 except SystemExit as end:
     assert end.code == 143
+else:
+    raise AssertionError("the run was not stopped")
 train(config, out + "/halves", resume=True)
 torch.distributed.destroy_process_group()
 """
