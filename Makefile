@@ -1,8 +1,9 @@
 # Two commands do everything: `make demo` and `make test`. Both make .venv on the first call.
 PYTHON ?= python3
 BIN := .venv/bin
+QUICK := tests/data tests/models tests/trace tests/probe tests/results tests/plots tests/io tests/runtime
 
-.PHONY: setup demo test format
+.PHONY: setup demo test quick format
 
 setup: .venv/.installed
 
@@ -18,7 +19,13 @@ test: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 	$(BIN)/pytest -n 2
+
+# A contributor's loop: lint, and the tests that take no second.
+quick: setup
+	$(BIN)/ruff check .
+	$(BIN)/pytest -n 2 -q -m "not slow" $(QUICK)
 
 format: setup
 	$(BIN)/ruff format .

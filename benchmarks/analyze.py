@@ -101,7 +101,7 @@ def memory(images: int) -> None:
     """Child process: analyze `images` random images and print the peak resident memory in MB."""
     import resource
 
-    from fourier_probe.probe.analyze import analyze
+    from fourier_probe.results.analysis import analyze
 
     torch.manual_seed(0)
     model = timm.create_model("resnet18")

@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fourier_probe.data.numbered import numbered
 from fourier_probe.errors import DataError
-from fourier_probe.probe.analyze import numbered
 from fourier_probe.probe.logits import class_scores, no_accuracy
 from fourier_probe.trace.forward import eager
 
@@ -53,7 +53,7 @@ def answers(
 
     Args:
         model: left as and where it was.
-        images: as `probe.analyze` takes them.
+        images: as `results.analysis` takes them.
         classes: number of classes the labels are of, where known.
         device: where to run; where the model is by default.
         amp: run the forward under autocast to this dtype.

@@ -123,7 +123,7 @@ def _key(config: TrainConfig, layout: Layout) -> dict[str, Any]:
 
 
 def _measure(config: TrainConfig, layout: Layout, layouts: Layouts, analyzed: bool, threads: int) -> _Times:
-    from fourier_probe.probe.analyze import analyze
+    from fourier_probe.results.analysis import analyze
 
     config = replace(config, pretrained=False)
     with _threads(config.threads or threads), ranks(config.device) as team, keeping_random_state():

@@ -113,8 +113,8 @@ def analyze_run(folder: Path, config: TrainConfig, asked: Analysis) -> None:
     """
     from fourier_probe.data import batches, choose
     from fourier_probe.models.zoo import FACTORY
-    from fourier_probe.probe.analyze import analyze
     from fourier_probe.probe.attention import attention_layers
+    from fourier_probe.results.analysis import analyze
     from fourier_probe.results.records import ImagesInfo
     from fourier_probe.runtime.distributed import ranks
     from fourier_probe.training.inputs import open_splits

@@ -47,7 +47,7 @@ def epoch(session: Session, row: dict[str, Any]) -> None:
 
 def probe(session: Session) -> None:
     """Spectra of the weights as they are, on validation images (training images where there are none)."""
-    from fourier_probe.probe.analyze import analyze
+    from fourier_probe.results.analysis import analyze
     from fourier_probe.results.records import ImagesInfo, Provenance
 
     config, state = session.config, session.state

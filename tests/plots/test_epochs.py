@@ -9,7 +9,7 @@ import torch
 from matplotlib.figure import Figure
 
 from fourier_probe.plots import draw_epochs, epochs_figure
-from fourier_probe.probe.analyze import analyze
+from fourier_probe.results.analysis import analyze
 from fourier_probe.results.comparison import depth_profile
 from fourier_probe.results.profile import profile, view_of
 from fourier_probe.results.records import Provenance

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from fourier_probe.errors import ModelError, PointError
-from fourier_probe.probe.analyze import analyze
 from fourier_probe.probe.points import find_points
 from fourier_probe.probe.survey import survey
+from fourier_probe.results.analysis import analyze
 from fourier_probe.runtime.messages import listening
 
 

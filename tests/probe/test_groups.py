@@ -11,10 +11,10 @@ from torch import nn
 from fourier_probe.data import Batch, ImageSet, InputSpec, batches
 from fourier_probe.data.subset import splitmix64
 from fourier_probe.errors import DataError
-from fourier_probe.probe.analyze import analyze
 from fourier_probe.probe.groups import group_of
 from fourier_probe.probe.metrics import Definition
 from fourier_probe.probe.sums import jackknife, jackknife_variance, quantile
+from fourier_probe.results.analysis import analyze
 
 G = 20
 Array = NDArray[np.float64]

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from fourier_probe.data import ImageSet, InputSpec, batches
 from fourier_probe.errors import ResultError
-from fourier_probe.probe.analyze import analyze
+from fourier_probe.results.analysis import analyze
 from fourier_probe.results.comparison import (
     check_comparable,
     common_frequency,

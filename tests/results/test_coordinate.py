@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from fourier_probe.errors import ResultError
-from fourier_probe.probe.analyze import analyze
 from fourier_probe.probe.sums import quantile
+from fourier_probe.results.analysis import analyze
 from fourier_probe.results.coordinate import Axes, common_axes, coordinate, place, surface
 
 AXES = Axes(np.array([0.0, 0.5, 1.0]), np.array([0.5, 1.0]), np.outer([0.25, 0.5, 0.25], [0.5, 0.5]), matched=True)

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from fourier_probe.errors import PointError, ProbeError, ResultError
-from fourier_probe.probe.analyze import analyze
+from fourier_probe.results.analysis import analyze
 from fourier_probe.results.comparison import check_comparable, paired, summary
 from fourier_probe.results.records import ImagesInfo, Provenance, ScalarInfo
 from fourier_probe.results.spectra import Spectra

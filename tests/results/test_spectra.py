@@ -274,7 +274,7 @@ def test_a_result_draws_itself_also_into_given_axes() -> None:
     import matplotlib.pyplot as plt
     from torch import nn
 
-    from fourier_probe.probe.analyze import analyze
+    from fourier_probe.results.analysis import analyze
 
     result = analyze(nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU()), [torch.randn(20, 1, 16, 16)])
     for name in ("spectra", "depth"):

@@ -1,4 +1,4 @@
-"""Stream images through a model and add up what its probe points respond to. May import everything in probe, and data.
+"""Stream images through a network and add up what its probe points respond to: a `Spectra`. Imports probe, results.
 
 Memory does not grow with the number of images: each batch is reduced to sums inside the hooks. Under torchrun every
 rank sees its share of the images and all ranks return the result of the whole.
@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fourier_probe.data import Batch, image_digest
+from fourier_probe.data import Batch
+from fourier_probe.data.numbered import numbered
 from fourier_probe.errors import DataError, PointError
 from fourier_probe.models.gpsa.attention import gated
 from fourier_probe.probe.capture import Capture
@@ -261,40 +262,6 @@ def _results(totals: _Totals, definition: Definition) -> tuple[list[PointSpectru
 
 
 # --- batches in, ranks together --------------------------------------------------------------------------------------
-
-
-def numbered(images: Iterable[Any]) -> Iterator[Batch]:
-    """This rank's batches. A `Batch` is taken as it comes; anything else is numbered and dealt out in turn."""
-    rank, world = rank_and_world()
-    start = 0
-    for turn, item in enumerate(images):
-        if isinstance(item, Batch):
-            yield item
-            continue
-        batch, labels = item if isinstance(item, tuple | list) and len(item) == 2 else (item, None)
-        if not isinstance(batch, Tensor) or batch.ndim != 4 or not batch.is_floating_point():
-            found = f"{batch.dtype} {tuple(batch.shape)}" if isinstance(batch, Tensor) else type(batch).__name__
-            raise DataError(
-                f"expected batches of normalised images, floating (B, C, H, W), got {found} in batch {turn}."
-            )
-        index = torch.arange(start, start + len(batch))
-        start += len(batch)
-        if turn % world == rank and len(batch):
-            raw = batch.detach().cpu().contiguous().view(torch.uint8).numpy()
-            digest = torch.from_numpy(np.stack([image_digest(int(i), x) for i, x in zip(index, raw, strict=True)]))
-            yield Batch(batch, None if labels is None else _labels(labels, len(batch), turn), index, digest)
-
-
-def _labels(labels: Any, count: int, turn: int) -> Tensor:
-    """Class indices (B,) from (B,) or (B, 1)."""
-    found = torch.as_tensor(labels).cpu()
-    if found.shape == (count, 1):
-        found = found[:, 0]
-    if found.shape != (count,) or found.is_floating_point():
-        raise DataError(
-            f"labels of batch {turn} are {found.dtype} {tuple(found.shape)}: expected class indices, ({count},)."
-        )
-    return found.long()
 
 
 def _merge_ranks(totals: _Totals) -> _Totals:
