@@ -166,7 +166,7 @@ def schedule_table(runs: Sequence[Run]) -> Exhibit:
 # --- A5: gates; trajectories -----------------------------------------------------------------------------------------
 
 
-@figure_kind(tables=["differences"])
+@figure_kind(tables=["differences", "reliance"])
 def gates_by_depth(runs: Sequence[Run]) -> Exhibit:
     """Gates of the converted layers against steps since their switch, a panel a schedule, coloured by depth (A5)."""
     found = one_network([run for run in finished(runs) if switches(run) and run.trajectory])
@@ -216,8 +216,30 @@ def gates_by_depth(runs: Sequence[Run]) -> Exhibit:
             f" linear less {other}, paired by seed: {len(apart)} of {len(mine)} layers have a 95 % interval without 0"
         )
         text += f" (not corrected), up to {max(apart):.2f}." if apart else "."
-    more = {"differences": gaps} if gaps else {}
+    relied = _reliance(found)
+    text += " A gate is no measure of reliance: "
+    text += "what these runs rely on is in the table beside it." if relied else (
+        "what these runs rely on was not measured (`fourier-probe analyze RUN --attention --out RUN`)."
+    )  # fmt: skip
+    more = {name: table for name, table in (("differences", gaps), ("reliance", relied)) if table}
     return Exhibit(figure, rows, caption(found, text, over="", reading=True), more)
+
+
+def _reliance(runs: Sequence[Run]) -> list[Row]:
+    """Of the runs that hold it, a row per layer, half and test, beside the gate of the layer."""
+    rows: list[Row] = []
+    for run in runs:
+        record = run.reliance()
+        if record is None:
+            continue
+        gates = {row.layer: row.gate for row in record.departures}
+        rows += [
+            {"schedule": noted_schedule(run), "seed": run.config.seed, "layer": row.layer, "half": row.half,
+             "test": row.test, "gate": gates.get(row.layer), "top1_change": row.top1_change.value,
+             "low": row.top1_change.low, "high": row.top1_change.high, "images": record.images}
+            for row in record.lesions
+        ]  # fmt: skip
+    return rows
 
 
 def _gate_differences(rows: Sequence[Row], names: Sequence[str], steps: int) -> list[Row]:

@@ -21,6 +21,8 @@ from fourier_probe.papers.captions import interval
 from fourier_probe.papers.exhibit import MissingRunsError
 from fourier_probe.papers.interpolation import interpolation
 from fourier_probe.papers.selection import schedule_name
+from fourier_probe.results.intervals import Interval
+from fourier_probe.results.reliance import DepartureRecord, LesionRecord, RelianceRecord
 from fourier_probe.training import TrainConfig, train
 from fourier_probe.training.runs import Run, read_runs
 
@@ -219,6 +221,18 @@ def test_the_primary_contrast_is_paired_by_seed(study: Path) -> None:
     assert "our reading" in exhibit.caption
 
 
+def test_reliance_stands_beside_the_gates_where_runs_hold_it(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    change = Interval(-0.25, -0.3, -0.2)
+    lesion = LesionRecord(layer="layer3.0.conv2", half="content", test="exchanged", top1=0.5, loss=1.0,
+                          top1_change=change, loss_change=change)  # fmt: skip
+    left = DepartureRecord(layer="layer3.0.conv2", gate=0.7, gate_least=0.6, gate_most=0.8, displacement=0, locality=1)
+    record = RelianceRecord(images=20, top1=0.75, lesions=[lesion], departures=[left])
+    monkeypatch.setattr(Run, "reliance", lambda run: record)
+    exhibit = prs.gates_by_depth(read_runs(study))
+    assert {(row["gate"], row["top1_change"], row["low"]) for row in exhibit.more["reliance"]} == {(0.7, -0.25, -0.3)}
+    assert "the table beside it" in exhibit.caption
+
+
 def test_gates_are_counted_from_each_layer_s_own_switch(study: Path) -> None:
     exhibit = prs.gates_by_depth(read_runs(study))
     run = next(run for run in read_runs(study) if run.config.schedule == "linear")
@@ -230,6 +244,7 @@ def test_gates_are_counted_from_each_layer_s_own_switch(study: Path) -> None:
             assert row["steps"] == row["epoch"] * steps
     assert {row["schedule"] for row in exhibit.rows} == {"linear", "constant at 0", "constant at 1"}
     gaps = exhibit.more["differences"]
+    assert "reliance" not in exhibit.more and "was not measured" in exhibit.caption
     assert {gap["minus"] for gap in gaps} == {"constant at 0", "constant at 1"}
     for gap in gaps:  # two copies of one run are two seeds without scatter
         at = {
