@@ -35,8 +35,9 @@ def draw_curves(ax: Axes, curves: Sequence[Curve], bound: float) -> Axes:
         for step in curve.switches:
             ax.axvline(step, color=color, linestyle=":", linewidth=0.8)
     ax.axhline(100 * bound, color="0.35", linestyle="--", linewidth=0.9)
-    ax.annotate(f"bound of a convolution, {100 * bound:.1f} %", (0.02, 100 * bound),
-                xycoords=("axes fraction", "data"), xytext=(0, 2), textcoords="offset points", fontsize=6)  # fmt: skip
+    ax.annotate(f"bound of a convolution, {100 * bound:.1f} %", (0.98, 100 * bound),
+                xycoords=("axes fraction", "data"), xytext=(0, 2), textcoords="offset points", fontsize=6,
+                ha="right")  # fmt: skip
     ax.set_ylim(45, 103)
     ax.set_xlabel("Step (dotted: a layer switches)")
     ax.set_ylabel("Validation top-1 (%)")
