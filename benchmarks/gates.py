@@ -18,9 +18,9 @@ import torch
 
 from fourier_probe.data import batches, choose, open_data
 from fourier_probe.probe.reliance import departures
+from fourier_probe.targets import resolve
 from fourier_probe.training.record import RunResult
 from fourier_probe.training.runs import Run
-from fourier_probe.verbs.targets import resolve
 
 
 def main(runs: list[Path]) -> None:

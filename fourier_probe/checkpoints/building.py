@@ -13,8 +13,10 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_module_registration_hook
 
 from fourier_probe.checkpoints.formats import Checkpoint
+from fourier_probe.checkpoints.misfits import advice
 from fourier_probe.errors import CheckpointError, ModelError, printable, suggest
-from fourier_probe.models import zoo
+from fourier_probe.models import fresh, zoo
+from fourier_probe.runtime.messages import note
 from fourier_probe.runtime.modes import keeping_random_state
 
 _SHOWN = 4  # names of a list in a message
@@ -36,7 +38,7 @@ def architecture(
         raise CheckpointError(
             f"{checkpoint.path} does not say what it is ({len(checkpoint.state)} tensors, the first "
             f"{printable(next(iter(checkpoint.state)), 80)}): pass --model NAME and, where needed, --model-arg "
-            f"KEY=VALUE.{ignored}"
+            f"KEY=VALUE; for one of several files, FILE=NAME.{ignored}"
         )
     if model is None:
         _check_name(checkpoint, name)
@@ -53,6 +55,7 @@ def build(
     model: str | None = None,
     model_args: dict[str, Any] | None = None,
     untrained: bool = False,
+    ignore_extra: bool = False,
 ) -> nn.Module:
     """The checkpoint's model, in evaluation mode on the CPU, in the precision its architecture has (float32).
 
@@ -66,6 +69,7 @@ def build(
         model: name or `path/to/file.py:factory`, for a file that does not say; overrides one that does.
         model_args: on top of the file's.
         untrained: the same architecture, initialised from a fixed seed: the control without training.
+        ignore_extra: leave out weights that the network has no place for, with a note.
 
     Raises:
         CheckpointError: the architecture is not known, the weights do not all fit it, or are not finite.
@@ -76,16 +80,17 @@ def build(
         with keeping_random_state(0), _at_most(_modules(checkpoint)):
             bones = _skeleton(checkpoint, name, arguments)
             _replay(bones, checkpoint)
-        _fitting(checkpoint, bones, name, arguments)
+        _fitting(checkpoint, bones, name, arguments, ignore_extra)
         _check_size(checkpoint, bones, name)
     with keeping_random_state(0):
-        built = zoo.create(name, **arguments)
+        built = fresh.untrained(name, **arguments) if untrained else zoo.create(name, **arguments)
         _replay(built, checkpoint)
     built.eval()
-    fresh = built.state_dict()
-    state = _fitting(checkpoint, built, name, arguments)
+    state = _fitting(checkpoint, built, name, arguments, ignore_extra)
+    if ignore_extra and (left := len(checkpoint.state) - len(state)):
+        note(f"{left} weights of {checkpoint.path.name} have no place in {printable(name, 80)} and are left out.")
     if not untrained:
-        broken = {key for key, value in fresh.items() if not _finite(value)}  # a mask may hold inf by design
+        broken = {key for key, value in built.state_dict().items() if not _finite(value)}  # a mask may hold inf
         try:
             built.load_state_dict(state, strict=True)
         except RuntimeError as error:
@@ -138,15 +143,19 @@ def _modules(checkpoint: Checkpoint) -> int:
     return 3000 + 10 * len(checkpoint.state)
 
 
-def _fitting(checkpoint: Checkpoint, model: nn.Module, name: str, arguments: dict[str, Any]) -> dict[str, Tensor]:
+def _fitting(
+    checkpoint: Checkpoint, model: nn.Module, name: str, arguments: dict[str, Any], ignore_extra: bool
+) -> dict[str, Tensor]:
     """The weights under the model's names, every name and shape matched."""
     fresh = model.state_dict()
     state = _under_model_names(checkpoint, fresh)
+    if ignore_extra:
+        state = {key: value for key, value in state.items() if key in fresh}
     if problem := _misfit(state, fresh):
         label = f"{name}({', '.join(f'{key}={value!r}' for key, value in arguments.items())})"
         raise CheckpointError(
             f"{checkpoint.path} does not fit {printable(label, 300)}: {problem}. The file says it is "
-            f"{checkpoint.says}. {_advice(state, fresh, model)}"
+            f"{checkpoint.says}. {advice(state, fresh, model)}"
         )
     return state
 
@@ -269,21 +278,6 @@ def _misfit(state: Mapping[str, Tensor], fresh: Mapping[str, Tensor]) -> str:
     ]
     found = (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes), ("of another kind", kinds))
     return "; ".join(f"{len(keys)} {what} ({_some(keys)})" for what, keys in found if keys)
-
-
-def _advice(state: Mapping[str, Tensor], fresh: Mapping[str, Tensor], model: nn.Module) -> str:
-    """What to do about a misfit."""
-    config = getattr(model, "pretrained_cfg", None)  # a factory's model may have anything there
-    head = _first(config.get("classifier")) if isinstance(config, dict) else None
-    have, want = state.get(f"{head}.weight"), fresh.get(f"{head}.weight")
-    if have is not None and want is not None and len(have) != len(want):
-        return (
-            f"Its head {head} has {len(have)} classes, the model was asked for {len(want)}: pass --model-arg "
-            f"num_classes={len(have)}, or none."
-        )
-    if any("pos" in key and fresh[key].shape != value.shape for key, value in state.items() if key in fresh):
-        return "Position embeddings differ: pass the size it was trained at, --model-arg img_size=N."
-    return "Pass the architecture it was trained as: --model NAME, --model-arg KEY=VALUE."
 
 
 def _optional(key: str) -> bool:

@@ -6,6 +6,7 @@
 | timm | `state_dict`, `state_dict_ema` | `arch`, `args` (num_classes, in_chans, gp, bn_eps, model_kwargs, img_size) |
 | torchvision's references | `model`, `model_ema` (`module.` and a counter, `n_averaged`) | `args.model` |
 | Lightning | `state_dict` (`model.`) | `hyper_parameters` |
+| DINO | `student`, `teacher` (an average of the student) | `args.arch` |
 | open_clip, others | `state_dict`, `model`, `model_state_dict`, or the whole file | `arch`, if any |
 | safetensors | the whole file | its metadata, or timm's `config.json` beside a `model.safetensors` |
 """
@@ -35,10 +36,11 @@ from fourier_probe.checkpoints.record import (
 )
 from fourier_probe.checkpoints.writing import VERSION, digest
 from fourier_probe.errors import CheckpointError, printable
+from fourier_probe.runtime.messages import note
 
 PREFIXES = ("module.", "_orig_mod.", "model.")  # DistributedDataParallel, torch.compile, Lightning
-_RAW = ("state_dict", "model", "model_state_dict")
-_EMA = ("state_dict_ema", "model_ema")
+_RAW = ("state_dict", "model", "model_state_dict", "student")
+_EMA = ("state_dict_ema", "model_ema", "teacher")
 _ARCH = ("arch", "architecture", "model", "model_name", "backbone")
 # What timm's `create_model` and `build_model_with_cfg` take to fetch, read or wrap a model: never followed from inside
 # a file. Complete: a test compares it with their signatures.
@@ -96,12 +98,16 @@ class Checkpoint:
         return f"{what}{'' if self.epoch is None else f' at epoch {self.epoch}'}, written by {self.format}"
 
 
-def read(path: Path | str, *, use_ema: bool | None = None) -> Checkpoint:
+def read(
+    path: Path | str, *, use_ema: bool | None = None, key: str | None = None, prefix: str | None = None
+) -> Checkpoint:
     """Read a checkpoint, running nothing in it.
 
     Args:
         path: .pt, .pth, .tar, .ckpt, .bin or .safetensors; recognised by content.
         use_ema: the averaged weights: None if the file has them, True or else fail, False never.
+        key: where the weights are, in place of the names that are looked for: "ema.model".
+        prefix: take the weights whose names begin with it, without it.
 
     Raises:
         CheckpointError: not there, damaged, unsafe, without weights, or without the ones asked for.
@@ -136,8 +142,14 @@ def read(path: Path | str, *, use_ema: bool | None = None) -> Checkpoint:
             if name not in Training.__struct_fields__ or getattr(training, name) is not None
         }
 
-    weights, state = _weights(path, values, use_ema)
-    state, prefix = strip_prefixes(state)
+    if key is None:
+        weights, state = _weights(path, values, use_ema)
+    else:
+        weights, state = "raw", _under_key(path, values, key)
+    if prefix is None:
+        state, stripped = strip_prefixes(state)
+    else:
+        state, stripped = _under_prefix(path, state, prefix), prefix
     model_args, hints = _model_args(values, settings, kind)
     metrics = values.get("metrics")
     return Checkpoint(
@@ -152,7 +164,7 @@ def read(path: Path | str, *, use_ema: bool | None = None) -> Checkpoint:
         conversions=conversions,
         metrics=metrics if isinstance(metrics, dict) else {k: values[k] for k in ("metric",) if k in values},
         format=kind,
-        prefix=prefix,
+        prefix=stripped,
         hints=hints,
         ignored=tuple(ignored),
         payload=values,
@@ -179,7 +191,8 @@ def _weights(path: Path, values: dict[str, Any], use_ema: bool | None) -> tuple[
     if not raw and not ema:
         raise CheckpointError(
             f"{path} holds no weights: expected {', '.join(_RAW)} or a dictionary of tensors, found "
-            f"{', '.join(printable(key, 80) for key in list(values)[:8]) or 'nothing'}."
+            f"{', '.join(printable(key, 80) for key in list(values)[:8]) or 'nothing'}. If one of these holds them, "
+            "name it with --key."
         )
     if use_ema and not ema:
         raise CheckpointError(
@@ -193,6 +206,11 @@ def _weights(path: Path, values: dict[str, Any], use_ema: bool | None) -> tuple[
     found = dict(values[key])
     if len(found) > 1:
         found.pop("n_averaged", None)  # the counter of torch's AveragedModel
+    return ("ema" if key == ema else "raw"), _dense(path, key, found)
+
+
+def _dense(path: Path, key: str, found: dict[str, Any]) -> dict[str, Tensor]:
+    """The dictionary under `key`, once every value of it is a dense tensor on the CPU."""
     if not found:
         raise CheckpointError(f"{path} holds no weights: its {key} is empty.")
     for name, tensor in found.items():
@@ -204,7 +222,38 @@ def _weights(path: Path, values: dict[str, Any], use_ema: bool | None) -> tuple[
             raise CheckpointError(
                 f"{path}: {key}['{printable(name, 80)}'] is sparse, quantized or empty of data; expected dense numbers."
             )
-    return ("ema" if key == ema else "raw"), found
+    return found
+
+
+def _under_key(path: Path, values: dict[str, Any], key: str) -> dict[str, Tensor]:
+    """The weights at `key`, dots between the names of nested dictionaries."""
+    inside: Any = values
+    for depth, part in enumerate(parts := [key] if key in values else key.split(".")):
+        if not isinstance(inside, dict) or part not in inside:
+            where = ".".join(parts[:depth]) or "the file"
+            names = ", ".join(printable(name, 80) for name in list(inside)[:8]) if isinstance(inside, dict) else "none"
+            raise CheckpointError(f"{path} has nothing under --key {printable(key, 200)}: {where} holds {names}.")
+        inside = inside[part]
+    if not isinstance(inside, dict):
+        raise CheckpointError(
+            f"{path}: --key {printable(key, 200)} is a {type(inside).__name__}, expected a dictionary of tensors."
+        )
+    return _dense(path, key, dict(inside))
+
+
+def _under_prefix(path: Path, state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The weights whose names begin with `prefix`, without it."""
+    prefix = prefix if prefix.endswith(".") or not prefix else f"{prefix}."
+    inside = {name[len(prefix) :]: tensor for name, tensor in state.items() if name.startswith(prefix)}
+    if not inside:
+        tops = dict.fromkeys(name.split(".")[0] for name in state)
+        raise CheckpointError(
+            f"{path} has no weights whose names begin with {printable(prefix, 200)}: they begin with "
+            f"{', '.join(printable(top, 80) for top in list(tops)[:8])}."
+        )
+    if len(inside) < len(state):
+        note(f"{len(state) - len(inside)} weights of {path.name} are not under {prefix} and are left out.")
+    return inside
 
 
 def _verify(path: Path, values: dict[str, Any], record: Record) -> None:

@@ -17,8 +17,9 @@ from fourier_probe.registry import Registry
 from fourier_probe.runtime.launched import rank_and_world
 
 if TYPE_CHECKING:
+    from fourier_probe.targets import ModelOptions
     from fourier_probe.verbs.analyze import ProbeOptions
-    from fourier_probe.verbs.opening import ImageOptions, ModelOptions
+    from fourier_probe.verbs.opening import ImageOptions
 
 if TYPE_CHECKING:
     from fourier_probe.data.trust import NamedData
@@ -110,7 +111,8 @@ def model_options(command: Command) -> Command:
             click.option(
                 "--model",
                 metavar="NAME",
-                help="Architecture, if the file does not say: timm, ours, or file.py:factory.",
+                help="Architecture of files that do not say: timm, ours, torchvision:NAME or file.py:factory. "
+                "Of one file: FILE=NAME.",
             ),
             click.option(
                 "--model-arg",
@@ -121,7 +123,9 @@ def model_options(command: Command) -> Command:
                 help="Argument of the model; repeat.",
             ),
             click.option(
-                "--pretrained", is_flag=True, help="For timm:NAME: load its published weights (needs a network)."
+                "--pretrained",
+                is_flag=True,
+                help="Load published weights, for timm:NAME and torchvision:NAME (needs a network).",
             ),
             click.option(
                 "--use-ema/--no-ema",
@@ -129,6 +133,9 @@ def model_options(command: Command) -> Command:
                 help="Probe the EMA weights or the raw ones.  [default: EMA where the file has it]",
             ),
             click.option("--untrained", is_flag=True, help="Probe the same architecture before any training."),
+            click.option("--key", metavar="KEY", help="Where in the file the weights are, such as ema.model."),
+            click.option("--prefix", metavar="NAME.", help="Take the weights whose names begin so, without it."),
+            click.option("--ignore-extra", is_flag=True, help="Leave out weights the network has no place for."),
             click.option(
                 "--img-size", metavar="PX", callback=size, help="Input size: 224, or 224x320 (height x width)."
             ),
@@ -150,8 +157,9 @@ def data_source(asked: str | None, named: NamedData | None) -> str:
 def records(given: dict[str, Any]) -> tuple[ModelOptions, ImageOptions, ProbeOptions]:
     """The flags of `model_options`, `image_options` and `analyze` as the records that verbs take."""
     from fourier_probe.probe.metrics import Definition
+    from fourier_probe.targets import ModelOptions
     from fourier_probe.verbs.analyze import ProbeOptions
-    from fourier_probe.verbs.opening import ImageOptions, ModelOptions
+    from fourier_probe.verbs.opening import ImageOptions
 
     computed = {name: given[name] for name in ("log", "floor", "window", "axis", "metrics") if name in given}
     listen = {

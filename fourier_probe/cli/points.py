@@ -41,9 +41,9 @@ def command(
     import torch
 
     from fourier_probe.probe.survey import survey, tell
-    from fourier_probe.verbs.targets import resolve
+    from fourier_probe.targets import ModelOptions, resolve
 
-    found = resolve(target, **given)
+    found = resolve(target, ModelOptions(**given))
     spec = found.input_spec(img_size=img_size, mean=mean, std=std)
     if found.model is None:
         raise click.UsageError(f"{target} is a saved result; points needs a model.")

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from fourier_probe.errors import ModelError, Terminated, printable, suggest
+from fourier_probe.models import torchvision_names
 from fourier_probe.runtime.modes import evaluating, keeping_random_state
 
 if TYPE_CHECKING:
@@ -38,15 +39,20 @@ def create(name: str, *, pretrained: bool = False, **model_args: Any) -> nn.Modu
     """A model by name, initialised from torch's global generator as its authors do.
 
     Args:
-        name: a model of timm or of `fourier_probe.models.small`, or `path/to/file.py:factory`, where
-            `factory(**model_args)` returns an `nn.Module`. The file is run: only name files you trust.
-        pretrained: fetch the weights its authors publish (timm only; needs a network the first time).
+        name: a model of timm or of `fourier_probe.models.small`, with or without `timm:`; `torchvision:NAME`; or
+            `path/to/file.py:factory`, where `factory(**model_args)` returns an `nn.Module`. The file is run: only name
+            files you trust.
+        pretrained: fetch the weights its authors publish (timm and torchvision; needs a network the first time).
         model_args: what the model takes: `num_classes`, `in_chans`, `img_size`, ...
 
     Raises:
         ModelError: an unknown name, arguments the model does not take, a factory that fails, or no such weights.
     """
     _check(model_args)
+    name = name.removeprefix("timm:")
+    if name.startswith(torchvision_names.PREFIX):
+        plain = name.removeprefix(torchvision_names.PREFIX)
+        return torchvision_names.create(plain, pretrained=pretrained, model_args=model_args)
     if factory := FACTORY.fullmatch(name):
         if pretrained:
             raise ModelError(f"pretrained weights were asked for, but {name} is a file: let its factory load them.")
@@ -54,8 +60,8 @@ def create(name: str, *, pretrained: bool = False, **model_args: Any) -> nn.Modu
     if not is_registered(name):
         advice = suggest(name[:80], names()) or " `fourier-probe models PATTERN` lists them."
         raise ModelError(
-            f"unknown model '{printable(name, 80)}': expected the name of a timm model, of one of ours, or "
-            f"path/to/file.py:factory.{advice}"
+            f"unknown model '{printable(name, 80)}': expected the name of a timm model, of one of ours, "
+            f"torchvision:NAME, or path/to/file.py:factory.{advice}"
         )
     import timm
 
@@ -88,6 +94,11 @@ def is_registered(name: str) -> bool:
     import timm
 
     return bool(_NAME.fullmatch(name) and timm.is_model(name))
+
+
+def is_typed(name: str) -> bool:
+    """Whether `name` is of a kind that only a user may give, not a file: a factory, or a model of torchvision."""
+    return bool(FACTORY.fullmatch(name)) or name.startswith(torchvision_names.PREFIX)
 
 
 def names(pattern: str = "*") -> list[str]:

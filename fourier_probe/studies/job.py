@@ -117,11 +117,13 @@ def analyze_run(folder: Path, config: TrainConfig, asked: Analysis) -> None:
     from fourier_probe.results.analysis import analyze
     from fourier_probe.results.records import ImagesInfo
     from fourier_probe.runtime.distributed import ranks
+    from fourier_probe.targets import ModelOptions, resolve
     from fourier_probe.training.inputs import open_splits
     from fourier_probe.training.session import settings
-    from fourier_probe.verbs.targets import resolve
 
-    target = resolve(str(folder / "last.pt"), model=config.model if FACTORY.fullmatch(config.model) else None)
+    target = resolve(
+        str(folder / "last.pt"), ModelOptions(model=config.model if FACTORY.fullmatch(config.model) else None)
+    )
     splits = open_splits(config)
     split = next(name for name in ("test", "val", "train") if getattr(splits, name) is not None)
     chosen, spec = choose(getattr(splits, split), limit=asked.images), target.input_spec()

@@ -24,8 +24,8 @@ from fourier_probe.results.records import ImagesInfo, Provenance
 from fourier_probe.results.spectra import Spectra
 from fourier_probe.runtime.interrupt import interruptible
 from fourier_probe.runtime.messages import note, progress
-from fourier_probe.verbs.opening import AnyTarget, Data, ImageOptions, ModelOptions, Stream, open_any, open_stream
-from fourier_probe.verbs.targets import Target
+from fourier_probe.targets import ModelOptions, Target
+from fourier_probe.verbs.opening import AnyTarget, Data, ImageOptions, Stream, open_any, open_stream
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -95,6 +95,9 @@ def analyze(
     pretrained: bool = False,
     use_ema: bool | None = None,
     untrained: bool = False,
+    key: str | None = None,
+    prefix: str | None = None,
+    ignore_extra: bool = False,
     **old: Any,
 ) -> Spectra:
     """Relative log-amplitude spectra, and the other metrics, of every layer of a network over a set of images.
@@ -136,6 +139,9 @@ def analyze(
         pretrained: for `timm:NAME`, fetch the published weights.
         use_ema: the EMA weights or the raw ones; by default EMA where the file has it.
         untrained: the same architecture before any training.
+        key: where in a file the weights are.
+        prefix: take the weights whose names begin with it, without it.
+        ignore_extra: leave out weights that the network has no place for.
         **old: keyword names of version 0.1, which warn.
 
     Returns:
@@ -155,7 +161,9 @@ def analyze(
     if target is None:
         raise ModelError("analyze needs a target: a network, a name or path, or an opened target.")
     folder = None if out is None else atomic.output_folder(out, results=ANALYZE, force=force)
-    opened = open_any(target, ModelOptions(model, model_args, pretrained, use_ema, untrained), label=label)
+    opened = open_any(
+        target, ModelOptions(model, model_args, pretrained, use_ema, untrained, key, prefix, ignore_extra), label=label
+    )
     if device is None and not isinstance(target, nn.Module | Target):
         device = "cuda" if torch.cuda.is_available() else "cpu"
     computed = definition or Definition(log=log, floor=floor, window=window, axis=axis, metrics=metrics)

@@ -18,9 +18,9 @@ from fourier_probe.results.comparison import arguments, check_comparable
 from fourier_probe.results.filenames import COMPARE, COMPARE_EPOCHS
 from fourier_probe.results.spectra import Spectra
 from fourier_probe.runtime.messages import note
+from fourier_probe.targets import ModelOptions, Target, has_saved
 from fourier_probe.verbs.analyze import ProbeOptions, analyze_target, left_out_note
-from fourier_probe.verbs.opening import AnyTarget, Data, ImageOptions, ModelOptions, open_any
-from fourier_probe.verbs.targets import Target, has_saved
+from fourier_probe.verbs.opening import AnyTarget, Data, ImageOptions, open_any
 
 Compared = AnyTarget | Spectra
 """A target, or a result."""
@@ -53,6 +53,9 @@ def compare(
     pretrained: bool = False,
     use_ema: bool | None = None,
     untrained: bool = False,
+    key: str | None = None,
+    prefix: str | None = None,
+    ignore_extra: bool = False,
 ) -> Comparison:
     """Spectra, depth profiles and step changes of several targets, analyzed on the same images or read from files.
 
@@ -84,6 +87,9 @@ def compare(
         pretrained: for `timm:NAME`.
         use_ema: the EMA weights or the raw ones.
         untrained: probe the architectures before any training.
+        key: where in a file the weights are.
+        prefix: take the weights whose names begin with it, without it.
+        ignore_extra: leave out weights that the network has no place for.
 
     Raises:
         ResultError: results that cannot be compared; names both and what differs.
@@ -99,7 +105,7 @@ def compare(
     folder = None if out is None else atomic.output_folder(out, results=COMPARE, force=force)
     flat, arms, names = _flattened(targets, labels)
     ends: list[Compared] = [end for end in (cnn, vit) if end is not None]
-    model_options = ModelOptions(model, model_args, pretrained, use_ema, untrained)
+    model_options = ModelOptions(model, model_args, pretrained, use_ema, untrained, key, prefix, ignore_extra)
     comparison = compare_opened(
         [*flat, *ends],
         data,

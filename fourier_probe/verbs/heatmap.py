@@ -20,11 +20,11 @@ from fourier_probe.io import atomic
 from fourier_probe.probe.heatmap import NoiseProbe
 from fourier_probe.probe.points import find_points
 from fourier_probe.results.heatmap import FIGURES, FILES, HeatMap
+from fourier_probe.targets import ModelOptions, Target
 from fourier_probe.verbs.noise import NoiseOptions, measure
-from fourier_probe.verbs.opening import ModelOptions, open_any
+from fourier_probe.verbs.opening import open_any
 from fourier_probe.verbs.partial import Partial
 from fourier_probe.verbs.pixels import pixels_of_batches, pixels_of_source
-from fourier_probe.verbs.targets import Target
 
 
 def heatmap(
@@ -53,6 +53,9 @@ def heatmap(
     pretrained: bool = False,
     use_ema: bool | None = None,
     untrained: bool = False,
+    key: str | None = None,
+    prefix: str | None = None,
+    ignore_extra: bool = False,
 ) -> HeatMap:
     """Top-1 error and feature change under noise of each frequency (Yin et al. 2019), or of each of some bands.
 
@@ -83,6 +86,9 @@ def heatmap(
         pretrained: for `timm:NAME`, fetch the published weights.
         use_ema: probe the EMA weights or the raw ones; by default EMA where the file has it.
         untrained: probe the same architecture before any training.
+        key: where in a file the weights are.
+        prefix: take the weights whose names begin with it, without it.
+        ignore_extra: leave out weights that the network has no place for.
 
     Raises:
         DataError: an option that cannot be, or labels that cannot be the model's, with no points to listen at.
@@ -97,7 +103,9 @@ def heatmap(
         raise DataError(f"batch size {batch_size}: expected at least 1.")
     options = NoiseOptions(bands=bands, eps=eps, stride=stride, seed=seed)
     folder = None if out is None else atomic.output_folder(out, results=(*FILES, *FIGURES), force=force)
-    opened = open_any(target, ModelOptions(model, model_args, pretrained, use_ema, untrained))
+    opened = open_any(
+        target, ModelOptions(model, model_args, pretrained, use_ema, untrained, key, prefix, ignore_extra)
+    )
     network = opened.model
     if network is None:
         raise ModelError(f"{opened.label} is a saved result: there is no model to disturb.")

@@ -27,10 +27,10 @@ from fourier_probe.results.heatmap import (
     TargetRecord,
 )
 from fourier_probe.runtime.messages import note, progress
+from fourier_probe.targets import Target
 from fourier_probe.trace.forward import giving
 from fourier_probe.verbs.partial import Partial
 from fourier_probe.verbs.pixels import Pixels
-from fourier_probe.verbs.targets import Target
 
 CHUNK = 16  # frequencies between two saves
 

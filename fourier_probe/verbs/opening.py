@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,35 +15,13 @@ from fourier_probe.data.trust import data_of
 from fourier_probe.errors import DataError, ModelError
 from fourier_probe.results.records import ImagesInfo, Provenance
 from fourier_probe.runtime.messages import note
-from fourier_probe.verbs.targets import Target, resolve
+from fourier_probe.targets import ModelOptions, Target, resolve
 
 Data = str | Path | ImageSet | Iterable[Any]
 """A source's name, an opened source, a DataLoader, or any iterable of batches or (batch, labels)."""
 
 AnyTarget = str | Path | nn.Module | Target
 """A network, what the command line calls TARGET, or an opened target."""
-
-
-@dataclass(frozen=True)
-class ModelOptions:
-    """How to make the model of a target that is named; the flags of the same names.
-
-    Attributes:
-        model: architecture of a checkpoint that does not say: timm's, ours, or file.py:factory.
-        model_args: its arguments.
-        pretrained: for `timm:NAME`, fetch the published weights.
-        use_ema: the EMA weights or the raw ones; by default EMA where the file has it.
-        untrained: the same architecture before any training.
-    """
-
-    model: str | None = None
-    model_args: dict[str, Any] | None = None
-    pretrained: bool = False
-    use_ema: bool | None = None
-    untrained: bool = False
-
-    def __bool__(self) -> bool:
-        return self != ModelOptions(model_args=self.model_args if not self.model_args else None)
 
 
 @dataclass(frozen=True)
@@ -98,6 +76,9 @@ def open_target(
     pretrained: bool = False,
     use_ema: bool | None = None,
     untrained: bool = False,
+    key: str | None = None,
+    prefix: str | None = None,
+    ignore_extra: bool = False,
     label: str | None = None,
 ) -> Target:
     """Open what the command line calls TARGET, or wrap a network.
@@ -109,6 +90,9 @@ def open_target(
         pretrained: for `timm:NAME`, fetch the published weights.
         use_ema: the EMA weights or the raw ones; by default EMA where the file has it.
         untrained: the same architecture before any training.
+        key: where in a file the weights are.
+        prefix: take the weights whose names begin with it, without it.
+        ignore_extra: leave out weights that the network has no place for.
         label: what tables and figures call it.
 
     Returns:
@@ -120,7 +104,7 @@ def open_target(
     >>> open_target("timm:resnet18").input.size
     (224, 224)
     """
-    options = ModelOptions(model, model_args, pretrained, use_ema, untrained)
+    options = ModelOptions(model, model_args, pretrained, use_ema, untrained, key, prefix, ignore_extra)
     opened = open_any(target, options, label=label)
     if opened.model is None:
         raise ModelError(f"{target} is a saved result: read it with fourier_probe.Spectra.load.")
@@ -130,19 +114,11 @@ def open_target(
 def open_any(target: AnyTarget, options: ModelOptions, *, label: str | None = None, saved: bool = False) -> Target:
     """As `open_target`; a saved result is opened too, and of a run folder taken first where `saved` is set."""
     if isinstance(target, str | Path):
-        opened = resolve(
-            str(target),
-            model=options.model,
-            model_args=options.model_args,
-            pretrained=options.pretrained,
-            use_ema=options.use_ema,
-            untrained=options.untrained,
-            saved=saved,
-        )
+        opened = resolve(str(target), options, saved=saved)
     elif options:
         raise ModelError(
-            "model, model_args, pretrained, use_ema and untrained are for a target that is named; this one is a "
-            f"{type(target).__name__} already."
+            "model, model_args, pretrained, use_ema, untrained, key, prefix and ignore_extra are for a target that is "
+            f"named; this one is a {type(target).__name__} already."
         )
     elif isinstance(target, Target):
         opened = target
@@ -154,7 +130,7 @@ def open_any(target: AnyTarget, options: ModelOptions, *, label: str | None = No
             f"the target is a {type(target).__name__}: expected a network, a name or path, or an opened target."
         )
     if label is not None:
-        opened = Target(label, opened.provenance, opened.model, opened.data, opened.transform, opened.spectra)
+        opened = replace(opened, label=label)
     return opened
 
 

@@ -19,17 +19,16 @@ from fourier_probe.results.filenames import VALIDATE
 from fourier_probe.results.records import TopOneBound
 from fourier_probe.results.validation import ClassAnswers, PartAnswers, Validation
 from fourier_probe.runtime.messages import note, progress
+from fourier_probe.targets import ModelOptions, Target
 from fourier_probe.verbs.analyze import AMP
 from fourier_probe.verbs.opening import (
     AnyTarget,
     Data,
     ImageOptions,
-    ModelOptions,
     Stream,
     open_any,
     open_stream,
 )
-from fourier_probe.verbs.targets import Target
 
 
 def validate(
@@ -54,6 +53,9 @@ def validate(
     pretrained: bool = False,
     use_ema: bool | None = None,
     untrained: bool = False,
+    key: str | None = None,
+    prefix: str | None = None,
+    ignore_extra: bool = False,
 ) -> Validation:
     """Top-1, top-5, loss, per class and confusion of a classifier, with 95 % intervals over images.
 
@@ -82,6 +84,9 @@ def validate(
         pretrained: for `timm:NAME`, fetch the published weights.
         use_ema: the EMA weights or the raw ones; by default EMA where the file has it.
         untrained: the same architecture before any training.
+        key: where in a file the weights are.
+        prefix: take the weights whose names begin with it, without it.
+        ignore_extra: leave out weights that the network has no place for.
 
     Raises:
         DataError: the labels cannot be the model's; a top-1 at chance is a note.
@@ -93,7 +98,9 @@ def validate(
     0.875
     """
     folder = None if out is None else atomic.output_folder(out, results=VALIDATE, force=force)
-    opened = open_any(target, ModelOptions(model, model_args, pretrained, use_ema, untrained), label=label)
+    opened = open_any(
+        target, ModelOptions(model, model_args, pretrained, use_ema, untrained, key, prefix, ignore_extra), label=label
+    )
     if device is None and not isinstance(target, nn.Module | Target):
         device = "cuda" if torch.cuda.is_available() else "cpu"
     precision = AMP[amp] if isinstance(amp, str) else amp

@@ -25,7 +25,7 @@ from fourier_probe.checkpoints import Checkpoint, build, read, save
 from fourier_probe.checkpoints.writing import digest
 from fourier_probe.errors import ProbeError
 from fourier_probe.models import create
-from fourier_probe.verbs.targets import resolve
+from fourier_probe.targets import resolve
 from tests.fuzzing import flipped, outcome
 
 FORMATS = ("ours", "zip", "legacy", "safetensors")

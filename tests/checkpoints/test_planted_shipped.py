@@ -10,7 +10,7 @@ import torch
 import fourier_probe as fp
 from fourier_probe.data import batches, choose, open_data
 from fourier_probe.probe.reliance import estimate_norms_, gated_layers, without
-from fourier_probe.verbs.targets import Target
+from fourier_probe.targets import Target
 
 SHIPPED = Path(__file__).parents[2] / "checkpoints" / "planted"
 

@@ -270,7 +270,7 @@ TINY = [f for a in ("img_size=2", "num_classes=10", "in_chans=1") for f in ("--m
         (["analyze", "timm:cifar_resnet8", "--out", "/proc/nope/x"], "cannot write into /proc/nope/x"),
         (["analyze", "timm:cifar_resnet8", "--floor", "0", *FEW], "must be positive"),
         (["compare", "empty"], "neither a run folder"),
-        (["analyze", "timm:cifar_resnet8", "--model", "resnet18"], "names an architecture"),
+        (["analyze", "timm:cifar_resnet8", "--use-ema"], "names an architecture"),
         (["analyze", "timm:vit_tiny_patch16_224", "--img-size", "8", *FEW], "cannot take images of 8x8"),
         (["analyze", "timm:cifar_convit", "--img-size", "48x64", *FEW], "with --model-arg img_size=48,64"),
         (["analyze", "timm:eit_small_nope", *FEW], "unknown model 'eit_small_nope'"),

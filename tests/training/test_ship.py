@@ -17,9 +17,9 @@ from fourier_probe import cli
 from fourier_probe.studies import SweepPlan, sweep
 from fourier_probe.studies.job import analyze_run
 from fourier_probe.studies.plan import Analysis
+from fourier_probe.targets import resolve
 from fourier_probe.training import train
 from fourier_probe.training.runs import read_runs
-from fourier_probe.verbs.targets import resolve
 
 from .tiny import make_data
 

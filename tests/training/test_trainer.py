@@ -18,12 +18,12 @@ from fourier_probe.data import open_data, subset
 from fourier_probe.errors import TrainingError
 from fourier_probe.models import zoo
 from fourier_probe.models.gpsa.recast import GPSAConv2d, added_parameters
+from fourier_probe.targets import resolve
 from fourier_probe.training import Progress, PRSSchedule, TrainConfig, train
 from fourier_probe.training.convert import convert_
 from fourier_probe.training.inputs import derived, open_splits
 from fourier_probe.training.optim import adopt, cross_entropy, make_optimizer, make_scheduler
 from fourier_probe.training.plan import Plan
-from fourier_probe.verbs.targets import resolve
 
 from .tiny import CLASSES, last, log, tiny
 
