@@ -44,7 +44,8 @@ if TYPE_CHECKING:
 def command(target: str, out: Path | None, force: bool, as_json: bool, label: str | None, **given: Any) -> None:
     """Relative log-amplitude spectra of every layer of TARGET over a set of images.
 
-    TARGET is a checkpoint (.pt .pth .th .tar .ckpt .safetensors), a run folder, or timm:NAME.
+    TARGET is a checkpoint (.pt .pth .th .tar .ckpt .safetensors), a run folder, timm:NAME, torchvision:NAME,
+    net.py:factory, or a folder of transformers; FILE=NAME gives the architecture of a file that does not say.
 
     \b
     fourier-probe analyze timm:resnet50 --data photos/

@@ -68,4 +68,4 @@ def _made(name: str, pretrained: bool, arguments: dict[str, Any]) -> nn.Module:
 def _no_file(name: str, options: ModelOptions) -> None:
     flags = {"--use-ema": options.use_ema, "--key": options.key, "--prefix": options.prefix}
     if used := [flag for flag, value in flags.items() if value]:
-        raise ModelError(f"{name} names an architecture, not a file: {' and '.join(used)}: for checkpoint files only.")
+        raise ModelError(f"{name} names an architecture, not a file; for files only: {', '.join(used)}.")

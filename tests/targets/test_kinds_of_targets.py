@@ -103,7 +103,7 @@ def test_names_that_are_no_target(name: str, message: str) -> None:
 
 
 def test_options_of_files_are_refused_for_what_is_made() -> None:
-    with pytest.raises(ModelError, match="--key: for checkpoint files only"):
+    with pytest.raises(ModelError, match="for files only: --key"):
         resolve("torchvision:resnet18", ModelOptions(key="x"))
     with pytest.raises(ModelError, match="--pretrained is for timm:NAME and torchvision:NAME"):
         resolve("net.py:make", ModelOptions(pretrained=True))
