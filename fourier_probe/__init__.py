@@ -17,7 +17,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fourier_probe.data import open_data
+    from fourier_probe.checkpoints.readers import CheckpointContents, register_reader
+    from fourier_probe.data import ImageSet, open_data
+    from fourier_probe.data.sources import SourceRequest, register_source
     from fourier_probe.errors import (
         CheckpointError,
         DataError,
@@ -61,12 +63,14 @@ if TYPE_CHECKING:
 
 _HOME = {
     "Capture": "probe.capture",
+    "CheckpointContents": "checkpoints.readers",
     "CheckpointError": "errors",
     "Comparison": "results.compared",
     "DataError": "errors",
     "Definition": "probe.metrics",
     "Exhibit": "papers.exhibit",
     "HeatMap": "results.heatmap",
+    "ImageSet": "data",
     "ModelError": "errors",
     "OutputError": "errors",
     "PRSSchedule": "training.schedule",
@@ -78,6 +82,7 @@ _HOME = {
     "ResultError": "errors",
     "Run": "training.runs",
     "ScheduleRequest": "training.rules",
+    "SourceRequest": "data.sources",
     "Spectra": "results.spectra",
     "TrainConfig": "training.config",
     "TrainingError": "errors",
@@ -98,7 +103,9 @@ _HOME = {
     "recast": "models.gpsa.recast",
     "recast_": "models.gpsa.recast",
     "register_figure": "papers.registered",
+    "register_reader": "checkpoints.readers",
     "register_schedule": "training.rules",
+    "register_source": "data.sources",
     "relative_log_amplitude": "probe.metrics",
     "report": "verbs.report",
     "sweep": "verbs.sweep",
@@ -108,12 +115,14 @@ _HOME = {
 
 __all__ = [
     "Capture",
+    "CheckpointContents",
     "CheckpointError",
     "Comparison",
     "DataError",
     "Definition",
     "Exhibit",
     "HeatMap",
+    "ImageSet",
     "ModelError",
     "OutputError",
     "PRSSchedule",
@@ -125,6 +134,7 @@ __all__ = [
     "ResultError",
     "Run",
     "ScheduleRequest",
+    "SourceRequest",
     "Spectra",
     "TrainConfig",
     "TrainingError",
@@ -146,7 +156,9 @@ __all__ = [
     "recast",
     "recast_",
     "register_figure",
+    "register_reader",
     "register_schedule",
+    "register_source",
     "relative_log_amplitude",
     "report",
     "sweep",

@@ -10,6 +10,7 @@ import hashlib
 import importlib.util
 import os
 import sys
+from collections.abc import Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -19,6 +20,7 @@ VARIABLE = "FOURIER_PROBE_PLUGINS"
 """Environment variable that hands plug-in files on to child processes, separated as PATH is."""
 
 GROUP = "fourier_probe.plugins"
+_PREFIX = "plugin "
 _loaded: dict[str, str] = {}
 
 
@@ -75,3 +77,31 @@ def load_installed() -> None:
 def loaded() -> dict[str, str]:
     """Plug-ins of this process: path or entry point -> SHA-256 of the file, for the record of a result."""
     return dict(_loaded)
+
+
+def versions() -> dict[str, str]:
+    """Plug-ins of this process as results record them beside versions: "plugin FILE.py" -> SHA-256."""
+    return {f"{_PREFIX}{Path(name).name}": digest or "installed" for name, digest in _loaded.items()}
+
+
+def differing(recorded: Mapping[str, str]) -> str:
+    """What to say of plug-ins that a file was made with and that are not loaded, or have changed; empty if nothing.
+
+    A file that is read never loads one: it is named here for the user to give.
+
+    >>> differing({"torch": "2.10", "plugin gone.py": "00ff"})
+    'made with the plug-in gone.py, which is not loaded: pass --plugin gone.py if you trust it'
+    """
+    now, parts = versions(), []
+    for name, digest in recorded.items():
+        file = name.removeprefix(_PREFIX)
+        if file == name:
+            continue
+        if name not in now:
+            how = f"pass --plugin {file} if you trust it" if file.endswith(".py") else "install it if you trust it"
+            parts.append(f"made with the plug-in {file}, which is not loaded: {how}")
+        elif now[name] != digest:
+            parts.append(
+                f"made with another version of the plug-in {file}: {digest[:12]}, now {now[name][:12]} (SHA-256)"
+            )
+    return "; ".join(parts)

@@ -9,6 +9,7 @@
 | DINO | `student`, `teacher` (an average of the student) | `args.arch` |
 | open_clip, others | `state_dict`, `model`, `model_state_dict`, or the whole file | `arch`, if any |
 | safetensors | the whole file | its metadata, or timm's `config.json` beside a `model.safetensors` |
+| a reader that the user registered (`readers`) | what it says | what it says |
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import torch
 from torch import Tensor
 
 from fourier_probe.checkpoints import files
+from fourier_probe.checkpoints.readers import read_with_plugins
 from fourier_probe.checkpoints.record import (
     LARGEST,
     Conversion,
@@ -67,7 +69,8 @@ class Checkpoint:
         epoch: as the file counts.
         conversions: layers recast as attention; only in files of this package.
         metrics: name -> number.
-        format: who wrote it: fourier-probe, timm, torchvision, lightning, safetensors or pytorch.
+        format: who wrote it: fourier-probe, timm, torchvision, lightning, safetensors, pytorch, or a registered
+            reader.
         prefix: stripped from every name.
         hints: arguments from the file that only some models take (`img_size`).
         ignored: what the file says and was left out, with the reason.
@@ -120,13 +123,17 @@ def read(
         values = {"state_dict": values, **said}
     if not isinstance(values, dict):
         raise CheckpointError(f"{path} holds a {type(values).__name__}, expected a dictionary of weights.")
-    if values and all(isinstance(each, Tensor) for each in values.values()):
-        values = {"state_dict": values}
-    if list(values) == ["state_dict"] or (contents.metadata is not None and "arch" not in values):
+    payload = values
+    own = None if contents.metadata is None and _format(values) == "fourier-probe" else read_with_plugins(values)
+    if own is not None:
+        values = own[1]
+    elif values and all(isinstance(each, Tensor) for each in values.values()):
+        payload = values = {"state_dict": values}
+    if own is None and (list(values) == ["state_dict"] or (contents.metadata is not None and "arch" not in values)):
         config, reason = hub_config(path)
         ignored += [reason] if reason else []
         values |= _hub_values(config) if config else {}
-    kind = "safetensors" if contents.metadata is not None else _format(values)
+    kind = own[0] if own is not None else "safetensors" if contents.metadata is not None else _format(values)
     settings = _settings(values)
     if kind == "fourier-probe":
         record = typed(values, Record, path)
@@ -145,7 +152,7 @@ def read(
     if key is None:
         weights, state = _weights(path, values, use_ema)
     else:
-        weights, state = "raw", _under_key(path, values, key)
+        weights, state = "raw", _under_key(path, payload, key)
     if prefix is None:
         state, stripped = strip_prefixes(state)
     else:
@@ -167,7 +174,7 @@ def read(
         prefix=stripped,
         hints=hints,
         ignored=tuple(ignored),
-        payload=values,
+        payload=payload,
     )
 
 
@@ -192,7 +199,7 @@ def _weights(path: Path, values: dict[str, Any], use_ema: bool | None) -> tuple[
         raise CheckpointError(
             f"{path} holds no weights: expected {', '.join(_RAW)} or a dictionary of tensors, found "
             f"{', '.join(printable(key, 80) for key in list(values)[:8]) or 'nothing'}. If one of these holds them, "
-            "name it with --key."
+            "name it with --key; for a layout of your own register a reader (docs/extending.md)."
         )
     if use_ema and not ema:
         raise CheckpointError(

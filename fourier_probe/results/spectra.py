@@ -13,6 +13,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fourier_probe import plugins
 from fourier_probe.errors import ResultError, UnknownPointError, suggest
 from fourier_probe.io import atomic
 from fourier_probe.probe.metrics import Definition
@@ -247,4 +248,4 @@ def _versions() -> dict[str, str]:
     from importlib.metadata import version
 
     packages = {name: version(name) for name in ("fourier-probe", "torch", "timm", "numpy")}
-    return {**packages, "python": platform.python_version()}
+    return {**packages, "python": platform.python_version(), **plugins.versions()}

@@ -21,9 +21,11 @@ from pathlib import Path
 import msgspec
 from filelock import FileLock, Timeout
 
+from fourier_probe import plugins
 from fourier_probe.errors import OutputError, TrainingError
 from fourier_probe.io import atomic
 from fourier_probe.io.tables import write_csv
+from fourier_probe.runtime import messages
 from fourier_probe.training.record import CONVERSIONS, METRICS, RunRecord, read_record
 
 TIMES = ("seconds", "images_per_second")
@@ -119,6 +121,8 @@ def check_record(record: RunRecord, given: Mapping[str, object], folder: str) ->
     from fourier_probe.checkpoints.formats import NOT_ARCHITECTURE
     from fourier_probe.data.trust import NamedData, data_of, shown  # brings torch
 
+    if differing := plugins.differing(record.versions):
+        messages.note(f"{folder} was {differing}.")
     config = record.config
     if "data" not in given:
         data_of(None, NamedData(config.data, folder, True, record.data_fingerprint))

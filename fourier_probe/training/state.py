@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fourier_probe import plugins
 from fourier_probe.errors import TrainingError
 from fourier_probe.runtime.distributed import Ranks
 from fourier_probe.training.config import TrainConfig
@@ -160,6 +161,7 @@ def versions() -> dict[str, str]:
         "timm": str(timm.__version__),
         "numpy": str(np.__version__),
         "python": platform.python_version(),
+        **plugins.versions(),
     }
 
 
