@@ -11,8 +11,9 @@ from typing import Any
 
 import msgspec
 
+from fourier_probe import plugins
 from fourier_probe.data.trust import Fingerprint
-from fourier_probe.errors import TrainingError
+from fourier_probe.errors import TrainingError, printable
 from fourier_probe.io import decode
 from fourier_probe.io.tables import read_csv
 from fourier_probe.results.records import TopOneBound
@@ -177,7 +178,15 @@ def read_record(folder: Path) -> RunRecord:
         raise TrainingError(
             f"{file} is version {version} and this fourier-probe reads 1 to {VERSION}: update fourier-probe."
         )
-    return decode.convert(values, RunRecord, str(file), TrainingError)
+    try:
+        return decode.convert(values, RunRecord, str(file), TrainingError)
+    except TrainingError as error:
+        recorded = values.get("versions")
+        named = recorded.items() if isinstance(recorded, dict) else ()
+        differing = plugins.differing({name: digest for name, digest in named if isinstance(digest, str)})
+        if differing:  # what is unknown here may be known there
+            raise TrainingError(f"{error} The run was {printable(differing, 500)}.") from error
+        raise
 
 
 def read_metrics(folder: Path) -> list[EpochRow]:
