@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 QUICK := tests/data tests/models tests/trace tests/probe tests/results tests/plots tests/io tests/runtime
 
-.PHONY: setup demo test quick format
+.PHONY: setup demo test quick compat format
 
 setup: .venv/.installed
 
@@ -26,6 +26,11 @@ test: setup
 quick: setup
 	$(BIN)/ruff check .
 	$(BIN)/pytest -n 2 -q -m "not slow" $(QUICK)
+
+# Models of other libraries, read as a user would; the script is optional.
+compat: setup
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --editable '.[compat]'
+	if [ -f tools/compatibility.py ]; then $(BIN)/python tools/compatibility.py; else echo "tools/compatibility.py is not here: nothing was checked"; fi
 
 format: setup
 	$(BIN)/ruff format .
