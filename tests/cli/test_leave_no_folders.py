@@ -26,7 +26,7 @@ FAILING = {
     "train, late": ["train", "--model", "cifar_resnet8", "--model-arg", "num_classes=2", "--out", "OUT"],
     "train, by default": ["train", "--data", "nowhere.npz"],
     "sweep": ["sweep", "bad.toml", "--out", "OUT"],
-    "demo": ["demo", "--data-scale", "0", "--out", "OUT"],
+    "demo": ["demo", "--images", "bundled", "--data-scale", "0", "--out", "OUT"],
     "points": ["points", "nowhere.pt"],
     "models": ["models", "no_such_model*"],
 }
