@@ -185,13 +185,19 @@ def axis_note(entries: Sequence[Entry]) -> str:
 
 
 def excluded_text(entries: Sequence[Entry]) -> str:
-    """Points that were left out of an analysis, and why; empty where there are none."""
-    items = [
+    """How much of each network was read, and what was left out, with the reasons; empty where nothing is known."""
+    read = [
+        f"<li>{escape(entry.label)}: {escape(entry.result.coverage.text())}</li>"
+        for entry in entries
+        if entry.result.coverage is not None
+    ]
+    left_out = [
         f"<li>{escape(entry.label)}: {escape(each.name)}, {escape(each.reason)}</li>"
         for entry in entries
-        for each in entry.result.excluded
+        for each in (*entry.result.excluded, *(entry.result.coverage.unread if entry.result.coverage else ()))
     ]
-    return f"<p>Left out of the analyses:</p><ul>{''.join(items)}</ul>" if items else ""
+    parts = (("Coverage:", read), ("Left out of the analyses:", left_out))
+    return "".join(f"<p>{title}</p><ul>{''.join(items)}</ul>" for title, items in parts if items)
 
 
 def _model(entry: Entry) -> str | None:

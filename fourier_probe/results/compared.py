@@ -207,7 +207,16 @@ class Comparison:
         seen = self.results[0].images
         pairs = "paired" if paired(self.results) else "not paired (no shared image groups)"
         title = f"{seen.n} images of {seen.source}; {self.view.heading}, nats, ± 95 % over images, {pairs}"
-        return TextTable(title, columns, tuple(cells), self.view.why)
+        return TextTable(title, columns, tuple(cells), " ".join([self.view.why, *self._coverage()]))
+
+    def _coverage(self) -> list[str]:
+        """A sentence on how much of each network was read, where that is known."""
+        read = [
+            f"{label} {result.coverage.text()}"
+            for label, result in zip(self.labels, self.results, strict=True)
+            if result.coverage is not None
+        ]
+        return [f"Coverage: {'; '.join(read)}."] if read else []
 
     def _steps_table(self) -> TextTable:
         first = self.rows[0]

@@ -116,6 +116,14 @@ def test_compare_mixes_networks_and_results_and_saves(net: torch.nn.Module, tmp_
         fp.compare(net, "bundled")  # type: ignore[arg-type]
 
 
+def test_a_comparison_and_a_page_say_how_much_was_read(net: torch.nn.Module) -> None:
+    result = fp.analyze(net, "bundled", images=24)
+    assert result.coverage is not None and result.coverage.steps == result.coverage.read
+    read = f"{result.coverage.read} of {result.coverage.steps} steps read"
+    assert f"Coverage: A {read}" in fp.compare([result, result], labels=["A", "B"]).table().caption
+    assert read in fp.report([result]).html
+
+
 def test_seeds_are_one_arm_with_an_interval_over_seeds() -> None:
     def seed(number: int) -> torch.nn.Module:
         torch.manual_seed(number)
