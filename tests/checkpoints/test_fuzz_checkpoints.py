@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from fuzzing import flipped, outcome
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -26,7 +27,6 @@ from fourier_probe.checkpoints.writing import digest
 from fourier_probe.errors import ProbeError
 from fourier_probe.models import create
 from fourier_probe.targets import resolve
-from tests.fuzzing import flipped, outcome
 
 FORMATS = ("ours", "zip", "legacy", "safetensors")
 CHECKED = ("ours", "zip")  # formats with checksums
