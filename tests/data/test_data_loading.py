@@ -231,6 +231,7 @@ def test_skip_bad_checks_only_what_the_limit_chooses(tmp_path: Path) -> None:
     assert np.asarray(chosen[0]).max() == 5
 
 
+@pytest.mark.slow
 def test_loader_processes_change_nothing(tmp_path: Path) -> None:
     images = file_set(tmp_path, 7)
     before = torch.get_rng_state()
@@ -241,6 +242,7 @@ def test_loader_processes_change_nothing(tmp_path: Path) -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
+@pytest.mark.slow
 def test_loader_processes_report_bad_files_in_our_words(tmp_path: Path) -> None:
     images = file_set(tmp_path, 2)
     (tmp_path / "01.png").write_bytes(b"broken")
@@ -261,6 +263,7 @@ class _Killer:
         os._exit(9)
 
 
+@pytest.mark.slow
 def test_a_loader_process_that_dies_is_reported() -> None:
     with pytest.raises(DataError, match=r"a loader process failed.*--workers 0"):
         list(batches(ImageSet("x", "test", reader=_Killer()), SPEC, batch_size=1, workers=1))

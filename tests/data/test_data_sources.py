@@ -68,6 +68,7 @@ def test_the_bundled_set_is_small_licensed_and_quick() -> None:
     assert min(seconds) < 0.15
 
 
+@pytest.mark.slow
 def test_importing_data_leaves_timm_and_torchvision_alone() -> None:
     code = "import sys, fourier_probe.data; print(sorted({'timm', 'torchvision'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

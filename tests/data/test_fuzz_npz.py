@@ -61,6 +61,7 @@ def uncovered(data: bytes) -> list[int]:
     return sorted(headers | {*range(data.index(b"PK\x01\x02"), len(data))})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "bits"), [("stored", range(8)), ("compressed", (0, 3))])
 def test_every_bit_of_the_directory_and_of_the_headers(kind: str, bits: Sequence[int], path: Path) -> None:
     check(path, FILES[kind], "as it is")
@@ -69,6 +70,7 @@ def test_every_bit_of_the_directory_and_of_the_headers(kind: str, bits: Sequence
             check(path, flipped(FILES[kind], 8 * byte + bit), f"{kind}: bit {bit} of byte {byte}")
 
 
+@pytest.mark.slow
 @given(st.data())
 @settings(max_examples=400, derandomize=True, deadline=None)
 def test_any_bit(path: Path, draw: st.DataObject) -> None:

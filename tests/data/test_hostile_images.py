@@ -142,6 +142,7 @@ def test_a_folder_that_cannot_be_read_is_an_error_that_names_it(where: str, monk
         open_data("set")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "setuid") or os.getuid() != 0, reason="needs root, to become someone else")
 def test_a_folder_of_another_user_is_an_error(tmp_path: Path) -> None:
     """The real fault: mode 700, read by a process of another user."""

@@ -23,6 +23,7 @@ def test_objects_lie_where_the_definition_says(variant: str) -> None:
     assert all(len(set(objects)) == 6 for objects in cells.tolist())
 
 
+@pytest.mark.slow
 def test_labels_are_balanced_and_mean_what_they_should() -> None:
     for variant in ("mixed", "far"):
         drawn = scenes(variant, "test", np.arange(2000))
@@ -37,6 +38,7 @@ def test_labels_are_balanced_and_mean_what_they_should() -> None:
     assert np.corrcoef(same, local.labels)[0, 1] == pytest.approx(0, abs=0.025)
 
 
+@pytest.mark.slow
 def test_nothing_else_tells_the_label() -> None:
     drawn = scenes("far", "train", np.arange(20000))
     for value in (drawn.cells[:, 0], drawn.cells[:, 1], drawn.glyphs[:, 0], drawn.noise.mean((1, 2, 3))):

@@ -105,6 +105,7 @@ def test_pipe_is_refused_from_the_command_line_and_in_plans_too(source: str) -> 
     assert not Path("ran").exists()
 
 
+@pytest.mark.slow
 def test_a_run_folder_reads_its_own_data_again_and_no_other() -> None:
     """Both kinds of local source; changed data, a moved name and a link are not what the run read."""
     pytest.importorskip("webdataset")
@@ -152,6 +153,7 @@ def test_a_resumed_run_makes_and_fetches_only_what_is_named_again() -> None:
     assert not Path("ran").exists()
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_ours_needs_the_fingerprint() -> None:
     npz(Path("mine.npz"))
     ours("mine.npz")  # of an older version

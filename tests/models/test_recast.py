@@ -229,6 +229,7 @@ def test_copies_and_saved_states() -> None:
     assert torch.equal(other(maps), expected)
 
 
+@pytest.mark.slow
 def test_compiled_layers_agree() -> None:
     """Traced whole, no graph break; run without generating code."""
     conv = _conv(torch.float32, kernel_size=3, padding=1)

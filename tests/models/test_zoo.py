@@ -35,6 +35,7 @@ def test_a_model_of_timm_and_one_of_ours() -> None:
     assert type(create("cifar_resnet8", num_classes=3)).__name__ == "CifarResNet"
 
 
+@pytest.mark.slow
 def test_importing_the_package_registers_ours_with_timm() -> None:
     code = "import timm; before = timm.is_model('cifar_resnet8'); import fourier_probe.models; "
     code += "assert not before and timm.is_model('cifar_resnet8')"

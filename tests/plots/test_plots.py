@@ -79,6 +79,7 @@ def test_a_long_title_is_wrapped_and_keeps_its_end() -> None:
     assert wrapped_title("timm:resnet18") == "timm:resnet18"
 
 
+@pytest.mark.slow
 def test_the_same_figure_is_the_same_bytes(tmp_path: Path, result: Spectra) -> None:
     first = [path.read_bytes() for path in save(spectra_figure([result], ["a"]), tmp_path / "one")]
     second = [path.read_bytes() for path in save(spectra_figure([result], ["a"]), tmp_path / "two")]

@@ -113,6 +113,7 @@ def test_recast_layers_and_eit() -> None:
     assert [layer.name for layer in layers] == [f"blocks.{i}.mixer.attn" for i in range(5)]
 
 
+@pytest.mark.slow
 def test_what_is_left_out_says_why() -> None:
     swin = timm.create_model("swin_tiny_patch4_window7_224", num_classes=0)
     layers, left_out = attention_layers(swin, [torch.randn(1, 3, 224, 224)])

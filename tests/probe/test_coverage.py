@@ -99,6 +99,7 @@ def modes() -> list[tuple[str, Callable[[nn.Module, Tensor], list[Any]]]]:
     return [(mode.__name__, mode) for mode in (plain, inference, autocast, channels_last, compiled)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["shufflenet_v2_x0_5", "vit"])
 def test_points_and_analyze_agree_in_every_mode(name: str) -> None:
     from torchvision.models import VisionTransformer, shufflenet_v2_x0_5

@@ -167,6 +167,7 @@ def heard(model: nn.Module, points: list[Point], images: Tensor) -> dict[str, Te
     return maps
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_the_points_of_a_model(case: Case) -> None:
     with torch.device("meta"):  # shapes are all that counts here
@@ -198,6 +199,7 @@ RESIDUAL = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "args", "size"), RESIDUAL, ids=[name for name, *_ in RESIDUAL])
 def test_the_stream_changes_by_what_the_branch_adds(name: str, args: dict[str, Any], size: int) -> None:
     """stream after an MLP - stream before = output of the MLP branch, exactly, in every block."""
@@ -265,6 +267,7 @@ def test_the_convit_class_token_joins_late() -> None:
     assert (prefix["blocks.9"], prefix["blocks.10+attn"], prefix["blocks.11"]) == (0, 1, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_a_change_in_the_image_is_found_where_it_was_made(case: Case) -> None:
     """The independent check of every layout: what changes at a point when a part of the image does lies at that part.
@@ -473,6 +476,7 @@ def test_a_wrapped_model_gives_the_same_points_under_longer_names() -> None:
     assert [(p.op, p.depth, p.layout) for p in wrapped] == [(p.op, p.depth, p.layout) for p in bare]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet18", "vgg11", "densenet121"])
 def test_a_recast_model_gives_the_same_points(name: str) -> None:
     model, image = made(name), torch.zeros(1, 3, 64, 64)

@@ -286,6 +286,7 @@ def maps_by_hand(name: str, feature: Tensor, grid: tuple[int, int]) -> np.ndarra
     return tokens.transpose(1, 2).reshape(len(feature), -1, *grid).double().numpy()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "size"),
     [
@@ -334,6 +335,7 @@ def test_the_published_numbers_come_out_on_real_activations(name: str, size: int
     assert constant > 0, "no constant or dead channel among the activations"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet18", "vit_tiny_patch16_224", "swin_tiny_patch4_window7_224"])
 def test_features_are_those_of_forward_intermediates(name: str) -> None:
     torch.manual_seed(0)

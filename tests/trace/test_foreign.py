@@ -32,6 +32,8 @@ SMALL = {
 }
 VIT = {"image_size": 64, "patch_size": 8, "num_classes": 5, "dim": 32, "depth": 3, "heads": 2, "mlp_dim": 64}
 
+pytestmark = pytest.mark.slow  # networks of other libraries
+
 
 @pytest.fixture(autouse=True)
 def _quiet() -> Iterator[None]:
