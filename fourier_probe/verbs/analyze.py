@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from fourier_probe.data import batches, choose
-from fourier_probe.errors import ModelError, ProbeError
+from fourier_probe.errors import ModelError, ProbeError, suggest
 from fourier_probe.io import atomic
 from fourier_probe.probe.metrics import Definition
 from fourier_probe.probe.points import Point
@@ -22,6 +22,7 @@ from fourier_probe.results.analysis import analyze as analyze_batches
 from fourier_probe.results.filenames import ANALYZE
 from fourier_probe.results.records import ImagesInfo, Provenance
 from fourier_probe.results.spectra import Spectra
+from fourier_probe.runtime.distributed import device_of
 from fourier_probe.runtime.interrupt import interruptible
 from fourier_probe.runtime.messages import note, progress
 from fourier_probe.targets import ModelOptions, Target
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 
 ATTENTION_IMAGES = 64
 """Images whose attention maps are looked at."""
+
+
+AMP = {"none": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,12 @@ class ProbeOptions:
     self_check: bool = True
     device: torch.device | str | None = None
     amp: str | torch.dtype | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.device, str):
+            object.__setattr__(self, "device", device_of(self.device))
+        if isinstance(self.amp, str) and self.amp not in AMP:
+            raise ModelError(f"amp {self.amp!r}: expected bf16, fp16 or none.{suggest(self.amp, AMP)}")
 
 
 def analyze(
@@ -219,9 +229,6 @@ def analyze_target(
     if probe.attention and rank == 0:
         _attention(result, target, stream, data, probe)
     return result
-
-
-AMP = {"none": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def _attention(result: Spectra, target: Target, stream: Stream, data: Data | None, probe: ProbeOptions) -> None:

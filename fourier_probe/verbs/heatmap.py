@@ -20,6 +20,7 @@ from fourier_probe.io import atomic
 from fourier_probe.probe.heatmap import NoiseProbe
 from fourier_probe.probe.points import find_points
 from fourier_probe.results.heatmap import FIGURES, FILES, HeatMap
+from fourier_probe.runtime.distributed import device_of
 from fourier_probe.targets import ModelOptions, Target
 from fourier_probe.verbs.noise import NoiseOptions, measure
 from fourier_probe.verbs.opening import open_any
@@ -121,7 +122,7 @@ def heatmap(
             opened.input_spec(img_size=img_size)
         read = pixels_of_batches(source, images, mean, std)
     home = next(network.parameters(), torch.zeros(())).device
-    where = home if device is None else torch.device(device)
+    where = home if device is None else device_of(str(device))
     try:
         network.to(where)
         selected = find_points(network, read.pixels[:1].to(where), select=list(points)) if points else []

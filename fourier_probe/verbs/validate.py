@@ -18,6 +18,7 @@ from fourier_probe.results import intervals
 from fourier_probe.results.filenames import VALIDATE
 from fourier_probe.results.records import TopOneBound
 from fourier_probe.results.validation import ClassAnswers, PartAnswers, Validation
+from fourier_probe.runtime.distributed import device_of
 from fourier_probe.runtime.messages import note, progress
 from fourier_probe.targets import ModelOptions, Target
 from fourier_probe.verbs.analyze import AMP
@@ -103,6 +104,7 @@ def validate(
     )
     if device is None and not isinstance(target, nn.Module | Target):
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = device_of(device) if isinstance(device, str) else device
     precision = AMP[amp] if isinstance(amp, str) else amp
     result = validate_target(
         opened,

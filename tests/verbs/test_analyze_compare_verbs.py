@@ -62,6 +62,12 @@ def test_every_kind_of_data_is_taken(net: torch.nn.Module) -> None:
         fp.analyze(3, images)
 
 
+@pytest.mark.parametrize("verb", ["analyze", "heatmap", "validate"])
+def test_a_device_that_does_not_exist_is_named(net: torch.nn.Module, verb: str) -> None:
+    with pytest.raises(fp.ProbeError, match=r"abacus.*Expected auto, cpu, cuda"):
+        getattr(fp, verb)(net, "bundled", images=20, device="abacus")
+
+
 def test_open_target_says_what_a_network_wants() -> None:
     target = fp.open_target("timm:resnet18", label="mine")
     assert (target.label, target.input.size, target.provenance.arch) == ("mine", (224, 224), "resnet18")
