@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Meta
 
 from fourier_probe.errors import CheckpointError, printable
+from fourier_probe.io.regular import open_regular
 
 LARGEST = 65_536
 """The largest whole number that a file may give as an argument of a model; of classes there may be a million."""
@@ -145,7 +146,7 @@ def hub_config(path: Path) -> tuple[HubConfig | None, str]:
     if path.name not in ("model.safetensors", "pytorch_model.bin") or not file.is_file():
         return None, ""
     try:
-        with file.open("rb") as stream:
+        with open_regular(file) as stream:
             data = stream.read(_HUB_LIMIT + 1)
     except OSError as error:
         return None, f"config.json beside it cannot be read: {error.strerror}"

@@ -33,6 +33,19 @@ def open_regular(path: Path) -> BinaryIO:
         raise
 
 
+def read_regular(path: Path, most: int = 2**28) -> bytes:
+    """All bytes of a regular file.
+
+    Raises:
+        OSError: it cannot be opened, is not a regular file, or has more than `most` bytes.
+    """
+    with open_regular(path) as file:
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise OSError(errno.EFBIG, f"it has more than {most / 2**20:.3g} MB", str(path))
+    return data
+
+
 def _check(path: Path, mode: int) -> None:
     if not stat.S_ISREG(mode):
         kind = next((name for test, name in _KINDS if test(mode)), "a file of another kind")

@@ -1,4 +1,4 @@
-"""JSON files of a schema read back with their types checked. Imports errors only."""
+"""JSON files of a schema read back with their types checked. Imports errors and regular."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TypeVar
 import msgspec
 
 from fourier_probe.errors import ResultError
+from fourier_probe.io.regular import read_regular
 
 Decoded = TypeVar("Decoded")
 _SURROGATES = re.compile(rb"\\u[dD][89abAB]..\\u[dD][c-fC-F]..|\\(u[dD][89a-fA-F]..)|\\.", re.DOTALL)
@@ -34,7 +35,7 @@ def read_json(path: Path, kind: type[Decoded], *, schema: str, version: int, aga
         ResultError: missing, no JSON, of another schema or a later version, or a field of another type.
     """
     try:
-        text = _SURROGATES.sub(_as_text, path.read_bytes())
+        text = _SURROGATES.sub(_as_text, read_regular(path))
         header = msgspec.json.decode(text, type=_Header)
         if header.schema != schema:
             raise ResultError(f"{path} has schema {header.schema[:60]!r}, not {schema!r}: {again}.")

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fourier_probe.errors import ResultError
+from fourier_probe.io.regular import open_regular
 from fourier_probe.results.point import Array, PointSpectrum
 
 HEADER = 1 << 12  # bytes that a .npy may need beyond its numbers
@@ -65,7 +66,7 @@ def _arrays(path: Path, points: Sequence[PointSpectrum], groups: int) -> dict[st
     """Every array of the file, once its declared size is known to be no more than its result can need."""
     numbers = sum(groups * (PER_IMAGE * (len(p.frequency) + PER_IMAGE)) + p.grid[0] * p.grid[1] for p in points)
     names = sum(len(point.name) for point in points) + max((len(point.name) for point in points), default=0)
-    with zipfile.ZipFile(io.BytesIO(path.read_bytes())) as archive:
+    with open_regular(path) as opened, zipfile.ZipFile(opened) as archive:
         declared = sum(entry.file_size for entry in archive.infolist())
         most = 8 * numbers + 8 * (names + 4096) * (len(points) + 1) + HEADER * (PER_IMAGE * len(points) + 2)
         if declared > most:

@@ -11,7 +11,7 @@ from typing_extensions import Self
 
 from fourier_probe.errors import ResultError
 
-Count = Annotated[int, Meta(ge=0)]
+Count = Annotated[int, Meta(ge=0, le=2**53)]
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):

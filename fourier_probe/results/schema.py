@@ -154,9 +154,11 @@ class SpectraForm(msgspec.Struct, kw_only=True):
     created: str = ""
 
     def __post_init__(self) -> None:
-        names = [point.name for point in self.points]
-        if len(set(names)) < len(names):
-            raise ValueError(f"`points` holds two of the name {next(n for n in names if names.count(n) > 1)!r}")
+        seen: set[str] = set()
+        for point in self.points:
+            if point.name in seen:
+                raise ValueError(f"`points` holds two of the name {point.name[:80]!r}")
+            seen.add(point.name)
 
 
 class _Open(msgspec.Struct):

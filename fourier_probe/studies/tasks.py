@@ -14,6 +14,7 @@ import msgspec
 from fourier_probe.errors import OutputError, ProbeError, ResultError, TrainingError
 from fourier_probe.io import atomic
 from fourier_probe.io.decode import decode_json
+from fourier_probe.io.regular import read_regular
 from fourier_probe.studies.plan import Analysis, Entry, SweepPlan
 from fourier_probe.training.config import TrainConfig
 from fourier_probe.training.naming import content
@@ -173,7 +174,7 @@ def log_header() -> str:
 def last_line(folder: Path) -> str:
     """The last line of the last attempt in log.txt; empty if there is none."""
     try:
-        text = (folder / LOG).read_text(errors="replace")
+        text = read_regular(folder / LOG).decode(errors="replace")
     except OSError:
         return ""
     lines = [line.strip() for line in text.rpartition(_STARTED)[2].splitlines()[1:] if line.strip()]

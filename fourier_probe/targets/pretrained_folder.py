@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from fourier_probe.checkpoints import files
 from fourier_probe.checkpoints.record import Input, decoded
 from fourier_probe.errors import CheckpointError, ModelError, printable
+from fourier_probe.io.regular import open_regular
 from fourier_probe.results.records import Provenance
 from fourier_probe.runtime.messages import note
 from fourier_probe.runtime.modes import keeping_random_state
@@ -296,7 +297,7 @@ def _object(path: Path) -> dict[str, Any]:
 
 def _text(path: Path) -> bytes:
     try:
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             data = stream.read(LIMIT + 1)
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror}.") from error
