@@ -15,7 +15,7 @@ from fourier_probe.results.filenames import ANALYZE
 from fourier_probe.runtime.launched import rank_and_world
 
 if TYPE_CHECKING:
-    from fourier_probe.results.spectra import Spectra
+    from fourier_probe.results.spectra import PointSpectrum, Spectra
 
 
 @click.command()
@@ -75,6 +75,11 @@ def command(target: str, out: Path | None, force: bool, as_json: bool, label: st
         options.say(f"written to {folder}: {', '.join(written)}")
 
 
+def _has_low(point: PointSpectrum) -> bool:
+    """Whether a map has frequencies below half of Nyquist beside 0: on 2x2 maps the share of the others is 1 always."""
+    return point.hfd_share_white is not None and point.hfd_share_white < 1
+
+
 def print_table(result: Spectra, label: str) -> None:
     """One line a point, and what the columns mean."""
     from fourier_probe.results.comparison import has_frequencies
@@ -100,8 +105,8 @@ def print_table(result: Spectra, label: str) -> None:
             str(point.channels),
             f"{point.depth:.2f}",
             values.get(point.name, "-"),
-            show(point.scalars.get("hfd_share"), "{:.3f}".format),
-            show(point.hfd_share_white, "{:.3f}".format),
+            show(point.scalars.get("hfd_share") if _has_low(point) else None, "{:.3f}".format),
+            show(point.hfd_share_white if _has_low(point) else None, "{:.3f}".format),
             show(point.scalars.get("slope"), "{:+.2f}".format),
         ]
         for point in result.points

@@ -241,9 +241,9 @@ def _key(*numbers: int) -> Words:
 
 
 def _words(key: Words, counter: npt.NDArray[np.int64]) -> Words:
-    """splitmix64 of key + counter, broadcast."""
+    """splitmix64 of a key and a counter, broadcast."""
     with np.errstate(over="ignore"):
-        return splitmix64(np.asarray(key + np.asarray(counter).astype(np.uint64) * _GOLDEN))
+        return splitmix64(key + np.asarray(counter).astype(np.uint64) * _GOLDEN)
 
 
 def _unit(words: Words) -> npt.NDArray[np.float64]:

@@ -7,27 +7,11 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-from scipy import stats
-
 from fourier_probe.results.spectra import Spectra
 from fourier_probe.training.runs import Run
 
 ENOUGH = 5  # seeds, for the interval of a crossover and for the primary contrast
 READING = "PRS schedules and switches are our reading of the paper, of which only the abstract was at hand."
-
-
-def interval(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and half of its 95 % interval, by Student's t; the half is NaN for a single value.
-
-    >>> interval([1.0, 2.0, 3.0])
-    (2.0, 2.484...)
-    """
-    mean = float(np.mean(values))
-    if len(values) < 2:
-        return mean, math.nan
-    spread = float(np.std(values, ddof=1)) / math.sqrt(len(values))
-    return mean, float(stats.t.ppf(0.975, len(values) - 1)) * spread
 
 
 def percent(value: float, half: float = math.nan) -> str:

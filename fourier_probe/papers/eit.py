@@ -14,13 +14,14 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from fourier_probe.models import zoo
-from fourier_probe.papers.captions import accuracy, caption, images_of, interval, judged, percent
+from fourier_probe.papers.captions import accuracy, caption, images_of, judged, percent
 from fourier_probe.papers.exhibit import Exhibit, MissingRunsError, Row
 from fourier_probe.papers.registered import figure_kind
 from fourier_probe.papers.selection import analyzed, by_seed, finished, grouped, label
 from fourier_probe.plots.style import MARKERS, PAGE, categories, literal, short_title, style
 from fourier_probe.probe.sums import quantile
 from fourier_probe.results.comparison import common_frequency, delta_at
+from fourier_probe.results.intervals import over_seeds
 from fourier_probe.results.spectra import PointSpectrum, Spectra
 from fourier_probe.training.runs import Run
 
@@ -70,7 +71,7 @@ def eit_table(runs: Sequence[Run]) -> Exhibit:
         scales = sorted(scale for which, scale in trained if which == name)
         if scales:
             found = by_seed(trained[name, scales[-1]])
-            row["our_top1"], row["our_half"] = interval([accuracy(run) for run in found.values()])
+            row["our_top1"], row["our_half"] = over_seeds([accuracy(run) for run in found.values()])
             used += found.values()
             row |= {"our_data": found[min(found)].config.data, "our_data_scale": scales[-1], "our_n": len(found)}
         rows.append(row)
@@ -128,12 +129,12 @@ def eit_ablation(runs: Sequence[Run]) -> Exhibit:
         raise MissingRunsError(f"eit-ablation needs {model} itself beside its ablations: model = ['{model}'].")
     rows: list[Row] = []
     for name in names:
-        mean, half = interval([accuracy(run) for run in cells[name].values()])
+        mean, half = over_seeds([accuracy(run) for run in cells[name].values()])
         row: Row = {"model": name, "n": len(cells[name]), "test_acc": mean, "half": half}
         shared = sorted(cells[name].keys() & cells[names[0]].keys())
         if name != names[0] and shared:
             gaps = [accuracy(cells[name][seed]) - accuracy(cells[names[0]][seed]) for seed in shared]
-            row["minus_whole"], row["minus_whole_half"] = interval(gaps)
+            row["minus_whole"], row["minus_whole_half"] = over_seeds(gaps)
         row["parameters"] = next(iter(cells[name].values())).metrics[-1].parameters
         rows.append(row)
     with style():
@@ -191,7 +192,7 @@ def eit_hfd_share(runs: Sequence[Run]) -> Exhibit:
             same = [p for p in points if p.name == place]
             row: Row = {"model": name, "part": part, "point": place, "depth": same[0].depth, "n": len(same)}
             for key, measure in measures.items():
-                row[key], half = interval([measure(p)[0] for p in same])
+                row[key], half = over_seeds([measure(p)[0] for p in same])
                 row[f"{key}_half"] = half if len(same) > 1 else t95 * measure(same[0])[1]
             rows.append({**row, "frequency": frequency, "hfd_share_white": same[0].hfd_share_white})
     drawn = {label(run) for run in used if not _ablated(run)}
@@ -258,8 +259,8 @@ def eit_head_diversity(runs: Sequence[Run]) -> Exhibit:
         depth = len(group[0].attention)
         for place in range(depth):
             layers = [result.attention[place] for result in group]
-            mean, half = interval([layer["diversity"] for layer in layers])
-            distance, _ = interval([float(np.mean(layer["distance"])) for layer in layers])
+            mean, half = over_seeds([layer["diversity"] for layer in layers])
+            distance, _ = over_seeds([float(np.mean(layer["distance"])) for layer in layers])
             rows.append(
                 {"model": name, "layer": layers[0]["name"], "depth": (place + 1) / depth, "n": len(layers),
                  "diversity": mean, "half": half, "distance": distance, "heads": len(layers[0]["distance"])}
@@ -345,9 +346,9 @@ def _differences(contrast: str, pairs: Pairs) -> tuple[list[Row], str]:
     gaps = np.array([[a[layer] - b[layer] for layer in layers] for a, b in pairs.values()])
     rows: list[Row] = []
     for layer, column in zip(layers, gaps.T, strict=True):
-        mean, half = interval(list(column))
+        mean, half = over_seeds(list(column))
         rows.append({"contrast": contrast, "layer": layer, "n": len(pairs), "difference": mean, "half": half})
-    mean, half = interval(list(gaps.mean(1)))
+    mean, half = over_seeds(list(gaps.mean(1)))
     known = f" ± {half:.3f}" if half == half else ""
     return rows, f" {contrast}, by seed, mean over layers: {mean:+.3f}{known}."
 

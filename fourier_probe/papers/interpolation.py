@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from fourier_probe.papers.captions import accuracy, caption, images_of, interval, judged
+from fourier_probe.papers.captions import accuracy, caption, images_of, judged
 from fourier_probe.papers.exhibit import Exhibit, MissingRunsError, Row
 from fourier_probe.papers.registered import figure_kind
 from fourier_probe.papers.selection import (
@@ -30,6 +30,7 @@ from fourier_probe.plots.style import PAGE, ordered_colors, style
 from fourier_probe.results.comparison import common_frequency, depth_profile
 from fourier_probe.results.coordinate import Axes as CommonAxes
 from fourier_probe.results.coordinate import common_axes, place, surface
+from fourier_probe.results.intervals import over_seeds
 from fourier_probe.results.spectra import Spectra
 from fourier_probe.training.runs import Run
 
@@ -175,7 +176,7 @@ def _over_switches(
     ax.plot([row["switch"] for row in rows], [row[key] for row in rows], ".", ms=3, color=color, alpha=0.5)
     cells = grouped_rows(rows, "switch")
     shares = sorted(cells)
-    means = [interval([row[key] for row in cells[share]]) for share in shares]
+    means = [over_seeds([row[key] for row in cells[share]]) for share in shares]
     free = [ends or 0 < place < len(shares) - 1 for place in range(len(shares))]
     half = [h if given and h == h else 0.0 for (_, h), given in zip(means, free, strict=True)]
     ax.errorbar(shares, [mean for mean, _ in means], half, marker="o", ms=3, capsize=1.5, color=color, label=label)

@@ -16,7 +16,7 @@ from matplotlib import cm, colors
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from fourier_probe.papers.captions import ENOUGH, accuracy, caption, interval, judged, percent
+from fourier_probe.papers.captions import ENOUGH, accuracy, caption, judged, percent
 from fourier_probe.papers.exhibit import Exhibit, MissingRunsError, Row
 from fourier_probe.papers.registered import figure_kind
 from fourier_probe.papers.selection import (
@@ -35,6 +35,7 @@ from fourier_probe.plots.epochs import epochs_figure
 from fourier_probe.plots.schedule import draw_schedule
 from fourier_probe.plots.style import MARKERS, PAGE, categories, depth_colors, literal, short_title, style
 from fourier_probe.results.comparison import common_frequency, depth_profile
+from fourier_probe.results.intervals import over_seeds
 from fourier_probe.training.rules import CUSTOM, SCHEDULES, ScheduleRequest, build
 from fourier_probe.training.runs import Run
 
@@ -104,14 +105,14 @@ def schedule_table(runs: Sequence[Run]) -> Exhibit:
     rows: list[Row] = []
     for name in names:
         found = cells[name]
-        mean, half = interval([accuracy(run) for run in found.values()])
+        mean, half = over_seeds([accuracy(run) for run in found.values()])
         row: Row = {"schedule": name, "n": len(found), "test_acc": mean, "half": half}
         for key, other in (("none", "none"), ("control", control)):
             if other and other != name and other in cells:
                 shared = sorted(found.keys() & cells[other].keys())
                 differences = [accuracy(found[seed]) - accuracy(cells[other][seed]) for seed in shared]
                 if differences:
-                    row[f"minus_{key}"], row[f"minus_{key}_half"] = interval(differences)
+                    row[f"minus_{key}"], row[f"minus_{key}_half"] = over_seeds(differences)
                     row[f"minus_{key}_pairs"] = len(shared)
         row["epochs"] = float(np.mean([run.plan.epochs for run in found.values()]))
         row["gmacs_per_image"] = float(np.mean([_gmacs(run) for run in found.values()]))
@@ -257,7 +258,7 @@ def _gate_differences(rows: Sequence[Row], names: Sequence[str], steps: int) -> 
             mine, theirs = at.get(("linear", layer), {}), at.get((other, layer), {})
             shared = sorted(mine.keys() & theirs.keys())
             if len(shared) > 1:
-                mean, half = interval([mine[seed] - theirs[seed] for seed in shared])
+                mean, half = over_seeds([mine[seed] - theirs[seed] for seed in shared])
                 out.append(
                     {"schedule": "linear", "minus": other, "layer": layer, "depth": depth[layer], "steps": steps,
                      "n": len(shared), "difference": mean, "half": half}

@@ -15,13 +15,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
-from fourier_probe.papers.captions import ENOUGH, accuracy, caption, images_of, interval, judged
+from fourier_probe.papers.captions import ENOUGH, accuracy, caption, images_of, judged
 from fourier_probe.papers.exhibit import Exhibit, MissingRunsError, Row
 from fourier_probe.papers.registered import figure_kind
 from fourier_probe.papers.selection import analyzed, by_seed, finished, grouped, is_cnn, label, schedule_name
 from fourier_probe.plots.compare import panels_figure
 from fourier_probe.plots.style import MARKERS, PAGE, categories, ordered_colors, style, wrapped_title
 from fourier_probe.results.comparison import common_frequency, depth_profile
+from fourier_probe.results.intervals import over_seeds
 from fourier_probe.results.spectra import Spectra
 from fourier_probe.training.runs import Run
 
@@ -46,7 +47,7 @@ def accuracy_by_scale(runs: Sequence[Run]) -> Exhibit:
     for name, scale in itertools.product(names, scales):
         found = cells.get((name, scale), [])
         if found:
-            mean, half = interval([accuracy(run) for run in by_seed(found).values()])
+            mean, half = over_seeds([accuracy(run) for run in by_seed(found).values()])
             rows.append({"model": name, "data_scale": scale, "n": len(by_seed(found)), "test_acc": mean, "half": half})
     plain = [name for (name, _), found in cells.items() if is_cnn(found[0]) and found[0].config.schedule == "none"]
     cnn = next((name for name in names if name in plain), None)
@@ -54,7 +55,7 @@ def accuracy_by_scale(runs: Sequence[Run]) -> Exhibit:
     for row in rows:
         gaps = _gaps(cells, row["model"], cnn, row["data_scale"]) if cnn and row["model"] != cnn else {}
         if gaps:
-            row["minus_cnn"], row["minus_cnn_half"] = interval(list(gaps.values()))
+            row["minus_cnn"], row["minus_cnn_half"] = over_seeds(list(gaps.values()))
             row["minus_cnn_pairs"] = len(gaps)
     with style():
         figure = Figure(figsize=(0.75 * PAGE, 2.8))
@@ -108,7 +109,7 @@ def _crossover(
     gaps = {scale: found for scale in scales if (found := _gaps(cells, name, cnn, scale))}
     both = list(gaps)
     gap = [float(np.mean(list(found.values()))) for found in gaps.values()]
-    clear = [abs(mean) > half for mean, half in (interval(list(found.values())) for found in gaps.values())]
+    clear = [abs(mean) > half for mean, half in (over_seeds(list(found.values())) for found in gaps.values())]
     at, falls = (_crossings(both, [sign * each for each in gap]) for sign in (1, -1))
     low = high = math.nan
     censored = 0
@@ -295,4 +296,4 @@ def _hide(axes: np.ndarray[Any, Any], count: int, xlabel: str, ylabel: str) -> N
 
 def _halves(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """Half of the 95 % interval of the mean over seeds, (P,) of (seeds, P)."""
-    return np.array([interval(list(column))[1] for column in values.T])
+    return np.array([over_seeds(list(column))[1] for column in values.T])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from fourier_probe.errors import PointError
 from fourier_probe.models.gpsa.attention import gated
 from fourier_probe.probe.points import PARTS, Point
-from fourier_probe.trace.forward import pick, random_state
+from fourier_probe.runtime.modes import evaluating, keeping_random_state
+from fourier_probe.trace.forward import pick
 
 
 class Capture(contextlib.AbstractContextManager["Capture"]):
@@ -48,8 +49,8 @@ class Capture(contextlib.AbstractContextManager["Capture"]):
     def __enter__(self) -> Capture:
         modules = dict(self.model.named_modules(remove_duplicate=False))
         with contextlib.ExitStack() as stack:
-            stack.enter_context(_eval_mode(self.model))
-            stack.enter_context(random_state())
+            stack.enter_context(evaluating(self.model))
+            stack.enter_context(keeping_random_state(gpus=True))
             stack.callback(self.model.register_forward_pre_hook(self._begin).remove)
             listeners: dict[tuple[str, str, bool], list[Point]] = {}
             for point in self.points:
@@ -114,14 +115,3 @@ class Capture(contextlib.AbstractContextManager["Capture"]):
                     self._reached.add(point.name)
 
         return module.register_forward_hook(heard)
-
-
-@contextlib.contextmanager
-def _eval_mode(model: nn.Module) -> Iterator[None]:
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training

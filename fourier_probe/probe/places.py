@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from fourier_probe.probe.capture import Capture
 from fourier_probe.probe.points import Point
+from fourier_probe.runtime.modes import keeping_random_state
 from fourier_probe.trace.calling import run
 from fourier_probe.trace.coverage import Misplaced, SelfCheck
-from fourier_probe.trace.forward import random_state
 
 PATCHES = ((0.21, 0.36), (0.36, 0.78), (0.57, 0.14), (0.78, 0.57), (0.88, 0.9))
 """Centres of the patches, as shares of height and width; with the image itself six forwards."""
@@ -95,7 +95,7 @@ def _boxes(size: tuple[int, int], grid: tuple[int, int]) -> list[tuple[int, int,
 def _heard(model: nn.Module, image: Tensor, points: Sequence[Point]) -> dict[str, Tensor]:
     """The maps (C, H, W) at the points; every forward draws the same random numbers."""
     maps: dict[str, Tensor] = {}
-    with torch.no_grad(), random_state():
+    with torch.no_grad(), keeping_random_state(gpus=True):
         torch.manual_seed(0)
         random.seed(0)
         np.random.seed(0)  # noqa: NPY002 - a model's forward may draw from it

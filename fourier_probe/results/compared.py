@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
-from scipy import stats
 
 from fourier_probe.errors import ResultError, suggest
 from fourier_probe.io import atomic
@@ -27,6 +24,7 @@ from fourier_probe.results.comparison import (
 )
 from fourier_probe.results.drawing import drawing
 from fourier_probe.results.filenames import COMPARE
+from fourier_probe.results.intervals import over_seeds
 from fourier_probe.results.profile import View, ends_of, profile, value_at, view_of
 from fourier_probe.results.spectra import Spectra
 from fourier_probe.runtime.messages import note
@@ -362,18 +360,6 @@ class Comparison:
         values = [value_at(result[profile(result, self.view).names[-1]], self.view)[0] for result in mine]
         top1 = [math.nan if result.top1 is None else result.top1 for result in mine]
         return ArmValue(arm, len(mine), *over_seeds(values), *over_seeds(top1), tuple(values))
-
-
-def over_seeds(values: Sequence[float]) -> tuple[float, float]:
-    """Mean, and half of its 95 % interval by Student's t; the half is NaN for one value.
-
-    >>> over_seeds([1.0, 2.0, 3.0])
-    (2.0, 2.484...)
-    """
-    mean = float(np.mean(values))
-    if len(values) < 2:
-        return mean, math.nan
-    return mean, float(stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / math.sqrt(len(values)))
 
 
 def _model_of(result: Spectra, by: str) -> str:

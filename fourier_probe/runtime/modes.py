@@ -27,15 +27,18 @@ def evaluating(model: Model) -> Iterator[Model]:
 
 
 @contextlib.contextmanager
-def keeping_random_state(seed: int | None = None) -> Iterator[None]:
+def keeping_random_state(seed: int | None = None, *, gpus: bool = False) -> Iterator[None]:
     """Inside, draws from the global generators of torch (on the CPU), numpy and Python leave no trace.
 
     Args:
         seed: of torch's generator inside; as it is by default.
+        gpus: also the generators of the GPUs, where one has been used.
     """
+    used = gpus and torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    devices = list(range(torch.cuda.device_count())) if used else []
     python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - timm and models draw from it
     try:
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=devices):
             if seed is not None:
                 torch.default_generator.manual_seed(seed)
             yield

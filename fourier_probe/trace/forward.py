@@ -10,13 +10,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -27,7 +25,7 @@ from fourier_probe.trace.axes import Axes, Axis, Part
 from fourier_probe.trace.calling import eager, giving, run
 from fourier_probe.trace.operations import by_shape, follow, tensors_of
 
-__all__ = ["Attention", "Call", "Ran", "Sum", "Trace", "Value", "eager", "giving", "pick", "random_state", "trace"]
+__all__ = ["Attention", "Call", "Ran", "Sum", "Trace", "Value", "eager", "giving", "pick", "trace"]
 
 aten = torch.ops.aten
 ADD = {aten.add.Tensor, aten.add_.Tensor}
@@ -509,16 +507,3 @@ def _is_layer(module: nn.Module) -> bool:
 
 def _memory(tensor: Tensor) -> int:
     return int(tensor.untyped_storage()._cdata)
-
-
-@contextlib.contextmanager
-def random_state() -> Iterator[None]:
-    """Keep the generators of torch, numpy and Python as they are; those of a GPU only where one has been used."""
-    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
-    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - a model's forward may draw from it
-    with torch.random.fork_rng(devices=devices):
-        try:
-            yield
-        finally:
-            random.setstate(python)
-            np.random.set_state(numpy)  # noqa: NPY002

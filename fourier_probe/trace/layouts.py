@@ -6,19 +6,19 @@ first are exact, for tensors whose axes were followed from the image; the last a
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import cast
 
 from torch import Tensor, nn
 
+from fourier_probe.runtime.modes import evaluating, keeping_random_state
 from fourier_probe.trace import axes as ax
 from fourier_probe.trace.axes import Axes
-from fourier_probe.trace.forward import Call, Sum, Trace, Value, eager, random_state, trace
+from fourier_probe.trace.forward import Call, Sum, Trace, Value, eager, trace
 from fourier_probe.trace.grid import Factor, Grid, Kind4D, Layout, infer_layout
 
 READS_NCHW = re.compile(r"conv2d|batchnorm|norm2d|groupnorm|pool2d|pool(ing)?$|gpsaconv", re.IGNORECASE)
@@ -140,23 +140,10 @@ def run_forward(model: nn.Module, example: Tensor) -> Forward:
     """
     model = eager(model)
     twice = example[:1].repeat(2, 1, 1, 1)  # two images tell a batch from a broadcast
-    with _undisturbed(model):
+    with evaluating(model), keeping_random_state(gpus=True):
         found = trace(model, twice)
     image = (int(example.shape[2]), int(example.shape[3]))
     return Forward(found, image, declared_grids(model, image))
-
-
-@contextlib.contextmanager
-def _undisturbed(model: nn.Module) -> Iterator[None]:
-    """Eval mode inside; train/eval mode of every module and the random state as they were afterwards."""
-    modes = [(module, module.training) for module in model.modules()]
-    with random_state():
-        model.eval()
-        try:
-            yield
-        finally:
-            for module, training in modes:
-                module.training = training
 
 
 # --- rules -----------------------------------------------------------------------------------------------------------

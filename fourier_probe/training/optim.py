@@ -106,7 +106,7 @@ def warmup_stable_decay(optimizer: torch.optim.Optimizer, config: TrainConfig, p
     Raises:
         TrainingError: warm-up and decay are longer than the training.
     """
-    from timm.scheduler.scheduler import Scheduler
+    from timm.scheduler.wsd_lr import WSDLRScheduler
 
     total = plan.epochs * plan.steps
     warmup = round(plan.warmup(config) * plan.steps)
@@ -117,15 +117,16 @@ def warmup_stable_decay(optimizer: torch.optim.Optimizer, config: TrainConfig, p
             "--warmup-steps or --cooldown-steps."
         )
 
-    class WarmupStableDecay(Scheduler):
-        def _get_lr(self, t: int) -> list[float]:
-            if t < warmup:
-                share = t / warmup
-                return [config.warmup_lr + (base - config.warmup_lr) * share for base in self.base_values]
-            left = min(1.0, (total - t) / cooldown)
-            return [config.min_lr + (base - config.min_lr) * left for base in self.base_values]
-
-    scheduler = WarmupStableDecay(optimizer, param_group_field="lr", t_in_epochs=False)
+    scheduler = WSDLRScheduler(
+        optimizer,
+        t_initial=total - warmup,
+        decay_t=cooldown,
+        decay_fn="linear",
+        lr_min=config.min_lr,
+        warmup_t=warmup,
+        warmup_lr_init=config.warmup_lr,
+        t_in_epochs=False,
+    )
     scheduler.step_update(0)
     return scheduler
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
+import numpy as np
 import torch
 from torch import nn
 
@@ -165,7 +168,11 @@ def analyze(
     >>> spectra.points[-1].name, spectra.points[-1].grid
     ('layer3.0', (8, 8))
     """
-    if isinstance(model, nn.Module) or not (images is None or isinstance(images, int)) or old:
+    if isinstance(model, nn.Module) or not (images is None or isinstance(images, Integral)) or old:
+        added = {"out": out, "label": label, "attention": attention, "strict": strict, "model_args": model_args,
+                 "pretrained": pretrained, "untrained": untrained}  # fmt: skip
+        if mixed := next((name for name, value in added.items() if value), None):
+            raise TypeError(f"analyze() takes {mixed}= only without the keyword names of version 0.1")
         return _as_in_0_1(target, data, model, images, old, definition=definition, metrics=metrics, points=points,
                           branches=branches, maps=maps, device=device, amp=amp)  # fmt: skip
     if target is None:
@@ -226,6 +233,12 @@ def analyze_target(
         note(f"interrupted: these are the spectra of the first {result.images.n} images.")
     for excluded in result.excluded:
         note(f"{excluded.name} is left out: {excluded.reason}.")
+    if idle := _idle(result):
+        more = f" and {len(idle) - 3} more" if len(idle) > 3 else ""
+        note(
+            f"{len(idle)} steps change nothing ({', '.join(idle[:3])}{more}): their points equal the ones before. "
+            "Blocks that start as the identity, as untrained residual blocks of timm do, give this."
+        )
     if probe.attention and rank == 0:
         _attention(result, target, stream, data, probe)
     return result
@@ -264,6 +277,15 @@ def _kept(what: str, model: nn.Module, device: torch.device | str, home: torch.d
         note(f"{what} is left out: {(reason.strip().splitlines() or [''])[0].rstrip('.')}.")
     finally:
         model.to(home)
+
+
+def _idle(result: Spectra) -> list[str]:
+    """Points of the stream whose spectra are, digit by digit, those of the point before."""
+    return [
+        after.name
+        for before, after in itertools.pairwise(result.stream)
+        if before.grid == after.grid and np.array_equal(before.log_amplitude, after.log_amplitude)
+    ]
 
 
 def write(result: Spectra, label: str, folder: Path) -> list[str]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
-from fourier_probe.errors import ModelError, ResultError
+from fourier_probe.errors import DataError, ModelError, ResultError
 from fourier_probe.io import atomic
 from fourier_probe.probe.metrics import Definition
 from fourier_probe.results.compared import Comparison
@@ -153,7 +153,9 @@ def compare_opened(
         for reference, label in _references(targets, opened, model):
             opened.append(reference)
             shown.append(label)
-    results = [target.spectra or analyze_target(target, data, images, probe) for target in opened]
+    if isinstance(data, Iterator) and sum(target.spectra is None for target in opened) > 1:
+        raise DataError("compare reads the data once for each target, and these can be read once only: give a list.")
+    results = [target.spectra or _analyzed(target, data, images, probe) for target in opened]
     check_comparable(results)
     count = len(targets) - ends
     between = tuple(results[count : count + ends])
@@ -163,6 +165,14 @@ def compare_opened(
     kept, names = _without_repeats(results, shown, count)
     membership = (*arms, *names[len(arms) :]) if arms else ()
     return Comparison(tuple(kept), tuple(names), by, between, membership)
+
+
+def _analyzed(target: Target, data: Data | None, images: ImageOptions, probe: ProbeOptions) -> Spectra:
+    """The spectra of one target on all of the images: a part of them could not be compared."""
+    result = analyze_target(target, data, images, probe)
+    if result.images.interrupted:
+        raise KeyboardInterrupt
+    return result
 
 
 def write(comparison: Comparison, folder: Path) -> list[str]:

@@ -5,16 +5,13 @@ May import everything but training and cli; figures are drawn only where a folde
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from fourier_probe.data import ImageSet, choose, open_data
-from fourier_probe.data.trust import data_of
 from fourier_probe.errors import DataError, ModelError
 from fourier_probe.io import atomic
 from fourier_probe.probe.heatmap import NoiseProbe
@@ -23,14 +20,14 @@ from fourier_probe.results.heatmap import FIGURES, FILES, HeatMap
 from fourier_probe.runtime.distributed import device_of
 from fourier_probe.targets import ModelOptions, Target
 from fourier_probe.verbs.noise import NoiseOptions, measure
-from fourier_probe.verbs.opening import open_any
+from fourier_probe.verbs.opening import AnyTarget, Data, ImageOptions, is_source, open_any, open_source
 from fourier_probe.verbs.partial import Partial
 from fourier_probe.verbs.pixels import pixels_of_batches, pixels_of_source
 
 
 def heatmap(
-    target: str | nn.Module | Target,
-    data: str | ImageSet | Iterable[Any] | None = None,
+    target: AnyTarget,
+    data: Data | None = None,
     *,
     bands: int | None = None,
     eps: float | None = None,
@@ -78,7 +75,8 @@ def heatmap(
         img_size: (H, W) the model wants to see, where it does not say.
         mean: per channel, in [0, 1], likewise.
         std: likewise.
-        device: where to run; where the model is by default.
+        device: where to run. A network is left where it is by default, and brought back; a named target runs on a GPU
+            where there is one.
         label: what tables and figures call the target.
         out: folder for heatmap.json, its CSV and figure; an interrupted run with the same options goes on from there.
         force: overwrite results in `out`.
@@ -105,22 +103,20 @@ def heatmap(
     options = NoiseOptions(bands=bands, eps=eps, stride=stride, seed=seed)
     folder = None if out is None else atomic.output_folder(out, results=(*FILES, *FIGURES), force=force)
     opened = open_any(
-        target, ModelOptions(model, model_args, pretrained, use_ema, untrained, key, prefix, ignore_extra)
+        target, ModelOptions(model, model_args, pretrained, use_ema, untrained, key, prefix, ignore_extra), label=label
     )
+    if device is None and not isinstance(target, nn.Module | Target):
+        device = "auto"
     network = opened.model
     if network is None:
         raise ModelError(f"{opened.label} is a saved result: there is no model to disturb.")
-    opened = replace(opened, label=label or opened.label)
-    source = data if data is not None else data_of(None, opened.data)
-    if isinstance(source, str | ImageSet):
-        opened_data = open_data(source, split, limit=images) if isinstance(source, str) else source
-        chosen = choose(opened_data, limit=images, skip_bad=skip_bad)
-        spec = opened.input_spec(img_size=img_size, mean=mean, std=std, arrays=chosen.array_size)
-        read = pixels_of_source(chosen, spec, batch_size, workers)
+    if is_source(data):
+        fitting = ImageOptions(images, split, batch_size, workers, skip_bad, img_size, mean, std)
+        read = pixels_of_source(*open_source(opened, data, fitting), batch_size, workers)
     else:
         if img_size is not None:
             opened.input_spec(img_size=img_size)
-        read = pixels_of_batches(source, images, mean, std)
+        read = pixels_of_batches(data, images, mean, std)
     home = next(network.parameters(), torch.zeros(())).device
     where = home if device is None else device_of(str(device))
     try:

@@ -9,8 +9,9 @@ from typing import Any
 
 import torch
 from torch import nn
+from typing_extensions import TypeIs
 
-from fourier_probe.data import Batch, ImageSet, batches, choose, open_data
+from fourier_probe.data import Batch, ImageSet, InputSpec, batches, choose, open_data
 from fourier_probe.data.trust import data_of
 from fourier_probe.errors import DataError, ModelError
 from fourier_probe.results.records import ImagesInfo, Provenance
@@ -140,9 +141,13 @@ def open_stream(target: Target, data: Data | None, options: ImageOptions, *, ran
     Raises:
         DataError, ModelError: data that cannot be opened, or that the model cannot take.
     """
-    if isinstance(data, str | Path | ImageSet) or data is None:
-        images = data if isinstance(data, ImageSet) else _opened(target, data, options)
-        return _of_source(target, images, options, rank, world)
+    if is_source(data):
+        chosen, spec = open_source(target, data, options)
+        stream = batches(chosen, spec, batch_size=options.batch_size, shard=(rank, world), workers=options.workers)
+        classes = None if chosen.classes is None else len(chosen.classes)
+        return Stream(
+            stream, len(chosen), len(range(rank, len(chosen), world)), described(chosen, spec), classes, chosen
+        )
     if not isinstance(data, Iterable):
         raise DataError(f"the data are a {type(data).__name__}: expected a source's name, or batches of images.")
     given = [name for name in ("img_size", "mean", "std") if getattr(options, name) is not None]
@@ -153,13 +158,23 @@ def open_stream(target: Target, data: Data | None, options: ImageOptions, *, ran
     return Stream(_first(data, options.images, options.batch_size), None, None, ImagesInfo(), None, None)
 
 
-def _opened(target: Target, data: str | Path | None, options: ImageOptions) -> ImageSet:
-    source = data_of(None if data is None else str(data), target.data)
-    return open_data(source, options.split, limit=options.images)
+def is_source(data: Data | None) -> TypeIs[str | Path | ImageSet | None]:
+    """Whether data are a source, named or opened, and not batches of the caller's own."""
+    return data is None or isinstance(data, str | Path | ImageSet)
 
 
-def _of_source(target: Target, images: ImageSet, options: ImageOptions, rank: int, world: int) -> Stream:
-    chosen = choose(images, limit=options.images, skip_bad=options.skip_bad)
+def open_source(
+    target: Target, data: str | Path | ImageSet | None, options: ImageOptions
+) -> tuple[ImageSet, InputSpec]:
+    """The chosen images of a source, and the input of a target that they are fitted to.
+
+    Raises:
+        DataError, ModelError: data that cannot be opened, or that the model cannot take.
+    """
+    if not isinstance(data, ImageSet):
+        source = data_of(None if data is None else str(data), target.data)
+        data = open_data(source, options.split, limit=options.images)
+    chosen = choose(data, limit=options.images, skip_bad=options.skip_bad)
     spec = target.input_spec(img_size=options.img_size, mean=options.mean, std=options.std, arrays=chosen.array_size)
     if chosen.pixels is not None and min(spec.size) > min(chosen.pixels.shape[1:3]):
         small = "x".join(map(str, chosen.pixels.shape[1:3]))
@@ -168,7 +183,12 @@ def _of_source(target: Target, images: ImageSet, options: ImageOptions, rank: in
             "model: the highest frequencies hold no image content. Give larger images with --data, or --img-size if "
             "it was trained on small ones."
         )
-    source = ImagesInfo(
+    return chosen, spec
+
+
+def described(chosen: ImageSet, spec: InputSpec) -> ImagesInfo:
+    """What a result says of these images, before they are counted."""
+    return ImagesInfo(
         source=chosen.source,
         split=chosen.split,
         size=list(spec.size),
@@ -176,9 +196,6 @@ def _of_source(target: Target, images: ImageSet, options: ImageOptions, rank: in
         std=list(spec.std),
         skipped=chosen.skipped,
     )
-    stream = batches(chosen, spec, batch_size=options.batch_size, shard=(rank, world), workers=options.workers)
-    classes = None if chosen.classes is None else len(chosen.classes)
-    return Stream(stream, len(chosen), len(range(rank, len(chosen), world)), source, classes, chosen)
 
 
 def _first(data: Iterable[Any], count: int | None, batch_size: int) -> Iterator[Any]:
@@ -186,12 +203,13 @@ def _first(data: Iterable[Any], count: int | None, batch_size: int) -> Iterator[
     items = torch.split(data, batch_size) if isinstance(data, torch.Tensor) and data.ndim == 4 else data
     seen = 0
     for item in items:
-        if isinstance(item, Batch):
+        if count is not None and seen >= count:
+            note(f"the first {seen} images are read; images= names another number.")
+            return
+        if isinstance(item, Batch):  # dealt out and numbered already: never cut
+            seen += len(item.index)
             yield item
             continue
-        if count is not None and seen >= count:
-            note(f"the first {count} images are read; images= names another number.")
-            return
         if isinstance(item, tuple | list) and len(item) == 1:
             item = item[0]  # as a loader over a TensorDataset of images alone gives it
         batch, labels = item if isinstance(item, tuple | list) and len(item) == 2 else (item, None)

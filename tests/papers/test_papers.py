@@ -17,11 +17,10 @@ from click.testing import CliRunner
 
 from fourier_probe.cli import group
 from fourier_probe.papers import FIGURES, eit, prs, scales
-from fourier_probe.papers.captions import interval
 from fourier_probe.papers.exhibit import MissingRunsError
 from fourier_probe.papers.interpolation import interpolation
 from fourier_probe.papers.selection import schedule_name
-from fourier_probe.results.intervals import Interval
+from fourier_probe.results.intervals import Interval, over_seeds
 from fourier_probe.results.reliance import DepartureRecord, LesionRecord, RelianceRecord
 from fourier_probe.training import TrainConfig, train
 from fourier_probe.training.runs import Run, read_runs
@@ -129,7 +128,7 @@ def test_the_crossover_is_where_the_lines_meet(study: Path) -> None:
     cells = {(row["model"], row["data_scale"]): row for row in exhibit.rows}
     vit = next(name for name, _ in cells if name.startswith("cifar_vit"))
     assert cells[vit, 0.1]["test_acc"] == pytest.approx(0.205)
-    assert cells[vit, 0.1]["half"] == pytest.approx(interval([0.2, 0.21])[1])
+    assert cells[vit, 0.1]["half"] == pytest.approx(over_seeds([0.2, 0.21])[1])
     crossings = {row["model"]: row for row in exhibit.more["crossover"]}
     # From 0.1 behind to 0.1 ahead: half way in ln(scale).
     assert float(crossings[vit]["at"]) == pytest.approx(math.sqrt(0.1), rel=1e-3)
@@ -213,7 +212,7 @@ def test_the_primary_contrast_is_paired_by_seed(study: Path) -> None:
     exhibit = prs.schedule_table(read_runs(study))
     rows = {row["schedule"]: row for row in exhibit.rows}
     assert rows["linear"]["minus_control"] == pytest.approx(0.025)  # 0.02 and 0.03
-    assert rows["linear"]["minus_control_half"] == pytest.approx(interval([0.02, 0.03])[1])
+    assert rows["linear"]["minus_control_half"] == pytest.approx(over_seeds([0.02, 0.03])[1])
     assert rows["linear"]["minus_none"] == pytest.approx(0.025)
     assert rows["constant, same mean"]["role"] == "same-mean control"
     assert rows["linear"]["gmacs_per_image"] > rows["none"]["gmacs_per_image"]
