@@ -37,6 +37,8 @@ def _option(each: Field[Any]) -> Callable[[Callable[..., Any]], Callable[..., An
         read = options.layer_values if meta.get("layers") else options.key_values
         metavar = meta.get("metavar", "KEY=VALUE")
         return click.option(*names, multiple=True, metavar=metavar, callback=read, help=text)
+    if meta.get("numbers"):
+        return click.option(*names, metavar=meta.get("metavar"), callback=options.numbers, help=text)
     if kind.startswith("tuple"):
         return click.option(*names, multiple=True, type=meta["element"], metavar=meta.get("metavar"), help=text)
     if isinstance(meta.get("choices"), Registry):

@@ -65,7 +65,14 @@ class TrainConfig:
     model_args: dict[str, Any] = _flag("Model", dict, "Argument of the model; repeat.",  # noqa: RUF009
                                        flag="--model-arg")
     pretrained: bool = _flag("Model", False, "Start from the weights its authors publish (needs a network).")
+    initial_checkpoint: str = _flag("Model", "", "Start from the weights in a file, any that analyze reads, or a run "
+                                    "folder; without --model as what the file says it is.", metavar="FILE")
+    initial_args: dict[str, Any] = _flag("Model", dict, "How to read it, as analyze: use_ema, key, prefix, "  # noqa: RUF009
+                                         "ignore_extra; head: the module that may be new.", flag="--initial-arg")
     img_size: int = _flag("Model", 0, "Input side, pixels; 0: that of arrays, else the model's own.", metavar="PX")
+    mean: tuple[float, ...] = _flag("Model", (), "Channel mean in [0, 1].  [default: that of the images, or of "
+                                    "--initial-checkpoint]", metavar="R,G,B", numbers=True)
+    std: tuple[float, ...] = _flag("Model", (), "Channel standard deviation, likewise.", metavar="R,G,B", numbers=True)
     drop: float = _flag("Model", 0.0, "Dropout before the head, where the model has it.")
     drop_path: float = _flag("Model", 0.0, "Stochastic depth, where the model has it.", recipe=True)
     channels_last: bool = _flag("Model", False, "Channels-last memory format.", recipe=True)
@@ -186,6 +193,10 @@ class TrainConfig:
             decode.check_plain(value, flag_of(name), TrainingError)
             if isinstance(value, int) and abs(value) >= _LARGEST:
                 raise TrainingError(f"{flag_of(name)} is {decode.shown(value)}: expected less than 2 to the 63.")
+        if self.initial_checkpoint and self.pretrained:
+            raise TrainingError("--initial-checkpoint and --pretrained both give the first weights: choose one.")
+        if self.initial_args and not self.initial_checkpoint:
+            raise TrainingError("--initial-arg says how to read --initial-checkpoint, which is not given.")
         if self.sched == "multistep" and not self.decay_milestones:
             raise TrainingError("--sched multistep needs its epochs: --decay-milestones E, repeated.")
         if self.train_images and self.data_scale != 1:
@@ -232,7 +243,12 @@ class TrainConfig:
             chosen |= {"schedule": CUSTOM, "switches": dict(schedule), "switch_ends": dict(schedule.ends)}
         chosen = {name: checked(name, value, "options") for name, value in chosen.items()}
         if str(chosen.get("data", "")).partition(":")[0] == "planted":
-            chosen = {"model": "patch_resnet", **dict.fromkeys(DISTORTIONS, 0), "aa": "", **chosen}
+            chosen = {**dict.fromkeys(DISTORTIONS, 0), "aa": "", **chosen}
+            chosen = chosen if chosen.get("initial_checkpoint") else {"model": "patch_resnet", **chosen}
+        if chosen.get("initial_checkpoint") and "model" not in chosen:
+            from fourier_probe.training.initial import named_model
+
+            chosen["model"] = named_model(chosen)
         return cls(**{**chosen, **recipe.defaults(chosen), **{k: v for k, v in chosen.items() if k != "recipe"}})
 
     @classmethod
@@ -336,6 +352,7 @@ def read_values(path: Path) -> dict[str, Any]:
 def checked(name: str, value: object, where: str) -> Any:
     """`value` in the type of the field `name`; raises TrainingError if it is of another."""
     kind = _types()[name]
+    value = str(value) if kind is str and isinstance(value, Path) else value
     if kind is float and isinstance(value, str):  # YAML 1.1 reads 5e-4 as text
         try:
             value = float(value)

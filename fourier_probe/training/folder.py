@@ -137,6 +137,11 @@ def check_record(record: RunRecord, given: Mapping[str, object], folder: str) ->
             f"{folder} was trained with --model-arg {fetching[0]}, which may fetch or open something and is not "
             "followed because a file says so: pass the --model-arg options again if you trust them."
         )
+    if config.initial_checkpoint and "initial_checkpoint" not in given and not RunFolder(Path(folder)).last.exists():
+        raise TrainingError(
+            f"{folder} has no last.pt yet and began from a file, which is not opened because a file says so: pass "
+            f"--initial-checkpoint {shown(config.initial_checkpoint)} again."
+        )
     if config.pretrained and "pretrained" not in given:
         raise TrainingError(
             f"{folder} began from published weights, which are not fetched because a file says so: pass --pretrained."

@@ -8,6 +8,7 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 
 from fourier_probe.io import atomic
+from fourier_probe.io.regular import open_regular
 from fourier_probe.training.config import FREE, SCHEDULE_FIELDS, TrainConfig, checked
 
 _TIMM = ("torch", "hfds", "wds")  # sources whose slashes are no path
@@ -22,6 +23,8 @@ def run_name(config: TrainConfig) -> str:
     parts = [Path(config.model.partition(":")[0]).stem if ".py:" in config.model else config.model]
     if config.data != "bundled":
         parts.append(Path(config.data.partition(":")[0]).stem)
+    if config.initial_checkpoint:
+        parts.append(f"from-{_begins(Path(config.initial_checkpoint))}")
     if config.data_scale != 1:
         parts.append(f"{100 * config.data_scale:g}pc")
     parts += [config.schedule] * (config.schedule != "none") + [f"seed{config.seed}"] * (config.seed != 0)
@@ -52,6 +55,8 @@ def content(config: TrainConfig) -> dict[str, object]:
         if each.name in (*FREE, *unread) or value == default:
             continue
         given[each.name] = _plain(checked(each.name, value, "config"))
+    if config.initial_checkpoint:
+        given["initial_checkpoint"] = _digest(config.initial_checkpoint)
     given["model"], given["data"] = placeless(config.model), placeless(config.data)
     return given
 
@@ -63,6 +68,22 @@ def placeless(source: str) -> str:
     ('photos', 'torch/cifar100', 'net.py:make')
     """
     return source if source.partition("/")[0].lower() in _TIMM else source.rstrip("/").rpartition("/")[2] or source
+
+
+def _begins(path: Path) -> str:
+    return path.parent.name if path.stem in ("last", "best") and path.parent.name else path.stem or path.name
+
+
+def _digest(source: str) -> str:
+    """The SHA-256 of an initial checkpoint, as it may have any name; its name where it cannot be read."""
+    hashed = hashlib.sha256()
+    path = next((p for name in (source, source.rpartition("=")[0]) if (p := Path(name).expanduser()).exists()), None)
+    if path is None:
+        return placeless(source)
+    with open_regular(path / "last.pt" if path.is_dir() else path) as file:
+        while block := file.read(1 << 20):
+            hashed.update(block)
+    return hashed.hexdigest()
 
 
 def _plain(value: object) -> object:

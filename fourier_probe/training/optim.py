@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fourier_probe.errors import TrainingError, suggest
-from fourier_probe.models.gpsa.recast import GROUPS
+from fourier_probe.models.gpsa.recast import GROUPS, GPSAConv2d, added_parameters
 from fourier_probe.training.config import TrainConfig
 
 if TYPE_CHECKING:
@@ -30,8 +30,9 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimiz
 
     spared = set(getattr(model, "no_weight_decay", set)())
     groups: dict[str, list[nn.Parameter]] = {"decay": [], "no_decay": []}
+    gained = {name for names in added_parameters(model).values() for name in names}  # of layers that are recast already
     for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
+        if parameter.requires_grad and name not in gained:
             groups["no_decay" if _spare(name, parameter, spared) else "decay"].append(parameter)
     made: list[dict[str, Any]] = [
         {"name": "decay", "params": groups["decay"], "weight_decay": config.weight_decay, "lr_scale": 1.0},
@@ -48,6 +49,7 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimiz
         raise TrainingError(
             f"--opt {config.opt}: {error}.{suggest(config.opt, map(str, list_optimizers()))}"
         ) from error
+    adopt(optimizer, model, [name for name, module in model.named_modules() if isinstance(module, GPSAConv2d)])
     return optimizer
 
 

@@ -14,6 +14,7 @@ from fourier_probe.errors import ModelError, TrainingError
 from fourier_probe.models import zoo
 from fourier_probe.models.gpsa.recast import GPSAConv2d, multiply_adds
 from fourier_probe.training.config import TrainConfig
+from fourier_probe.training.initial import Initial
 from fourier_probe.training.inputs import Splits, input_spec
 from fourier_probe.training.layers import ConvLayer, convertible_layers
 from fourier_probe.training.rules import CUSTOM, ScheduleRequest, build
@@ -136,16 +137,30 @@ class Plan:
         return max(0.0, 1.0 - (time - self.schedule[layer]) / length) if length else 0.0
 
 
-def make_model(config: TrainConfig, splits: Splits) -> tuple[nn.Module, dict[str, Any], InputSpec]:
+def make_model(
+    config: TrainConfig, splits: Splits, initial: Initial | None = None
+) -> tuple[nn.Module, dict[str, Any], InputSpec]:
     """The model for this data, the arguments it was made with, and its input.
 
-    `num_classes`, `in_chans` and, for models of a fixed size, `img_size` come from the data unless given.
+    `num_classes`, `in_chans` and, for models of a fixed size, `img_size` come from the data unless given. What
+    `--initial-checkpoint` names brings its own, `num_classes` aside, with its mean and std.
+
+    Args:
+        config: of the run.
+        splits: its images.
+        initial: what it begins from, if that was read already.
 
     Raises:
         ModelError: the model does not exist or does not take these arguments.
     """
-    channels = int(config.model_args.get("in_chans", 1 if _grey(splits.train) else 3))
-    arguments = {"num_classes": splits.classes, "in_chans": channels, **config.model_args}
+    if config.initial_checkpoint and initial is None:
+        initial = Initial.open(config)
+    if initial is None:
+        arguments: dict[str, Any] = {"in_chans": 1 if _grey(splits.train) else 3}
+    else:
+        arguments = {name: value for name, value in initial.arguments.items() if name != "num_classes"}
+    arguments = {**arguments, "num_classes": splits.classes, **config.model_args}
+    fixed: Any = None
     if zoo.FACTORY.fullmatch(config.model):
         try:
             model = zoo.create(config.model, **arguments)
@@ -155,16 +170,37 @@ def make_model(config: TrainConfig, splits: Splits) -> tuple[nn.Module, dict[str
     else:
         bones = zoo.skeleton(config.model, **arguments)
         spec = input_spec(config, splits.train, zoo.input_spec(bones))
-        if (getattr(bones, "pretrained_cfg", None) or {}).get("fixed_input_size") and "img_size" not in arguments:
-            arguments["img_size"] = list(spec.size)
+        if (getattr(bones, "pretrained_cfg", None) or {}).get("fixed_input_size"):
+            size = spec.size if initial is None or config.img_size else initial.size or zoo.input_spec(bones).size
+            arguments.setdefault("img_size", list(size))
+            fixed = arguments["img_size"]
         for name, value in (("drop_rate", config.drop), ("drop_path_rate", config.drop_path)):
             if value and name not in arguments and _takes(config.model, {**arguments, name: value}):
                 arguments[name] = value
         model = zoo.create(config.model, pretrained=config.pretrained, **arguments)
+    if initial is not None:
+        initial.into(model, config)
     native = zoo.input_spec(model)
     if arguments.get("in_chans", native.channels) != native.channels:  # a model without convolutions does not say
         native = _channels(native, int(arguments["in_chans"]))
-    return model, arguments, input_spec(config, splits.train, native)
+    spec = _chosen(config, input_spec(config, splits.train, native), initial)
+    if fixed is not None and initial is not None:
+        spec = replace(spec, size=tuple(fixed) if isinstance(fixed, list | tuple) else (fixed, fixed))
+    return model, arguments, spec
+
+
+def _chosen(config: TrainConfig, spec: InputSpec, initial: Initial | None) -> InputSpec:
+    """The input with the mean and std that were given, or that the initial checkpoint was trained with."""
+    record = None if initial is None else initial.record
+    mean, std = config.mean or (record and record.mean) or spec.mean, config.std or (record and record.std) or spec.std
+    for name, values in (("mean", mean), ("std", std)):
+        if len(values) not in (1, spec.channels):
+            raise TrainingError(
+                f"--{name} has {len(values)} numbers: expected 1, or one for each of the {spec.channels} channels."
+            )
+    repeated = (values * spec.channels if len(values) == 1 else values for values in (tuple(mean), tuple(std)))
+    mean, std = repeated
+    return replace(spec, mean=mean, std=std)
 
 
 def _channels(spec: InputSpec, count: int) -> InputSpec:

@@ -95,6 +95,25 @@ class RunResult(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
                 yield name, value
 
 
+class InitialRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The file that a run began from, as named, and the SHA-256 of its bytes.
+
+    Attributes:
+        weights, epoch: which of its weights, trained for how long. mean, std: of its input.
+        head: what is new of the head; empty where it is the file's.
+        recast: layers that were attention already -> width of their queries and keys.
+    """
+
+    source: str
+    sha256: str
+    weights: str = "raw"
+    epoch: int | None = None
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    head: str = ""
+    recast: dict[str, int] = {}
+
+
 class RunRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """config.json: what was asked for, what it came to, and what came of it; no result while it is unfinished."""
 
@@ -102,6 +121,7 @@ class RunRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     fork: str | None = None
     arch: str | None = None
     model_args: dict[str, Any] = {}
+    initial: InitialRecord | None = None
     input: InputRecord | None = None
     data_fingerprint: Fingerprint | None = None
     images: ImageCounts = ImageCounts()

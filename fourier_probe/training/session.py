@@ -26,6 +26,7 @@ from fourier_probe.training.bound import planted_bound
 from fourier_probe.training.config import FREE, NAMES, SCHEDULE_FIELDS, TrainConfig, flag_of
 from fourier_probe.training.convert import options
 from fourier_probe.training.folder import RunFolder
+from fourier_probe.training.initial import Initial
 from fourier_probe.training.inputs import HELD, Evaluation, Splits, Training, derived, fixed_images, open_splits
 from fourier_probe.training.optim import make_optimizer, make_scheduler, rescale
 from fourier_probe.training.plan import Plan, make_model
@@ -72,6 +73,8 @@ class Session:
         state: what changes.
         mixup: timm's, if asked for.
         arch: name and arguments of the model, for checkpoints.
+        fork: the run and epoch it was forked from.
+        initial: the weights it began from, where a file was named.
         board: TensorBoard's writer, while one is open.
     """
 
@@ -90,6 +93,7 @@ class Session:
     mixup: Mixup | None
     arch: dict[str, Any]
     fork: str | None = None
+    initial: Initial | None = None
     board: SummaryWriter | None = field(init=False, default=None)
     net: nn.Module = field(init=False)
     cost: zoo.Stats = field(init=False)
@@ -100,9 +104,25 @@ class Session:
 
     @classmethod
     def open(
-        cls, config: TrainConfig, ranks: Ranks, folder: RunFolder, progress: Progress, stop: Stop, fork: str | None
+        cls,
+        config: TrainConfig,
+        ranks: Ranks,
+        folder: RunFolder,
+        progress: Progress,
+        stop: Stop,
+        fork: str | None,
+        initial: Initial | None = None,
     ) -> Session:
         """Images, model, optimizer; everything that can be wrong is found here, before the first step.
+
+        Args:
+            config: what is asked for.
+            ranks: the processes.
+            folder: for the files.
+            progress: who listens.
+            stop: set by signals.
+            fork: RUN@EPOCH, for config.json.
+            initial: what the run began from, where it is resumed; else the file is read.
 
         Raises:
             DataError, ModelError, TrainingError: what is wrong, and what to do.
@@ -114,7 +134,11 @@ class Session:
         if splits.note:
             progress.note(splits.note)
         with keeping_random_state(derived(_WEIGHTS, config.seed)):  # the same weights on every rank
-            model, arguments, spec = make_model(config, splits)
+            fresh = bool(config.initial_checkpoint) and initial is None
+            initial = Initial.open(config) if fresh else initial
+            model, arguments, spec = make_model(config, splits, initial)
+        if initial is not None and fresh:
+            progress.note(initial.said())
         dtype = getattr(torch, config.model_dtype)
         model = model.to(ranks.device, dtype)
         if config.channels_last:
@@ -131,6 +155,7 @@ class Session:
             scaler=torch.amp.GradScaler(ranks.device.type, enabled=config.amp == "fp16"),
             ema=ModelEmaV3(model, decay=config.model_ema_decay, use_warmup=True) if config.model_ema else None,
             sums=torch.zeros(3, dtype=torch.float64, device=ranks.device),
+            before=[] if initial is None else initial.rows,
         )
         mixup = None
         if config.mixup or config.cutmix:
@@ -158,6 +183,7 @@ class Session:
             mixup=mixup,
             arch={"arch": config.model, "model_args": arguments},
             fork=fork,
+            initial=initial,
         )
 
     def test(self) -> Evaluation | None:
@@ -186,6 +212,7 @@ class Session:
             fork=self.fork,
             arch=self.arch["arch"],
             model_args=self.arch["model_args"],
+            initial=None if self.initial is None else self.initial.record,
             input=InputRecord(self.spec.size, tuple(self.spec.mean), tuple(self.spec.std)),
             data_fingerprint=self.splits.fingerprint,
             images=ImageCounts(
@@ -234,6 +261,7 @@ def resume(session: Session) -> bool:
     before = record.config
     _refuse_other(before, session.config, FREE, f"{session.folder.path} was trained with", "--force starts over")
     if not session.folder.last.exists():
+        _check_initial(record, session, session.folder.path)
         session.progress.note(f"{session.folder.path} has no last.pt yet: starting from the beginning.")
         return False
     payload = _read(session.folder.last)
@@ -280,7 +308,9 @@ def fork(session: Session, source: str) -> None:
             f"{path} was kept after {payload['epoch']} epochs and {payload['step']} steps, not {epoch}."
         )
     _check_data(payload, session, path)
-    done = {row["layer"]: row["epoch"] for row in payload["conversions"]}
+    _check_initial(record, session, path)
+    own = [row for row in payload["conversions"] if not row.get("initial")]
+    done = {row["layer"]: row["epoch"] for row in own}
     planned = {layer: at for layer, at in session.plan.schedule.items() if at < epoch}
     if done != planned:
         raise TrainingError(
@@ -293,7 +323,7 @@ def fork(session: Session, source: str) -> None:
         _check_recasts(
             before,
             record.plan.schedule if record.plan else ScheduleRecord(),
-            payload["conversions"],
+            own,
             session,
             path,
             advice,
@@ -398,6 +428,15 @@ def _check_data(payload: dict[str, Any], session: Session, path: Path) -> None:
         )
 
 
+def _check_initial(record: RunRecord, session: Session, path: Path) -> None:
+    then, now = record.initial, session.initial
+    if then is not None and now is not None and then.sha256 != now.record.sha256:
+        raise TrainingError(
+            f"{path} began from {then.source}, and --initial-checkpoint {now.record.source} holds something else now "
+            "(the digests differ): name the same file."
+        )
+
+
 def _check_recasts(
     before: TrainConfig,
     schedule: ScheduleRecord,
@@ -430,6 +469,8 @@ def _refuse_other(before: TrainConfig, now: TrainConfig, allowed: tuple[str, ...
     names = [name for name in before.differing(now) if name not in allowed]
     if "data" in names and Path(before.data).name == Path(now.data).name:
         names.remove("data")  # the same set in another place: `_check_data` compares what is in it
+    if "initial_checkpoint" in names and Path(before.initial_checkpoint).name == Path(now.initial_checkpoint).name:
+        names.remove("initial_checkpoint")  # `_check_initial` compares what is in it
     if names:
         listed = ", ".join(f"{flag_of(n)} {getattr(before, n)!r} (now {getattr(now, n)!r})" for n in names)
         raise TrainingError(f"{what} {listed}: {advice}.")

@@ -44,6 +44,7 @@ class State:
         seconds: of training in that epoch so far, before a stop in it.
         converted: layers that are attention, in the order of their conversion.
         conversions: rows of conversions.csv, with the options of each recast.
+        before: such rows of layers that were attention before the run, in an initial checkpoint.
         rows: of metrics.csv.
         best: best validation accuracy so far; below 0: none yet.
     """
@@ -58,6 +59,7 @@ class State:
     step: int = 0
     seconds: float = 0.0
     conversions: list[dict[str, Any]] = field(default_factory=list)
+    before: list[dict[str, Any]] = field(default_factory=list)
     rows: list[dict[str, Any]] = field(default_factory=list)
     best: float = -1.0
 
@@ -91,7 +93,7 @@ class State:
             "step": self.step,
             "optimizer": _plain_groups(self.optimizer.state_dict()),
             "scaler": self.scaler.state_dict(),
-            "conversions": self.conversions,
+            "conversions": [*self.before, *self.conversions],
             "metrics": metrics,
             "rng": random_states(ranks),
             "rows": self.rows,
@@ -119,7 +121,8 @@ class State:
         missing = [key for key in ("state_dict", "optimizer", "rng", "rows", "sums") if key not in payload]
         if missing:
             raise TrainingError(f"the checkpoint has no {missing[0]}: it is no run's last.pt; nothing to resume from.")
-        for row in payload["conversions"]:
+        own = [row for row in payload["conversions"] if not row.get("initial")]
+        for row in own:
             convert_([row["layer"]], self.model, self.average, self.optimizer, config)
         self.model.load_state_dict(payload["state_dict"])
         if self.ema is not None:
@@ -130,7 +133,7 @@ class State:
         if payload["scaler"]:
             self.scaler.load_state_dict(payload["scaler"])
         self.epoch, self.step, self.best = payload["epoch"], payload["step"], payload["best"]
-        self.conversions, self.rows = list(payload["conversions"]), list(payload["rows"])
+        self.conversions, self.rows = own, list(payload["rows"])
         sums = payload["sums"].view(-1, 3)
         if len(sums) != ranks.world:  # other ranks than these: the first goes on from what all of them had
             sums = torch.cat([sums.sum(0, keepdim=True), sums.new_zeros(ranks.world - 1, 3)])

@@ -28,9 +28,10 @@ from fourier_probe.training.config import TrainConfig
 from fourier_probe.training.convert import convert_, ease_, options
 from fourier_probe.training.exactness import differences
 from fourier_probe.training.folder import RunFolder
+from fourier_probe.training.initial import Initial
 from fourier_probe.training.inputs import Evaluation
 from fourier_probe.training.progress import Progress, Tick
-from fourier_probe.training.record import RunResult
+from fourier_probe.training.record import RunResult, read_record
 from fourier_probe.training.session import Session
 from fourier_probe.training.state import seeded
 from fourier_probe.training.steps import Diverged, evaluate, prepare, train_step
@@ -78,7 +79,8 @@ def train(
         try:
             again = resume and (out / "config.json").exists()
             team.barrier()
-            session = Session.open(config, team, folder, progress if team.first else Progress(), stop, fork)
+            initial = _begun(out) if again else None
+            session = Session.open(config, team, folder, progress if team.first else Progress(), stop, fork, initial)
             if again and sessions.resume(session):
                 session.progress.note(f"{out} is finished: nothing is left to train.")
                 return out
@@ -98,6 +100,14 @@ def train(
             if session is not None:
                 session.training.close()
     return out
+
+
+def _begun(out: Path) -> Initial | None:
+    """What the run in a folder began from: with a state to go on from, the file itself is not read again."""
+    record = read_record(out)
+    if record.initial is None or not RunFolder(out).last.exists():
+        return None
+    return Initial(record.initial, record.model_args, size=None if record.input is None else record.input.size)
 
 
 def _fit(session: Session) -> None:
@@ -212,7 +222,7 @@ def _finish_epoch(session: Session) -> None:
         "lr": float(lr),
         "train_loss": sums[0] / sums[2],
         "train_acc": sums[1] / sums[2],
-        "converted": len(state.converted),
+        "converted": len(state.before) + len(state.converted),
         "parameters": session.cost.parameters,
         "multiply_adds": session.cost.multiply_adds,
         "seconds": state.seconds,
