@@ -29,7 +29,10 @@ STEPS = 5  # measured, after one to warm up
 SECONDS = 2.0  # at most, unless a single step takes longer
 LOOKED = 16  # images of a measured analysis
 OVERHEAD = 6.0  # seconds a run, of starting a process and importing torch and timm
-_FREE_OF = ("seed", "epochs", "data_scale", "lr", "warmup_epochs")  # what a step's time does not depend on
+_FREE_OF = (
+    *("seed", "data_seed", "data_scale", "train_images", "epochs", "steps", "val_every"),
+    *("lr", "sched", "warmup_epochs", "warmup_steps", "cooldown_steps"),
+)  # what a step's time does not depend on
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,8 @@ class Layouts:
         Raises:
             ProbeError: what would stop the run before its first step: no such data, nothing to convert.
         """
-        key = json.dumps({**content(config), "seed": 0, "data": config.data, "model": config.model}, sort_keys=True)
+        known = {**content(config), "seed": 0, "data_seed": 0, "data": config.data, "model": config.model}
+        key = json.dumps(known, sort_keys=True)
         if key not in self._known:
             splits = self._open(config)
             model, _, spec = make_model(replace(config, pretrained=False), splits)
@@ -69,7 +70,9 @@ class Layouts:
         return self._open(config)
 
     def _open(self, config: TrainConfig) -> Splits:
-        key = json.dumps([config.data, config.data_scale, config.data_seed, config.val_split])
+        key = json.dumps(
+            [config.data, config.data_scale, config.train_images, config.data_seed, config.val_split, config.skip_bad]
+        )
         if self._splits is None or self._splits[0] != key:
             self._splits = (key, open_splits(config))
         return self._splits[1]
