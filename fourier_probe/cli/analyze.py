@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 @click.option("--log", type=click.Choice(["floor", "log1p", "plain"]), default="floor", help="Which logarithm of |F|.")
 @click.option("--floor", type=float, default=1e-6, show_default=True, help="Of ln(|F| + floor).")
 @click.option("--window", type=click.Choice(["none", "hann"]), default="none", show_default=True)
-@click.option("--maps", is_flag=True, help="Keep the mean 2-D log-amplitude of each point in spectra.npz.")
+@options.map_options
 @click.option("--attention", is_flag=True, help="Also attention distance, response, gates and reliance.")
 @options.coverage_options
 @click.option("--label", metavar="TEXT", help="What tables and figures call the target.")
@@ -67,7 +67,7 @@ def command(target: str, out: Path | None, force: bool, as_json: bool, label: st
             raise KeyboardInterrupt
         if rank:
             return
-        written = write(result, opened.label, folder)
+        written = write(result, opened.label, folder, map_scale=probe.map_scale)
     if as_json:
         click.echo(json.dumps(result.to_json(), allow_nan=False))
     else:
@@ -83,7 +83,7 @@ def _has_low(point: PointSpectrum) -> bool:
 def print_table(result: Spectra, label: str) -> None:
     """One line a point, and what the columns mean."""
     from fourier_probe.results.comparison import has_frequencies
-    from fourier_probe.results.profile import profile, view_of
+    from fourier_probe.results.profile import input_level, profile, view_of
 
     values: dict[str, str] = {}
     heading, meaning = "delta", "delta: ln amplitude relative to DC, nats"
@@ -93,6 +93,12 @@ def print_table(result: Spectra, label: str) -> None:
         along = profile(result, view)
         for name, value, error in zip(along.names, along.value, along.stderr, strict=True):
             values[name] = f"{value:+.2f}" + (f" ± {along.quantile * error:.2f}" if error == error else "")
+        if (level := input_level(result, view)) is not None:
+            error = level.stderr
+            values["input"] = f"{level.value:+.2f}" + (f" ± {along.quantile * error:.2f}" if error == error else "")
+            if not level.alike:
+                values["input"] += " *"
+                meaning = f"{meaning.rstrip('.')}. * of another grid: read it against white noise, {level.white:+.2f}"
 
     def show(value: float | None, form: Callable[[float], str]) -> str:
         return form(value) if value is not None and value == value else "-"
@@ -103,13 +109,13 @@ def print_table(result: Spectra, label: str) -> None:
             point.op,
             "x".join(map(str, point.grid)),
             str(point.channels),
-            f"{point.depth:.2f}",
+            "input" if point is result.input else f"{point.depth:.2f}",
             values.get(point.name, "-"),
             show(point.scalars.get("hfd_share") if _has_low(point) else None, "{:.3f}".format),
             show(point.hfd_share_white if _has_low(point) else None, "{:.3f}".format),
             show(point.scalars.get("slope"), "{:+.2f}".format),
         ]
-        for point in result.points
+        for point in ([] if result.input is None else [result.input]) + result.points
     ]
     seen, top1 = result.images, "" if result.top1 is None else f", top-1 {100 * result.top1:.1f} %"
     title = f"{label} ({result.target.weights} weights), {seen.n} images of {seen.source}{top1}"

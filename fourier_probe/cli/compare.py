@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 @click.option("--vit", metavar="TARGET", help="The end at 1.")
 @click.option("--with-untrained", is_flag=True, help="Also each architecture before training, as a reference.")
 @click.option("--axis", type=click.Choice(["true", "paper"]), default="true", show_default=True, help="Frequency axis.")
+@options.map_options
 @click.option("--label", "labels", metavar="TEXT", multiple=True, help="Of each target, in order; repeat.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("results/compare"), show_default=True)
 @click.option("--force", is_flag=True, help="Overwrite results that are there.")
@@ -83,7 +84,7 @@ def command(
             labels=[*(labels or [None] * len(targets)), *[None] * len(ends)],
             ends=len(ends), by=by, with_untrained=with_untrained, prefer_saved=prefer_saved,
         )  # fmt: skip
-        written = write(comparison, out)
+        written = write(comparison, out, map_scale=probe.map_scale)
     show(comparison, as_json=as_json)
     if not as_json:
         options.say(f"written to {out}: {', '.join(written)}")

@@ -164,7 +164,7 @@ def records(given: dict[str, Any]) -> tuple[ModelOptions, ImageOptions, ProbeOpt
     computed = {name: given[name] for name in ("log", "floor", "window", "axis", "metrics") if name in given}
     listen = {
         name: given[name]
-        for name in ("points", "branches", "maps", "attention", "strict", "self_check")
+        for name in ("points", "branches", "maps", "map_scale", "attention", "strict", "self_check")
         if name in given
     }
     return (
@@ -175,6 +175,18 @@ def records(given: dict[str, Any]) -> tuple[ModelOptions, ImageOptions, ProbeOpt
         ),
         ProbeOptions(definition=Definition(**computed), device=device_of(given["device"]), amp=given["amp"], **listen),
     )
+
+
+def map_options(command: Command) -> Command:
+    """Mean 2-D spectra, and how they are drawn."""
+    scale = click.option(
+        "--map-scale",
+        type=click.Choice(["common", "panel"]),
+        default="common",
+        show_default=True,
+        help="Colours of --maps: one scale for all panels, or one per panel.",
+    )
+    return click.option("--maps", is_flag=True, help="Also the mean 2-D log-amplitude of each point.")(scale(command))
 
 
 def coverage_options(command: Command) -> Command:

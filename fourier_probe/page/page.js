@@ -218,6 +218,8 @@ const METRICS = [
 const WHITE = { high: "high_white", hfd_share: "hfd_share_white" }; // the level of white noise on the same map
 const streamOf = (index) => data.targets[index].points.filter((each) => each.stream);
 
+const INPUT = -0.08; // where the images themselves stand, left of depth 0
+
 // What attention and subsampling steps span, from the step before to the step.
 function shades(points) {
   return points.flatMap(({ depth: to, op: cls }, at) => {
@@ -238,6 +240,18 @@ function depth(picked) {
       ...(white && known(each[white]) ? [`${metric === "high" && data.view.quantity === "delta" ? ALIKE : "white noise"}: ${show(each[white])}`] : []),
     ],
   }));
+  const images = shown.filter((index) => known(data.targets[index].input?.[metric]?.[0]));
+  series.push(...images.map((index) => {
+    const { input } = data.targets[index], [y, e] = input[metric];
+    const apart = metric === "high" && !input.alike; // delta on another grid: read against white noise there
+    return {
+      ...look(index), line: false, dots: true, bars: true,
+      points: [{ x: INPUT, y: apart ? null : y, e }],
+      tip: () => [`The images, as ${data.targets[index].label} saw them`, input.grid, `${name}: ${show(y, e)}`,
+        ...(white && known(input[white]) ? [`white noise: ${show(input[white])}`] : [])],
+    };
+  }).filter(({ points }) => known(points[0].y)));
+  const left = series.some(({ points }) => points[0]?.x === INPUT);
   if (single && white) {
     const measured = streamOf(shown[0]).filter((each) => each[metric]);
     const points = measured.map((each) => ({ x: each.depth, y: each[white] }));
@@ -247,7 +261,9 @@ function depth(picked) {
   const some = series.some(({ points }) => points.some(({ y }) => known(y)));
   plot(byId("depth-chart"), some ? [{
     title: `${name} against depth, ${shown.length} target${single ? "" : "s"}`, series,
-    x: { label: "Normalized depth", min: 0, max: 1, ticks: QUARTERS }, y: { label: name, log: metric === "variance" },
+    x: { label: "Normalized depth", min: left ? 1.5 * INPUT : 0, max: 1,
+      ticks: left ? [[INPUT, "input"], ...QUARTERS] : QUARTERS },
+    y: { label: name, log: metric === "variance" },
     rule: metric === "slope" ? { y: 0, label: "white noise" } : null,
     spans: single ? lanes[0].spans : [], lanes: single || lanes.length > 8 ? [] : lanes,
   }] : [], "Nothing to draw. Pick a target that this was measured of.");

@@ -57,6 +57,7 @@ def _filled(entries: Sequence[Entry], title: str, thinning: Thinning) -> str:
         "view-why": tables.view_text(entries),
         "axis-note": tables.axis_note(entries),
         "thinned": f'<p class="note">{escape(thinning.says)}</p>' if thinning.says else "",
+        "images": tables.images_text(entries),
         "left-out": tables.left_out_text(entries),
         "attention-hidden": "" if attention else " hidden",
         "training-hidden": "" if training else " hidden",

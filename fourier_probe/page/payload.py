@@ -12,7 +12,7 @@ import numpy as np
 from fourier_probe.page.inputs import Entry
 from fourier_probe.probe.metrics import ZERO_MEAN_WHITE_NOISE
 from fourier_probe.probe.sums import Array, quantile
-from fourier_probe.results.profile import View, profile, view_of
+from fourier_probe.results.profile import View, input_level, profile, view_of
 from fourier_probe.results.spectra import PointSpectrum
 from fourier_probe.training.runs import Run
 
@@ -105,9 +105,29 @@ def _target(entry: Entry, view: View, thinning: Thinning, axes: list[list[float 
             {**_point(point, thinning, axes), "stream": id(point) in stream, **high.get(point.name, none)}
             for point in points
         ],
+        "input": _input(entry, view),
         "attention": [_attention(layer) for layer in entry.result.attention],
         "training": _training(entry.run) if entry.run else None,
     }
+
+
+def _input(entry: Entry, view: View) -> dict[str, Any] | None:
+    """The images themselves: what stands left of depth 0."""
+    point, level = entry.result.input, input_level(entry.result, view)
+    if point is None:
+        return None
+    value: dict[str, Any] = {
+        "name": "images",
+        "op": point.op,
+        "grid": "×".join(map(str, point.grid)),  # noqa: RUF001
+        "alike": level is None or level.alike,
+        "high": None if level is None else [_short(level.value), _short(level.stderr, ERROR_DIGITS)],
+        "high_white": None if level is None else _short(level.white),
+        "hfd_share_white": _short(point.hfd_share_white),
+    }
+    for name in SCALARS:
+        value[name] = [_short(point.scalars.get(name)), _short(point.stderr_of.get(name, math.nan), ERROR_DIGITS)]
+    return value
 
 
 def _point(point: PointSpectrum, thinning: Thinning, axes: list[list[float | None]]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 from fourier_probe.page.inputs import Entry
 from fourier_probe.page.payload import view_label
 from fourier_probe.results.comparison import arguments, paired, summary
-from fourier_probe.results.profile import ends_of, profile, view_of
+from fourier_probe.results.profile import ends_of, input_text, profile, view_of
 
 COLORS = 7  # classes t0 to t6 of page.css
 _DASH = '<span class="none">–</span>'  # noqa: RUF001
@@ -107,6 +107,13 @@ def _intervals(entries: Sequence[Entry]) -> str:
     if old:
         text += f"; {old} of version 1, groups by image index: too wide where classes cycle through the file"
     return text
+
+
+def images_text(entries: Sequence[Entry]) -> str:
+    """What the images themselves have of what the profiles show; empty where no result holds them."""
+    results = [entry.result for entry in entries]
+    text = " ".join(input_text(results, [entry.label for entry in entries], view_of(results)))
+    return f'<p class="note">{escape(text)}</p>' if text else ""
 
 
 def left_out_text(entries: Sequence[Entry]) -> str:

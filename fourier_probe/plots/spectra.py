@@ -29,7 +29,7 @@ from fourier_probe.plots.style import (
 from fourier_probe.probe.metrics import ZERO_MEAN_WHITE_NOISE
 from fourier_probe.probe.sums import quantile
 from fourier_probe.results.comparison import DepthProfile
-from fourier_probe.results.profile import profile, view_of
+from fourier_probe.results.profile import InputLevel, View, input_level, profile, view_of
 from fourier_probe.results.spectra import Spectra
 
 
@@ -122,8 +122,60 @@ def draw_depth_profile(
     return ax
 
 
-def shade_legend(ax: Axes, profile: DepthProfile) -> None:
-    """Say what the shades and the dashed line mean, where there are any."""
+INPUT_PLACE = -0.11  # of the images themselves, left of depth 0
+
+
+def draw_input(ax: Axes, level: InputLevel, *, quantile: float, color: Any = "0.15", label: str | None = None) -> Axes:
+    """The images themselves at the left of a depth profile that is drawn already.
+
+    A filled diamond may be set beside the points as it is. A hollow one is delta on another grid, which is read against
+    the dash beside it, the level of white noise of the same mean and variance. Where either lies far outside the
+    profile, an arrow at the border and a number say so, and the profile keeps its scale.
+    """
+    low, high = ax.get_ylim()
+    room = high - low
+    shown = np.clip(level.value, low - room, high + room)
+    face = color if level.alike else "white"
+    if shown == level.value:
+        error = quantile * level.stderr if np.isfinite(level.stderr) else None
+        ax.errorbar([INPUT_PLACE], [shown], error, marker="D", ms=4, mfc=face, mec=color, mew=0.8, color=color,
+                    capsize=1.5, linestyle="", label=label)  # fmt: skip
+        if not level.alike and low - room <= level.white <= high + room:
+            ax.plot([INPUT_PLACE - 0.025, INPUT_PLACE + 0.025], [level.white] * 2, color="0.45", linewidth=0.9)
+    else:
+        edge, up = (0.03, False) if level.value < low else (0.97, True)
+        ax.plot([INPUT_PLACE], [edge], marker="^" if up else "v", ms=4, mfc=face, mec=color, mew=0.8, label=label,
+                transform=ax.get_xaxis_transform(), clip_on=False, linestyle="")  # fmt: skip
+        beside = "" if level.alike else f" (white {level.white:.1f})"
+        ax.annotate(f"{level.value:.1f}{beside}", (INPUT_PLACE, edge), (4, 0), xycoords=ax.get_xaxis_transform(),
+                    textcoords="offset points", fontsize=5.5, va="center", color=color)  # fmt: skip
+    ax.axvline(INPUT_PLACE / 2, color="0.8", linewidth=0.6, zorder=0)
+    ax.set_xlim(1.6 * INPUT_PLACE, 1.02)
+    ax.set_xticks([INPUT_PLACE, 0, 0.5, 1], ["input", "0", "0.5", "1"])
+    return ax
+
+
+def _draw_inputs(ax: Axes, results: Sequence[Spectra], view: View, looks: Sequence[Any]) -> None:
+    """The images of results beside their profiles: once where all networks saw the same, else in each one's colour."""
+    levels = [(input_level(result, view), result, color) for result, color in zip(results, looks, strict=True)]
+    known = [(level, result, color) for level, result, color in levels if level is not None]
+    if len({(result.images.digest, level.value) for level, result, _ in known}) == 1 and len(known) == len(results):
+        known = [(known[0][0], known[0][1], "0.15")]
+    for level, result, color in known:
+        draw_input(ax, level, quantile=quantile(result.definition.groups), color=color)
+
+
+def input_text(results: Sequence[Spectra]) -> str:
+    """What a hollow mark is, for a legend; empty where there is none."""
+    view = view_of(results)
+    levels = [level for result in results if (level := input_level(result, view)) is not None]
+    grids = sorted({level.grid for level in levels if not level.alike})
+    shown = ", ".join("x".join(map(str, grid)) for grid in grids)
+    return f"input: {shown}, read against white noise there" if grids else ""
+
+
+def shade_legend(ax: Axes, profile: DepthProfile, more: str = "") -> None:
+    """Say what the shades and the dashed line mean, where there are any, and `more`."""
     handles: list[Any] = [
         Patch(facecolor=color, edgecolor="0.5", linewidth=0.5, label=label)
         for op, color, label in (
@@ -134,10 +186,11 @@ def shade_legend(ax: Axes, profile: DepthProfile) -> None:
     ]
     if np.isfinite(profile.white).any():
         handles.append(Line2D([], [], color="0.45", linestyle="--", linewidth=0.8, label="white noise"))
-    if handles:
+    if handles or more:
         ax.legend(
-            handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=3, handlelength=1.0, frameon=False
-        )
+            handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=3, handlelength=1.0, frameon=False,
+            title=more or None, title_fontsize=6,
+        )  # fmt: skip
 
 
 def depth_colorbar(figure: Figure, axes: Axes | Sequence[Axes]) -> None:
@@ -181,16 +234,20 @@ def depth_figure(results: Sequence[Spectra], titles: Sequence[str]) -> Figure:
         figure = Figure(figsize=(COLUMN if len(results) == 1 else 0.7 * PAGE, 2.6))
         ax, view, alone = figure.subplots(), view_of(results), len(results) == 1
         profiles = [profile(result, view) for result in results]
-        looks = zip(categories(len(results)), itertools.cycle(MARKERS))
-        for each, title, (color, marker) in zip(profiles, titles, looks, strict=False):
+        looks = categories(len(results))
+        for each, title, color, marker in zip(profiles, titles, looks, itertools.cycle(MARKERS), strict=False):
             draw_depth_profile(ax, each, color=color, marker=marker, label=short_title(title), shade=alone)
+        _draw_inputs(ax, results, view, looks)
+        more = input_text(results)
         if alone:
             ax.set_title(short_title(titles[0]))
-            shade_legend(ax, profiles[0])
+            shade_legend(ax, profiles[0], more)
         else:
             if view.quantity == "log_density":
                 _white_level(ax, 0.0, "white noise")
             ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+            if more:
+                ax.set_title(more, fontsize=6)
         if view.quantity == "delta" and len(view.grids) > 1:  # no radial profiles: the grids are named instead
             ax.annotate(f"grids differ: {grid_span(view.grids)}", (0.02, 0.02), xycoords="axes fraction", fontsize=5.5)
         return figure
@@ -212,6 +269,7 @@ def depth_of_one(result: Spectra, title: str, *, ax: Axes | None = None) -> Figu
         return depth_figure([result], [title])
     with style():
         draw_depth_profile(ax, profile(result), label=short_title(title), shade=True)
+        _draw_inputs(ax, [result], view_of(result), ["0.15"])
         ax.set_title(short_title(title))
     return _figure_of(ax)
 

@@ -29,7 +29,7 @@ from fourier_probe.probe.points import Point, find_points
 from fourier_probe.probe.sums import Sums
 from fourier_probe.probe.survey import survey, tell
 from fourier_probe.results.estimates import add_steps, point_spectrum
-from fourier_probe.results.point import PointSpectrum
+from fourier_probe.results.point import INPUT, PointSpectrum
 from fourier_probe.results.records import Coverage, ImagesInfo, LeftOut, Provenance
 from fourier_probe.results.spectra import Spectra
 from fourier_probe.runtime.distributed import rank_and_world
@@ -45,6 +45,8 @@ class _Totals:
     points: list[Point] = field(default_factory=list)
     gates: dict[str, list[float]] = field(default_factory=dict)  # a head, of the points on halves of gated attention
     sums: dict[str, Sums] = field(default_factory=dict)
+    images: Sums | None = None  # of the images themselves
+    shape: tuple[int, int, int] = (0, 0, 0)  # of an image: C, H, W
     count: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))  # images of each group
     labelled: int = 0
     correct: int = 0
@@ -57,6 +59,10 @@ class _Totals:
         self.points, self.gates = self.points or other.points, self.gates or other.gates
         for name, sums in other.sums.items():
             self.sums.setdefault(name, Sums(sums.groups)).merge(sums)
+        if other.images is not None:
+            self.images = self.images or Sums(other.images.groups)
+            self.images.merge(other.images)
+        self.shape = self.shape if any(self.shape) else other.shape
         self.count = self.count + other.count
         self.labelled += other.labelled
         self.correct += other.correct
@@ -135,6 +141,7 @@ def analyze(
     digest = totals.digest.numpy().astype("<i8").tobytes().hex()
     definition = replace(definition, grouping=totals.grouping)
     spectra, excluded = _results(totals, definition)
+    images_point = _images(totals, definition, excluded)
     if totals.no_top1:
         note(f"top-1 is left out: {totals.no_top1}.")
     if not spectra:
@@ -147,6 +154,7 @@ def analyze(
         top1=totals.correct / totals.labelled if totals.labelled and not totals.no_top1 else None,
         excluded=excluded,
         selected=bool(points),
+        input=images_point,
         coverage=None if totals.coverage is None else _coverage(totals.coverage),
     )
 
@@ -194,6 +202,9 @@ def _stream(
     with torch.inference_mode(), autocast:
         totals.points, totals.coverage = _points(model, first.images[:1].to(device, dtype), listen)
         totals.sums = {point.name: Sums(definition.groups) for point in totals.points}
+        totals.images = Sums(definition.groups)
+        _, *shape = first.images.shape
+        totals.shape = (shape[0], shape[1], shape[2])
         gated_points = [point for point in totals.points if point.part]
         totals.gates = {p.name: gated(model.get_submodule(p.module)).gates().double().tolist() for p in gated_points}
         group = torch.zeros(0, dtype=torch.int64)
@@ -210,8 +221,11 @@ def _stream(
             for batch in itertools.chain([first], batches):
                 numbers = torch.from_numpy(group_of(batch.index.numpy(), first.total, definition.groups))
                 group = numbers.to(device)
+                seen = batch.images.to(device, non_blocking=True)
+                if definition.axis == "true" or seen.shape[2] == seen.shape[3]:
+                    totals.images.update(image_statistics(seen, definition, maps=listen.maps), group)
                 # A copy: the model may work in place, and the caller's images are his.
-                output = run(model, batch.images.to(device, dtype, non_blocking=True, copy=True))
+                output = run(model, seen.to(dtype, copy=True))
                 capture.check()
                 totals.count += torch.bincount(numbers, minlength=definition.groups)
                 totals.digest += batch.digest.sum(0)
@@ -245,20 +259,37 @@ def _count_correct(totals: _Totals, model: nn.Module, output: Any, labels: Tenso
 
 
 def _results(totals: _Totals, definition: Definition) -> tuple[list[PointSpectrum], list[LeftOut]]:
-    spectra, excluded = [], []
+    spectra: list[PointSpectrum] = []
+    excluded: list[LeftOut] = []
     for point in totals.points:
-        sums = totals.sums[point.name].cpu()
-        if sums.bad is not None and int(sums.bad):
-            share = f"{int(sums.bad)} of {int(totals.count.sum())} images"
-            reason = f"spectra were not finite in {share} (features NaN, infinite, or beyond 1e18)"
-            excluded.append(LeftOut(point.name, reason))
-            continue
         meta: dict[str, Any] = {name: getattr(point, name) for name in ("name", "kind", "op", "depth")}
         meta |= {"grid": point.layout.grid, "channels": point.layout.channels, "gate": totals.gates.get(point.name)}
-        arrays = sums.arrays() | {"count": totals.count.numpy().astype(np.float64)}
-        spectra.append(point_spectrum(meta, arrays, None if sums.flat is None else sums.flat.numpy(), definition))
+        result = _result(totals.sums[point.name], meta, totals, definition)
+        (spectra if isinstance(result, PointSpectrum) else excluded).append(result)  # type: ignore[arg-type]
     add_steps(spectra)
     return spectra, excluded
+
+
+def _images(totals: _Totals, definition: Definition, excluded: list[LeftOut]) -> PointSpectrum | None:
+    """The same numbers of the images themselves, as the network saw them."""
+    if totals.images is None or totals.images.rows is None:
+        return None
+    channels, *grid = totals.shape
+    meta = {"name": INPUT, "kind": INPUT, "op": INPUT, "depth": 0.0, "grid": tuple(grid), "channels": channels}
+    result = _result(totals.images, meta, totals, definition)
+    if isinstance(result, LeftOut):
+        excluded.append(result)
+        return None
+    return result
+
+
+def _result(sums: Sums, meta: dict[str, Any], totals: _Totals, definition: Definition) -> PointSpectrum | LeftOut:
+    sums = sums.cpu()
+    if sums.bad is not None and int(sums.bad):
+        share = f"{int(sums.bad)} of {int(totals.count.sum())} images"
+        return LeftOut(meta["name"], f"spectra were not finite in {share} (features NaN, infinite, or beyond 1e18)")
+    arrays = sums.arrays() | {"count": totals.count.numpy().astype(np.float64)}
+    return point_spectrum(meta, arrays, None if sums.flat is None else sums.flat.numpy(), definition)
 
 
 # --- batches in, ranks together --------------------------------------------------------------------------------------
@@ -269,6 +300,7 @@ def _merge_ranks(totals: _Totals) -> _Totals:
     if world == 1:
         return totals
     totals.sums = {name: sums.cpu() for name, sums in totals.sums.items()}
+    totals.images = None if totals.images is None else totals.images.cpu()
     gathered: list[_Totals] = [totals] * world
     torch.distributed.all_gather_object(gathered, totals)
     merged = _Totals(count=torch.zeros_like(totals.count))

@@ -25,7 +25,7 @@ from fourier_probe.results.comparison import (
 from fourier_probe.results.drawing import drawing
 from fourier_probe.results.filenames import COMPARE
 from fourier_probe.results.intervals import over_seeds
-from fourier_probe.results.profile import View, ends_of, profile, value_at, view_of
+from fourier_probe.results.profile import View, ends_of, input_text, profile, value_at, view_of
 from fourier_probe.results.spectra import Spectra
 from fourier_probe.runtime.messages import note
 
@@ -205,7 +205,12 @@ class Comparison:
         seen = self.results[0].images
         pairs = "paired" if paired(self.results) else "not paired (no shared image groups)"
         title = f"{seen.n} images of {seen.source}; {self.view.heading}, nats, ± 95 % over images, {pairs}"
-        return TextTable(title, columns, tuple(cells), " ".join([self.view.why, *self._coverage()]))
+        return TextTable(
+            title,
+            columns,
+            tuple(cells),
+            " ".join([self.view.why, *input_text(self.results, self.labels, self.view), *self._coverage()]),
+        )
 
     def _coverage(self) -> list[str]:
         """A sentence on how much of each network was read, where that is known."""
@@ -263,8 +268,8 @@ class Comparison:
 
     # --- figures and files ---
 
-    def figures(self) -> dict[str, Callable[[], Figure]]:
-        """Each figure by name, drawn when called; steps, density and coordinate only where there are any."""
+    def figures(self, *, map_scale: str = "common") -> dict[str, Callable[[], Figure]]:
+        """Each figure by name, drawn when called; steps, density, coordinate and maps only where there are any."""
         results, labels = list(self.results), list(self.labels)
         cells = None if self.by == "model" else self._cells()
         figures: dict[str, Callable[[], Figure]] = {}
@@ -280,6 +285,8 @@ class Comparison:
             figures["density"] = lambda: drawing("density")(results, labels)
         if any(row["t"] == row["t"] for row in self.places):
             figures["coordinate"] = lambda: drawing("coordinate")(self.places)
+        if any(point.map is not None for result in results for point in result.points):
+            figures["maps"] = lambda: drawing("maps")(results, labels, scale=map_scale)
         return figures
 
     def plot(self, name: str = "depth") -> Figure:

@@ -53,7 +53,7 @@ def point_spectrum(
         definition: as used in the sums.
     """
     grid = (int(meta["grid"][0]), int(meta["grid"][1]))
-    total_map = sums.pop("map", None)
+    maps = sums.pop("map", None)
     value, error = jackknife(lambda s: estimates(s, grid), sums)
     frequency = np.asarray(spectrum.frequencies(grid, definition.axis))
     usable = len(frequency) if definition.axis == "paper" else spectrum.usable_bins(grid)
@@ -65,8 +65,11 @@ def point_spectrum(
         delta=value["delta"],
         stderr=error["delta"],
         sums=sums,
-        map=None if total_map is None else total_map.sum(0) / sums["count"].sum(),
     )
+    if maps is not None:
+        both = {"map": maps, "count": sums["count"]}
+        mean, spread = jackknife(lambda s: {"map": s["map"] / s["count"][:, None, None]}, both)
+        point.map, point.map_stderr = mean["map"], spread["map"] if np.isfinite(spread["map"]).all() else None
     if "log_density" in value:
         point.radius = np.asarray(spectrum.ring_radii(grid))
         point.log_density, point.log_density_stderr = value["log_density"], error["log_density"]

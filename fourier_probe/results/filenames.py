@@ -3,8 +3,9 @@
 ANALYZE = (
     *("spectra.json", "spectra.npz", "spectra.csv", "spectra.pdf", "spectra.png", "depth.pdf", "depth.png"),
     *("attention.pdf", "attention.png", "reliance.pdf", "reliance.png"),
+    *("maps.csv", "maps.pdf", "maps.png"),
 )
-COMPARE_FIGURES = ("spectra", "depth", "steps", "density", "coordinate")
+COMPARE_FIGURES = ("spectra", "depth", "steps", "density", "coordinate", "maps")
 COMPARE = (
     *("compare.csv", "steps.csv", "density.csv", "coordinate.csv"),
     *(f"{name}.{kind}" for name in COMPARE_FIGURES for kind in ("pdf", "png")),

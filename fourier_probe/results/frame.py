@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fourier_probe.results.point import PointSpectrum
+from fourier_probe.results.point import INPUT, PointSpectrum
 from fourier_probe.results.records import ScalarInfo
 
 if TYPE_CHECKING:
@@ -25,13 +25,17 @@ SHORT = ("hfd_share", "slope")
 Cell = str | float | int | None
 
 
-def tidy(target: str | None, points: Sequence[PointSpectrum]) -> pd.DataFrame:
-    """A row per point and frequency, diagonal and radial; empty where there is no value."""
+def tidy(target: str | None, points: Sequence[PointSpectrum], images: PointSpectrum | None = None) -> pd.DataFrame:
+    """A row per point and frequency, diagonal and radial; empty where there is no value.
+
+    The images themselves come first, with index -1 and no depth.
+    """
     import pandas as pd
 
     rows: list[list[Cell]] = []
-    for index, p in enumerate(points):
-        head: list[Cell] = [target, index, p.name, p.kind, p.op, p.depth, *p.grid, p.channels]
+    for index, p in [*([] if images is None else [(-1, images)]), *enumerate(points)]:
+        depth = None if p.kind == INPUT else p.depth
+        head: list[Cell] = [target, index, p.name, p.kind, p.op, depth, *p.grid, p.channels]
         for k, frequency in enumerate(p.frequency):
             values = [_finite(x) for x in (p.log_amplitude[k], p.delta[k])]
             rows.append([*head, "diagonal", frequency, int(k < p.usable), *values, None, _finite(p.stderr[k])])
@@ -62,7 +66,7 @@ def short(
         {
             "point": p.name,
             "op": p.op,
-            "depth": p.depth,
+            "depth": INPUT if p.kind == INPUT else p.depth,
             "grid": "x".join(map(str, p.grid)),
             "channels": p.channels,
             heading: values.get(p.name, nothing)[0],

@@ -21,22 +21,24 @@ PER_IMAGE = 32  # statistics of an image that are single numbers, with room for 
 _DAMAGED = (OSError, ValueError, EOFError, KeyError, SyntaxError, RuntimeError, NotImplementedError, OverflowError)
 
 
-def pack(points: Sequence[PointSpectrum], identity: str) -> bytes:
-    """The file: names, which spectra.json it belongs to, and the sums and maps of each point by its number."""
+def pack(points: Sequence[PointSpectrum], identity: str, images: PointSpectrum | None = None) -> bytes:
+    """The file: names, which spectra.json it belongs to, the sums and maps of each point by its number; the images'."""
     arrays: dict[str, NDArray[np.float64] | NDArray[np.str_]] = {
         "names": np.array([point.name for point in points], dtype=np.str_),
         "result": np.array(identity),
     }
-    for index, point in enumerate(points):
-        arrays |= {f"{index:04d}/{name}": value for name, value in (point.sums or {}).items()}
-        if point.map is not None:
-            arrays[f"{index:04d}/mean_map"] = point.map
+    for prefix, point in _by_prefix(points, images):
+        arrays |= {f"{prefix}{name}": value for name, value in (point.sums or {}).items()}
+        maps = {"mean_map": point.map, "stderr_map": point.map_stderr}
+        arrays |= {f"{prefix}{name}": value for name, value in maps.items() if value is not None}
     buffer = io.BytesIO()
     np.savez_compressed(buffer, allow_pickle=False, **arrays)
     return buffer.getvalue()
 
 
-def attach(path: Path, points: Sequence[PointSpectrum], identity: str, groups: int) -> None:
+def attach(
+    path: Path, points: Sequence[PointSpectrum], identity: str, groups: int, images: PointSpectrum | None = None
+) -> None:
     """Read the sums into the points.
 
     Args:
@@ -44,27 +46,35 @@ def attach(path: Path, points: Sequence[PointSpectrum], identity: str, groups: i
         points: of the spectra.json beside it.
         identity: what ties the two files together.
         groups: number of image groups G.
+        images: the point of the images themselves, where the result has one.
 
     Raises:
         ResultError: damaged (sizes, CRC, types and shapes are checked), or of another result.
     """
     try:
-        arrays = _arrays(path, points, groups)
+        listed = _by_prefix(points, images)
+        arrays = _arrays(path, [point for _, point in listed], groups)
         _check_identity(path, arrays, identity)
-        for index, point in enumerate(points):
-            prefix = f"{index:04d}/"
+        for prefix, point in listed:
             sums = {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}
-            mean_map = sums.pop("mean_map", None)
+            maps = {name: sums.pop(name, None) for name in ("mean_map", "stderr_map")}
             point.sums = _checked(point, sums, groups) or None
-            if mean_map is not None:
-                point.map = _shaped(f"{prefix}mean_map", mean_map, point.grid)
+            point.map, point.map_stderr = (
+                None if value is None else _shaped(f"{prefix}{name}", value, point.grid) for name, value in maps.items()
+            )
     except (*_DAMAGED, zipfile.BadZipFile, zlib.error) as error:
         raise ResultError(f"{path} is damaged ({error}): run the analysis again, or move it away.") from error
 
 
+def _by_prefix(points: Sequence[PointSpectrum], images: PointSpectrum | None) -> list[tuple[str, PointSpectrum]]:
+    """Each point with what the names of its arrays begin with."""
+    listed = [(f"{index:04d}/", point) for index, point in enumerate(points)]
+    return listed if images is None else [*listed, ("input/", images)]
+
+
 def _arrays(path: Path, points: Sequence[PointSpectrum], groups: int) -> dict[str, NDArray[np.generic]]:
     """Every array of the file, once its declared size is known to be no more than its result can need."""
-    numbers = sum(groups * (PER_IMAGE * (len(p.frequency) + PER_IMAGE)) + p.grid[0] * p.grid[1] for p in points)
+    numbers = sum(groups * (PER_IMAGE * (len(p.frequency) + PER_IMAGE)) + 2 * p.grid[0] * p.grid[1] for p in points)
     names = sum(len(point.name) for point in points) + max((len(point.name) for point in points), default=0)
     with open_regular(path) as opened, zipfile.ZipFile(opened) as archive:
         declared = sum(entry.file_size for entry in archive.infolist())

@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
+INPUT = "input"
+"""Name, kind and op of the images themselves; their depth is 0 in files and \"input\" where it is shown."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,8 @@ class PointSpectrum:
         hfd_share_white: HFD share of white noise on this grid. dead_channels: share of constant channels.
         step: change from the point before on the same grid, or None.
         sums: (G, ...) group sums, "count" among them; None when read without the .npz.
-        map: (H, W) mean 2-D log-amplitude, DC in the middle, where it was asked for.
+        map: (H, W) mean 2-D log-amplitude, DC in the middle, where it was asked for. map_stderr: (H, W) its standard
+            error over images.
         gate: of the halves of gated attention, the share of the positional half a head, 0 to 1.
     """
 
@@ -82,6 +85,7 @@ class PointSpectrum:
     step: Step | None = None
     sums: dict[str, Array] | None = None
     map: Array | None = None
+    map_stderr: Array | None = None
     gate: list[float] | None = None
 
     @property

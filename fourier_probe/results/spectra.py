@@ -19,7 +19,7 @@ from fourier_probe.io import atomic
 from fourier_probe.probe.metrics import Definition
 from fourier_probe.results import frame, groupsums, schema
 from fourier_probe.results.drawing import drawing
-from fourier_probe.results.point import PointSpectrum
+from fourier_probe.results.point import INPUT, PointSpectrum
 from fourier_probe.results.records import SCALARS, Coverage, ImagesInfo, LeftOut, Provenance, ScalarInfo
 from fourier_probe.results.reliance import RelianceRecord
 
@@ -48,7 +48,7 @@ class Spectra:
             uniform, images; see `probe.attention.AttentionLayer`.
         reliance: what the network relies on of the halves of its gated attention, where asked for and measured.
         coverage: how much of the network was read, or None where that is not known.
-        input: the numbers of the images themselves, or None.
+        input: the numbers of the images themselves, as the network saw them, or None; `spectra["input"]` too.
         scalars: label and unit of every scalar metric of the points, also of those this version does not know.
     """
 
@@ -76,6 +76,8 @@ class Spectra:
         for point in self.points:
             if point.name == name:
                 return point
+        if name == INPUT and self.input is not None:
+            return self.input
         names = [point.name for point in self.points]
         near = suggest(str(name), names) or f" There are {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}."
         raise UnknownPointError(f"there is no point {name!r} in this result.{near}")
@@ -111,9 +113,9 @@ class Spectra:
         return f"<p>{escape(repr(self))}</p>{table}"
 
     def table(self) -> pd.DataFrame:
-        """A row per point: delta, or the log density where grids differ, with its interval; HFD share, slope."""
+        """A row per point, the images first: delta, or the log density where grids differ, with its interval; more."""
         from fourier_probe.results.comparison import has_frequencies
-        from fourier_probe.results.profile import profile
+        from fourier_probe.results.profile import input_level, profile
 
         values, heading = {}, "delta (nats)"
         if has_frequencies(self):
@@ -121,35 +123,42 @@ class Spectra:
             half = along.quantile * along.stderr
             heading = f"{along.view.heading} (nats)"
             values = {name: (float(v), float(h)) for name, v, h in zip(along.names, along.value, half, strict=True)}
+            if (level := input_level(self, along.view)) is not None:
+                values[INPUT] = (level.value, along.quantile * level.stderr)
         found = {name for point in self.points for name in point.scalars}
         shown = [name for name in frame.SHORT if name in found] + sorted(found - SCALARS.keys())
-        return frame.short(self.points, values, heading, {name: self._info(name) for name in shown})
+        rows = self.points if self.input is None else [self.input, *self.points]
+        return frame.short(rows, values, heading, {name: self._info(name) for name in shown})
 
     def to_frame(self) -> pd.DataFrame:
         """A tidy row per point and frequency, diagonal and radial, as in spectra.csv."""
-        return frame.tidy(self.target.source, self.points)
+        return frame.tidy(self.target.source, self.points, self.input)
 
-    def plot(self, name: str = "spectra", *, ax: Axes | None = None, label: str | None = None) -> Figure:
+    def plot(
+        self, name: str = "spectra", *, ax: Axes | None = None, label: str | None = None, **options: str
+    ) -> Figure:
         """A figure of this result.
 
         Args:
-            name: "spectra" (a curve per depth), "depth" (the profile), or "attention" and "reliance" where they were
-                measured.
+            name: "spectra" (a curve per depth), "depth" (the profile), or what was measured beside them: "maps",
+                "attention", "reliance".
             ax: axes to draw into, for "spectra" and "depth"; a figure of its own by default.
             label: title; what the target is called by default.
+            **options: of "maps": scale="common" or "panel".
 
         Raises:
             ResultError: there is no such figure of this result.
         """
-        names = ["spectra", "depth"] + ["attention"] * bool(self.attention) + ["reliance"] * bool(self.reliance)
+        from fourier_probe.results.parts import parts_of
+
+        parts = {part.name: part for part in parts_of(self)}
+        names = ["spectra", "depth", *parts]
         if name not in names:
             near = suggest(name, names)
             raise ResultError(f"there is no figure {name!r} of this result: there are {', '.join(names)}.{near}")
         title = label or str(self.target.source or self.target.arch or "model")
-        if name == "reliance" and self.reliance is not None:
-            return drawing("reliance")(self.reliance, title)
-        if name == "attention":
-            return drawing("attention")(self.attention, title)
+        if name in parts:
+            return parts[name].draw(self, title, **options)
         return drawing(f"one-{name}")(self, title, ax=ax)
 
     def _info(self, name: str) -> ScalarInfo:
@@ -167,7 +176,7 @@ class Spectra:
         folder = atomic.output_folder(folder, results=FILES, force=force)
         value = self.to_json()
         with atomic.staged(folder, (*FILES[1:], FILES[0])) as place:  # the last one's presence says: this is complete
-            atomic.write_bytes(place / "spectra.npz", groupsums.pack(self.points, self._identity()))
+            atomic.write_bytes(place / "spectra.npz", groupsums.pack(self.points, self._identity(), self.input))
             atomic.write_text(place / "spectra.csv", self.to_csv())
             atomic.write_json(place / "spectra.json", value)
         return folder / "spectra.json"
@@ -201,7 +210,7 @@ class Spectra:
         )
         beside = path.with_suffix(".npz")
         if beside.exists():
-            groupsums.attach(beside, result.points, result._identity(), result.definition.groups)
+            groupsums.attach(beside, result.points, result._identity(), result.definition.groups, result.input)
         return result
 
     def to_json(self) -> dict[str, Any]:

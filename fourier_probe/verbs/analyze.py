@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,7 +18,7 @@ import torch
 from torch import nn
 
 from fourier_probe.data import batches, choose
-from fourier_probe.errors import ModelError, ProbeError, suggest
+from fourier_probe.errors import ModelError, ProbeError, ResultError, suggest
 from fourier_probe.io import atomic
 from fourier_probe.probe.metrics import Definition
 from fourier_probe.probe.points import Point
@@ -49,7 +50,8 @@ class ProbeOptions:
         points: globs of module or point names, or `Point`s; the model's own points by default.
         branches: also the branches of EIT and the halves of gated attention.
         definition: logarithm, window, axis, metrics.
-        maps: keep the mean 2-D log-amplitude of each point.
+        maps: the mean 2-D log-amplitude of each point, and its figure.
+        map_scale: colours of that figure: "common" to all panels, or one per "panel".
         attention: also distance, diversity, response and gates of each attention layer, and reliance.
         strict: stop where a step cannot be read or a map lies elsewhere than said.
         self_check: test where the maps lie, with a few forwards of one image.
@@ -61,6 +63,7 @@ class ProbeOptions:
     branches: bool = True
     definition: Definition = field(default_factory=Definition)
     maps: bool = False
+    map_scale: str = "common"
     attention: bool = False
     strict: bool = False
     self_check: bool = True
@@ -72,6 +75,8 @@ class ProbeOptions:
             object.__setattr__(self, "device", device_of(self.device))
         if isinstance(self.amp, str) and self.amp not in AMP:
             raise ModelError(f"amp {self.amp!r}: expected bf16, fp16 or none.{suggest(self.amp, AMP)}")
+        if self.map_scale not in ("common", "panel"):
+            raise ResultError(f"map_scale {self.map_scale!r}: expected common or panel.")
 
 
 def analyze(
@@ -95,6 +100,7 @@ def analyze(
     window: Literal["none", "hann"] = "none",
     definition: Definition | None = None,
     maps: bool = False,
+    map_scale: Literal["common", "panel"] = "common",
     attention: bool = False,
     strict: bool = False,
     self_check: bool = True,
@@ -136,7 +142,8 @@ def analyze(
         floor: of the first.
         window: "hann" against leakage from the borders.
         definition: all of the five above in one; comes before them.
-        maps: keep the mean 2-D log-amplitude of each point.
+        maps: also the mean 2-D log-amplitude of each point, and its figure.
+        map_scale: colours of that figure: "common" to all panels, or one scale per "panel".
         attention: also distance, diversity, response and gates of each attention layer, on 64 images; of gated
             attention also what the network relies on (`Spectra.reliance`), on all of them, where they have labels.
         strict: stop where a step cannot be read or a map lies elsewhere than said; a note otherwise.
@@ -188,10 +195,10 @@ def analyze(
         opened,
         data,
         ImageOptions(images, split, batch_size, workers, skip_bad, img_size, mean, std),
-        ProbeOptions(points, branches, computed, maps, attention, strict, self_check, device, amp),
+        ProbeOptions(points, branches, computed, maps, map_scale, attention, strict, self_check, device, amp),
     )
     if folder is not None:
-        write(result, opened.label, folder)
+        write(result, opened.label, folder, map_scale=map_scale)
     return result
 
 
@@ -288,14 +295,18 @@ def _idle(result: Spectra) -> list[str]:
     ]
 
 
-def write(result: Spectra, label: str, folder: Path) -> list[str]:
-    """The three result files, then the figures; returns the names of what was written."""
+def write(result: Spectra, label: str, folder: Path, *, map_scale: str = "common") -> list[str]:
+    """The three result files, tables of what was measured beside, then the figures; returns what was written."""
     from fourier_probe.plots import depth_figure, save_each, spectra_figure
-    from fourier_probe.plots.attention import attention_figure
-    from fourier_probe.plots.reliance import reliance_figure
     from fourier_probe.results.comparison import has_frequencies
+    from fourier_probe.results.frame import csv
+    from fourier_probe.results.parts import parts_of
 
+    parts = parts_of(result)
     with atomic.staged(folder, (*ANALYZE[1:], ANALYZE[0])) as place:  # the result itself last, old figures go
+        for part in parts:
+            if part.frame is not None:
+                atomic.write_text(place / f"{part.name}.csv", csv(part.frame(result)))
         result.save(place)
     figures: dict[str, Callable[[], Figure]] = {"spectra": lambda: spectra_figure([result], [label])}
     if has_frequencies(result):
@@ -303,10 +314,9 @@ def write(result: Spectra, label: str, folder: Path) -> list[str]:
         left_out_note([result])
     else:
         note("no point has two usable frequencies, so there is no depth profile to draw.")
-    if result.attention:
-        figures["attention"] = lambda: attention_figure(result.attention, label)
-    if (relied := result.reliance) is not None:
-        figures["reliance"] = lambda: reliance_figure(relied, label)
+    options = {"maps": {"scale": map_scale}}
+    for part in parts:
+        figures[part.name] = functools.partial(part.draw, result, label, **options.get(part.name, {}))
     save_each(figures, folder)
     return [name for name in ANALYZE if (folder / name).exists()]
 

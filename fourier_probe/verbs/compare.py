@@ -44,6 +44,8 @@ def compare(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     axis: Literal["true", "paper"] = "true",
+    maps: bool = False,
+    map_scale: Literal["common", "panel"] = "common",
     device: torch.device | str | None = None,
     amp: str | torch.dtype | None = None,
     out: Path | str | None = None,
@@ -78,6 +80,8 @@ def compare(
         mean: per channel.
         std: likewise.
         axis: "true" frequencies, or the published ones ("paper").
+        maps: also the mean 2-D log-amplitude of each point, and its figure; of saved results, where they hold it.
+        map_scale: colours of that figure: "common" to all panels, or one scale per "panel".
         device: where to run.
         amp: "bf16" or "fp16".
         out: folder for the tables and figures; by default nothing is written.
@@ -111,7 +115,7 @@ def compare(
         data,
         model_options,
         ImageOptions(images, split, batch_size, workers, skip_bad, img_size, mean, std),
-        ProbeOptions(definition=Definition(axis=axis), device=device, amp=amp),
+        ProbeOptions(definition=Definition(axis=axis), maps=maps, map_scale=map_scale, device=device, amp=amp),
         labels=[*names, *[None] * len(ends)],
         ends=len(ends),
         arms=arms,
@@ -119,7 +123,7 @@ def compare(
         with_untrained=with_untrained,
     )
     if folder is not None:
-        write(comparison, folder)
+        write(comparison, folder, map_scale=map_scale)
     return comparison
 
 
@@ -175,11 +179,11 @@ def _analyzed(target: Target, data: Data | None, images: ImageOptions, probe: Pr
     return result
 
 
-def write(comparison: Comparison, folder: Path) -> list[str]:
+def write(comparison: Comparison, folder: Path, *, map_scale: str = "common") -> list[str]:
     """Tables first, then figures; returns the names of what was written."""
     from fourier_probe.plots import save_each
 
-    figures = comparison.figures()  # raises where there is none, before anything is replaced
+    figures = comparison.figures(map_scale=map_scale)  # raises where there is none, before anything is replaced
     comparison.save(folder, force=True)
     save_each(figures, folder)
     left_out_note(list(comparison.results))

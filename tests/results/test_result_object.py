@@ -36,9 +36,10 @@ def test_a_notebook_shows_a_line_and_a_table() -> None:
     assert repr(spectra) == "Spectra('net<b>.pt', 3 points, 20 images of noise)"
     assert repr(spectra["0"]).startswith("PointSpectrum('0', conv, depth 0.00, 8x8, 4 channels, delta ")
     html = spectra._repr_html_()
-    assert "net&lt;b&gt;.pt" in html and html.count("<tr") == 4 and "delta at 0.75 pi (nats)" in html
+    assert "net&lt;b&gt;.pt" in html and html.count("<tr") == 5 and "delta at 0.75 pi (nats)" in html
     table = spectra.table()
-    assert table["point"].tolist() == ["0", "1", "2"]
+    assert table["point"].tolist() == ["input", "0", "1", "2"]
+    table = table[1:].reset_index(drop=True)
     assert table["delta at 0.75 pi (nats)"][1] == pytest.approx(spectra["1"].delta[3])
     assert table["± 95 %"][1] == pytest.approx(2.093 * spectra["1"].stderr[3], rel=1e-3)
     assert table["HFD share"][1] == pytest.approx(spectra["1"].scalars["hfd_share"])
@@ -47,7 +48,7 @@ def test_a_notebook_shows_a_line_and_a_table() -> None:
 def test_the_frame_is_the_csv() -> None:
     spectra = result()
     frame = spectra.to_frame()
-    assert len(frame) == 3 * (5 + 4)
+    assert len(frame) == 4 * (5 + 4)
     pd.testing.assert_frame_equal(pd.read_csv(io.StringIO(spectra.to_csv())).astype({"point": str}), frame)
 
 
@@ -80,7 +81,7 @@ def test_fields_nobody_knows_are_kept_and_a_scalar_nobody_registered_is_shown(tm
     spectra = Spectra.load(changed(path, add))
     assert spectra.target.extra == {"cluster": "a"} and spectra.images.extra == {"camera": {"iso": 100}}
     assert spectra.points[1].scalars["entropy"] == 1.5 and math.isnan(spectra.points[1].stderr_of["entropy"])
-    assert spectra.table()["entropy of tokens (nats)"].tolist()[1] == 1.5
+    assert spectra.table()["entropy of tokens (nats)"].tolist()[2] == 1.5
     again = Spectra.load(spectra.save(tmp_path / "again"))
     assert again.to_json() == spectra.to_json()
     assert again.scalars["entropy"] == ScalarInfo("entropy of tokens", "nats")

@@ -1,0 +1,105 @@
+"""What a result may hold beside its spectra: for each its tables, its figure, and how it is read.
+
+One list serves `analyze` (files, what is printed), `Spectra.plot`, `compare` and the report page, so that a measure
+that is added here shows in all of them. May import spectra and drawing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fourier_probe.results.drawing import drawing
+from fourier_probe.results.point import PointSpectrum
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+    from fourier_probe.results.spectra import Spectra
+
+
+@dataclass(frozen=True)
+class Part:
+    """One kind of measure that a result may hold.
+
+    Attributes:
+        name: of its figure and its file, NAME.csv.
+        title: a heading.
+        present: whether a result holds it.
+        frame: all of its numbers, tidy; None where spectra.csv has them.
+        draw: its figure, from the result and a title.
+        short: a table of a few columns to print, a row per layer; None for none.
+        reading: how to read it, in a few sentences.
+    """
+
+    name: str
+    title: str
+    present: Callable[[Spectra], bool]
+    draw: Callable[..., Figure]
+    reading: str
+    frame: Callable[[Spectra], pd.DataFrame] | None = None
+    short: Callable[[Spectra], pd.DataFrame] | None = None
+
+
+def parts_of(result: Spectra) -> list[Part]:
+    """The parts that a result holds, in the order in which they are shown."""
+    return [part for part in PARTS if part.present(result)]
+
+
+# --- 2-D maps --------------------------------------------------------------------------------------------------------
+
+
+def maps_frame(result: Spectra) -> pd.DataFrame:
+    """A row per point and 2-D frequency: `fy`, `fx` in pi rad/sample from -1 to 1, `log_amplitude`, its `stderr`."""
+    import pandas as pd
+
+    frames = []
+    for point in _mapped(result):
+        values = np.asarray(point.map)
+        H, W = values.shape
+        fy, fx = np.meshgrid((np.arange(H) - H // 2) * 2 / H, (np.arange(W) - W // 2) * 2 / W, indexing="ij")
+        errors = np.full(values.shape, np.nan) if point.map_stderr is None else point.map_stderr
+        columns = {"fy": fy, "fx": fx, "log_amplitude": values, "stderr": errors}
+        frames.append(pd.DataFrame({"point": point.name, **{name: each.ravel() for name, each in columns.items()}}))
+    return pd.concat(frames, ignore_index=True)
+
+
+def _mapped(result: Spectra) -> list[PointSpectrum]:
+    points = result.points if result.input is None else [result.input, *result.points]
+    return [point for point in points if point.map is not None]
+
+
+PARTS: tuple[Part, ...] = (
+    Part(
+        name="maps",
+        title="2-D spectra",
+        present=lambda result: bool(_mapped(result)),
+        frame=maps_frame,
+        draw=lambda result, title, **options: drawing("maps")([result], [title], **options),
+        reading=(
+            "Mean log amplitude of every 2-D frequency, 0 in the middle, the Nyquist frequency at the borders. On the "
+            "common scale each panel is shown minus its mean over all frequencies but 0: red holds more, blue less "
+            "than white noise of the same power, on a grid of any size. A cross is energy along the axes: edges, or "
+            "the grid of patches."
+        ),
+    ),
+    Part(
+        name="attention",
+        title="Attention",
+        present=lambda result: bool(result.attention),
+        draw=lambda result, title: drawing("attention")(result.attention, title),
+        reading="How far heads look, how they differ, what they pass.",
+    ),
+    Part(
+        name="reliance",
+        title="Reliance",
+        present=lambda result: result.reliance is not None,
+        draw=lambda result, title: drawing("reliance")(result.reliance, title),
+        reading="What the network loses without one half of its gated attention.",
+    ),
+)
+"""In the order in which they are shown."""
