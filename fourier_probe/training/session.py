@@ -44,6 +44,7 @@ from fourier_probe.training.record import (
 from fourier_probe.training.state import State, environment, versions
 from fourier_probe.training.steps import check_output
 from fourier_probe.training.stop import Stop
+from fourier_probe.training.timeleft import Clock
 
 if TYPE_CHECKING:
     from timm.data import Mixup
@@ -76,6 +77,8 @@ class Session:
         fork: the run and epoch it was forked from.
         initial: the weights it began from, where a file was named.
         board: TensorBoard's writer, while one is open.
+        net: the model as it is trained: wrapped, compiled. plain: its cost before any switch. cost: now.
+        clock: time left.
     """
 
     config: TrainConfig
@@ -96,10 +99,12 @@ class Session:
     initial: Initial | None = None
     board: SummaryWriter | None = field(init=False, default=None)
     net: nn.Module = field(init=False)
+    plain: zoo.Stats = field(init=False)
     cost: zoo.Stats = field(init=False)
+    clock: Clock | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
-        self._plain = zoo.stats(self.state.model, (self.spec.channels, *self.spec.size))
+        self.plain = zoo.stats(self.state.model, (self.spec.channels, *self.spec.size))
         self.rewrap()
 
     @classmethod
@@ -198,7 +203,7 @@ class Session:
         if self.config.compile:
             torch.compiler.reset()  # or dynamo gives up, silently, after eight versions of one forward
         self.net = torch.compile(net) if self.config.compile else net  # type: ignore[assignment]
-        self.cost = self.plan.cost(self.state.model, self._plain)
+        self.cost = self.plan.cost(self.state.model, self.plain)
 
     def record(self) -> RunRecord:
         """config.json, but for the result."""

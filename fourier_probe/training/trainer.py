@@ -30,12 +30,13 @@ from fourier_probe.training.exactness import differences
 from fourier_probe.training.folder import RunFolder
 from fourier_probe.training.initial import Initial
 from fourier_probe.training.inputs import Evaluation
-from fourier_probe.training.progress import Progress, Tick
+from fourier_probe.training.progress import Outlook, Progress, Tick
 from fourier_probe.training.record import RunResult, read_record
 from fourier_probe.training.session import Session
 from fourier_probe.training.state import seeded
 from fourier_probe.training.steps import Diverged, evaluate, prepare, train_step
 from fourier_probe.training.stop import Stop
+from fourier_probe.training.timeleft import Clock, work_of
 
 Batch = TypeVar("Batch")
 LOOK = 20  # most steps between two looks at a GPU, or at the other ranks: each makes the host wait
@@ -112,6 +113,10 @@ def _begun(out: Path) -> Initial | None:
 
 def _fit(session: Session) -> None:
     state, plan = session.state, session.plan
+    work = work_of(session, measure=session.ranks.any(session.progress.measures))
+    session.clock = Clock(work)
+    left = session.clock.mark(state.epoch, state.step)
+    session.progress.outlook(Outlook(state.epoch, plan.epochs, plan.unit, left, work.measured))
     if state.epoch == 0 and state.step == 0:
         logs.probe(session)
     while state.epoch < plan.epochs:
@@ -198,9 +203,9 @@ def _pass(session: Session) -> None:
             loss, correct, count = state.sums.tolist()
             state.seconds = time.perf_counter() - start
             rate = state.step * session.training.batch / state.seconds
-            session.progress.step(
-                Tick(state.epoch, plan.epochs, state.step, plan.steps, loss / count, correct / count, rate, plan.unit)
-            )
+            left = session.clock.mark(state.epoch, state.step) if session.clock else None
+            at = (state.epoch, plan.epochs, state.step, plan.steps)
+            session.progress.step(Tick(*at, loss / count, correct / count, rate, plan.unit, left))
             clock = time.perf_counter()
             stop, slowest = session.ranks.largest(float(session.stop.requested), (clock - looked) / (state.step - seen))
             if stop:
@@ -252,6 +257,8 @@ def _finish_epoch(session: Session) -> None:
         if _keep(session):
             checkpoints.save(session.folder.epoch(state.epoch), payload)
         _save(session, payload)
+    left = session.clock.mark(state.epoch) if session.clock else None
+    session.progress.outlook(Outlook(state.epoch, plan.epochs, plan.unit, left))
     logs.epoch(session, row)
     if config.probe_every and state.epoch % config.probe_every == 0:
         logs.probe(session)
