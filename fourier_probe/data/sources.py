@@ -105,7 +105,7 @@ def register_source(
     return add
 
 
-def open_data(source: str, split: str = "test", *, skip_bad: bool = False, limit: int | None = None) -> ImageSet:
+def open_data(source: str | Path, split: str = "test", *, skip_bad: bool = False, limit: int | None = None) -> ImageSet:
     """Open one split of a source.
 
     Args:
@@ -129,6 +129,7 @@ def open_data(source: str, split: str = "test", *, skip_bad: bool = False, limit
     """
     if split not in SPLITS:
         raise DataError(f"unknown split {split!r}: expected train, val or test.{suggest(split, SPLITS)}")
+    source = str(source)
     refuse_commands(source)
     _path(source)  # says what is wrong with a name that nothing can have
     request = SourceRequest(source, split, skip_bad, limit)

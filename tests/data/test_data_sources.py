@@ -274,3 +274,8 @@ def test_unknown_sources_and_splits() -> None:
 def test_an_image_set_is_pixels_or_files() -> None:
     with pytest.raises(DataError, match="either pixels or a reader"):
         ImageSet("x", "test")
+
+
+def test_a_path_object_names_a_source_as_its_text_does(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", test_images=np.zeros((2, 4, 4), np.uint8), test_labels=np.zeros((2, 1), np.int64))
+    assert open_data(tmp_path / "a.npz").source == str(tmp_path / "a.npz")
