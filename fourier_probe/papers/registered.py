@@ -83,6 +83,18 @@ FIGURES: Registry[FigureKind] = Registry(
         "schedule-table": (f"{_AT}prs:schedule_table", "A6, A7: accuracy and cost of every schedule and control"),
         "gates-by-depth": (f"{_AT}prs:gates_by_depth", "A5: gates against steps since the switch"),
         "training-trajectory": (f"{_AT}prs:training_trajectory", "spectra while training, across the switches"),
+        "planted-steps": (
+            f"{_AT}planted:planted_steps",
+            "A6, A7: steps after the switch until the planted task is solved",
+        ),
+        "planted-scales": (
+            f"{_AT}planted:planted_scales",
+            "A1, A3: the planted task against the number of images",
+        ),
+        "planted-reliance": (
+            f"{_AT}planted:planted_reliance",
+            "A5: what each layer relies on, beside its gate",
+        ),
         "eit-table": (f"{_AT}eit:eit_table", "EIT: parameters, multiply-adds, accuracy beside published"),
         "eit-ablation": (f"{_AT}eit:eit_ablation", "EIT without one of its ideas"),
         "eit-hfd-share": (f"{_AT}eit:eit_hfd_share", "EIT: high-frequency share of both branches by depth"),

@@ -32,9 +32,17 @@ def finished(runs: Iterable[Run]) -> list[Run]:
 
 
 def data_sets(runs: Iterable[Run]) -> dict[str, list[Run]]:
-    """Finished runs by data set, the one with most of them first; in which folder it lies does not matter."""
+    """Finished runs by data set, the one with most of them first; in which folder it lies does not matter.
+
+    The planted task comes last: it has figures of its own (`papers.planted`).
+    """
     sets = grouped((run for run in runs if run.result is not None), lambda run: placeless(run.config.data))
-    return dict(sorted(sets.items(), key=lambda item: (-len(item[1]), item[0])))
+    return dict(sorted(sets.items(), key=lambda item: (is_planted(item[1][0]), -len(item[1]), item[0])))
+
+
+def is_planted(run: Run) -> bool:
+    """Whether it was trained on the planted task, any variant."""
+    return run.config.data.partition(":")[0] == "planted"
 
 
 def _cell(run: Run) -> tuple[float, int]:

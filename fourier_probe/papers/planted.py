@@ -1,0 +1,355 @@
+"""The figures of the second study (docs/studies/second.md): what PRS does on a task with a known answer.
+
+From finished runs on `planted`, of `patch_resnet`. Nothing here trains, or builds a model. May import plots, results.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
+
+from fourier_probe.papers.captions import accuracy, caption
+from fourier_probe.papers.exhibit import Exhibit, MissingRunsError, Row
+from fourier_probe.papers.registered import figure_kind
+from fourier_probe.papers.selection import is_planted, switches
+from fourier_probe.plots.style import MARKERS, PAGE, categories, style
+from fourier_probe.results.intervals import bootstrap, holm, over_seeds, sign_flip
+from fourier_probe.results.reliance import ALL
+from fourier_probe.training.runs import Run
+
+SOLVED = 0.95  # validation top-1 at which the task counts as solved; the bound of a convolution is 87.5 %
+AFTER = 1500  # steps after the last switch at which waiting is censored
+AHEAD = 0.02  # of top-1: attention is ahead where its whole interval is above this
+PRIMARY = 10_000  # images at which the primary contrasts are
+BOUNDS = {"mixed": 0.875, "far": 0.75}
+ARMS = ("none", "linear", "constant", "reverse", "attention")
+COLORS = dict(zip(ARMS, categories(len(ARMS)), strict=True))
+THIRD = 900  # the step of `constant`, the mean of those of `linear`
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One run as the study sees it.
+
+    Attributes:
+        arm: none, linear, constant, reverse or attention (all from the start); "constant 300": at another step.
+        variant: mixed, far or local. images: of training. seed: of weights and images.
+        switched: step of the first and of the last switch; 0 without one.
+        solved_at: step at which validation top-1 first reached SOLVED, seen after a round; None if it never did.
+        top1: on the test set.
+    """
+
+    run: Run
+    arm: str
+    variant: str
+    images: int
+    seed: int
+    switched: tuple[int, int]
+    solved_at: int | None
+    top1: float
+
+    @classmethod
+    def of(cls, run: Run) -> Trial:
+        """What a finished run comes to."""
+        at = sorted({epoch * run.plan.steps for epoch in switches(run).values()}) or [0]
+        arm = run.config.schedule
+        if arm == "constant":
+            arm = "attention" if at == [0] else "constant" if at == [THIRD] else f"constant {at[0]}"
+        reached = next((row.step for row in run.metrics if row.val_acc is not None and row.val_acc >= SOLVED), None)
+        variant = run.config.data.partition(":")[2] or "mixed"
+        images = run.config.train_images or run.record.images.train
+        return cls(run, arm, variant, images, run.config.seed, (at[0], at[-1]), reached, accuracy(run))
+
+    @property
+    def solved(self) -> bool:
+        """Whether it reached SOLVED at all."""
+        return self.solved_at is not None
+
+    @property
+    def wait(self) -> int:
+        """Steps from the last switch until solved: 0 if it was before, AFTER if it was not within them."""
+        return AFTER if self.solved_at is None else min(max(self.solved_at - self.switched[1], 0), AFTER)
+
+
+def trials(runs: Sequence[Run], variant: str | None = None) -> list[Trial]:
+    """The finished runs on the planted task; raises MissingRunsError where there is none."""
+    found = [Trial.of(run) for run in runs if run.result is not None and is_planted(run)]
+    kept = [trial for trial in found if variant in (None, trial.variant)]
+    if not kept:
+        raise MissingRunsError(
+            "there is no finished run on the planted task: `fourier-probe sweep studies/planted.toml`, or "
+            "`fourier-probe train --data planted --schedule linear`."
+        )
+    return kept
+
+
+def cells(found: Sequence[Trial]) -> dict[str, dict[int, Trial]]:
+    """Trials by arm and seed, arms in the order of ARMS, others after them."""
+    arms = sorted({t.arm for t in found}, key=lambda arm: (ARMS.index(arm) if arm in ARMS else len(ARMS), arm))
+    return {arm: {t.seed: t for t in sorted(found, key=lambda t: t.seed) if t.arm == arm} for arm in arms}
+
+
+# --- how long after the switch: the primary contrasts ---------------------------------------------------------------
+
+
+@figure_kind(tables=["contrasts"], latex=True)
+def planted_steps(runs: Sequence[Run]) -> Exhibit:
+    """Steps after the last switch until the planted task is solved, by schedule, and the three primary contrasts."""
+    mixed = trials(runs, "mixed")
+    scale = PRIMARY if any(t.images == PRIMARY for t in mixed) else max(t.images for t in mixed)
+    arms = cells([t for t in mixed if t.images == scale])
+    rows: list[Row] = []
+    for arm, seeds in arms.items():
+        mine = list(seeds.values())
+        solved = [t for t in mine if t.solved]
+        mean, half = over_seeds([t.top1 for t in mine])
+        rows.append(
+            {
+                "arm": arm, "images": scale, "n": len(mine), "solved": len(solved),
+                "median_steps_after_last_switch": median(t.wait for t in mine) if arm != "none" else None,
+                "median_step": median(t.solved_at or 0 for t in solved) if solved else None,
+                "test_acc": mean, "half": half,
+            }
+        )  # fmt: skip
+    contrasts = _contrasts(arms)
+    figure = _steps_figure(arms, scale)
+    said = "; ".join(
+        f"{row['contrast']} {row['mean']:+.4g} ± {row['half']:.2g} {row['unit']}, p = {row['p']:.3f}, "
+        f"Holm {row['p_holm']:.3f}, n = {row['n']}"
+        for row in contrasts
+    )
+    text = (
+        f"Steps after the last switch until validation top-1 reaches {SOLVED:.0%} on the planted task, {scale:,} "
+        f"images; triangles: not within {AFTER:,} steps. Primary contrasts, paired by seed, exact sign-flip tests: "
+        f"{said or 'none, as no two arms share a seed'}."
+    )
+    columns: dict[str, str | Callable[[Row], str]] = {
+        "schedule": "arm", "n": "n", "solved": "solved",
+        "steps after the last switch, median": "median_steps_after_last_switch", "step, median": "median_step",
+        "test top-1, %": lambda row: f"{100 * row['test_acc']:.1f}",
+    }  # fmt: skip
+    used = [t.run for seeds in arms.values() for t in seeds.values()]
+    return Exhibit(
+        figure, rows, caption(used, text, reading=True), {"contrasts": contrasts} if contrasts else {}, columns
+    )
+
+
+def _contrasts(arms: dict[str, dict[int, Trial]]) -> list[Row]:
+    """`linear` minus constant and reverse in steps, minus none in successes: mean, t interval, p, and Holm's p."""
+    rows: list[Row] = []
+    for other in ("constant", "reverse", "none"):
+        shared = sorted(arms.get("linear", {}).keys() & arms.get(other, {}).keys())
+        if not shared:
+            continue
+        pairs = [(arms["linear"][seed], arms[other][seed]) for seed in shared]
+        success = other == "none"
+        apart = [float(a.solved - b.solved) if success else float(a.wait - b.wait) for a, b in pairs]
+        mean, half = over_seeds(apart)
+        unit = "of seeds solved" if success else "steps"
+        p = sign_flip(apart)
+        rows.append(
+            {"contrast": f"linear - {other}", "unit": unit, "n": len(shared), "mean": mean, "half": half, "p": p}
+        )
+    for row, p in zip(rows, holm([row["p"] for row in rows]), strict=True):
+        row["p_holm"] = p
+    return rows
+
+
+def _steps_figure(arms: dict[str, dict[int, Trial]], scale: int) -> Figure:
+    """Left: steps after the last switch, a mark a seed. Right: validation top-1 against the step, a line a seed."""
+    shown = [arm for arm in arms if arm in ARMS]
+    with style():
+        figure = Figure(figsize=(PAGE, 2.9))
+        left, right = figure.subplots(1, 2, width_ratios=[1, 1.4])
+        waiting = [arm for arm in shown if arm != "none"]
+        for y, arm in enumerate(waiting):
+            mine = list(arms[arm].values())
+            for k, trial in enumerate(mine):
+                spread = 0.3 * (k / max(len(mine) - 1, 1) - 0.5)
+                marker = "o" if trial.wait < AFTER else ">"
+                left.plot(trial.wait, y + spread, marker, ms=3.5, color=COLORS[arm], alpha=0.8)
+            left.plot([median(t.wait for t in mine)] * 2, [y - 0.28, y + 0.28], color="black", linewidth=1)
+        left.set_yticks(
+            range(len(waiting)),
+            [f"{arm}\n({sum(t.solved for t in arms[arm].values())}/{len(arms[arm])})" for arm in waiting],
+        )
+        left.set_ylim(len(waiting) - 0.5, -0.5)
+        left.set_xlim(-60, AFTER + 90)
+        left.set_xlabel("steps after the last switch until solved")
+        left.set_title("bar: median; (solved / seeds)", fontsize=7)
+        for arm in shown:
+            for k, trial in enumerate(arms[arm].values()):
+                rows = [row for row in trial.run.metrics if row.step is not None and row.val_acc is not None]
+                right.plot(
+                    [row.step or 0 for row in rows], [100 * (row.val_acc or 0) for row in rows],
+                    color=COLORS[arm], linewidth=0.7, alpha=0.7, label=arm if k == 0 else None,
+                )  # fmt: skip
+        _bound(right, "mixed")
+        right.set_xlabel("step")
+        right.set_ylabel("validation top-1 (%)")
+        right.set_title(f"{scale:,} training images, a line a seed", fontsize=7)
+        right.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+    return figure
+
+
+def _bound(ax: Axes, variant: str) -> None:
+    """The most that a local score can reach."""
+    if variant in BOUNDS:
+        ax.axhline(100 * BOUNDS[variant], color="0.4", linewidth=0.8, linestyle="--", label="bound of a local score")
+
+
+# --- data scale: A1, A3 ----------------------------------------------------------------------------------------------
+
+
+@figure_kind(tables=["crossover"])
+def planted_scales(runs: Sequence[Run]) -> Exhibit:
+    """Test top-1 against the number of training images on the three variants, and from where attention is ahead."""
+    found = [t for t in trials(runs) if t.arm in ARMS]
+    variants = [name for name in ("mixed", "far", "local") if any(t.variant == name for t in found)]
+    rows: list[Row] = []
+    crossings: list[Row] = []
+    for variant in variants:
+        mine = [t for t in found if t.variant == variant]
+        gaps: dict[int, Row] = {}
+        for scale in sorted({t.images for t in mine}):
+            arms = cells([t for t in mine if t.images == scale])
+            for arm, seeds in arms.items():
+                mean, half = over_seeds([t.top1 for t in seeds.values()])
+                row: Row = {"variant": variant, "images": scale, "arm": arm, "n": len(seeds), "test_acc": mean}
+                row |= {"half": half, "solved": sum(t.solved for t in seeds.values())}
+                shared = sorted(seeds.keys() & arms.get("none", {}).keys())
+                if arm != "none" and len(shared) > 1:
+                    apart = [seeds[seed].top1 - arms["none"][seed].top1 for seed in shared]
+                    low, high = bootstrap(apart)
+                    row |= {"minus_none": sum(apart) / len(apart), "minus_none_low": low, "minus_none_high": high}
+                    if arm == "attention":
+                        gaps[scale] = row
+                rows.append(row)
+        if gaps:
+            crossings.append({"variant": variant, "attention_ahead_from": _ahead_from(gaps), "scales": len(gaps)})
+    with style():
+        figure = Figure(figsize=(PAGE, 2.7))
+        axes = figure.subplots(1, len(variants), sharey=True, squeeze=False)[0]
+        for ax, variant in zip(axes, variants, strict=True):
+            _scale_panel(ax, [t for t in found if t.variant == variant], variant)
+        axes[0].set_ylabel("test top-1 (%)")
+        axes[-1].legend(*_entries(axes), loc="center left", bbox_to_anchor=(1.01, 0.5))
+    said = "; ".join(
+        f"{row['variant']}: " + (f"{row['attention_ahead_from']:,}" if row["attention_ahead_from"] else "nowhere")
+        for row in crossings
+    )
+    text = (
+        "Test top-1 on the planted task against the number of training images; line: median, dots: seeds, dashed: the "
+        "bound of a local score. Images from which attention from the start minus the convolution exceeds "
+        f"{100 * AHEAD:g} points with its whole bootstrap interval over seeds: {said or 'not measured'}."
+    )
+    return Exhibit(
+        figure, rows, caption([t.run for t in found], text, reading=True), {"crossover": crossings} if crossings else {}
+    )
+
+
+def _ahead_from(gaps: dict[int, Row]) -> int | None:
+    """The smallest scale from which on the lower end is above AHEAD at every scale; None if there is none."""
+    ahead = None
+    for scale in sorted(gaps, reverse=True):
+        if not gaps[scale]["minus_none_low"] > AHEAD:
+            break
+        ahead = scale
+    return ahead
+
+
+def _scale_panel(ax: Axes, found: Sequence[Trial], variant: str) -> None:
+    scales = sorted({t.images for t in found})
+    present = list(cells(found))
+    for k, (arm, marker) in enumerate(zip(present, MARKERS, strict=False)):
+        line = []
+        for scale in scales:
+            mine = [100 * t.top1 for t in found if t.arm == arm and t.images == scale]
+            shift = 1.06 ** (k - (len(present) - 1) / 2)
+            ax.plot([scale * shift] * len(mine), mine, ".", ms=3, color=COLORS[arm], alpha=0.5)
+            if mine:
+                line.append((scale * shift, median(mine)))
+        ax.plot(*zip(*line, strict=True), marker=marker, color=COLORS[arm], label=arm)
+    _bound(ax, variant)
+    ax.set_xscale("log")
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.set_xticks(scales, [f"{scale:,}" if scale < 1000 else f"{scale // 1000}k" for scale in scales])
+    ax.set_title(variant)
+    ax.set_xlabel("training images")
+
+
+def _entries(axes: Sequence[Axes]) -> tuple[list[object], list[str]]:
+    """One legend of all panels: each label once."""
+    known = {label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
+    return list(known.values()), list(known)
+
+
+# --- what each layer relies on: A5 -----------------------------------------------------------------------------------
+
+
+@figure_kind()
+def planted_reliance(runs: Sequence[Run]) -> Exhibit:
+    """What top-1 loses when a half of a layer is exchanged between images, by schedule, beside the gates."""
+    mixed = [t for t in trials(runs, "mixed") if t.arm in ARMS and t.run.reliance() is not None]
+    if not mixed:
+        raise MissingRunsError("planted-reliance needs runs analyzed with attention: [analyze] attention = true.")
+    scale = PRIMARY if any(t.images == PRIMARY for t in mixed) else max(t.images for t in mixed)
+    arms = cells([t for t in mixed if t.images == scale])
+    rows: list[Row] = []
+    for arm, seeds in arms.items():
+        for seed, trial in seeds.items():
+            record = trial.run.reliance()
+            if record is None:
+                continue
+            gates = {row.layer: row for row in record.departures}
+            for layer in record.layers:
+                row: Row = {"arm": arm, "seed": seed, "solved": trial.solved, "layer": layer, "images": record.images}
+                for half in ("content", "positional"):
+                    lesion = record.lesion(layer, half)
+                    row[f"{half}_exchanged"] = None if lesion is None else lesion.top1_change.value
+                by = gates.get(layer)
+                row |= {name: None if by is None else getattr(by, name) for name in ("gate", "tap", "locality")}
+                rows.append(row)
+    layers = list(dict.fromkeys(row["layer"] for row in rows))
+    shown = [arm for arm in arms if any(row["arm"] == arm for row in rows)]
+    with style():
+        figure = Figure(figsize=(PAGE, 2.6))
+        axes = figure.subplots(1, 3, sharex=True, width_ratios=[1, 1, 1])
+        panels = (
+            ("content_exchanged", "content exchanged"),
+            ("positional_exchanged", "position exchanged"),
+            ("gate", "gate (1: positional)"),
+        )
+        for ax, (name, title) in zip(axes, panels, strict=True):
+            for k, arm in enumerate(shown):
+                for solved, marker in ((True, "o"), (False, "x")):
+                    mine = [r for r in rows if r["arm"] == arm and r["solved"] is solved and r[name] is not None]
+                    x = [layers.index(r["layer"]) + 0.16 * (k - (len(shown) - 1) / 2) for r in mine]
+                    y = [(1 if name == "gate" else 100) * r[name] for r in mine]
+                    ax.plot(x, y, marker, ms=3, color=COLORS[arm], alpha=0.7, label=arm if solved else None)
+            ax.set_title(title)
+            ax.set_xticks(range(len(layers)), [short(layer, k) for k, layer in enumerate(layers)])
+        axes[0].set_ylabel("change of top-1 (points)")
+        axes[1].sharey(axes[0])
+        axes[2].set_ylim(0, 1)
+        axes[2].legend(*_entries(axes), loc="center left", bbox_to_anchor=(1.01, 0.5))
+    text = (
+        f"Change of test top-1 when a half of a layer's attention comes from another image, {scale:,} training images, "
+        "a mark a seed (x: not solved), and the mean gate beside it, which is no measure of reliance."
+    )
+    used = [t.run for seeds in arms.values() for t in seeds.values() if t.run.reliance() is not None]
+    return Exhibit(figure, rows, caption(used, text, over="", reading=True))
+
+
+def short(layer: str, index: int) -> str:
+    """A tick for a layer of two blocks.
+
+    >>> short("blocks.0.conv1", 0), short("all layers", 2)
+    ('early', 'all')
+    """
+    return "all" if layer == ALL else ("early", "late")[index] if index < 2 else layer
