@@ -109,13 +109,14 @@ def analyze_run(folder: Path, config: TrainConfig, asked: Analysis) -> None:
         folder: with last.pt; spectra.json, .npz and .csv are written beside it.
         config: of the run. A `file.py:factory` in it is the user's word: the plan names it, not the checkpoint.
         asked: at most so many images, spread evenly over the split; and whether also the measures of attention
-            layers, on up to 64 of them, where the model has any.
+            layers, on up to 64 of them, and reliance, on all, where the model has any.
     """
     from fourier_probe.data import batches, choose
     from fourier_probe.models.zoo import FACTORY
     from fourier_probe.probe.attention import attention_layers
     from fourier_probe.results.analysis import analyze
     from fourier_probe.results.records import ImagesInfo
+    from fourier_probe.results.relied import measure
     from fourier_probe.runtime.distributed import ranks
     from fourier_probe.targets import ModelOptions, resolve
     from fourier_probe.training.inputs import open_splits
@@ -155,6 +156,7 @@ def analyze_run(folder: Path, config: TrainConfig, asked: Analysis) -> None:
             with contextlib.suppress(PointError):  # no attention
                 layers, _ = attention_layers(target.model.to(team.device), looked)
                 result.attention = [{**layer.to_json(), "images": len(few)} for layer in layers]
+            result.reliance = measure(target.model, chosen, spec, 50, named=True)
     result.save(folder, force=True)
     print(f"analyzed on {len(chosen)} {split} images", file=sys.stderr)
 

@@ -42,7 +42,7 @@ class Analysis:
 
     Attributes:
         images: of the test split, spread evenly over it.
-        attention: also the measures of attention, where the model has any.
+        attention: also the measures of attention and reliance, where the model has any.
     """
 
     images: int = 500

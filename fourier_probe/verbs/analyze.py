@@ -254,7 +254,7 @@ def analyze_target(
 def _attention(result: Spectra, target: Target, stream: Stream, data: Data | None, probe: ProbeOptions) -> None:
     """The measures of each attention layer, and reliance, into `result`; a note says what has none, and why."""
     from fourier_probe.probe.attention import attention_layers
-    from fourier_probe.verbs.reliance import measure
+    from fourier_probe.results.relied import measure
 
     model, chosen, source = target.model, stream.chosen, stream.source
     if model is None or chosen is None or source.size is None:

@@ -1,4 +1,7 @@
-"""Reliance of a target on the halves of its attention: a part of `analyze --attention`. May import what verbs may."""
+"""Reliance of a network on the halves of its attention, measured on a source: what `Spectra.reliance` holds.
+
+For `analyze --attention` and for the analysis of a study. May import probe and data.
+"""
 
 from __future__ import annotations
 
