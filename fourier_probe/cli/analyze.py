@@ -15,6 +15,8 @@ from fourier_probe.results.filenames import ANALYZE
 from fourier_probe.runtime.launched import rank_and_world
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from fourier_probe.results.spectra import PointSpectrum, Spectra
 
 
@@ -35,7 +37,8 @@ if TYPE_CHECKING:
 @click.option("--floor", type=float, default=1e-6, show_default=True, help="Of ln(|F| + floor).")
 @click.option("--window", type=click.Choice(["none", "hann"]), default="none", show_default=True)
 @options.map_options
-@click.option("--attention", is_flag=True, help="Also attention distance, response, gates and reliance.")
+@click.option("--attention", is_flag=True, help="Also attention distance, response, NMI, gates and reliance.")
+@click.option("--kernels", is_flag=True, help="Also the response of each kernel; with --attention, of each map.")
 @options.coverage_options
 @click.option("--label", metavar="TEXT", help="What tables and figures call the target.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for the results.  [default: results/NAME]")
@@ -83,6 +86,7 @@ def _has_low(point: PointSpectrum) -> bool:
 def print_table(result: Spectra, label: str) -> None:
     """One line a point, and what the columns mean."""
     from fourier_probe.results.comparison import has_frequencies
+    from fourier_probe.results.parts import parts_of
     from fourier_probe.results.profile import input_level, profile, view_of
 
     values: dict[str, str] = {}
@@ -127,10 +131,32 @@ def print_table(result: Spectra, label: str) -> None:
     )
     if result.coverage is not None:
         click.echo(f"coverage: {result.coverage.text()}.")
+    for part in parts_of(result):
+        if part.short is not None:
+            _print_part(part.title, part.short(result), part.reading)
     if result.reliance is not None:
         _print_reliance(result)
     if 20 <= seen.n < 60:
         click.echo("under 60 images an interval of 95 % of variance or ac_dc holds .87 to .91 of the time.")
+
+
+def _print_part(title: str, frame: pd.DataFrame, reading: str) -> None:
+    """A short table of what was measured beside the spectra; each ± with the number before it."""
+    if frame.empty:
+        return
+    names = [name for name in frame.columns if not name.startswith("±")]
+    after = dict(zip(frame.columns, frame.columns[1:], strict=False))
+
+    def cell(row: pd.Series, name: str) -> str:
+        value, half = row[name], row.get(after.get(name, ""), None)
+        if value is None or value != value:
+            return "-"
+        text = f"{value:.3g}" if isinstance(value, float) else str(value)
+        error = half if isinstance(half, float) and str(after.get(name)).startswith("±") and half == half else None
+        return text if error is None else f"{text} ± {error:.2g}"
+
+    options.table(title, names, [[cell(row, name) for name in names] for _, row in frame.iterrows()])
+    click.echo(reading)
 
 
 def _print_reliance(result: Spectra) -> None:

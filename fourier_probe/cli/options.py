@@ -164,7 +164,7 @@ def records(given: dict[str, Any]) -> tuple[ModelOptions, ImageOptions, ProbeOpt
     computed = {name: given[name] for name in ("log", "floor", "window", "axis", "metrics") if name in given}
     listen = {
         name: given[name]
-        for name in ("points", "branches", "maps", "map_scale", "attention", "strict", "self_check")
+        for name in ("points", "branches", "maps", "map_scale", "attention", "kernels", "strict", "self_check")
         if name in given
     }
     return (

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from fourier_probe.plots.style import PAGE, depth_colors, short_title, style
+from fourier_probe.probe.sums import quantile
+from fourier_probe.results.information import InformationRecord
 
+GROUPS = 20  # of images, for the intervals
 FLOOR = 1e-6  # of a response: below is rounding
 
 
@@ -70,17 +74,45 @@ def draw_gates(ax: Axes, layers: Sequence[dict[str, Any]]) -> Axes:
     return _depth_axis(ax, layers)
 
 
-def attention_figure(layers: Sequence[dict[str, Any]], title: str) -> Figure:
-    """Distance, diversity and response by layer, and gates where there are any; colours are depth, shallow dark."""
+def draw_nmi(ax: Axes, information: Sequence[InformationRecord], t95: float) -> Axes:
+    """NMI of queries and keys, a dot per head, the mean over heads with its 95 % interval over images as a line."""
+    places = range(1, len(information) + 1)
+    colors = [depth_colors()(at / max(len(information) - 1, 1)) for at in range(len(information))]
+    for place, color, record in zip(places, colors, information, strict=True):
+        ax.plot([place] * len(record.nmi), record.nmi, "o", ms=2.5, mew=0, color=color)
+    errors = [math.nan if record.mean_stderr is None else t95 * record.mean_stderr for record in information]
+    bars = errors if np.isfinite(errors).all() else None
+    ax.errorbar(places, [record.mean for record in information], bars, color="0.25", linewidth=0.8, elinewidth=0.7,
+                capsize=1.5)  # fmt: skip
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.set_xlim(0.5, len(information) + 0.5)
+    ax.set_ylim(0, max(1.06 * max(max(record.nmi) for record in information), 0.05))
+    ax.set_xlabel("Attention layer, in order")
+    ax.set_ylabel("NMI of queries and keys")
+    return ax
+
+
+def attention_figure(
+    layers: Sequence[dict[str, Any]], title: str, information: Sequence[InformationRecord] = ()
+) -> Figure:
+    """Distance, diversity and response by layer, gates and NMI where there are any; colours are depth, shallow dark."""
     gated = any(layer["gate"] is not None for layer in layers)
     with style():
-        figure = Figure(figsize=(0.75 * PAGE, 4.4) if gated else (PAGE, 2.4))
-        axes = figure.subplots(*((2, 2) if gated else (1, 3))).flat
-        draw_distance(axes[0], layers)
-        draw_diversity(axes[1], layers)
-        draw_response(axes[2], layers)
+        panels: list[Callable[[Axes], Axes]] = []
+        if layers:
+            panels += [lambda ax: draw_distance(ax, layers), lambda ax: draw_diversity(ax, layers)]
+            panels += [lambda ax: draw_response(ax, layers)]
         if gated:
-            draw_gates(axes[3], layers)
+            panels.append(lambda ax: draw_gates(ax, layers))
+        if information:
+            panels.append(lambda ax: draw_nmi(ax, information, quantile(GROUPS)))
+        rows, columns = (1, len(panels)) if len(panels) < 4 else (2, -(-len(panels) // 2))
+        figure = Figure(figsize=(PAGE * max(columns, 1.5) / 3 * (1.1 if columns == 2 else 1), 2.3 * rows))
+        axes = list(figure.subplots(rows, columns, squeeze=False).flat)
+        for ax, draw in zip(axes, panels, strict=False):
+            draw(ax)
+        for ax in axes[len(panels) :]:
+            ax.set_visible(False)
         figure.suptitle(short_title(title), fontsize=8)
         return figure
 

@@ -5,6 +5,11 @@ one again. Definitions (r_i the position of token i in pixels):
 
 - distance of a head: mean over queries of sum_j A_ij |r_j - r_i|, pixels (as in Raghu et al. 2021, arXiv 2108.08810);
 - head diversity of a layer: standard deviation of that over its heads;
+- NMI of a head: normalised mutual information I(q; k) / sqrt(H(q) H(k)) between query and key positions, uniform over
+  queries (Park et al. 2023, arXiv 2305.00729): 0 where the map does not depend on the query, 1 where each query has
+  a key of its own. Also of attention over windows, channels or learned queries, which has no distance;
+- effective filter: the map as a function of the offset from query to key, a mean over queries and images; its response
+  is that of a kernel (`kernels`);
 - spectral response of a head: R(f) = |1/N sum_ij A_ij exp(-2 pi i f . (r_j - r_i))|, along the diagonal of frequencies,
   R(0) = 1: the gain of the head as a filter.
 
@@ -19,7 +24,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,8 +37,11 @@ from fourier_probe.errors import DataError, PointError
 from fourier_probe.models.gpsa.attention import GPSA, gated
 from fourier_probe.models.gpsa.recast import GPSAConv2d
 from fourier_probe.probe.capture import Capture
+from fourier_probe.probe.groups import group_of
+from fourier_probe.probe.kernels import GROUPS, KernelResponse, attention_response
 from fourier_probe.probe.metrics import frequencies
 from fourier_probe.probe.points import Point, find_points
+from fourier_probe.probe.sums import Estimates, jackknife
 from fourier_probe.trace import axes as ax
 from fourier_probe.trace.forward import Attention, eager, trace
 
@@ -53,6 +61,10 @@ class AttentionLayer:
         response: (heads, K), 1 at frequency 0.
         gate: (heads,) share of the positional half, for gated layers.
         uniform: distance of attention that is the same everywhere, pixels.
+        nmi: (heads,) normalised mutual information of queries and keys, 0 to 1.
+        stderr_of: of distance and nmi (heads,), of diversity and of mean_nmi (1,): over images, a jackknife; NaN under
+            20.
+        filter: what the layer's maps do as a filter, as a function of the offset.
     """
 
     name: str
@@ -63,10 +75,55 @@ class AttentionLayer:
     response: Array
     gate: Array | None
     uniform: float
+    nmi: Array
+    stderr_of: dict[str, Array]
+    filter: KernelResponse
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values for the result file."""
-        return {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in vars(self).items()}
+        """Plain values for the result file; what is not finite becomes null."""
+        plain = {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in vars(self).items()}
+        errors = {
+            name: [float(each) if np.isfinite(each) else None for each in value]
+            for name, value in self.stderr_of.items()
+        }
+        return {**{name: value for name, value in plain.items() if name != "filter"}, "stderr_of": errors}
+
+
+@dataclass(frozen=True)
+class Information:
+    """What queries of one attention say of its keys.
+
+    Attributes:
+        name: of the module. over: what it runs over, in words. queries, keys: their number.
+        nmi, stderr: (heads,) mean over images (and windows), and its error; NaN under 20 images.
+        mean, mean_stderr: over heads.
+    """
+
+    name: str
+    over: str
+    queries: int
+    keys: int
+    nmi: Array
+    stderr: Array
+    mean: float
+    mean_stderr: float
+
+
+@dataclass(frozen=True)
+class Observed:
+    """All of the attention of a network.
+
+    Attributes:
+        layers: those whose tokens lie on a grid.
+        information: of every attention that has a map, those among them, in execution order.
+        left_out: for each that is not in `layers`, the reason.
+        images: how many were looked at.
+    """
+
+    layers: list[AttentionLayer]
+    information: list[Information]
+    left_out: dict[str, str]
+    images: int
 
 
 def attention_layers(
@@ -90,27 +147,91 @@ def attention_layers(
     >>> layers[0].name, layers[0].grid, layers[0].distance.shape
     ('blocks.0.attn', (14, 14), (3,))
     """
+    seen = observe(model, images, device=device)
+    if not seen.layers:
+        found = "; ".join(f"{name}: {reason}" for name, reason in list(seen.left_out.items())[:2])
+        raise PointError(f"no layer has self-attention over a grid of tokens{f' ({found})' if found else ''}.")
+    return seen.layers, seen.left_out
+
+
+def observe(
+    model: nn.Module, images: Iterable[Any], *, total: int | None = None, device: torch.device | str | None = None
+) -> Observed:
+    """Every attention of a model.
+
+    Args:
+        model: as for `attention_layers`.
+        images: likewise.
+        total: how many images there are, where that is known; it decides the groups of the errors (`groups`).
+        device: likewise.
+
+    Raises:
+        DataError: no images.
+    """
     model = eager(model)
     tensor = next(model.parameters(), torch.zeros(()))
     device = torch.device(device) if device is not None else tensor.device
     sums: dict[str, _Sums] = {}
+    information: dict[str, _Bits] = {}
     left_out: dict[str, str] = {}
     points: list[Point] = []
     count = 0
+    counts = np.zeros(GROUPS)
     for item in images:
         batch = (item[0] if isinstance(item, tuple | list) else item).to(device, tensor.dtype)
         points = points or find_points(model, batch[:1])
-        listener = _Listener(model, points, sums, left_out, batch)
+        group = group_of(np.arange(count, count + len(batch)), total, GROUPS)
+        listener = _Listener(model, points, sums, information, left_out, batch, group)
         with Capture(model, [], lambda _point, _maps: None), torch.no_grad(), listener.own_layers():
             trace(model, batch if len(batch) > 1 else batch.repeat(2, 1, 1, 1), hear=listener.hear)
         count += len(batch)
+        counts += np.bincount(group, minlength=GROUPS)
     if not count:
         raise DataError("there are no images to look at attention with: the source is empty.")
-    if not sums:
-        found = "; ".join(f"{name}: {reason}" for name, reason in list(left_out.items())[:2])
-        raise PointError(f"no layer has self-attention over a grid of tokens{f' ({found})' if found else ''}.")
     modules = dict(model.named_modules())
-    return [_layer(name, total, count, _gate(modules[total.module])) for name, total in sums.items()], left_out
+    layers = [
+        _layer(name, each, counts, _gate(modules[each.module]), _depth(name, at, len(sums), points))
+        for at, (name, each) in enumerate(sums.items())
+    ]
+    return Observed(layers, [_information(name, each, counts) for name, each in information.items()], left_out, count)
+
+
+def mutual_information(attention: Tensor) -> Tensor:
+    """NMI (...) of maps (..., queries, keys) of any positive rows, uniform over queries; 0 for one query or one key.
+
+    I(q; k) = H(k) - H(k | q), with H(k) of the mean row.
+
+    >>> mutual_information(torch.eye(4)), mutual_information(torch.ones(4, 4) / 4)
+    (tensor(1., dtype=torch.float64), tensor(0., dtype=torch.float64))
+    """
+    A = attention.double()
+    A = A / A.sum(-1, keepdim=True).clamp_min(torch.finfo(torch.float64).tiny)
+
+    def entropy(p: Tensor) -> Tensor:
+        parts: Tensor = torch.special.xlogy(p, p)
+        return -parts.sum(-1)
+
+    keys = entropy(A.mean(-2))
+    information = (keys - entropy(A).mean(-1)).clamp_min(0)
+    scale = (keys * math.log(max(A.shape[-2], 1))).clamp_min(0).sqrt()
+    return torch.where(scale > 1e-12, information / scale.clamp_min(1e-12), 0.0).clamp_max(1)
+
+
+def offsets(attention: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Maps (B, heads, N, N) as a function of the offset from query to key, a mean over queries.
+
+    Returns:
+        (B, heads, 2 H - 1, 2 W - 1); the middle is the query's own position, and the sum is 1 where rows sum to 1.
+    """
+    H, W = grid
+    A = attention.double()
+    A = A / A.sum(-1, keepdim=True).clamp_min(torch.finfo(torch.float64).tiny)
+    y = torch.arange(H, device=A.device).repeat_interleave(W)
+    x = torch.arange(W, device=A.device).repeat(H)
+    index = (y - y[:, None] + H - 1) * (2 * W - 1) + x - x[:, None] + W - 1  # (query, key)
+    out = A.new_zeros(*A.shape[:2], (2 * H - 1) * (2 * W - 1))
+    out.index_add_(2, index.flatten(), A.flatten(2) / (H * W))
+    return out.view(*A.shape[:2], 2 * H - 1, 2 * W - 1)
 
 
 def map_measures(
@@ -145,23 +266,39 @@ def map_measures(
 
 @dataclass
 class _Sums:
-    """What was seen of one layer."""
+    """What was seen of one layer: sums over the images of each group (G, ...), by name."""
 
     module: str
     grid: tuple[int, int]
     step: tuple[float, float]
     frequency: Array
-    distance: Tensor
-    response: Tensor
+    sums: dict[str, Array]
+
+
+@dataclass
+class _Bits:
+    """The NMI of one attention: sums (G, heads) over the images of each group."""
+
+    over: str
+    queries: int
+    keys: int
+    nmi: Array
 
 
 class _Listener:
     """Takes each attention of one forward: adds its measures up, or writes down why it is left out."""
 
     def __init__(
-        self, model: nn.Module, points: list[Point], sums: dict[str, _Sums], left_out: dict[str, str], batch: Tensor
+        self,
+        model: nn.Module,
+        points: list[Point],
+        sums: dict[str, _Sums],
+        information: dict[str, _Bits],
+        left_out: dict[str, str],
+        batch: Tensor,
+        group: NDArray[np.int64],
     ) -> None:
-        self.model, self.sums, self.left_out = model, sums, left_out
+        self.model, self.sums, self.information, self.left_out, self.group = model, sums, information, left_out, group
         self.points, self.size, self.images = points, (batch.shape[2], batch.shape[3]), len(batch)
         self.seen: Counter[str] = Counter()
         self.own = [name for name, module in model.named_modules() if _gives_map(module)]
@@ -188,8 +325,10 @@ class _Listener:
             grid = next((grid for grid in grids if math.prod(grid) == maps.shape[-1]), None)
             if maps.shape[-1] != maps.shape[-2]:
                 self.left_out[name] = _NOT_SELF
+                self._inform(name, maps, "queries that are not its keys")
             elif grid is None:
                 self.left_out[name] = f"its {maps.shape[-1]} tokens are no grid of a probe point"
+                self._inform(name, maps, f"{maps.shape[-1]} tokens")
             else:
                 self._add(name, name, maps, grid)
 
@@ -209,6 +348,8 @@ class _Listener:
             reason = reason or "flex_attention does not give its map"
         if reason or grid is None or maps is None:
             self.left_out[name] = reason
+            if maps is not None and (by_image := _by_image_and_head(maps(), heard)) is not None:
+                self._inform(name, by_image, _over(heard))
             return
         first, last = ax.ends(heard.queries)
         here = slice(first, heard.shape[-1] - last)
@@ -244,11 +385,31 @@ class _Listener:
 
     def _add(self, name: str, module: str, maps: Tensor, grid: tuple[int, int]) -> None:
         step = (self.size[0] / grid[0], self.size[1] / grid[1])
-        distance, response, frequency = map_measures(maps[: self.images], grid, step)
-        one = _Sums(module, grid, step, frequency, distance.sum(0).cpu(), response.sum(0).cpu())
+        maps = maps[: self.images]
+        distance, response, frequency = map_measures(maps, grid, step)
+        measures = {"distance": distance, "response": response, "filter": offsets(maps, grid)}
+        summed = {key: self._by_group(value) for key, value in measures.items()}
+        summed["nmi"] = self._inform(name, maps, f"{grid[0]}x{grid[1]} positions")
+        one = _Sums(module, grid, step, frequency, summed)
         total = self.sums.setdefault(name, one)
         if total is not one:
-            total.distance, total.response = total.distance + one.distance, total.response + one.response
+            total.sums = {key: value + summed[key] for key, value in total.sums.items()}
+
+    def _inform(self, name: str, maps: Tensor, over: str) -> Array:
+        """Add the NMI of maps (B, heads, queries, keys), or (B, heads, windows, queries, keys); returns its sums."""
+        nmi = mutual_information(maps[: self.images])
+        summed = self._by_group(nmi.flatten(2).mean(2) if nmi.ndim > 2 else nmi)
+        one = _Bits(over, maps.shape[-2], maps.shape[-1], summed)
+        total = self.information.setdefault(name, one)
+        if total is not one:
+            total.nmi = total.nmi + summed
+        return summed
+
+    def _by_group(self, values: Tensor) -> Array:
+        """Sums (G, ...) over the images of each group of values (B, ...)."""
+        out = np.zeros((GROUPS, *values.shape[1:]))
+        np.add.at(out, self.group, values.double().cpu().numpy())
+        return out
 
 
 _NOT_SELF = "queries and keys are not the same tokens"
@@ -267,8 +428,64 @@ def _by_image(maps: Tensor, heard: Attention) -> Tensor:
     return split.reshape(len(split), -1, *maps.shape[-2:])
 
 
-def _layer(name: str, total: _Sums, count: int, gate: Array | None) -> AttentionLayer:
-    distance = (total.distance / count).numpy()
+def _by_image_and_head(maps: Tensor, heard: Attention) -> Tensor | None:
+    """Maps as (B, heads, windows, queries, keys), windows of whatever kind; None where images cannot be told apart."""
+    parts = [part for axis in heard.axes[:-2] for part in axis]
+    if [part.along for part in parts].count("b") != 1 or math.prod(part.size for part in parts) != math.prod(
+        maps.shape[:-2]
+    ):
+        return None
+    split = maps.reshape(*[part.size for part in parts], *maps.shape[-2:])
+    order = sorted(range(len(parts)), key=lambda at: {"b": 0, "f": 1}.get(parts[at].along, 2))
+    images = next(part.size for part in parts if part.along == "b")
+    heads = math.prod(part.size for part in parts if part.along == "f")
+    return split.permute(*order, len(order), len(order) + 1).reshape(images, heads, -1, *maps.shape[-2:])
+
+
+def _over(heard: Attention) -> str:
+    """What an attention that is none over a grid runs over, in words."""
+    queries, keys = ax.has_positions(heard.queries), ax.has_positions(heard.keys)
+    if not queries and not keys:
+        return f"{heard.shape[-1]} channels or learned queries"
+    windows = math.prod(part.size for axis in heard.axes[:-2] for part in axis if part.along in "yx")
+    if any(ax.has_positions(axis) for axis in heard.axes[:-2]):
+        return f"{windows} windows of {heard.shape[-2]} tokens"
+    if heard.queries != heard.keys:
+        return f"{heard.shape[-2]} queries, {heard.shape[-1]} keys"
+    return f"{heard.shape[-1]} tokens"
+
+
+def _depth(name: str, at: int, count: int, points: list[Point]) -> float:
+    """Of the step that an attention leads to: the first point of the stream around it; its order where none is."""
+    around = [
+        point.depth
+        for point in points
+        if point.kind in ("stem", "residual") and name.startswith(f"{point.name.partition('+')[0]}.")
+    ]
+    return min(around, default=at / max(count - 1, 1))
+
+
+def _information(name: str, total: _Bits, counts: Array) -> Information:
+    def means(s: Mapping[str, Array]) -> Estimates:
+        nmi = s["nmi"] / s["count"][:, None]
+        return {"nmi": nmi, "mean": nmi.mean(1)}
+
+    value, error = jackknife(means, {"nmi": total.nmi, "count": counts})
+    return Information(
+        name, total.over, total.queries, total.keys,
+        value["nmi"], error["nmi"], float(value["mean"]), float(error["mean"]),
+    )  # fmt: skip
+
+
+def _layer(name: str, total: _Sums, counts: Array, gate: Array | None, depth: float) -> AttentionLayer:
+    def means(s: Mapping[str, Array]) -> Estimates:
+        out = {
+            key: s[key] / s["count"].reshape(-1, *[1] * (s[key].ndim - 1)) for key in ("distance", "nmi", "response")
+        }
+        return {**out, "diversity": out["distance"].std(1), "mean_nmi": out["nmi"].mean(1)}
+
+    value, error = jackknife(means, {**total.sums, "count": counts})
+    distance = value["distance"]
     n = math.prod(total.grid)
     uniform, _, _ = map_measures(torch.ones(1, 1, n, n), total.grid, total.step)
     return AttentionLayer(
@@ -277,9 +494,12 @@ def _layer(name: str, total: _Sums, count: int, gate: Array | None) -> Attention
         distance=distance,
         diversity=float(distance.std()),
         frequency=total.frequency,
-        response=(total.response / count).numpy(),
+        response=value["response"],
         gate=gate,
         uniform=float(uniform),
+        nmi=value["nmi"],
+        stderr_of={key: np.atleast_1d(error[key]) for key in ("distance", "nmi", "diversity", "mean_nmi")},
+        filter=attention_response(name, total.sums["filter"], counts, depth=depth),
     )
 
 

@@ -2,8 +2,8 @@
 
 ANALYZE = (
     *("spectra.json", "spectra.npz", "spectra.csv", "spectra.pdf", "spectra.png", "depth.pdf", "depth.png"),
-    *("attention.pdf", "attention.png", "reliance.pdf", "reliance.png"),
-    *("maps.csv", "maps.pdf", "maps.png"),
+    *("reliance.pdf", "reliance.png"),
+    *(f"{name}.{kind}" for name in ("attention", "maps", "kernels") for kind in ("csv", "pdf", "png")),
 )
 COMPARE_FIGURES = ("spectra", "depth", "steps", "density", "coordinate", "maps")
 COMPARE = (

@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fourier_probe.probe.sums import quantile
 from fourier_probe.results.drawing import drawing
+from fourier_probe.results.information import attention_frame, attention_table
+from fourier_probe.results.kernels import kernels_frame, kernels_table
 from fourier_probe.results.point import PointSpectrum
 
 if TYPE_CHECKING:
@@ -88,11 +91,31 @@ PARTS: tuple[Part, ...] = (
         ),
     ),
     Part(
+        name="kernels",
+        title="Responses of kernels",
+        present=lambda result: any(kernel.taps > 1 for kernel in result.kernels),
+        draw=lambda result, title: drawing("kernels")(result.kernels, title, quantile(result.definition.groups)),
+        frame=lambda result: kernels_frame(result.kernels),
+        short=lambda result: kernels_table(result.kernels, quantile(result.definition.groups)),
+        reading=(
+            "What each layer passes, by its kernel alone: ln of the power at a radius over the sum of squared taps, 0 "
+            "for a kernel of one tap, at every radius. Tilt: at Nyquist minus at frequency 0; below 0 the layer "
+            "smooths, above 0 it sharpens. Attention is its map as a function of the offset, which cannot be negative "
+            "and so always smooths. ± 95 %: over output channels, for attention over images."
+        ),
+    ),
+    Part(
         name="attention",
         title="Attention",
-        present=lambda result: bool(result.attention),
-        draw=lambda result, title: drawing("attention")(result.attention, title),
-        reading="How far heads look, how they differ, what they pass.",
+        present=lambda result: bool(result.attention or result.information),
+        draw=lambda result, title: drawing("attention")(result.attention, title, result.information),
+        frame=lambda result: attention_frame(result.attention, result.information),
+        short=lambda result: attention_table(result.attention, result.information, quantile(result.definition.groups)),
+        reading=(
+            "How far heads look and how they differ, in pixels; what a map passes as a filter; and the normalised "
+            "mutual information (NMI) of queries and keys: 0 where the map does not depend on the query, 1 where "
+            "every query has a key of its own. ± 95 % over images."
+        ),
     ),
     Part(
         name="reliance",

@@ -19,6 +19,8 @@ from msgspec import Meta
 from fourier_probe.errors import ResultError
 from fourier_probe.io.typed import read_json
 from fourier_probe.probe.metrics import Definition
+from fourier_probe.results.information import InformationRecord
+from fourier_probe.results.kernels import KernelRecord
 from fourier_probe.results.point import Array, Change, PointSpectrum, Step
 from fourier_probe.results.records import Count, Coverage, ImagesInfo, LeftOut, Provenance, ScalarInfo
 from fourier_probe.results.reliance import RelianceRecord
@@ -111,6 +113,8 @@ class AttentionForm(msgspec.Struct, kw_only=True):
     gate: list[float] | None = None
     images: Count | None = None
     depth: float | None = None
+    nmi: list[float] | None = None
+    stderr_of: dict[str, list[float | None]] | None = None
 
     def __post_init__(self) -> None:
         heads = len(self.distance)
@@ -118,6 +122,8 @@ class AttentionForm(msgspec.Struct, kw_only=True):
             raise ValueError(f"`response` is not of {heads} heads and {len(self.frequency)} frequencies")
         if self.gate is not None and len(self.gate) != heads:
             raise ValueError(f"`gate` is not of {heads} heads")
+        if self.nmi is not None and len(self.nmi) != heads:
+            raise ValueError(f"`nmi` is not of {heads} heads")
 
 
 class DefinitionForm(msgspec.Struct, kw_only=True):
@@ -147,6 +153,8 @@ class SpectraForm(msgspec.Struct, kw_only=True):
     selected: bool = False
     attention: list[AttentionForm] = []
     reliance: RelianceRecord | None = None
+    information: list[InformationRecord] = []
+    kernels: list[KernelRecord] = []
     coverage: Coverage | None = None
     input: PointForm | None = None
     scalars: dict[str, ScalarInfo] | None = None

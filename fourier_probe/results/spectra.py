@@ -19,6 +19,8 @@ from fourier_probe.io import atomic
 from fourier_probe.probe.metrics import Definition
 from fourier_probe.results import frame, groupsums, schema
 from fourier_probe.results.drawing import drawing
+from fourier_probe.results.information import InformationRecord
+from fourier_probe.results.kernels import KernelRecord
 from fourier_probe.results.point import INPUT, PointSpectrum
 from fourier_probe.results.records import SCALARS, Coverage, ImagesInfo, LeftOut, Provenance, ScalarInfo
 from fourier_probe.results.reliance import RelianceRecord
@@ -47,6 +49,8 @@ class Spectra:
         attention: of each attention layer, where asked for: name, grid, distance, diversity, frequency, response, gate,
             uniform, images; see `probe.attention.AttentionLayer`.
         reliance: what the network relies on of the halves of its gated attention, where asked for and measured.
+        information: of every attention, where asked for: the mutual information of its queries and keys.
+        kernels: responses of convolutions, and of attention maps as filters, where asked for.
         coverage: how much of the network was read, or None where that is not known.
         input: the numbers of the images themselves, as the network saw them, or None; `spectra["input"]` too.
         scalars: label and unit of every scalar metric of the points, also of those this version does not know.
@@ -61,6 +65,8 @@ class Spectra:
     selected: bool = False
     attention: list[dict[str, Any]] = field(default_factory=list)
     reliance: RelianceRecord | None = None
+    information: list[InformationRecord] = field(default_factory=list)
+    kernels: list[KernelRecord] = field(default_factory=list)
     coverage: Coverage | None = None
     input: PointSpectrum | None = None
     scalars: dict[str, ScalarInfo] = field(default_factory=lambda: dict(SCALARS))
@@ -141,7 +147,7 @@ class Spectra:
 
         Args:
             name: "spectra" (a curve per depth), "depth" (the profile), or what was measured beside them: "maps",
-                "attention", "reliance".
+                "kernels", "attention", "reliance".
             ax: axes to draw into, for "spectra" and "depth"; a figure of its own by default.
             label: title; what the target is called by default.
             **options: of "maps": scale="common" or "panel".
@@ -202,6 +208,8 @@ class Spectra:
             selected=form.selected,
             attention=read.attention,
             reliance=form.reliance,
+            information=form.information,
+            kernels=form.kernels,
             coverage=form.coverage,
             input=read.input,
             scalars=form.scalars or {},
@@ -239,6 +247,8 @@ class Spectra:
             },
             "attention": self.attention,
             "reliance": self.reliance,
+            "information": self.information,
+            "kernels": self.kernels,
             "versions": self.versions,
             "created": self.created,
         }

@@ -24,6 +24,8 @@ from fourier_probe.probe.metrics import Definition
 from fourier_probe.probe.points import Point
 from fourier_probe.results.analysis import analyze as analyze_batches
 from fourier_probe.results.filenames import ANALYZE
+from fourier_probe.results.information import InformationRecord
+from fourier_probe.results.kernels import KernelRecord
 from fourier_probe.results.records import ImagesInfo, Provenance
 from fourier_probe.results.spectra import Spectra
 from fourier_probe.runtime.distributed import device_of
@@ -34,6 +36,9 @@ from fourier_probe.verbs.opening import AnyTarget, Data, ImageOptions, Stream, o
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from fourier_probe.probe.attention import Information
+    from fourier_probe.probe.kernels import KernelResponse
 
 ATTENTION_IMAGES = 64
 """Images whose attention maps are looked at."""
@@ -52,7 +57,8 @@ class ProbeOptions:
         definition: logarithm, window, axis, metrics.
         maps: the mean 2-D log-amplitude of each point, and its figure.
         map_scale: colours of that figure: "common" to all panels, or one per "panel".
-        attention: also distance, diversity, response and gates of each attention layer, and reliance.
+        attention: also distance, diversity, response, NMI and gates of each attention layer, and reliance.
+        kernels: also the response of each convolution, and with `attention` of each attention map, as filters.
         strict: stop where a step cannot be read or a map lies elsewhere than said.
         self_check: test where the maps lie, with a few forwards of one image.
         device: where to run; null leaves a network where it is and takes a GPU, where there is one, for a named target.
@@ -65,6 +71,7 @@ class ProbeOptions:
     maps: bool = False
     map_scale: str = "common"
     attention: bool = False
+    kernels: bool = False
     strict: bool = False
     self_check: bool = True
     device: torch.device | str | None = None
@@ -102,6 +109,7 @@ def analyze(
     maps: bool = False,
     map_scale: Literal["common", "panel"] = "common",
     attention: bool = False,
+    kernels: bool = False,
     strict: bool = False,
     self_check: bool = True,
     device: torch.device | str | None = None,
@@ -144,8 +152,9 @@ def analyze(
         definition: all of the five above in one; comes before them.
         maps: also the mean 2-D log-amplitude of each point, and its figure.
         map_scale: colours of that figure: "common" to all panels, or one scale per "panel".
-        attention: also distance, diversity, response and gates of each attention layer, on 64 images; of gated
+        attention: also distance, diversity, response, NMI and gates of each attention layer, on 64 images; of gated
             attention also what the network relies on (`Spectra.reliance`), on all of them, where they have labels.
+        kernels: also the response of the kernel of each convolution; with `attention`, of each attention map too.
         strict: stop where a step cannot be read or a map lies elsewhere than said; a note otherwise.
         self_check: test where the maps lie, with six forwards of one image.
         device: where to run. A network is left where it is by default, and brought back; a named target runs on a GPU
@@ -195,7 +204,7 @@ def analyze(
         opened,
         data,
         ImageOptions(images, split, batch_size, workers, skip_bad, img_size, mean, std),
-        ProbeOptions(points, branches, computed, maps, map_scale, attention, strict, self_check, device, amp),
+        ProbeOptions(points, branches, computed, maps, map_scale, attention, kernels, strict, self_check, device, amp),
     )
     if folder is not None:
         write(result, opened.label, folder, map_scale=map_scale)
@@ -246,14 +255,50 @@ def analyze_target(
             f"{len(idle)} steps change nothing ({', '.join(idle[:3])}{more}): their points equal the ones before. "
             "Blocks that start as the identity, as untrained residual blocks of timm do, give this."
         )
+    if probe.kernels and rank == 0:
+        _kernels(result, target, probe)
     if probe.attention and rank == 0:
         _attention(result, target, stream, data, probe)
     return result
 
 
+def _kernels(result: Spectra, target: Target, probe: ProbeOptions) -> None:
+    """The responses of the kernels of convolutions into `result`; a note where there is none to show."""
+    from fourier_probe.probe.kernels import kernel_responses
+
+    model = target.model
+    point = result.input
+    if model is None or (point is None and result.images.size is None):
+        note("kernels are left out: the size of the images is not known.")
+        return
+    size = point.grid if point is not None else (result.images.size or [1, 1])
+    channels = point.channels if point is not None else len(result.images.mean or [0, 0, 0])
+    like = next(model.parameters(), torch.zeros(()))
+    with _kept("kernels", model, like.device, like.device):
+        responses, left_out = kernel_responses(model, torch.zeros(1, channels, *size).to(like))
+        for name, reason in list(left_out.items())[:3]:
+            note(f"the kernel of {name} is left out: {reason}.")
+        result.kernels = [_kernel_record(response) for response in responses]
+        if not any(record.taps > 1 for record in result.kernels):
+            what = "kernels of one tap alone, which pass all frequencies" if result.kernels else "no convolution"
+            more = "" if probe.attention else "; --attention measures what attention maps pass"
+            note(f"kernels: this network has {what}{more}.")
+
+
+def _kernel_record(response: KernelResponse) -> KernelRecord:
+    values = {
+        name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in vars(response).items()
+    }
+    for name in ("log_power", "stderr"):
+        values[name] = [value if np.isfinite(value) else None for value in values[name]]
+    for name in ("tilt", "tilt_stderr"):
+        values[name] = values[name] if np.isfinite(values[name]) else None
+    return KernelRecord(**values)
+
+
 def _attention(result: Spectra, target: Target, stream: Stream, data: Data | None, probe: ProbeOptions) -> None:
     """The measures of each attention layer, and reliance, into `result`; a note says what has none, and why."""
-    from fourier_probe.probe.attention import attention_layers
+    from fourier_probe.probe.attention import observe
     from fourier_probe.results.relied import measure
 
     model, chosen, source = target.model, stream.chosen, stream.source
@@ -265,12 +310,29 @@ def _attention(result: Spectra, target: Target, stream: Stream, data: Data | Non
     home = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     with _kept("attention", model, probe.device if probe.device is not None else home, home):
         read = batches(some, spec, batch_size=8)
-        layers, left_out = attention_layers(model, (batch.images for batch in read))
-        for name, reason in list(left_out.items())[:3]:
-            note(f"attention of {name} is left out: {reason}.")
-        result.attention = [{**layer.to_json(), "images": len(some)} for layer in layers]
+        seen = observe(model, (batch.images for batch in read), total=len(some))
+        informed = {each.name for each in seen.information}
+        for name, reason in list(seen.left_out.items())[:3]:
+            there = "; its NMI is there" if name in informed else ""
+            note(f"attention of {name} is left out: {reason}{there}.")
+        if not seen.information:
+            note("attention is left out: this network has none with a map.")
+        result.attention = [{**layer.to_json(), "images": seen.images} for layer in seen.layers]
+        result.information = [_information(each, seen.images) for each in seen.information]
+        if probe.kernels:
+            result.kernels += [_kernel_record(layer.filter) for layer in seen.layers]
     with _kept("reliance", model, probe.device if probe.device is not None else home, home):
         result.reliance = measure(model, chosen, spec, 50, named=data is None or isinstance(data, str | Path))
+
+
+def _information(each: Information, images: int) -> InformationRecord:
+    return InformationRecord(
+        **{name: getattr(each, name) for name in ("name", "over", "queries", "keys", "mean")},
+        nmi=each.nmi.tolist(),
+        stderr=[value if np.isfinite(value) else None for value in each.stderr.tolist()],
+        mean_stderr=each.mean_stderr if np.isfinite(each.mean_stderr) else None,
+        images=images,
+    )
 
 
 @contextlib.contextmanager

@@ -1,0 +1,95 @@
+"""Responses of kernels as a part of spectra.json, and their tables. May import nothing of ours but records.
+
+The definitions are those of `probe.kernels`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from fourier_probe.results.records import Count
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Pair = tuple[Count, Count]
+Numbers = list[float | None]  # null: no such number, as an error under 20 outputs, or the logarithm of no power
+
+
+class KernelRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """The response of one convolution or attention layer; see `probe.kernels.KernelResponse`."""
+
+    name: str
+    kind: Literal["dense", "grouped", "depthwise", "transposed", "attention"]
+    depth: float
+    size: Pair
+    stride: Pair
+    dilation: Pair
+    groups: Count
+    inputs: Count
+    outputs: Count
+    radius: Annotated[list[float], Meta(min_length=2)]
+    log_power: Numbers
+    stderr: Numbers
+    tilt: float | None = None
+    tilt_stderr: float | None = None
+    norm: float
+
+    def __post_init__(self) -> None:
+        if not len(self.radius) == len(self.log_power) == len(self.stderr):
+            raise ValueError("`radius`, `log_power` and `stderr` are not of one length")
+
+    @property
+    def taps(self) -> int:
+        """Number of taps; a kernel of one passes every frequency alike."""
+        return self.size[0] * self.size[1]
+
+
+def kernels_frame(kernels: Sequence[KernelRecord]) -> pd.DataFrame:
+    """A row per layer and radius."""
+    import pandas as pd
+
+    return pd.DataFrame(
+        [
+            {
+                **{name: getattr(each, name) for name in ("name", "kind", "depth")},
+                **{f"{name}_{axis}": getattr(each, name)[at]
+                   for name in ("size", "stride", "dilation") for at, axis in enumerate("yx")},
+                **{name: getattr(each, name) for name in ("groups", "inputs", "outputs", "norm")},
+                "radius": radius, "log_power": value, "stderr": error,
+            }
+            for each in kernels
+            for radius, value, error in zip(each.radius, each.log_power, each.stderr, strict=True)
+        ]
+    )  # fmt: skip
+
+
+def kernels_table(kernels: Sequence[KernelRecord], t95: float) -> pd.DataFrame:
+    """A row per layer with more than one tap: its tilt, the two ends of its response, and what it is."""
+    import pandas as pd
+
+    rows = [
+        {
+            "layer": each.name,
+            "kind": each.kind,
+            "kernel": "x".join(map(str, each.size)),
+            "channels": f"{each.inputs} to {each.outputs}" if each.kind != "attention" else f"{each.outputs} heads",
+            "depth": each.depth,
+            "at 0": _nan(each.log_power[0]),
+            "at 1": _nan(each.log_power[-1]),
+            "tilt": _nan(each.tilt),
+            "± 95 %": t95 * _nan(each.tilt_stderr),
+        }
+        for each in kernels
+        if each.taps > 1
+    ]
+    return pd.DataFrame(rows)
+
+
+def _nan(value: float | None) -> float:
+    return math.nan if value is None else value
