@@ -150,8 +150,8 @@ def _with_depth(seen: Stream) -> list[Point]:
                 module=step.call.name,
                 side=step.side,
                 call=step.call.index,
-                kind="residual" if index else "stem",
-                op=op if index else "embed",
+                kind="residual" if before else "stem",
+                op=op if before else "embed",
                 depth=before / max(total - 1, 1),
                 layout=step.layout,
             )

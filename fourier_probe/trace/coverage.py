@@ -6,11 +6,13 @@ added inside the branch of a step is part of that step.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fourier_probe.trace import axes as ax
 from fourier_probe.trace.forward import Sum, Value
+from fourier_probe.trace.grid import Grid
 from fourier_probe.trace.layouts import Forward, Unread
 
 
@@ -136,21 +138,25 @@ class Coverage:
         }
 
 
-def unread_steps(forward: Forward, read: Sequence[Value], aside: Sequence[Sum]) -> list[UnreadStep]:
+def unread_steps(forward: Forward, read: Sequence[tuple[Value, Grid]], aside: Sequence[Sum]) -> list[UnreadStep]:
     """The residual steps that none of the values that are read holds.
 
     Args:
         forward: the traced forward.
-        read: the values at the points, in the order of events.
+        read: the values at the points and their grids, in the order of events.
         aside: sums that are not on the stream, such as those of class attention.
     """
     beside = set(aside)
     residual = [
         s for s in forward.trace.sums if _is_step(s) and s not in beside and not _is_of_parallel_layers(forward, s)
     ]
-    seen = {step for value in read if (step := _latest(value, residual)) is not None}
+    seen = {
+        step
+        for value, (H, W) in read
+        if (step := _latest(value, residual)) is not None and _positions(step) in (0, H * W)
+    }
     inside = {s for s in residual for r in seen if s not in seen and r.begins <= s.when < r.when}
-    for value in read:  # a block whose own sum is of two branches is read as one step
+    for value, _ in read:  # a block whose own sum is of two branches is read as one step
         last = _latest(value, [s for s in forward.trace.sums if s.kind == "add"])
         if last is not None and last.skip is None and forward.homes[last].name:
             inside |= {s for s in residual if forward.homes[last].holds(s) and s.when < last.when}
@@ -176,6 +182,14 @@ def _is_of_parallel_layers(forward: Forward, found: Sum) -> bool:
         return False
     ran = {ran.kind for ran in forward.trace.ran if found.begins <= ran.when <= found.when}
     return "conv" in ran and "attention" not in ran
+
+
+def _positions(found: Sum) -> int:
+    """Over how many positions a sum runs; 0 where its axes were not followed."""
+    parts = [inner for axis in found.axes for part in axis for inner in (part.inside or (part,))]
+    if any(part.along in "?~" for part in parts):
+        return 0
+    return math.prod(part.size for part in parts if part.along in "yx")
 
 
 def _latest(value: Value, sums: Sequence[Sum]) -> Sum | None:

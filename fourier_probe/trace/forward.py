@@ -28,7 +28,9 @@ from fourier_probe.trace.operations import by_shape, follow, tensors_of
 __all__ = ["Attention", "Call", "Ran", "Sum", "Trace", "Value", "eager", "giving", "pick", "trace"]
 
 aten = torch.ops.aten
-ADD = {aten.add.Tensor, aten.add_.Tensor}
+ADD = {aten.add, aten.add_}
+ONTO = {aten.sub, aten.sub_, aten.lerp, aten.lerp_, aten.addcmul, aten.addcmul_}
+"""Operations that add what the others give to their first argument, as in `x - f(x)` or `lerp(x, f(x), t)`."""
 COPY = {
     aten.clone.default,
     aten._to_copy.default,
@@ -56,11 +58,30 @@ class Value:
     Attributes:
         when: the order of events. parents: the values it was made of.
         owner: path of the module whose own forward made it, None of what was there before.
+        beside: of a concatenation along tokens, what was concatenated.
     """
 
     when: int
     parents: tuple[Value, ...] = ()
     owner: str | None = None
+    beside: tuple[Value, ...] = ()
+
+    def holds(self, other: Value) -> bool:
+        """Whether this is the other beside other tokens, or was made of it and of nothing else later."""
+        if other in self.beside:
+            return True
+        seen, todo = {self}, [self]
+        ends = False
+        while todo:
+            for parent in todo.pop().parents:
+                if parent is other:
+                    ends = True
+                elif parent.parents and parent not in seen:
+                    if parent.when < other.when or isinstance(parent, Sum):
+                        return False
+                    seen.add(parent)
+                    todo.append(parent)
+        return ends
 
     def made_of(self, other: Value) -> bool:
         """Whether the other is among what this was made of, at whatever remove."""
@@ -160,10 +181,25 @@ class Trace:
     """All calls, sums and layers of one forward, in the order they began."""
 
     batch: int
+    images: Value
     calls: list[Call] = field(default_factory=list)
     sums: list[Sum] = field(default_factory=list)
     ran: list[Ran] = field(default_factory=list)
     attention: list[Attention] = field(default_factory=list)
+
+    def passes(self, value: Value, end: Value | None) -> bool:
+        """Whether all that leads from the images to another value leads through this one."""
+        if end is None or not (value is end or end.made_of(value)):
+            return False
+        seen, todo = {value}, [end]
+        while todo:
+            here = todo.pop()
+            if here is self.images:
+                return False
+            if here not in seen:
+                seen.add(here)
+                todo.extend(here.parents)
+        return True
 
 
 Hear = Callable[[Attention, Callable[[], Tensor] | None], None]
@@ -171,9 +207,13 @@ Hear = Callable[[Attention, Callable[[], Tensor] | None], None]
 
 
 def tensors(value: Any) -> Iterator[Tensor]:
-    """The tensors of a module's input or output, looking into sequences, mappings and dataclasses."""
+    """The tensors of a module's input or output, looking into sequences, mappings and dataclasses.
+
+    Inside of `torch.vmap` they are of one image and have no memory: there is nothing to listen to.
+    """
     if isinstance(value, Tensor):
-        yield value
+        if not torch._C._functorch.is_functorch_wrapped_tensor(value):
+            yield value
         return
     items: Any = ()
     if isinstance(value, Mapping):
@@ -228,7 +268,8 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __init__(self, images: Tensor, hear: Hear | None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.found = Trace(len(images))
+        self.images = Value(0, owner="")
+        self.found = Trace(len(images), self.images)
         self.hear = hear
         self.running: list[Call] = []
         self.seen: Counter[str] = Counter()
@@ -239,7 +280,6 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.written: dict[int, tuple[Value, int]] = {}
         self.known: Any = WeakTensorKeyDictionary()
         self.known[images] = ax.of_images(images.shape)
-        self.images = Value(0, owner="")
         self.written[_memory(images)] = (self.images, images.numel())
 
     # --- modules ---
@@ -300,8 +340,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.whole.add(function)
         inputs = tensors_of([args, kwargs])
         before = [self._value(tensor) for tensor in inputs]
-        operands = args[:2] if function in ADD else ()
-        wholes = [self._is_whole(operand) for operand in operands] if self._adds(operands) else []
+        adds = function.overloadpacket in ADD | ONTO and self._adds(args)
         result = function(*args, **kwargs)
         results = tensors_of([result])
         followed = follow(function, args, kwargs, results, self._axes)
@@ -309,7 +348,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.known[tensor] = axes
         if not function.is_view:
             for tensor, axes in zip(results, followed, strict=True):
-                self._write(function, args, kwargs, tensor, axes, before, wholes)
+                self._write(function, args, kwargs, tensor, axes, before, adds=adds)
         if results:
             self._note(function, args, kwargs, results[0], followed[0])
         return result
@@ -330,36 +369,64 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return result
 
     def _write(
-        self, function: Any, args: Any, kwargs: Any, tensor: Tensor, axes: Axes, before: list[Value], wholes: list[bool]
+        self, function: Any, args: Any, kwargs: Any, tensor: Tensor, axes: Axes, before: list[Value], *, adds: bool
     ) -> None:
         """Give the memory of a result the value that the operation made."""
         if function in COPY:
             source = args[1] if function is aten.copy_.default else args[0]
             at = 1 if function is aten.copy_.default else 0
-            if isinstance(source, Tensor) and source.numel() == tensor.numel() and self._is_whole(source):
+            part = function is aten.copy_.default and not self._is_whole(tensor)
+            same = isinstance(source, Tensor) and source.numel() == tensor.numel()
+            if same and not part and self._is_whole(source):
                 self.written[_memory(tensor)] = (before[at], tensor.numel())
                 return
         parents = tuple(dict.fromkeys(before))
         owner = self.running[-1].name if self.running else None
         value: Value
-        if wholes:
-            value = self._sum("add", parents, owner, tensor, axes, before[:2], wholes)
+        if adds:
+            value = self._sum("add", parents, owner, tensor, axes, _operands(function, before))
+            if function.overloadpacket in ONTO and value.skip is not before[0]:
+                self.found.sums.pop()  # a difference of two maps, such as a pooled one minus itself
+                value = Value(self._tick(), parents, owner)
         elif function is aten.cat.default and self._joins(args, kwargs, tensor, axes):
             value = self._sum("cat", parents, owner, tensor, axes, before)
         else:
-            value = Value(self._tick(), parents, owner)
-        self.written[_memory(tensor)] = (value, tensor.numel())
+            tokens = function is aten.cat.default and any(part.along == "n" for axis in axes for part in axis)
+            value = Value(self._tick(), parents, owner, tuple(before) if tokens else ())
+        size = tensor.numel()
+        if function._schema.is_mutable and _memory(tensor) in self.written:  # a part may be written in place
+            size = max(size, self.written[_memory(tensor)][1])
+            self._place(tensor, axes)
+        self.written[_memory(tensor)] = (value, size)
 
-    def _adds(self, operands: Sequence[Any]) -> bool:
+    def _place(self, part: Tensor, axes: Axes) -> None:
+        """Positions written into a part of a tensor that has none lie there: tokens behind a class token."""
+        base = part._base
+        if base is None or base.ndim != part.ndim or base.stride() != part.stride():
+            return
+        where = [dim for dim in range(part.ndim) if part.shape[dim] != base.shape[dim]]
+        known = list(self._axes(base))
+        if len(where) != 1 or any(map(ax.has_positions, known)) or not any(map(ax.has_positions, axes)):
+            return
+        at = where[0]
+        first = int(part.storage_offset() - base.storage_offset()) // int(base.stride(at))
+        sizes = [first, int(part.shape[at]), int(base.shape[at]) - first - int(part.shape[at])]
+        self.known[base] = (
+            *axes[:at],
+            ax.joined([ax.features(sizes[0]), axes[at], ax.features(sizes[2])], sizes),
+            *axes[at + 1 :],
+        )
+
+    def _adds(self, args: Sequence[Any]) -> bool:
         """Whether an addition is of two maps of one shape."""
-        if len(operands) < 2 or not self.running or not all(isinstance(operand, Tensor) for operand in operands):
+        operands = [arg for arg in args if isinstance(arg, Tensor) and arg.shape == args[0].shape]
+        if len(operands) < 2 or operands[0] is not args[0] or not self.running:
             return False
-        first, second = operands
-        return bool(first.shape == second.shape and first.ndim >= 3 and self._is_of_images(first, second))
+        return operands[0].ndim >= 3 and self._is_of_images(*operands)
 
     def _is_of_images(self, *operands: Tensor) -> bool:
         axes = [axis for operand in operands for axis in self._axes(operand)]
-        return any("b" in ax.along(axis) for axis in axes) or (
+        return any("b" in ax.along(axis) or ax.has_positions(axis) for axis in axes) or (
             any("~" in ax.along(axis) for axis in axes) and len(operands[0]) == self.found.batch
         )
 
@@ -383,12 +450,12 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         tensor: Tensor,
         axes: Axes,
         operands: Sequence[Value],
-        wholes: Sequence[bool] = (True, True),
     ) -> Sum:
-        found = Sum(self._tick(), parents, owner, tuple(tensor.shape), axes, kind, tuple(operands))
+        found = Sum(self._tick(), parents, owner, shape=tuple(tensor.shape), axes=axes, kind=kind)
+        found.operands = tuple(operands)
         if kind == "add" and len(operands) == 2:
-            for (skip, other), whole in zip((operands, operands[::-1]), wholes, strict=True):
-                if whole and skip is not other and other.made_of(skip) and skip.made_of(self.images):
+            for skip, other in (operands, operands[::-1]):
+                if skip is not other and other.made_of(skip) and skip.made_of(self.images):
                     found.skip, found.begins = skip, _beginning(other, skip)
         self.found.sums.append(found)
         return found
@@ -457,6 +524,13 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _tick(self) -> int:
         self.clock += 1
         return self.clock
+
+
+def _operands(function: Any, before: list[Value]) -> tuple[Value, Value]:
+    """What an addition adds to what; the product of an `addcmul` is a value of its own."""
+    if function.overloadpacket in (aten.addcmul, aten.addcmul_):
+        return before[0], Value(max(value.when for value in before), tuple(dict.fromkeys(before[1:3])))
+    return before[0], before[1]
 
 
 def _beginning(branch: Value, skip: Value) -> int:

@@ -72,8 +72,8 @@ def _alike(look: Look, named: dict[str, Any], result: Tensor) -> Axes:
         here = [(axes[-back], shape[-back], len(shape)) for axes, shape in sources if len(shape) >= back]
         same = [axis for axis, length, _ in here if length == size]
         told = [axis for axis in same if not ax.along(axis) <= {"f"}]
-        if told:
-            out.append(told[0])
+        if told:  # of a broadcast with what runs over positions
+            out.append(max(told, key=lambda axis: len(ax.along(axis) & {"b", "y", "x"})))
         elif same and size != 1:
             out.append(ax.features(size))
         elif here and here[0][2] == result.ndim:

@@ -72,20 +72,23 @@ def stream(forward: Forward) -> Stream:
     """The main stream of a forward."""
     if not forward.trace.calls:
         return Stream([], [])
-    steps = _steps(forward)
     aside = [s for s in forward.trace.sums if any(call.holds(s) for call in _beside_the_stream(forward))]
-    values = [step.call.returns if step.side == "output" else step.call.takes for step in steps]
-    return Stream(steps, unread_steps(forward, [value for value in values if value is not None], aside))
+    steps = _block_steps(forward, "add")
+    unread = _unread(forward, steps, aside)
+    if len(steps) + len(unread) > 1:
+        if not steps:  # no addition can be laid out: what leads to the first is all there is
+            first = min(step.when for step in unread)
+            steps = [step for step in _trunk(forward)[0] if step.when < first][-1:]
+        return Stream(steps, unread)
+    steps = _block_steps(forward, "cat")
+    if len(steps) > 1:
+        return Stream(steps, _unread(forward, steps, aside))
+    return Stream(*_trunk(forward))
 
 
-def _steps(forward: Forward) -> list[Step]:
-    for kind in ("add", "cat"):
-        blocks = _blocks(forward, kind)
-        steps = _block_steps(forward, blocks, kind) if blocks else []
-        steps = _with_loose(forward, steps, blocks) if kind == "add" else steps
-        if len(steps) > 1:
-            return steps
-    return _trunk(forward)
+def _unread(forward: Forward, steps: list[Step], aside: list[Sum]) -> list[UnreadStep]:
+    values = [(step.call.returns if step.side == "output" else step.call.takes, step.layout.grid) for step in steps]
+    return unread_steps(forward, [(value, grid) for value, grid in values if value is not None], aside)
 
 
 def residual_blocks(forward: Forward) -> list[Call]:
@@ -127,11 +130,22 @@ def _blocks(forward: Forward, kind: str) -> list[Call]:
     owners = {forward.homes[s].name for s in sums}
     returned = {call.name for call in calls if forward.returns_own_sum(call)}
 
+    steps = [s for s in sums if s.skip is not None]
+
+    def is_part(name: str, outer: str) -> bool:
+        """Whether all sums of a module happen inside the branches of another's, and hand no stream on."""
+        branches = [step for step in steps if forward.homes[step].name == outer]
+        own = [s for s in sums if forward.homes[s].name == name]
+        return all(any(step.begins <= s.when < step.when for step in branches) for s in own) and not _is_chain(
+            forward, [other for other in owners if _pattern(other) == _pattern(name)]
+        )
+
     def is_stage(name: str) -> bool:
         inside = [other for other in owners if other.startswith(name + "." if name else "") and other != name]
         repeated = len(inside) > len(set(map(_pattern, inside)))
         return name == "" or (repeated and (kind == "cat" or name not in returned or _is_chain(forward, inside)))
 
+    owners = {name for name in owners if not any(is_part(name, outer) for outer in owners if _inside(name, outer))}
     owners = {name for name in owners if not is_stage(name)}
     outermost = {name for name in owners if not any(_inside(name, other) for other in owners)}
     patterns = {_pattern(name) for name in outermost}
@@ -140,7 +154,7 @@ def _blocks(forward: Forward, kind: str) -> list[Call]:
         call.name
         for call in calls
         if (_pattern(call.name) in patterns or type(call.module) in classes)
-        and not any(other.holds(call) for other in aside)
+        and not any(other is call or other.holds(call) for other in aside)
         and _is_sibling(call)
         and forward.of_output(call) is not None
         # One that holds a block is a stage, and one inside a block is a part.
@@ -154,7 +168,13 @@ def _blocks(forward: Forward, kind: str) -> list[Call]:
     return blocks
 
 
-def _block_steps(forward: Forward, blocks: list[Call], kind: str) -> list[Step]:
+def _block_steps(forward: Forward, kind: str) -> list[Step]:
+    blocks = _blocks(forward, kind)
+    steps = _steps_of(forward, blocks, kind) if blocks else []
+    return _with_loose(forward, steps, blocks) if kind == "add" else steps
+
+
+def _steps_of(forward: Forward, blocks: list[Call], kind: str) -> list[Step]:
     calls = forward.trace.calls
     first = blocks[0]
     steps: list[Step] = []
@@ -182,7 +202,7 @@ def _inside_block(forward: Forward, block: Call, inner: list[Call], kind: str, p
     children = [c for c in inner if not any(o.holds(c) for o in inner)]
     since = block.start
     used: Counter[str] = Counter()
-    for found in _sums_on_thestream(forward, block, kind):
+    for found in _sums_on_the_stream(forward, block, kind):
         segment = [c for c in children if since < c.start < found.when]
         part = next((c for c in inner if c.returns is found and c.holds(found)), None)
         if part is not None:  # a residual part of its own, such as a convolution that adds its position embedding
@@ -205,12 +225,13 @@ def _inside_block(forward: Forward, block: Call, inner: list[Call], kind: str, p
         name = f"{block.name}+{label}" if segment else previous.name
         yield Step(found.when, name, taken, "input", op, layout)
         since = found.when
-    if kind == "add" and output is not None:
+    sums = [s for s in forward.trace.sums if forward.homes[s] is block and s.kind == kind and is_map(forward, s)]
+    if kind == "add" and output is not None and not (sums and since == sums[-1].when):
         segment = [c for c in children if since < c.start] or children
         yield Step(block.end, block.name, block, "output", operation(forward, segment, since, block.end), output)
 
 
-def _sums_on_thestream(forward: Forward, block: Call, kind: str) -> list[Sum]:
+def _sums_on_the_stream(forward: Forward, block: Call, kind: str) -> list[Sum]:
     """The sums inside a block that are the stream: all but the last, whose result is read at the block's output.
 
     They are those that the last one leads back to, each an operand of the next, as far as the block's input. Where an
@@ -218,15 +239,24 @@ def _sums_on_thestream(forward: Forward, block: Call, kind: str) -> list[Sum]:
     block's own sums of the output's size count that a layer goes on from; sums of parallel branches are not.
     """
     mine = [s for s in forward.trace.sums if forward.homes[s] is block and s.kind == kind]
+    mine = mine if kind == "cat" else [s for s in mine if is_map(forward, s)]
     if kind == "cat" or not mine:
         return mine
     last = block.returns if isinstance(block.returns, Sum) and block.holds(block.returns) else mine[-1]
     chain = _chain(last, block)
     if chain is not None:
-        return chain[:-1]
+        return chain if _goes_on(forward, chain, block) else chain[:-1]
     size = math.prod(block.output or ())
     used = [c.takes for c in forward.trace.calls if block.holds(c) and c.returns is not c.takes]
     return [s for s in mine[:-1] if math.prod(s.shape) == size and s in used]
+
+
+def _goes_on(forward: Forward, chain: list[Sum], block: Call) -> bool:
+    """Whether a block changes its stream after the last sum: a whole network as one block, and its last norm."""
+    last = chain[-1]
+    return block.returns is not last and (
+        len(chain) > 2 or (last.skip is not None and forward.of_output(block) is None)
+    )
 
 
 def _chain(last: Sum, block: Call) -> list[Sum] | None:
@@ -259,10 +289,12 @@ def _is_chain(forward: Forward, names: list[str]) -> bool:
     """Whether modules of one place hand a residual stream from one to the next."""
     for pattern in {_pattern(name) for name in names}:
         homes = [n for n in names if _pattern(n) == pattern]
-        sums = [s for s in forward.trace.sums if forward.homes[s].name in homes and s.skip is not None]
+        sums = [s for s in forward.trace.sums if forward.homes[s].name in homes]
         ends = {forward.homes[s].name: s for s in sums}
-        if any(s.skip is end and forward.homes[s].name != name for s in sums for name, end in ends.items()):
-            return True
+        for found in sums:
+            others = [end for name, end in ends.items() if name != forward.homes[found].name and end.when < found.when]
+            if found.skip is not None and any(found.skip is end or found.skip.holds(end) for end in others):
+                return True
     return False
 
 
@@ -285,7 +317,8 @@ def _with_loose(forward: Forward, steps: list[Step], blocks: list[Call]) -> list
     before = [step.when for step in steps]
     for index, found in enumerate(loose):
         if index == 0 and not steps and found.skip is not None:
-            more += _read(forward, found.skip, "stem", "embed", found.when)
+            name = "" if isinstance(found.skip, Sum) else "stem"  # a sum that is read beside this one alone is no stem
+            more += _read(forward, found.skip, name, "embed", found.when)
         since = max([when for when in before if when < found.when], default=0)
         began = max(since, found.begins - 1)
         inside = [c for c in forward.trace.calls if began < c.start and 0 <= c.end < found.when]
@@ -320,10 +353,14 @@ def _once(name: str, steps: list[Step]) -> str:
 
 
 def _read(forward: Forward, value: Value, name: str, op: str, when: int) -> list[Step]:
-    """A step where a module takes a value in as it is, or returns it; behind an activation that alone takes it in."""
+    """A step where a module takes a value in as it is, or returns it; behind an activation that alone takes it in.
+
+    As it is: also beside other tokens, and behind what has no weights and was made of nothing else (a function that
+    normalises).
+    """
     calls = forward.trace.calls
-    takers = [c for c in calls if c.takes is not None and (c.takes is value or c.takes.parents == (value,))]
-    takers = [c for c in takers if c.start > value.when and c.name]
+    takers = [c for c in calls if c.takes is not None and c.start > value.when and c.name]
+    takers = [c for c in takers if c.takes is not None and (c.takes is value or c.takes.holds(value))]
     for call in takers[:1]:
         leaf = not any(True for _ in call.module.children()) and not any(True for _ in call.module.parameters())
         alone = call.takes is value and sum(c.takes is value for c in takers) == 1
@@ -361,14 +398,25 @@ def _between(forward: Forward, previous: Call, block: Call, steps: list[Step]) -
     return [Step(c.end, c.name, c, "output", "downsample", lay) for c, lay in outer[-1:]]
 
 
-def _trunk(forward: Forward) -> list[Step]:
-    """Plain layers: every convolution, linear map or pooling with the layers without weights that follow it."""
+def _trunk(forward: Forward) -> tuple[list[Step], list[UnreadStep]]:
+    """Plain layers: every convolution, linear map or pooling with the layers without weights that follow it.
+
+    Only those on the one way from the image to the last of the coarsest maps (a network that goes up again has skips);
+    layers side by side are no stream and are named as unread.
+    """
     steps: list[Step] = []
-    for call in forward.trace.calls:
-        unit = not list(call.module.children()) or any(True for _ in call.module.parameters(recurse=False))
-        nested = any(s.call.start < call.start and call.end < s.call.end for s in steps[-1:])
-        layout = forward.of_output(call)
-        if not unit or nested or layout is None:
+    beside: list[UnreadStep] = []
+    units = [
+        (call, layout)
+        for call in forward.trace.calls
+        if (not list(call.module.children()) or any(True for _ in call.module.parameters(recurse=False)))
+        and (layout := forward.of_output(call)) is not None
+    ]
+    coarse = [(call, layout) for call, layout in units if layout.grid != (1, 1)] or units
+    smallest = min((math.prod(layout.grid) for _, layout in coarse), default=0)
+    end = next((call.returns for call, layout in reversed(coarse) if math.prod(layout.grid) == smallest), None)
+    for call, layout in units:
+        if any(s.call.start < call.start and call.end < s.call.end for s in steps[-1:]):
             continue
         if layout.grid == (1, 1) and steps and steps[-1].layout.grid != (1, 1):
             continue  # pooled to one position: a gate, or the classifier
@@ -377,11 +425,17 @@ def _trunk(forward: Forward) -> list[Step]:
         weights = [p for p in call.module.parameters() if p.ndim >= 2]
         pool = not weights and bool(steps) and layout.grid != steps[-1].layout.grid
         if weights or pool:
+            if call.returns is None or not forward.trace.passes(call.returns, end):
+                beside.append(UnreadStep(call.name, _SIDE_BY_SIDE, call.end))
+                continue
             op = "downsample" if pool else operation(forward, [call], call.start, call.end)
             steps.append(Step(call.end, call.name, call, "output", op, layout))
-        elif steps and layout == steps[-1].layout:
+        elif steps and layout == steps[-1].layout and call.returns and forward.trace.passes(call.returns, end):
             steps[-1] = replace(steps[-1], when=call.end, name=call.name, call=call)
-    return steps
+    return steps, beside
+
+
+_SIDE_BY_SIDE = "nothing is added or concatenated to a stream, and it is one of several layers side by side"
 
 
 # --- small questions ---
@@ -452,4 +506,4 @@ def _pattern(name: str) -> str:
 
 
 def _inside(name: str, other: str) -> bool:
-    return name != other and name.startswith(other + ".")
+    return name != other and name.startswith(other + "." if other else "")
