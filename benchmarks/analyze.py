@@ -25,7 +25,8 @@ import torch
 from torch import Tensor, nn
 
 from fourier_probe.probe.capture import Capture
-from fourier_probe.probe.metrics import Definition, image_statistics
+from fourier_probe.probe.definition import Definition
+from fourier_probe.probe.fast import image_statistics
 from fourier_probe.probe.points import Point, find_points
 from fourier_probe.probe.sums import Sums
 

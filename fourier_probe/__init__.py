@@ -35,8 +35,11 @@ if TYPE_CHECKING:
     from fourier_probe.papers.exhibit import Exhibit
     from fourier_probe.papers.registered import register_figure
     from fourier_probe.probe.capture import Capture
-    from fourier_probe.probe.metrics import Definition, image_statistics, relative_log_amplitude
+    from fourier_probe.probe.definition import Definition
+    from fourier_probe.probe.fast import image_statistics, relative_log_amplitude
+    from fourier_probe.probe.metrics import MetricRequest
     from fourier_probe.probe.points import Point, find_points
+    from fourier_probe.probe.registered import Ratio, register_metric
     from fourier_probe.results.compared import Comparison
     from fourier_probe.results.heatmap import HeatMap
     from fourier_probe.results.point import PointSpectrum
@@ -67,10 +70,11 @@ _HOME = {
     "CheckpointError": "errors",
     "Comparison": "results.compared",
     "DataError": "errors",
-    "Definition": "probe.metrics",
+    "Definition": "probe.definition",
     "Exhibit": "papers.exhibit",
     "HeatMap": "results.heatmap",
     "ImageSet": "data",
+    "MetricRequest": "probe.metrics",
     "ModelError": "errors",
     "OutputError": "errors",
     "PRSSchedule": "training.schedule",
@@ -79,6 +83,7 @@ _HOME = {
     "PointError": "errors",
     "PointSpectrum": "results.point",
     "ProbeError": "errors",
+    "Ratio": "probe.registered",
     "ResultError": "errors",
     "Run": "training.runs",
     "ScheduleRequest": "training.rules",
@@ -94,7 +99,7 @@ _HOME = {
     "figures": "verbs.figures",
     "find_points": "probe.points",
     "heatmap": "verbs.heatmap",
-    "image_statistics": "probe.metrics",
+    "image_statistics": "probe.fast",
     "list_models": "verbs.models",
     "logit_change": "models.gpsa.recast",
     "open_data": "data",
@@ -103,10 +108,11 @@ _HOME = {
     "recast": "models.gpsa.recast",
     "recast_": "models.gpsa.recast",
     "register_figure": "papers.registered",
+    "register_metric": "probe.registered",
     "register_reader": "checkpoints.readers",
     "register_schedule": "training.rules",
     "register_source": "data.sources",
-    "relative_log_amplitude": "probe.metrics",
+    "relative_log_amplitude": "probe.fast",
     "report": "verbs.report",
     "sweep": "verbs.sweep",
     "train": "verbs.train",
@@ -123,6 +129,7 @@ __all__ = [
     "Exhibit",
     "HeatMap",
     "ImageSet",
+    "MetricRequest",
     "ModelError",
     "OutputError",
     "PRSSchedule",
@@ -131,6 +138,7 @@ __all__ = [
     "PointError",
     "PointSpectrum",
     "ProbeError",
+    "Ratio",
     "ResultError",
     "Run",
     "ScheduleRequest",
@@ -156,6 +164,7 @@ __all__ = [
     "recast",
     "recast_",
     "register_figure",
+    "register_metric",
     "register_reader",
     "register_schedule",
     "register_source",

@@ -68,22 +68,27 @@ class Registry(Generic[T]):
             name: Entry(name, summary, origin) for name, (origin, summary) in (builtin or {}).items()
         }
 
-    def register(self, name: str, *, summary: str = "") -> Callable[[T], T]:
-        """A decorator that adds what it decorates; a summary defaults to the first line of the docstring.
+    def register(self, name: str, *, summary: str = "", origin: str = "") -> Callable[[T], T]:
+        """A decorator that adds what it decorates.
+
+        Args:
+            name: what users call it.
+            summary: the first line of the docstring by default.
+            origin: the module it comes from; by default that of the thing itself.
 
         Raises:
             RegistryError: the name is taken by something from another module.
         """
 
         def add(value: T) -> T:
-            origin = str(getattr(value, "__module__", ""))
+            module = origin or str(getattr(value, "__module__", ""))
             taken = self._entries.get(name)
-            if taken is not None and taken.origin.partition(":")[0] != origin:
+            if taken is not None and taken.origin.partition(":")[0] != module:
                 raise RegistryError(
                     f"there is a {self.kind} {name!r} already, from {taken.origin}: choose another name."
                 )
             lines = (summary or getattr(value, "__doc__", None) or "").strip().splitlines()
-            self._entries[name] = Entry(name, lines[0] if lines else "", origin, value)
+            self._entries[name] = Entry(name, lines[0] if lines else "", module, value)
             return value
 
         return add

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import shlex
@@ -18,7 +19,11 @@ from fourier_probe import plugins
 from fourier_probe.checkpoints import read, readers, save
 from fourier_probe.data import sources, trust
 from fourier_probe.errors import CheckpointError, DataError
+from fourier_probe.probe.registered import METRICS, TAKEN
 from fourier_probe.registry import RegistryError
+from fourier_probe.results.point import PointSpectrum
+from fourier_probe.results.schema import PointForm
+from fourier_probe.runtime.messages import ProbeNote
 
 TEXT = (Path(__file__).parents[1] / "docs" / "extending.md").read_text()
 SECTIONS = {part.partition("\n")[0]: part for part in TEXT.split("\n## ")[1:]}
@@ -53,6 +58,8 @@ def test_each_example_runs_in_python_and_on_the_command_line(section: str, tmp_p
         assert (out / "accuracy.csv").read_text().startswith("run,top1")
         assert (out / "accuracy.png").exists() and Path("figures-py/accuracy.csv").exists()
         return
+    if section == "A metric":
+        check_metric(out)
     recorded = json.loads((out / ("config.json" if section == "A schedule" else "spectra.json")).read_text())
     assert recorded["versions"][f"plugin {name}"] and len(recorded["versions"][f"plugin {name}"]) == 64
     if section == "A schedule":
@@ -66,6 +73,33 @@ def test_each_example_runs_in_python_and_on_the_command_line(section: str, tmp_p
         )
 
 
+def check_metric(out: Path) -> None:
+    """It stands in every file and table, equal in both processes, and is shown here, where nobody has registered it."""
+    value = json.loads((out / "spectra.json").read_text())
+    assert value["scalars"]["cross"]["label"] == "power on the axes" and "diagonal_excess" in value["profiles"]
+    last = value["points"][-1]
+    assert 0 < last["cross"] < 1 and last["stderr_of"]["cross"] > 0
+    assert len(last["profiles"]["diagonal_excess"]["stderr"]) == len(last["radial"]["radius"])
+    assert (out / "metrics.png").exists() and Path("cross-py/metrics.pdf").exists() and Path("cross.png").exists()
+    rows = list(csv.DictReader((out / "spectra.csv").read_text().splitlines()))
+    assert [row["value"] for row in rows if row["metric"] == "cross"][-1] == str(last["cross"])
+    rings = [row for row in rows if row["metric"] == "diagonal_excess" and row["point"] == last["name"]]
+    assert [float(row["frequency"]) for row in rings] == last["radial"]["radius"]
+    assert "cross" not in METRICS
+    spectra = fp.Spectra.load(out)
+    table = spectra.table()
+    assert {"power on the axes", "power on the axes ± 95 %"} < set(table.columns)
+    assert any(str(name).startswith("diagonal over all directions at r") for name in table.columns)
+    spectra.plot("metrics")
+    fp.report([out], out="page.html")
+    page = Path("page.html").read_text()
+    assert '["scalar:cross","power on the axes","Share of power on the two axes' in page
+    assert '"radial:diagonal_excess":[' in page and '<p data-of="scalar:cross" hidden>' in page
+    comparison = fp.compare([out, out], labels=["a", "b"])
+    assert "metrics" in comparison.figures() and (comparison.to_frame()["metric"] == "cross").any()
+    comparison.plot("metrics")
+
+
 def test_help_needs_no_torch() -> None:
     code = "import sys; from fourier_probe.cli import group; group(['--help'], standalone_mode=False); "
     assert run("-c", code + "print('torch' in sys.modules)").endswith("False\n")
@@ -75,6 +109,7 @@ def test_help_needs_no_torch() -> None:
 def _registries(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sources.SOURCES, "_entries", dict(sources.SOURCES._entries))
+    monkeypatch.setattr(METRICS, "_entries", dict(METRICS._entries))
     monkeypatch.setattr(readers.READERS, "_entries", dict(readers.READERS._entries))
 
 
@@ -138,3 +173,90 @@ def test_plugins_that_changed_are_named(monkeypatch: pytest.MonkeyPatch) -> None
     assert plugins.versions() == {"plugin mine.py": "1" * 64}
     assert plugins.differing({"plugin mine.py": "1" * 64, "torch": "2"}) == ""
     assert "another version of the plug-in mine.py" in plugins.differing({"plugin mine.py": "2" * 64})
+
+
+def analyzed(metric: object, **options: object) -> fp.Spectra:
+    """One small analysis with a metric that is registered for it alone."""
+    fp.register_metric("mine", **options)(metric)  # type: ignore[arg-type]
+    generator = torch.Generator().manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3, padding=1), torch.nn.ReLU())
+    return fp.analyze(model, [torch.randn(20, 1, 8, 8, generator=generator) for _ in range(3)], images=None)
+
+
+def test_means_ratios_and_estimates_have_their_values_and_intervals() -> None:
+    def mean(request: fp.MetricRequest) -> torch.Tensor:
+        return request.deviation.square().mean((1, 2, 3))
+
+    def ratio(request: fp.MetricRequest) -> fp.Ratio:
+        power = request.power
+        return fp.Ratio((power * request.high).sum((1, 2, 3)), power.sum((1, 2, 3)))
+
+    def norms(request: fp.MetricRequest) -> dict[str, torch.Tensor]:
+        """Like ac_dc."""
+        return {"a": request.deviation.square().sum((1, 2, 3)) * 64, "b": request.maps.sum((2, 3)).square().sum(1)}
+
+    def density(request: fp.MetricRequest) -> fp.Ratio:
+        power = request.power.sum(1)
+        return fp.Ratio(request.ring_means(power), power.sum((1, 2))[:, None].expand(-1, len(request.radii)) / 63)
+
+    for metric, same, options in (
+        (mean, "variance", {}),
+        (ratio, "hfd_share_pooled", {"unit": "1"}),
+        (norms, "ac_dc", {"estimate": lambda sums, grid: np.sqrt(sums["a"] / sums["b"])}),
+    ):
+        spectra = analyzed(metric, **options)
+        for point in spectra.points:
+            assert point.scalars["mine"] == pytest.approx(point.scalars[same], rel=1e-5), same
+            assert point.stderr_of["mine"] == pytest.approx(point.stderr_of[same], rel=1e-3), same
+    spectra = analyzed(density, kind="radial")
+    point = spectra.points[-1]
+    assert np.log(point.profiles["mine"].value) == pytest.approx(point.log_density, abs=1e-5)
+    assert point.profiles["mine"].stderr / point.profiles["mine"].value == pytest.approx(
+        point.log_density_stderr, rel=0.02
+    )
+
+
+def test_a_metric_that_fails_is_named() -> None:
+    for metric, options, message in (
+        (lambda request: 1 / 0, {}, "metric 'mine' fails: ZeroDivisionError"),
+        (lambda request: "text", {}, "gave str: expected a tensor"),
+        (lambda request: {"a": request.maps.mean((1, 2, 3))}, {}, "gave dict: expected a tensor"),
+        (lambda request: request.maps.mean(0), {}, r"gave \(4, 8, 8\): expected \(20,\)"),
+        (
+            lambda request: request.maps.mean((1, 2, 3)),
+            {"kind": "radial"},
+            r"expected \(20, 4\), a number per image and",
+        ),
+        (lambda request: {"a": request.maps.mean((1, 2, 3))}, {"estimate": lambda sums, grid: sums["b"]}, "KeyError"),
+        (lambda request: {"a": request.maps.mean(1)}, {"estimate": lambda sums, grid: sums["a"]}, r"gave \(1, 8, 8\)"),
+    ):
+        with pytest.raises(fp.ResultError, match=message):
+            analyzed(metric, **options)
+    for name, message in (("hfd_share", "already, from fourier_probe"), ("depth", "has 'depth'"), ("a.b", "cannot be")):
+        with pytest.raises(RegistryError, match=message):
+            fp.register_metric(name)(len)  # type: ignore[type-var]
+    with pytest.raises(RegistryError, match="expected 'scalar' or 'radial'"):
+        fp.register_metric("x", kind="vector")  # type: ignore[arg-type]
+
+
+def test_a_metric_that_is_not_finite_has_no_value_and_the_point_stays() -> None:
+    with pytest.warns(ProbeNote, match="'mine' is not finite"):
+        spectra = analyzed(lambda request: request.maps.mean((1, 2, 3)).log() * float("nan"))
+    assert np.isnan(spectra.points[-1].scalars["mine"]) and np.isfinite(spectra.points[-1].scalars["variance"])
+    spectra.save("nan")
+    assert json.loads(Path("nan/spectra.json").read_text())["points"][-1]["mine"] is None
+    assert np.isnan(fp.Spectra.load("nan").points[-1].scalars["mine"])
+
+
+def test_names_that_a_point_has_are_all_refused() -> None:
+    assert {*PointForm.__struct_fields__, *PointSpectrum.__dataclass_fields__} <= TAKEN
+
+
+def test_ranks_of_torchrun_merge_a_metric_of_a_plugin() -> None:
+    name, plugin, _, words = blocks(SECTIONS["A metric"])
+    Path(name).write_text(plugin)
+    run("-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", *("fourier_probe", *words[1:-1], "two"))
+    run("-m", *("fourier_probe", *words[1:-1], "one"))
+    one, two = (fp.Spectra.load(folder).points[-1] for folder in ("one", "two"))
+    assert two.scalars["cross"] == pytest.approx(one.scalars["cross"], rel=1e-6)
+    assert two.profiles["diagonal_excess"].value == pytest.approx(one.profiles["diagonal_excess"].value, rel=1e-6)

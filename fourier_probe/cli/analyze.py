@@ -83,8 +83,15 @@ def _has_low(point: PointSpectrum) -> bool:
     return point.hfd_share_white is not None and point.hfd_share_white < 1
 
 
+def _interval(value: float, stderr: float, t95: float) -> str:
+    if value != value:
+        return "-"
+    return f"{value:.4g}" + (f" ± {t95 * stderr:.2g}" if stderr == stderr else "")
+
+
 def print_table(result: Spectra, label: str) -> None:
     """One line a point, and what the columns mean."""
+    from fourier_probe.probe.sums import quantile
     from fourier_probe.results.comparison import has_frequencies
     from fourier_probe.results.parts import parts_of
     from fourier_probe.results.profile import input_level, profile, view_of
@@ -107,6 +114,8 @@ def print_table(result: Spectra, label: str) -> None:
     def show(value: float | None, form: Callable[[float], str]) -> str:
         return form(value) if value is not None and value == value else "-"
 
+    further = [(metric, metric.at(result.points)) for metric in result.metrics if not metric.ours]
+    t95 = quantile(result.definition.groups)
     rows = [
         [
             point.name,
@@ -118,12 +127,14 @@ def print_table(result: Spectra, label: str) -> None:
             show(point.scalars.get("hfd_share") if _has_low(point) else None, "{:.3f}".format),
             show(point.hfd_share_white if _has_low(point) else None, "{:.3f}".format),
             show(point.scalars.get("slope"), "{:+.2f}".format),
+            *(_interval(*metric.of(point, at), t95) for metric, at in further),
         ]
         for point in ([] if result.input is None else [result.input]) + result.points
     ]
+    headings = [metric.titled if at is None else f"{metric.titled} at r {at:.2f}" for metric, at in further]
     seen, top1 = result.images, "" if result.top1 is None else f", top-1 {100 * result.top1:.1f} %"
     title = f"{label} ({result.target.weights} weights), {seen.n} images of {seen.source}{top1}"
-    columns = ["point", "op", "grid", "ch", "depth", heading, "HFD share", "white", "slope"]
+    columns = ["point", "op", "grid", "ch", "depth", heading, "HFD share", "white", "slope", *headings]
     options.table(title, columns, rows)
     click.echo(
         f"{meaning.rstrip('.')}; nats, ± 95 % over images. HFD share: power beyond half Nyquist, beside white noise's; "

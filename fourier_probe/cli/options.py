@@ -156,7 +156,7 @@ def data_source(asked: str | None, named: NamedData | None) -> str:
 
 def records(given: dict[str, Any]) -> tuple[ModelOptions, ImageOptions, ProbeOptions]:
     """The flags of `model_options`, `image_options` and `analyze` as the records that verbs take."""
-    from fourier_probe.probe.metrics import Definition
+    from fourier_probe.probe.definition import Definition
     from fourier_probe.targets import ModelOptions
     from fourier_probe.verbs.analyze import ProbeOptions
     from fourier_probe.verbs.opening import ImageOptions

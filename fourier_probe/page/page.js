@@ -115,9 +115,11 @@ function layerLists() {
 }
 
 function curve(index, at, style) {
-  const target = data.targets[index], each = target.points[at], radial = byId("quantity").value === "density";
+  const target = data.targets[index], each = target.points[at], quantity = byId("quantity").value;
+  const radial = quantity !== "delta";
   const [axis, values, errors] = radial
-    ? [data.axes[each.r], each.density, each.density_stderr] : [data.axes[each.f], each.delta, each.stderr];
+    ? [each[quantity] && data.axes[each.r], each[quantity], each[`${quantity}_stderr`]]
+    : [data.axes[each.f], each.delta, each.stderr];
   const points = (axis ?? []).map((x, k) => ({ x, y: values[k], e: errors?.[k], open: !radial && k >= each.usable }));
   const about = `${opName(each.op)}, ${each.grid}, ${each.channels} channels, depth ${each.depth.toFixed(2)}`;
   const white = !radial && known(each.white) ? [`${ALIKE}: ${show(each.white)}`] : [];
@@ -147,7 +149,8 @@ function panels(shown) {
 }
 
 function spectra({ lists = true } = {}) {
-  const radial = byId("quantity").value === "density", layout = byId("layout").value;
+  const quantity = byId("quantity").value, radial = quantity !== "delta", layout = byId("layout").value;
+  const label = { delta: "Δ log amplitude (nats)", density: "ln power density / mean (nats)" };
   const shown = inOrder(state.targets).map((index) => [index, chosen(index)]).filter(([, picks]) => picks.length);
   const single = shown.every(([, picks]) => picks.length === 1);
   const overlay = shown.length > 1 && (layout === "overlay" || (layout === "auto" && single));
@@ -158,8 +161,8 @@ function spectra({ lists = true } = {}) {
     x: radial
       ? { label: "Radial frequency (1: Nyquist of the shorter axis)", min: 0, max: 1.02, ticks: QUARTERS }
       : { label: "Frequency per axis (rad/sample)", min: 0, max: 1.02, ticks: FREQUENCIES },
-    y: { label: radial ? "ln power density / mean (nats)" : "Δ log amplitude (nats)" },
-    rule: radial ? { y: 0, label: "white noise" } : white,
+    y: { label: label[quantity] ?? Object.fromEntries(data.profiles)[quantity] },
+    rule: quantity === "density" ? { y: 0, label: "white noise" } : radial ? null : white,
   })).filter(({ series }) => series.length);
   if (specs.length > 1) { // one scale for all panels
     const ends = specs.map(range);
@@ -168,7 +171,7 @@ function spectra({ lists = true } = {}) {
   }
   plot(byId("spectra-charts"), specs, "Nothing to draw. Pick a target, and layers it has and that were measured so.");
   spectraLegend(specs, overlay, single);
-  explain(byId("spectra-note"), radial ? "density" : "delta");
+  explain(byId("spectra-note"), quantity);
   if (lists) layerLists();
 }
 
@@ -193,6 +196,7 @@ function setUpSpectra() {
     ["stream", "All of the stream"], ["three", "First, middle, last"], ["last", "Last"],
     ...ops.map((op) => [`op:${op}`, `After ${opName(op)}`]), ...branches, ["custom", "Picked one by one"],
   ]);
+  byId("quantity").append(...data.profiles.map(([value, label]) => make("option", { value }, label)));
   byId("quantity").querySelector("[value=density]").disabled = !points.some((each) => each.density);
   if (data.view.quantity === "log_density") byId("quantity").value = "density"; // maps of several sizes
   byId("bands").disabled = !points.some((each) => each.stderr);
@@ -214,6 +218,7 @@ function setUpSpectra() {
 const METRICS = [
   ["high", `${data.view.label} (nats)`], ["hfd_share", "HFD share"], ["slope", "Spectral slope"],
   ["variance", "Variance over positions"], ["token_cosine", "Cosine between positions"],
+  ...data.metrics, // that are not of the package
 ];
 const WHITE = { high: "high_white", hfd_share: "hfd_share_white" }; // the level of white noise on the same map
 const streamOf = (index) => data.targets[index].points.filter((each) => each.stream);

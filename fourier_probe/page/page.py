@@ -58,6 +58,8 @@ def _filled(entries: Sequence[Entry], title: str, thinning: Thinning) -> str:
         "axis-note": tables.axis_note(entries),
         "thinned": f'<p class="note">{escape(thinning.says)}</p>' if thinning.says else "",
         "images": tables.images_text(entries),
+        "profile-notes": tables.metric_notes(data["profiles"]),
+        "metric-notes": tables.metric_notes(data["metrics"]),
         "left-out": tables.left_out_text(entries),
         "attention-hidden": "" if attention else " hidden",
         "training-hidden": "" if training else " hidden",

@@ -13,6 +13,7 @@ from fourier_probe.page.inputs import Entry
 from fourier_probe.probe.metrics import ZERO_MEAN_WHITE_NOISE
 from fourier_probe.probe.sums import Array, quantile
 from fourier_probe.results.profile import View, input_level, profile, view_of
+from fourier_probe.results.shown import Shown
 from fourier_probe.results.spectra import PointSpectrum
 from fourier_probe.training.runs import Run
 
@@ -64,11 +65,13 @@ def payload(entries: Sequence[Entry], thinning: Thinning) -> dict[str, Any]:
     Returns:
         `view` (quantity of the profiles, its label and where it is read), `quantile` (standard errors of a 95 %
         interval), `white` (delta of zero-mean white noise or null), `axes` (lists of frequencies and radii, named by
-        index), `targets` in the order of the entries, `thinned` (a sentence or "").
+        index), `targets` in the order of the entries, `metrics` and `profiles` (those that are not of this package:
+        key in a point, title, summary), `thinned` (a sentence or "").
     """
     results = [entry.result for entry in entries]
     view = view_of(results)
     axes: list[list[float | None]] = []
+    further = further_metrics(entries)
     return {
         "view": {"quantity": view.quantity, "at": _short(view.at), "label": view_label(view)},
         "quantile": _short(quantile(results[0].definition.groups)),
@@ -76,8 +79,20 @@ def payload(entries: Sequence[Entry], thinning: Thinning) -> dict[str, Any]:
         "white": None if results[0].definition.log == "log1p" else _short(ZERO_MEAN_WHITE_NOISE),
         "targets": [_target(entry, view, thinning, axes) for entry in entries],
         "axes": axes,
+        "metrics": [[_key(m), m.titled, m.info.summary] for m in further if m.kind == "scalar"],
+        "profiles": [[_key(m), m.titled, m.info.summary] for m in further if m.kind == "radial"],
         "thinned": thinning.says,
     }
+
+
+def further_metrics(entries: Sequence[Entry]) -> list[Shown]:
+    """The metrics of any result that are not of this package."""
+    return list({m.name: m for entry in entries for m in entry.result.metrics if not m.ours}.values())
+
+
+def _key(metric: Shown) -> str:
+    """What a point of the page calls a metric that is not of this package."""
+    return f"{metric.kind}:{metric.name}"
 
 
 def view_label(view: View) -> str:
@@ -102,7 +117,9 @@ def _target(entry: Entry, view: View, thinning: Thinning, axes: list[list[float 
         "label": entry.label,
         "untrained": entry.result.target.weights == "untrained",
         "points": [
-            {**_point(point, thinning, axes), "stream": id(point) in stream, **high.get(point.name, none)}
+            _point(point, thinning, axes)
+            | _further(entry, point, thinning)
+            | {"stream": id(point) in stream, **high.get(point.name, none)}
             for point in points
         ],
         "input": _input(entry, view),
@@ -127,7 +144,7 @@ def _input(entry: Entry, view: View) -> dict[str, Any] | None:
     }
     for name in SCALARS:
         value[name] = [_short(point.scalars.get(name)), _short(point.stderr_of.get(name, math.nan), ERROR_DIGITS)]
-    return value
+    return value | _further(entry, point, Thinning())
 
 
 def _point(point: PointSpectrum, thinning: Thinning, axes: list[list[float | None]]) -> dict[str, Any]:
@@ -154,6 +171,24 @@ def _point(point: PointSpectrum, thinning: Thinning, axes: list[list[float | Non
             value[name] = [_short(point.scalars.get(name)), _short(error, ERROR_DIGITS)]
         value["white"] = _short(point.scalars.get("white_delta"))
         value["hfd_share_white"] = _short(point.hfd_share_white)
+    return value
+
+
+def _further(entry: Entry, point: PointSpectrum, thinning: Thinning) -> dict[str, Any]:
+    """Metrics that are not of this package at a point: [value, stderr] of a scalar, a list over rings of a profile."""
+    value: dict[str, Any] = {}
+    for metric in entry.result.metrics:
+        if metric.ours:
+            continue
+        if metric.kind == "scalar":
+            number, error = metric.of(point)
+            value[_key(metric)] = [_short(number), _short(error, ERROR_DIGITS)]
+        elif metric.name in point.profiles:
+            profile = point.profiles[metric.name]
+            keep = _thinned(len(profile.value), len(profile.value), thinning.bins)
+            value[_key(metric)] = _many(profile.value[keep])
+            if thinning.bands and np.isfinite(profile.stderr).any():
+                value[f"{_key(metric)}_stderr"] = _many(profile.stderr[keep], ERROR_DIGITS)
     return value
 
 

@@ -9,7 +9,8 @@ from html import escape
 from typing import Any
 
 from fourier_probe.page.inputs import Entry
-from fourier_probe.page.payload import view_label
+from fourier_probe.page.payload import further_metrics, view_label
+from fourier_probe.probe.sums import quantile
 from fourier_probe.results.comparison import arguments, paired, summary
 from fourier_probe.results.profile import ends_of, input_text, profile, view_of
 
@@ -42,6 +43,7 @@ def summary_table(entries: Sequence[Entry]) -> str:
             _number(row["last_hfd_share"], "{:.3f}", beside=row["last_hfd_share_white"]) for row in rows
         ],
         "Slope": [_number(row["last_slope"], "{:+.2f}") for row in rows],
+        **_further(entries),
     }
     shown = {name: cells for name, cells in columns.items() if any(value is not None for _, value in cells)}
     numeric = {name: any(isinstance(value, float) for _, value in cells) for name, cells in shown.items()}
@@ -59,6 +61,19 @@ def summary_table(entries: Sequence[Entry]) -> str:
         for index in range(len(rows))
     )
     return f'<table id="summary-table"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+
+
+def _further(entries: Sequence[Entry]) -> dict[str, list[Cell]]:
+    """Scalar metrics that are not of this package, at the last point of the stream."""
+    columns: dict[str, list[Cell]] = {}
+    for metric in further_metrics(entries):
+        if metric.kind == "scalar":
+            cells = []
+            for entry in entries:
+                value, stderr = metric.of(entry.result.stream[-1])
+                cells.append(_number(value, "{:.4g}", quantile(entry.result.definition.groups) * stderr))
+            columns[metric.titled] = cells
+    return columns
 
 
 def provenance(entries: Sequence[Entry]) -> str:
@@ -114,6 +129,15 @@ def images_text(entries: Sequence[Entry]) -> str:
     results = [entry.result for entry in entries]
     text = " ".join(input_text(results, [entry.label for entry in entries], view_of(results)))
     return f'<p class="note">{escape(text)}</p>' if text else ""
+
+
+def metric_notes(metrics: Sequence[Sequence[str]]) -> str:
+    """How to read metrics that are not of this package: their name in the page, title and summary."""
+    return "".join(
+        f'<p data-of="{escape(key, quote=True)}" hidden><b>{escape(title)}.</b> {escape(summary)} Intervals are of '
+        "95 % over images and say nothing about training another network.</p>"
+        for key, title, summary in metrics
+    )
 
 
 def left_out_text(entries: Sequence[Entry]) -> str:

@@ -260,7 +260,7 @@ def spectra_of_one(result: Spectra, title: str, *, ax: Axes | None = None) -> Fi
     with style():
         draw_spectra(ax, result)
         ax.set_title(short_title(title))
-    return _figure_of(ax)
+    return figure_of(ax)
 
 
 def depth_of_one(result: Spectra, title: str, *, ax: Axes | None = None) -> Figure:
@@ -271,10 +271,15 @@ def depth_of_one(result: Spectra, title: str, *, ax: Axes | None = None) -> Figu
         draw_depth_profile(ax, profile(result), label=short_title(title), shade=True)
         _draw_inputs(ax, [result], view_of(result), ["0.15"])
         ax.set_title(short_title(title))
-    return _figure_of(ax)
+    return figure_of(ax)
 
 
-def _figure_of(ax: Axes) -> Figure:
+def figure_of(ax: Axes) -> Figure:
+    """The figure that axes belong to.
+
+    Raises:
+        ResultError: they belong to none.
+    """
     figure = ax.get_figure(root=True)
     if figure is None:
         raise ResultError("these axes belong to no figure: give those of matplotlib's subplots.")

@@ -37,9 +37,9 @@ from fourier_probe.errors import DataError, PointError
 from fourier_probe.models.gpsa.attention import GPSA, gated
 from fourier_probe.models.gpsa.recast import GPSAConv2d
 from fourier_probe.probe.capture import Capture
+from fourier_probe.probe.frequency import frequencies
 from fourier_probe.probe.groups import group_of
 from fourier_probe.probe.kernels import GROUPS, KernelResponse, attention_response
-from fourier_probe.probe.metrics import frequencies
 from fourier_probe.probe.points import Point, find_points
 from fourier_probe.probe.sums import Estimates, jackknife
 from fourier_probe.trace import axes as ax

@@ -40,7 +40,7 @@ class Sums:
         shapes: name -> shape of one image's statistic, in the order in which they stand side by side.
         rows: (G, D) float64, the sums over the images of each group of all statistics side by side.
         flat: (C,) the largest relative standard deviation over positions any image gave each channel.
-        bad: number of images whose statistics were not finite.
+        bad: number of images whose statistics were not finite, but for those of metrics that users added.
     """
 
     groups: int
@@ -62,7 +62,9 @@ class Sums:
             self.shapes = {name: value.shape[1:] for name, value in summed.items()}
             self.rows = rows.new_zeros(self.groups, rows.shape[1])
         self.rows.index_add_(0, group, rows)
-        finite = rows.sum(1).isfinite()  # a NaN or infinity anywhere in an image's statistics makes their total one
+        ours = sum(value.shape[1:].numel() for name, value in summed.items() if "." not in name)
+        # The metrics of users come last. A NaN or infinity anywhere in an image's statistics makes their total one.
+        finite = rows[:, :ours].sum(1).isfinite()
         self.bad = _both(self.bad, (~finite).sum(), torch.add)
         if "flat" in statistics:
             self.flat = _both(self.flat, statistics["flat"].amax(0), torch.maximum)

@@ -22,10 +22,12 @@ from fourier_probe.data.numbered import numbered
 from fourier_probe.errors import DataError, PointError
 from fourier_probe.models.gpsa.attention import gated
 from fourier_probe.probe.capture import Capture
+from fourier_probe.probe.definition import Definition
+from fourier_probe.probe.fast import Scratch, image_statistics
 from fourier_probe.probe.groups import Grouping, group_of, grouping_of
 from fourier_probe.probe.logits import class_scores, no_accuracy
-from fourier_probe.probe.metrics import Definition, image_statistics
 from fourier_probe.probe.points import Point, find_points
+from fourier_probe.probe.registered import added
 from fourier_probe.probe.sums import Sums
 from fourier_probe.probe.survey import survey, tell
 from fourier_probe.results.estimates import add_steps, point_spectrum
@@ -208,6 +210,7 @@ def _stream(
         gated_points = [point for point in totals.points if point.part]
         totals.gates = {p.name: gated(model.get_submodule(p.module)).gates().double().tolist() for p in gated_points}
         group = torch.zeros(0, dtype=torch.int64)
+        metrics, scratch = added(), Scratch()
 
         def reduce(point: Point, features: Tensor) -> None:
             if features.shape[0] != len(group):
@@ -215,7 +218,8 @@ def _stream(
                     f"probe point {point.name} gave {features.shape[0]} maps for {len(group)} images: the model merges "
                     "or splits images there; leave the point out with --points."
                 )
-            totals.sums[point.name].update(image_statistics(features, definition, maps=listen.maps), group)
+            statistics = image_statistics(features, definition, maps=listen.maps, metrics=metrics, scratch=scratch)
+            totals.sums[point.name].update(statistics, group)
 
         with Capture(model, totals.points, reduce) as capture:
             for batch in itertools.chain([first], batches):
@@ -223,7 +227,9 @@ def _stream(
                 group = numbers.to(device)
                 seen = batch.images.to(device, non_blocking=True)
                 if definition.axis == "true" or seen.shape[2] == seen.shape[3]:
-                    totals.images.update(image_statistics(seen, definition, maps=listen.maps), group)
+                    totals.images.update(
+                        image_statistics(seen, definition, maps=listen.maps, metrics=metrics, scratch=scratch), group
+                    )
                 # A copy: the model may work in place, and the caller's images are his.
                 output = run(model, seen.to(dtype, copy=True))
                 capture.check()
@@ -267,6 +273,11 @@ def _results(totals: _Totals, definition: Definition) -> tuple[list[PointSpectru
         result = _result(totals.sums[point.name], meta, totals, definition)
         (spectra if isinstance(result, PointSpectrum) else excluded).append(result)  # type: ignore[arg-type]
     add_steps(spectra)
+    for metric in added():
+        broken = [p.name for p in spectra if any(not np.isfinite(s).all() for s in metric.own(p.sums or {}).values())]
+        if broken:
+            where = f"{len(broken)} of {len(spectra)} points, first at {broken[0]}"
+            note(f"metric {metric.name!r} is not finite for some image and so has no value: {where}.")
     return spectra, excluded
 
 

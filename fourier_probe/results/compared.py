@@ -283,6 +283,8 @@ class Comparison:
             figures["steps"] = lambda: drawing("steps")(steps, whose)
         if self._density() is not None:
             figures["density"] = lambda: drawing("density")(results, labels)
+        if any(not metric.ours for result in results for metric in result.metrics):
+            figures["metrics"] = lambda: drawing("metrics")(results, labels)
         if any(row["t"] == row["t"] for row in self.places):
             figures["coordinate"] = lambda: drawing("coordinate")(self.places)
         if any(point.map is not None for result in results for point in result.points):

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from fourier_probe.probe import metrics as spectrum
-from fourier_probe.probe.metrics import DEAD, Definition
+from fourier_probe.probe.definition import Definition
+from fourier_probe.probe.frequency import frequencies, ring_radii, usable_bins, white_noise_hfd_share
+from fourier_probe.probe.metrics import DEAD
+from fourier_probe.probe.registered import METRICS
 from fourier_probe.probe.sums import Array, Estimates, jackknife
-from fourier_probe.results.point import Change, PointSpectrum, Step
-from fourier_probe.results.records import SCALARS
+from fourier_probe.results.point import Change, PointSpectrum, RadialProfile, Step
 
 
 def estimates(sums: Mapping[str, Array], grid: tuple[int, int]) -> Estimates:
@@ -22,23 +23,10 @@ def estimates(sums: Mapping[str, Array], grid: tuple[int, int]) -> Estimates:
         sums: "count" (M,) and the sums of `image_statistics`.
         grid: (H, W) of the maps.
     """
-    count = sums["count"]
-    amplitude = sums["log_amplitude"] / count[:, None]
+    amplitude = sums["log_amplitude"] / sums["count"][:, None]
     out: Estimates = {"log_amplitude": amplitude, "delta": amplitude - amplitude[:, :1]}
-    if "power" in sums:
-        mean_power = sums["power"] / max(grid[0] * grid[1] - 1, 1)
-        density = np.log(sums["ring"] / mean_power[:, None])
-        out |= {
-            "log_density": density,
-            "hfd_share": sums["share"] / sums["live"],
-            "hfd_share_pooled": sums["high"] / sums["power"],
-            "slope": _slope(np.asarray(spectrum.ring_radii(grid)), density),
-            "variance": sums["variance"] / count,
-            "ac_dc": np.sqrt(sums["ac"] / sums["dc"]),
-            "token_cosine": sums["cosine"] / sums["pairs"],
-            "white_delta": sums["white"] / count - amplitude[:, 0] + (0.0 if grid[0] * grid[1] > 1 else np.nan),
-        }
-    return out
+    metrics = (METRICS.get(name) for name in METRICS)
+    return out | {m.name: value for m in metrics if (value := m.value(sums, grid)) is not None}
 
 
 def point_spectrum(
@@ -55,8 +43,8 @@ def point_spectrum(
     grid = (int(meta["grid"][0]), int(meta["grid"][1]))
     maps = sums.pop("map", None)
     value, error = jackknife(lambda s: estimates(s, grid), sums)
-    frequency = np.asarray(spectrum.frequencies(grid, definition.axis))
-    usable = len(frequency) if definition.axis == "paper" else spectrum.usable_bins(grid)
+    frequency = np.asarray(frequencies(grid, definition.axis))
+    usable = len(frequency) if definition.axis == "paper" else usable_bins(grid)
     point = PointSpectrum(
         **{**meta, "grid": grid},
         frequency=frequency,
@@ -71,11 +59,15 @@ def point_spectrum(
         mean, spread = jackknife(lambda s: {"map": s["map"] / s["count"][:, None, None]}, both)
         point.map, point.map_stderr = mean["map"], spread["map"] if np.isfinite(spread["map"]).all() else None
     if "log_density" in value:
-        point.radius = np.asarray(spectrum.ring_radii(grid))
+        point.radius = np.asarray(ring_radii(grid))
         point.log_density, point.log_density_stderr = value["log_density"], error["log_density"]
-        point.scalars = {name: float(value[name]) for name in SCALARS}
-        point.stderr_of = {name: float(error[name]) for name in SCALARS}
-        point.hfd_share_white = spectrum.white_noise_hfd_share(grid)
+        point.hfd_share_white = white_noise_hfd_share(grid)
+        for metric in (METRICS.get(name) for name in METRICS if name in value and name != "log_density"):
+            if metric.kind == "radial":
+                point.profiles[metric.name] = RadialProfile(value[metric.name], error[metric.name])
+            else:
+                point.scalars[metric.name] = float(value[metric.name])
+                point.stderr_of[metric.name] = float(error[metric.name])
     if flat is not None:
         point.dead_channels = float(np.mean(flat <= DEAD))
     return point
@@ -107,11 +99,3 @@ def _step(before: PointSpectrum, after: PointSpectrum) -> Step:
     value, error = jackknife(changes, sums)
     amplitude, delta = (Change(value[name], error[name]) for name in ("log_amplitude", "delta"))
     return Step(before.name, amplitude, delta)
-
-
-def _slope(radii: Array, density: Array) -> Array:
-    """Least-squares slope (M,) of log_density (M, R) on ln r; NaN under 4 rings."""
-    if len(radii) < 4:
-        return np.full(len(density), np.nan)
-    x = np.log(radii) - np.log(radii).mean()
-    return np.asarray((density - density.mean(1, keepdims=True)) @ x / (x @ x))

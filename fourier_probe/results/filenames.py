@@ -2,10 +2,11 @@
 
 ANALYZE = (
     *("spectra.json", "spectra.npz", "spectra.csv", "spectra.pdf", "spectra.png", "depth.pdf", "depth.png"),
+    *("metrics.pdf", "metrics.png"),
     *("reliance.pdf", "reliance.png"),
     *(f"{name}.{kind}" for name in ("attention", "maps", "kernels") for kind in ("csv", "pdf", "png")),
 )
-COMPARE_FIGURES = ("spectra", "depth", "steps", "density", "coordinate", "maps")
+COMPARE_FIGURES = ("spectra", "depth", "steps", "density", "coordinate", "maps", "metrics")
 COMPARE = (
     *("compare.csv", "steps.csv", "density.csv", "coordinate.csv"),
     *(f"{name}.{kind}" for name in COMPARE_FIGURES for kind in ("pdf", "png")),

@@ -78,6 +78,13 @@ def _mapped(result: Spectra) -> list[PointSpectrum]:
 
 PARTS: tuple[Part, ...] = (
     Part(
+        name="metrics",
+        title="Metrics that were added",
+        present=lambda result: any(not metric.ours for metric in result.metrics),
+        draw=lambda result, title: drawing("metrics")([result], [title]),
+        reading="Metrics that are not of this package: scalars against depth, radial ones against radius.",
+    ),
+    Part(
         name="maps",
         title="2-D spectra",
         present=lambda result: bool(_mapped(result)),

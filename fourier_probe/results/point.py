@@ -43,6 +43,14 @@ class Radial:
     stderr: Array
 
 
+@dataclass(frozen=True)
+class RadialProfile:
+    """A further radial metric: value (R,) at the radii of the point, and its standard error (R,)."""
+
+    value: Array
+    stderr: Array
+
+
 @dataclass(repr=False)
 class PointSpectrum:
     """The spectra of one probe point.
@@ -56,6 +64,7 @@ class PointSpectrum:
         scalars: hfd_share, hfd_share_pooled, slope, variance, ac_dc, token_cosine, and white_delta, the delta of white
             noise with the mean and variance of each channel of this point; and what else the file holds.
         stderr_of: standard error of each scalar.
+        profiles: further radial metrics by name, at `radius`.
         hfd_share_white: HFD share of white noise on this grid. dead_channels: share of constant channels.
         step: change from the point before on the same grid, or None.
         sums: (G, ...) group sums, "count" among them; None when read without the .npz.
@@ -80,6 +89,7 @@ class PointSpectrum:
     log_density_stderr: Array | None = None
     scalars: dict[str, float] = field(default_factory=dict)
     stderr_of: dict[str, float] = field(default_factory=dict)
+    profiles: dict[str, RadialProfile] = field(default_factory=dict)
     hfd_share_white: float | None = None
     dead_channels: float | None = None
     step: Step | None = None

@@ -118,11 +118,21 @@ class Coverage(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.read} of {self.steps} steps read{check}"
 
 
-class ScalarInfo(msgspec.Struct, frozen=True):
-    """How a scalar metric is called and what it is measured in; carried by the file, so that any reader can show it."""
+class MetricInfo(msgspec.Struct, frozen=True):
+    """How a metric is called and what it is measured in; carried by the file, so that any reader can show it."""
 
     label: str
     unit: str = ""
+    summary: str = ""
+
+    @property
+    def title(self) -> str:
+        """Of an axis or a column.
+
+        >>> MetricInfo("log density", "nats").title
+        'log density (nats)'
+        """
+        return f"{self.label} ({self.unit})" if self.unit else self.label
 
 
 class TopOneBound(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -145,15 +155,3 @@ class TopOneBound(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         if self.variant == "local":
             return "no bound (planted:local has none)"
         return f"no bound (its score is no sum over 5x5 cells: second difference {self.second_difference:.1e})"
-
-
-SCALARS = {
-    "hfd_share": ScalarInfo("HFD share"),
-    "hfd_share_pooled": ScalarInfo("HFD share, pooled"),
-    "slope": ScalarInfo("slope"),
-    "variance": ScalarInfo("variance"),
-    "ac_dc": ScalarInfo("AC / DC"),
-    "token_cosine": ScalarInfo("token cosine"),
-    "white_delta": ScalarInfo("delta of white noise", "nats"),
-}
-"""The scalar metrics of a point, in the order in which files hold them."""

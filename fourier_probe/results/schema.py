@@ -18,11 +18,11 @@ from msgspec import Meta
 
 from fourier_probe.errors import ResultError
 from fourier_probe.io.typed import read_json
-from fourier_probe.probe.metrics import Definition
+from fourier_probe.probe.definition import Definition
 from fourier_probe.results.information import InformationRecord
 from fourier_probe.results.kernels import KernelRecord
-from fourier_probe.results.point import Array, Change, PointSpectrum, Step
-from fourier_probe.results.records import Count, Coverage, ImagesInfo, LeftOut, Provenance, ScalarInfo
+from fourier_probe.results.point import Array, Change, PointSpectrum, RadialProfile, Step
+from fourier_probe.results.records import Count, Coverage, ImagesInfo, LeftOut, MetricInfo, Provenance
 from fourier_probe.results.reliance import RelianceRecord
 
 SCHEMA, VERSION = "fourier-probe/spectra", 2
@@ -41,6 +41,13 @@ class RadialForm(msgspec.Struct):
     def __post_init__(self) -> None:
         _same_length({name: getattr(self, name) for name in self.__struct_fields__})
         _ascending("radius", self.radius)
+
+
+class ProfileForm(msgspec.Struct):
+    """A further radial metric of a point, at the radii of `radial`."""
+
+    value: Numbers
+    stderr: Numbers
 
 
 class ChangeForm(msgspec.Struct):
@@ -75,6 +82,7 @@ class PointForm(msgspec.Struct, kw_only=True):
     delta: Numbers
     stderr: Numbers
     radial: RadialForm | None = None
+    profiles: dict[str, ProfileForm] | None = None
     stderr_of: dict[str, float | None] = {}
     hfd_share_white: float | None = None
     dead_channels: float | None = None
@@ -96,6 +104,12 @@ class PointForm(msgspec.Struct, kw_only=True):
             raise ValueError(
                 f"`radial.radius` has {len(self.radial.radius)} rings, which a grid of {self.grid} has not"
             )
+        for name, profile in (self.profiles or {}).items():
+            for part, numbers in (("value", profile.value), ("stderr", profile.stderr)):
+                if len(numbers) != short // 2:
+                    raise ValueError(
+                        f"`profiles.{name[:80]}.{part}` has {len(numbers)} values of {short // 2} rings of the grid"
+                    )
         if self.usable > len(self.frequency):
             raise ValueError(f"`usable` is {self.usable} of {len(self.frequency)} bins of `frequency`")
 
@@ -157,7 +171,8 @@ class SpectraForm(msgspec.Struct, kw_only=True):
     kernels: list[KernelRecord] = []
     coverage: Coverage | None = None
     input: PointForm | None = None
-    scalars: dict[str, ScalarInfo] | None = None
+    scalars: dict[str, MetricInfo] | None = None
+    profiles: dict[str, MetricInfo] | None = None
     versions: dict[str, str] = {}
     created: str = ""
 
@@ -230,6 +245,11 @@ def point_json(point: PointSpectrum) -> dict[str, Any]:
     if taken:
         raise ResultError(f"a scalar of {point.name} has the name of a field, {', '.join(taken)}: rename the metric.")
     value |= scalars
+    if point.profiles:
+        value["profiles"] = {
+            name: {"value": _plain(profile.value), "stderr": _plain(profile.stderr)}
+            for name, profile in point.profiles.items()
+        }
     value["stderr_of"] = {name: _number(point.stderr_of.get(name)) for name in scalars}
     value |= {"hfd_share_white": point.hfd_share_white, "dead_channels": point.dead_channels, "gate": point.gate}
     if point.step is not None:
@@ -268,6 +288,9 @@ def _point(where: str, form: PointForm, fields: dict[str, msgspec.Raw]) -> Point
         log_density_stderr=None if radial is None else _array(radial.stderr),
         scalars=scalars,
         stderr_of={name: _nan(error) for name, error in form.stderr_of.items()},
+        profiles={
+            name: RadialProfile(_array(each.value), _array(each.stderr)) for name, each in (form.profiles or {}).items()
+        },
         hfd_share_white=form.hfd_share_white,
         dead_channels=form.dead_channels,
         gate=form.gate,

@@ -16,14 +16,16 @@ from typing import TYPE_CHECKING, Any
 from fourier_probe import plugins
 from fourier_probe.errors import ResultError, UnknownPointError, suggest
 from fourier_probe.io import atomic
-from fourier_probe.probe.metrics import Definition
+from fourier_probe.probe.definition import Definition
+from fourier_probe.probe.sums import quantile
 from fourier_probe.results import frame, groupsums, schema
 from fourier_probe.results.drawing import drawing
 from fourier_probe.results.information import InformationRecord
 from fourier_probe.results.kernels import KernelRecord
 from fourier_probe.results.point import INPUT, PointSpectrum
-from fourier_probe.results.records import SCALARS, Coverage, ImagesInfo, LeftOut, Provenance, ScalarInfo
+from fourier_probe.results.records import Coverage, ImagesInfo, LeftOut, MetricInfo, Provenance
 from fourier_probe.results.reliance import RelianceRecord
+from fourier_probe.results.shown import Shown, registered, shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
 __all__ = ["FILES", "PointSpectrum", "Spectra"]
 
 FILES = ("spectra.json", "spectra.npz", "spectra.csv")
+SHORT = ("hfd_share", "slope")
+"""Metrics of the short table; beside them those that are not of this package."""
 
 
 @dataclass(repr=False)
@@ -53,7 +57,8 @@ class Spectra:
         kernels: responses of convolutions, and of attention maps as filters, where asked for.
         coverage: how much of the network was read, or None where that is not known.
         input: the numbers of the images themselves, as the network saw them, or None; `spectra["input"]` too.
-        scalars: label and unit of every scalar metric of the points, also of those this version does not know.
+        scalars: label and unit of every scalar metric of the points, also of those nobody has registered.
+        profiles: likewise of the radial metrics of the points beside the log density.
     """
 
     target: Provenance
@@ -69,7 +74,8 @@ class Spectra:
     kernels: list[KernelRecord] = field(default_factory=list)
     coverage: Coverage | None = None
     input: PointSpectrum | None = None
-    scalars: dict[str, ScalarInfo] = field(default_factory=lambda: dict(SCALARS))
+    scalars: dict[str, MetricInfo] = field(default_factory=lambda: registered("scalar"))
+    profiles: dict[str, MetricInfo] = field(default_factory=lambda: registered("radial"))
     versions: dict[str, str] = field(default_factory=lambda: _versions())
     created: str = field(default_factory=lambda: datetime.now(timezone.utc).isoformat(timespec="seconds"))
 
@@ -131,13 +137,17 @@ class Spectra:
             values = {name: (float(v), float(h)) for name, v, h in zip(along.names, along.value, half, strict=True)}
             if (level := input_level(self, along.view)) is not None:
                 values[INPUT] = (level.value, along.quantile * level.stderr)
-        found = {name for point in self.points for name in point.scalars}
-        shown = [name for name in frame.SHORT if name in found] + sorted(found - SCALARS.keys())
+        metrics = [metric for metric in self.metrics if metric.name in SHORT or not metric.ours]
         rows = self.points if self.input is None else [self.input, *self.points]
-        return frame.short(rows, values, heading, {name: self._info(name) for name in shown})
+        return frame.short(rows, values, heading, metrics, quantile(self.definition.groups))
+
+    @property
+    def metrics(self) -> list[Shown]:
+        """The metrics beside delta and the log density that the points hold: scalars, then radial ones."""
+        return shown(self.points, self.scalars | self.profiles)
 
     def to_frame(self) -> pd.DataFrame:
-        """A tidy row per point and frequency, diagonal and radial, as in spectra.csv."""
+        """A tidy row per point and frequency, diagonal and radial, and per point and scalar, as in spectra.csv."""
         return frame.tidy(self.target.source, self.points, self.input)
 
     def plot(
@@ -146,9 +156,10 @@ class Spectra:
         """A figure of this result.
 
         Args:
-            name: "spectra" (a curve per depth), "depth" (the profile), or what was measured beside them: "maps",
+            name: "spectra" (a curve per depth), "depth" (the profile), a metric of `metrics` over depth, or what was
+                measured beside them: "metrics" (all that are not of this package), "maps",
                 "kernels", "attention", "reliance".
-            ax: axes to draw into, for "spectra" and "depth"; a figure of its own by default.
+            ax: axes to draw into, for "spectra", "depth" and a metric; a figure of its own by default.
             label: title; what the target is called by default.
             **options: of "maps": scale="common" or "panel".
 
@@ -157,18 +168,18 @@ class Spectra:
         """
         from fourier_probe.results.parts import parts_of
 
+        metrics = {metric.name: metric for metric in self.metrics}
         parts = {part.name: part for part in parts_of(self)}
-        names = ["spectra", "depth", *parts]
+        names = ["spectra", "depth", *parts, *metrics]
         if name not in names:
             near = suggest(name, names)
             raise ResultError(f"there is no figure {name!r} of this result: there are {', '.join(names)}.{near}")
         title = label or str(self.target.source or self.target.arch or "model")
         if name in parts:
             return parts[name].draw(self, title, **options)
+        if name in metrics:
+            return drawing("one-metric")(self, metrics[name], title, ax=ax)
         return drawing(f"one-{name}")(self, title, ax=ax)
-
-    def _info(self, name: str) -> ScalarInfo:
-        return self.scalars.get(name) or SCALARS.get(name) or ScalarInfo(name)
 
     # --- files ---
 
@@ -213,6 +224,7 @@ class Spectra:
             coverage=form.coverage,
             input=read.input,
             scalars=form.scalars or {},
+            profiles=form.profiles or {},
             versions=form.versions,
             created=form.created,
         )
@@ -229,7 +241,7 @@ class Spectra:
         """
         import msgspec
 
-        found = {name for point in self.points for name in point.scalars}
+        metrics = self.metrics
         value: dict[str, Any] = {
             "schema": schema.SCHEMA,
             "version": schema.VERSION,
@@ -242,9 +254,8 @@ class Spectra:
             "coverage": self.coverage,
             "input": None if self.input is None else schema.point_json(self.input),
             "points": [schema.point_json(point) for point in self.points],
-            "scalars": {
-                name: self._info(name) for name in [*SCALARS, *sorted(found - SCALARS.keys())] if name in found
-            },
+            "scalars": {metric.name: metric.info for metric in metrics if metric.kind == "scalar"},
+            "profiles": {metric.name: metric.info for metric in metrics if metric.kind == "radial"},
             "attention": self.attention,
             "reliance": self.reliance,
             "information": self.information,

@@ -20,7 +20,7 @@ from torch import nn
 from fourier_probe.data import batches, choose
 from fourier_probe.errors import ModelError, ProbeError, ResultError, suggest
 from fourier_probe.io import atomic
-from fourier_probe.probe.metrics import Definition
+from fourier_probe.probe.definition import Definition
 from fourier_probe.probe.points import Point
 from fourier_probe.results.analysis import analyze as analyze_batches
 from fourier_probe.results.filenames import ANALYZE

@@ -12,7 +12,7 @@ import torch
 
 from fourier_probe.errors import DataError, ModelError, ResultError
 from fourier_probe.io import atomic
-from fourier_probe.probe.metrics import Definition
+from fourier_probe.probe.definition import Definition
 from fourier_probe.results.compared import Comparison
 from fourier_probe.results.comparison import arguments, check_comparable
 from fourier_probe.results.filenames import COMPARE, COMPARE_EPOCHS

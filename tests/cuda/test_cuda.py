@@ -19,7 +19,8 @@ from torch import nn
 import fourier_probe as fp
 import fourier_probe.models
 from fourier_probe.models.gpsa.recast import recast, recast_
-from fourier_probe.probe.metrics import Definition, image_statistics
+from fourier_probe.probe.definition import Definition
+from fourier_probe.probe.fast import image_statistics
 from fourier_probe.probe.reliance import reliance
 from fourier_probe.results.spectra import Spectra
 from fourier_probe.training import TrainConfig, train

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from fourier_probe.io.tables import to_csv
-from fourier_probe.probe.metrics import Definition, image_statistics
+from fourier_probe.probe.definition import Definition
+from fourier_probe.probe.fast import image_statistics
 from fourier_probe.probe.sums import Sums
 from fourier_probe.results.estimates import point_spectrum
 from fourier_probe.results.point import PointSpectrum

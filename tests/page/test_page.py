@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 from fourier_probe import cli
 from fourier_probe.errors import ResultError, TrainingError
 from fourier_probe.page import LIMIT, Entry, gather, page, render
-from fourier_probe.probe.metrics import Definition
+from fourier_probe.probe.definition import Definition
 from fourier_probe.results.records import LeftOut
 from fourier_probe.results.spectra import Spectra
 from fourier_probe.runtime.messages import listening

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from fourier_probe.plots import depth_figure, draw_spectra, save, spectra_figure
 from fourier_probe.plots.spectra import wrapped_title
-from fourier_probe.probe.metrics import Definition
+from fourier_probe.probe.definition import Definition
 from fourier_probe.results.analysis import analyze
 from fourier_probe.results.spectra import Spectra
 

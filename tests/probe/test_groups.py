@@ -11,8 +11,8 @@ from torch import nn
 from fourier_probe.data import Batch, ImageSet, InputSpec, batches
 from fourier_probe.data.subset import splitmix64
 from fourier_probe.errors import DataError
+from fourier_probe.probe.definition import Definition
 from fourier_probe.probe.groups import group_of
-from fourier_probe.probe.metrics import Definition
 from fourier_probe.probe.sums import jackknife, jackknife_variance, quantile
 from fourier_probe.results.analysis import analyze
 

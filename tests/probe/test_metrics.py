@@ -14,7 +14,11 @@ from scipy.special import dawsn, expi
 
 from fourier_probe.errors import ResultError
 from fourier_probe.probe import metrics as spectrum
-from fourier_probe.probe.metrics import Definition, _white_log, image_statistics, relative_log_amplitude
+from fourier_probe.probe.definition import Definition
+from fourier_probe.probe.fast import Scratch, image_statistics, relative_log_amplitude, white_log
+from fourier_probe.probe.frequency import ring_radii, usable_bins, white_noise_hfd_share
+from fourier_probe.probe.metrics import MetricRequest, plain_statistics
+from fourier_probe.probe.transforms import powers
 from fourier_probe.results.estimates import estimates
 
 GRIDS = [(8, 8), (7, 7), (14, 14), (9, 9), (6, 10), (10, 6), (7, 12), (5, 9), (4, 16)]
@@ -62,7 +66,7 @@ def test_a_delta_is_flat(grid: tuple[int, int]) -> None:
 def test_white_noise_reads_what_the_formula_says(mean_over_sigma: float, n: int, expected: float) -> None:
     noise = torch.randn(40, 60, n, n, generator=torch.Generator().manual_seed(1)) + mean_over_sigma
     _, delta = relative_log_amplitude(noise)
-    usable = spectrum.usable_bins((n, n))
+    usable = usable_bins((n, n))
     formula = spectrum.ZERO_MEAN_WHITE_NOISE
     if mean_over_sigma:
         formula = math.log(1 / mean_over_sigma) - math.log(n) - spectrum.EULER_GAMMA / 2
@@ -78,7 +82,7 @@ def test_white_noise_on_oblong_grids_reads_what_the_formula_says(grid: tuple[int
     """Bin by bin, also where the bin lies between two of the longer axis."""
     noise = torch.randn(80, 150, *grid, generator=torch.Generator().manual_seed(7)) + mean_over_sigma
     _, delta = relative_log_amplitude(noise)
-    usable = spectrum.usable_bins(grid)
+    usable = usable_bins(grid)
     formula = spectrum.ZERO_MEAN_WHITE_NOISE
     if mean_over_sigma:
         formula = -math.log(mean_over_sigma) - math.log(math.prod(grid)) / 2 - spectrum.EULER_GAMMA / 2
@@ -93,9 +97,9 @@ def test_white_noise_has_no_density_profile_and_its_share_is_the_share_of_bins(g
     noise = torch.randn(50, 80, *grid, generator=torch.Generator().manual_seed(2)) + 4
     found = numbers(noise)
     assert found["log_density"] == pytest.approx(0, abs=0.03)
-    assert float(found["hfd_share"]) == pytest.approx(spectrum.white_noise_hfd_share(grid), abs=0.01)
+    assert float(found["hfd_share"]) == pytest.approx(white_noise_hfd_share(grid), abs=0.01)
     # The expected delta of noise of the same mean and variance agrees with what is seen below Nyquist.
-    usable = spectrum.usable_bins(grid)
+    usable = usable_bins(grid)
     assert float(found["white_delta"]) == pytest.approx(float(found["delta"][1:usable].mean()), abs=0.03)
 
 
@@ -136,11 +140,12 @@ def test_radial_profile_share_and_the_rest_agree_with_the_reference(grid: tuple[
     features = maps(grid)
     found, array = numbers(features), features.numpy()
     radii, density = reference.log_density(array)
-    assert spectrum.ring_radii(grid) == pytest.approx(radii)
+    assert ring_radii(grid) == pytest.approx(radii)
     assert found["log_density"] == pytest.approx(density, abs=1e-5)
     share = reference.hfd_share(array)
     assert float(found["hfd_share"]) == pytest.approx(share.mean(), abs=1e-6)
-    assert spectrum.hfd_share(features).numpy() == pytest.approx(share, abs=1e-6)
+    plain = spectrum.hfd_share.measure(MetricRequest(features))
+    assert (plain["share"] / plain["live"]).numpy() == pytest.approx(share.mean(1), abs=1e-9)
     power, radius = reference.plane(array)
     assert float(found["hfd_share_pooled"]) == pytest.approx(
         power[..., radius > 0.5].sum() / power[..., radius > 0].sum(), abs=1e-6
@@ -219,7 +224,7 @@ def test_hann_window_keeps_dc_and_white_noise_and_stops_leakage() -> None:
     assert numbers(ramp, hann)["log_amplitude"][0] == pytest.approx(math.log(float(ramp.sum())))
     assert numbers(ramp, hann)["hfd_share"] < 0.01 * numbers(ramp)["hfd_share"]
     noise = torch.randn(30, 40, 16, 16, generator=torch.Generator().manual_seed(4))
-    usable = spectrum.usable_bins((16, 16))
+    usable = usable_bins((16, 16))
     assert numbers(noise, hann)["log_amplitude"][1:usable] == pytest.approx(
         numbers(noise)["log_amplitude"][1:usable], abs=0.05
     )
@@ -242,7 +247,7 @@ def test_white_noise_stays_flat_under_the_window(n: int) -> None:
     noise = torch.randn(400, 20, n, n, generator=torch.Generator().manual_seed(5)) + 2
     found = numbers(noise, Definition(window="hann"))
     assert found["log_density"] == pytest.approx(0, abs=0.025)
-    assert float(found["hfd_share_pooled"]) == pytest.approx(spectrum.white_noise_hfd_share((n, n)), abs=0.005)
+    assert float(found["hfd_share_pooled"]) == pytest.approx(white_noise_hfd_share((n, n)), abs=0.005)
 
 
 @pytest.mark.parametrize("log", ["floor", "log1p", "plain"])
@@ -262,7 +267,7 @@ def test_a_single_position_has_no_frequencies() -> None:
     assert found["delta"].tolist() == [0.0]
     assert len(found["log_density"]) == 0
     assert np.isnan(found["white_delta"])
-    assert spectrum.white_noise_hfd_share((1, 1)) is None
+    assert white_noise_hfd_share((1, 1)) is None
 
 
 def test_dead_channels_count_in_the_mean_and_not_in_the_share() -> None:
@@ -314,17 +319,47 @@ def test_layout_in_memory_does_not_matter(grid: tuple[int, int], window: str) ->
 def test_the_matrices_are_the_real_fourier_transform() -> None:
     maps = torch.randn(2, 5, 9, 8, dtype=torch.float64).to(memory_format=torch.channels_last)
     assert maps.stride(1) == 1
-    by_products, by_fft = spectrum._powers(maps), spectrum._powers(maps.contiguous())
+    by_products, by_fft = powers(maps), powers(maps.contiguous())
     for ours, theirs in zip(by_products, by_fft, strict=True):
         assert torch.allclose(ours, theirs, rtol=1e-11)
 
 
 def test_memory_kept_between_calls_carries_nothing_over() -> None:
-    square, wide = torch.randn(2, 3, 6, 6), torch.randn(2, 3, 6, 7)
-    before = image_statistics(square)
-    image_statistics(wide)  # its maps are as large as the padded maps of the other
-    for name, value in image_statistics(square).items():
+    square, wide, scratch = torch.randn(2, 3, 6, 6), torch.randn(2, 3, 6, 7), Scratch()
+    before = image_statistics(square, scratch=scratch)
+    image_statistics(wide, scratch=scratch)  # its maps are as large as the padded maps of the other
+    for name, value in image_statistics(square, scratch=scratch).items():
         assert torch.equal(value, before[name]), name
+    for size in range(2, 2 * Scratch.ROOMS):
+        image_statistics(torch.randn(1, 1, size, size), scratch=scratch)
+    assert len(scratch._rooms) == Scratch.ROOMS
+
+
+@pytest.mark.parametrize("grid", [*GRIDS, (1, 1), (2, 2), (3, 3), (1, 5), (20, 18)])
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize(
+    "definition",
+    [
+        Definition(),
+        Definition(window="hann"),
+        Definition(log="log1p", window="hann"),
+        Definition(log="plain"),
+        Definition(metrics="diagonal"),
+    ],
+    ids=lambda definition: f"{definition.log}-{definition.window}-{definition.metrics}",
+)
+def test_the_fast_path_equals_the_plain_functions(grid: tuple[int, int], last: bool, definition: Definition) -> None:
+    features = maps(grid)
+    features[:, 1] = 2.5  # constant
+    features[:, 2] = 0.0  # dead
+    features[0] *= 1e-3
+    ours = features.to(memory_format=torch.channels_last) if last else features
+    fast, plain = image_statistics(ours, definition), plain_statistics(features, definition)
+    assert fast.keys() == plain.keys()
+    for name, value in plain.items():
+        assert torch.allclose(fast[name].double(), value.double(), rtol=1e-6, atol=1e-8), name
+    for name, value in image_statistics(ours.float(), definition).items():
+        assert torch.allclose(value.double(), plain[name].double(), rtol=1e-4, atol=1e-5), name
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
@@ -347,10 +382,10 @@ def test_the_white_level_near_the_floor_is_the_expectation(definition: Definitio
     amplitude = floor * torch.logspace(-1, 8, 200, dtype=torch.float64)
     s = (floor / amplitude).numpy()
     closed = math.log(floor) + math.sqrt(math.pi) * dawsn(s) - np.exp(-(s**2)) * expi(s**2) / 2
-    level = _white_log(amplitude.square(), definition).numpy()
+    level = white_log(amplitude.square(), definition).numpy()
     assert level == pytest.approx(closed, abs=2e-7)
-    assert float(_white_log(torch.zeros(1), definition)) == pytest.approx(math.log(floor))
+    assert float(white_log(torch.zeros(1), definition)) == pytest.approx(math.log(floor))
     drawn = torch.rand(200_000, generator=torch.Generator().manual_seed(0)).log().neg().sqrt() * floor
     assert float((drawn.double() + floor).log().mean()) == pytest.approx(
-        float(_white_log(torch.tensor([floor**2]), definition)), abs=3e-3
+        float(white_log(torch.tensor([floor**2]), definition)), abs=3e-3
     )

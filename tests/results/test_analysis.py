@@ -18,7 +18,8 @@ from fourier_probe.data import batches, open_data
 from fourier_probe.errors import DataError, PointError
 from fourier_probe.models import zoo
 from fourier_probe.models.gpsa.recast import recast_
-from fourier_probe.probe.metrics import Definition, relative_log_amplitude
+from fourier_probe.probe.definition import Definition
+from fourier_probe.probe.fast import relative_log_amplitude
 from fourier_probe.results.analysis import analyze
 from fourier_probe.results.spectra import Spectra
 from fourier_probe.runtime.messages import listening

@@ -98,7 +98,7 @@ def test_images_of_one_position_and_a_paper_axis_of_other_images_are_no_crash() 
     model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU())
     assert analyze(model, [torch.rand(3, 3, 1, 1)])["input"].grid == (1, 1)
     flat = nn.Sequential(nn.AdaptiveAvgPool2d(4), nn.Conv2d(3, 4, 1), nn.ReLU())
-    from fourier_probe.probe.metrics import Definition
+    from fourier_probe.probe.definition import Definition
 
     spectra = analyze(flat, [torch.rand(3, 3, 8, 6)], definition=Definition(axis="paper"))
     assert spectra.input is None and spectra.table()["point"][0] != "input"

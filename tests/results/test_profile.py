@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from fourier_probe.plots import depth_figure, spectra_figure
-from fourier_probe.probe.metrics import Definition
+from fourier_probe.probe.definition import Definition
 from fourier_probe.results.analysis import analyze
 from fourier_probe.results.profile import difference_at, ends_of, profile, value_at, view_of
 from fourier_probe.results.spectra import Spectra

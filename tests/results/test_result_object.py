@@ -17,7 +17,7 @@ from torch import nn
 from fourier_probe.errors import PointError, ProbeError, ResultError
 from fourier_probe.results.analysis import analyze
 from fourier_probe.results.comparison import check_comparable, paired, summary
-from fourier_probe.results.records import ImagesInfo, Provenance, ScalarInfo
+from fourier_probe.results.records import ImagesInfo, MetricInfo, Provenance
 from fourier_probe.results.spectra import Spectra
 
 CHECKPOINTS = Path(__file__).parents[2] / "checkpoints"
@@ -84,7 +84,7 @@ def test_fields_nobody_knows_are_kept_and_a_scalar_nobody_registered_is_shown(tm
     assert spectra.table()["entropy of tokens (nats)"].tolist()[2] == 1.5
     again = Spectra.load(spectra.save(tmp_path / "again"))
     assert again.to_json() == spectra.to_json()
-    assert again.scalars["entropy"] == ScalarInfo("entropy of tokens", "nats")
+    assert again.scalars["entropy"] == MetricInfo("entropy of tokens", "nats")
 
 
 def test_what_is_not_finite_is_refused_by_name_and_nothing_is_written(tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from fourier_probe.errors import OutputError, ResultError
-from fourier_probe.probe.metrics import Definition, image_statistics
+from fourier_probe.probe.definition import Definition
+from fourier_probe.probe.fast import image_statistics
 from fourier_probe.probe.sums import Sums, jackknife, quantile
 from fourier_probe.results.comparison import check_comparable, common_frequency, depth_profile, summary
 from fourier_probe.results.estimates import add_steps, point_spectrum
