@@ -120,12 +120,7 @@ class Metric:
         if not own:
             return None
         if self.estimate is not None:
-            try:
-                return np.asarray(self.estimate(own | {"count": sums["count"]}, grid), dtype=np.float64)
-            except Exception as error:
-                raise ResultError(
-                    f"estimate of metric {self.name!r} fails: {type(error).__name__}: {error}."
-                ) from error
+            return self._estimated(self.estimate, own | {"count": sums["count"]}, grid)
         if "mean" in own:
             return np.asarray(own["mean"] / sums["count"].reshape(-1, *[1] * (own["mean"].ndim - 1)))
         return np.asarray(own["numerator"] / own["denominator"])
@@ -170,7 +165,7 @@ OURS = frozenset(METRICS)
 
 TAKEN = frozenset(
     "name kind op depth grid channels frequency usable log_amplitude delta stderr radial profiles stderr_of "
-    "hfd_share_white dead_channels gate step count sums map scalars radius log_density log_density_stderr".split()
+    "hfd_share_white dead_channels gate step count sums map map_stderr scalars radius log_density log_density_stderr".split()
 )
 """Names that a point has already."""
 

@@ -49,7 +49,7 @@ def test_it_is_first_in_tables_and_survives_its_files(tmp_path: Path) -> None:
     spectra = result(maps=True)
     frame = spectra.to_frame()
     first = frame[frame["index"] == -1]
-    assert set(first["point"]) == {"input"} and first["depth"].isna().all() and len(first) == 5 + 4
+    assert set(first["point"]) == {"input"} and first["depth"].isna().all() and len(first) == 5 + 4 + 7
     assert spectra.table()["point"][0] == "input" and spectra.table()["depth"][0] == "input"
     spectra.save(tmp_path)
     again = Spectra.load(tmp_path)

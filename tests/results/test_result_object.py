@@ -48,7 +48,7 @@ def test_a_notebook_shows_a_line_and_a_table() -> None:
 def test_the_frame_is_the_csv() -> None:
     spectra = result()
     frame = spectra.to_frame()
-    assert len(frame) == 4 * (5 + 4)
+    assert len(frame) == 4 * (5 + 4 + 7)  # bins, rings, scalars
     pd.testing.assert_frame_equal(pd.read_csv(io.StringIO(spectra.to_csv())).astype({"point": str}), frame)
 
 
