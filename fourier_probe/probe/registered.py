@@ -165,7 +165,8 @@ OURS = frozenset(METRICS)
 
 TAKEN = frozenset(
     "name kind op depth grid channels frequency usable log_amplitude delta stderr radial profiles stderr_of "
-    "hfd_share_white dead_channels gate step count sums map map_stderr scalars radius log_density log_density_stderr".split()
+    "hfd_share_white dead_channels gate step count sums map map_stderr scalars radius "
+    "log_density log_density_stderr".split()
 )
 """Names that a point has already."""
 
