@@ -208,6 +208,13 @@ class EIT(nn.Module):
         """Names of parameters that weight decay leaves alone, beside norms and biases."""
         return {"cls_token", "pos_embed"}
 
+    def group_matcher(self, coarse: bool = False) -> dict[str, object]:
+        """Which parameters belong to which depth, in the convention of timm, for layer-wise rates."""
+        return {
+            "stem": r"^cls_token|^pos_embed|^patch_embed",
+            "blocks": [(r"^blocks\.(\d+)", None), (r"^norm", (99999,))],
+        }
+
     def get_classifier(self) -> nn.Module:
         """The head: a linear layer, or the identity when `num_classes` is 0."""
         return self.head

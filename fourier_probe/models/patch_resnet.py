@@ -79,6 +79,10 @@ class PatchResNet(nn.Module):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
+    def group_matcher(self, coarse: bool = False) -> dict[str, object]:
+        """Which parameters belong to which depth, in the convention of timm, for layer-wise rates."""
+        return {"stem": r"^conv1|^bn1", "blocks": r"^blocks\.(\d+)"}
+
     def get_classifier(self) -> nn.Module:
         """The head: a linear layer, or the identity when `num_classes` is 0."""
         return self.fc

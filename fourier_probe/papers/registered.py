@@ -82,6 +82,7 @@ FIGURES: Registry[FigureKind] = Registry(
         "schedules": (f"{_AT}prs:schedules_figure", "when each layer converts, for every kind of schedule"),
         "schedule-table": (f"{_AT}prs:schedule_table", "A6, A7: accuracy and cost of every schedule and control"),
         "gates-by-depth": (f"{_AT}prs:gates_by_depth", "A5: gates against steps since the switch"),
+        "loss-at-switches": (f"{_AT}losses:loss_at_switches", "training loss around each switch, run by run"),
         "training-trajectory": (f"{_AT}prs:training_trajectory", "spectra while training, across the switches"),
         "planted-steps": (
             f"{_AT}planted:planted_steps",

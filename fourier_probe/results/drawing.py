@@ -24,6 +24,8 @@ DRAWINGS = {
     "one-spectra": "fourier_probe.plots.spectra:spectra_of_one",
     "panels": "fourier_probe.plots.compare:panels_figure",
     "reliance": "fourier_probe.plots.reliance:reliance_figure",
+    "run-loss": "fourier_probe.plots.losses:loss_figure",
+    "run-switches": "fourier_probe.plots.losses:switches_figure",
     "spectra": "fourier_probe.plots:spectra_figure",
     "steps": "fourier_probe.plots.compare:steps_figure",
 }

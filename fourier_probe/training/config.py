@@ -19,6 +19,7 @@ from fourier_probe.io import decode
 from fourier_probe.training.rules import CUSTOM, SCHEDULES
 from fourier_probe.training.schedule import PRSSchedule
 
+CLIP_MODES = ("norm", "value", "agc")
 SCHEDULERS = ("cosine", "tanh", "step", "multistep", "poly", "constant", "wsd")
 FREE = (
     "device",
@@ -30,6 +31,7 @@ FREE = (
     "probe_every",
     "probe_images",
     "log",
+    "log_interval",
 )
 """What may change when a run is resumed: none of it changes what is learned (threads: up to rounding)."""
 SCHEDULE_FIELDS = (
@@ -99,9 +101,15 @@ class TrainConfig:
                              recipe=True)
     reprob: float = _flag("Augmentation", 0.0, "Probability of random erasing.", recipe=True)
     aa: str = _flag("Augmentation", "", "timm's RandAugment, such as rand-m9-mstd0.5-inc1.", recipe=True, metavar="S")
+    color_jitter: float = _flag("Augmentation", 0.0, "timm's colour jitter: largest change of brightness, contrast and "
+                                "saturation; 0: none. In processes; not beside --aa.", metavar="F")
+    aug_repeats: int = _flag("Augmentation", 0, "Repeated augmentation: each image so many times in an epoch, of "
+                             "as many fewer images; 0: once.", metavar="R")
     mixup: float = _flag("Augmentation", 0.0, "Mixup alpha; 0: off.", recipe=True)
     cutmix: float = _flag("Augmentation", 0.0, "CutMix alpha; 0: off.", recipe=True)
     mixup_prob: float = _flag("Augmentation", 1.0, "Probability of either, a batch.")
+    mixup_off_epoch: float = _flag("Augmentation", 0.0, "No mixup and CutMix from there on, epoch or fraction; 0: to "
+                                   "the end.", metavar="E")
     mixup_switch_prob: float = _flag("Augmentation", 0.5, "Probability of CutMix where both are on.")
     smoothing: float = _flag("Augmentation", 0.1, "Label smoothing.", recipe=True)
 
@@ -112,11 +120,21 @@ class TrainConfig:
     val_every: int = _flag("Optimisation", 0, "Validate, log and save every so many steps: a round, which then counts "
                            "as an epoch.  [default: every epoch; a twentieth of --steps]", metavar="STEPS")
     batch_size: int = _flag("Optimisation", 128, "Images an optimizer step, over all ranks.", recipe=True, short="-b")
+    grad_accum_steps: int = _flag("Optimisation", 1, "Run each batch in so many parts, one after another: less memory, "
+                                  "the same step.", metavar="K")
     opt: str = _flag("Optimisation", "sgd", "timm's optimizers (sgd is with Nesterov momentum).", recipe=True)
     lr: float = _flag("Optimisation", 0.1, "Peak learning rate.", recipe=True)
     weight_decay: float = _flag("Optimisation", 5e-4, "Not on norms, biases, positions, gates.", recipe=True)
     momentum: float = _flag("Optimisation", 0.9, "Where the optimizer has it.")
-    clip_grad: float = _flag("Optimisation", 0.0, "Largest gradient norm; 0: no clipping.", recipe=True)
+    layer_decay: float = _flag("Optimisation", 1.0, "Learning rate of each depth over that of the next one; 1: all the "
+                               "same. A recast layer keeps its depth.", metavar="F")
+    clip_grad: float = _flag("Optimisation", 0.0, "Largest gradient norm, or as --clip-mode says; 0: no clipping.",
+                             recipe=True)
+    clip_mode: str = _flag("Optimisation", "norm", "norm: of all gradients; value: of each number; agc: of each unit, "
+                           "over that of its weights.", choices=CLIP_MODES)
+    sam_rho: float = _flag("Optimisation", 0.0, "Sharpness-aware minimisation (Foret et al. 2021): length of its step; "
+                           "0: off. Twice the time.", metavar="RHO")
+    bce_loss: bool = _flag("Optimisation", False, "timm's binary cross-entropy, one for each class, for training.")
     sched: str = _flag("Optimisation", "cosine", "Learning-rate schedule.", choices=SCHEDULERS, recipe=True)
     warmup_epochs: float = _flag("Optimisation", 1.0, "Linear warm-up.", recipe=True)
     warmup_steps: int = _flag("Optimisation", 0, "Likewise, in steps.", recipe=True, metavar="STEPS")
@@ -171,6 +189,7 @@ class TrainConfig:
     checkpoint_at_step: tuple[int, ...] = _flag("Run", (), "Likewise, in steps; repeat.", metavar="STEP", element=int)
     probe_every: int = _flag("Run", 0, "Write spectra/epoch-NNN.json every so many epochs, epoch 0 too.", metavar="K")
     probe_images: int = _flag("Run", 256, "Images of those spectra.")
+    log_interval: int = _flag("Run", 10, "A row of steps.csv every so many steps; 0: no file.", metavar="STEPS")
     log: str = _flag("Run", "csv", "tensorboard: also to RUN/tensorboard.", choices=("csv", "tensorboard"))
     # fmt: on
 
@@ -205,15 +224,35 @@ class TrainConfig:
             raise TrainingError("--steps fixes the number of steps, as --iso-steps does: give one of them.")
         if self.data.partition(":")[0] == "planted":
             self._check_planted()
-        if self.loader == "device" and self.aa:
-            raise TrainingError("--aa (RandAugment) runs in processes: drop --loader device.")
+        self._check_augmentation()
+        if self.clip_mode != "norm" and not self.clip_grad:
+            usual = "0.01" if self.clip_mode == "agc" else "1"
+            raise TrainingError(f"--clip-mode {self.clip_mode} needs its limit: --clip-grad, such as {usual}.")
+        if self.sam_rho and self.grad_accum_steps > 1:
+            raise TrainingError(
+                "--sam-rho needs the gradient of the whole batch before its second pass; --grad-accum-steps takes it "
+                "in parts: choose one."
+            )
         if self.sync_bn and self.compile:
             raise TrainingError("--sync-bn sums over processes within the forward, which --compile cannot: choose one.")
         if self.model_dtype == "float64" and self.amp != "none":
             raise TrainingError("--amp lowers the precision that --model-dtype float64 asks for: choose one.")
 
+    def _check_augmentation(self) -> None:
+        for name in ("aa", "color_jitter"):
+            if self.loader == "device" and getattr(self, name):
+                raise TrainingError(f"{flag_of(name)} runs in processes: drop --loader device.")
+        if self.aa and self.color_jitter:
+            raise TrainingError("timm leaves --color-jitter out beside --aa, which changes colours itself: choose one.")
+        if self.mixup_off_epoch and not (self.mixup or self.cutmix):
+            raise TrainingError("--mixup-off-epoch ends --mixup and --cutmix, and neither is on.")
+
     def _check_planted(self) -> None:
         """A flip mirrors glyphs and cue, a shift lets one window see parts of both glyphs, mixing adds objects."""
+        if self.aug_repeats > 1:
+            raise TrainingError(
+                "--aug-repeats has no place on the planted task, where nothing is augmented: leave it out."
+            )
         changed = next((name for name in DISTORTIONS if getattr(self, name)), None)
         if changed is not None:
             raise TrainingError(
@@ -249,7 +288,10 @@ class TrainConfig:
             from fourier_probe.training.initial import named_model
 
             chosen["model"] = named_model(chosen)
-        return cls(**{**chosen, **recipe.defaults(chosen), **{k: v for k, v in chosen.items() if k != "recipe"}})
+        usual = recipe.defaults(chosen)
+        if chosen.get("clip_mode", "norm") != "norm":
+            usual.pop("clip_grad", None)  # the recipe's is a norm
+        return cls(**{**chosen, **usual, **{k: v for k, v in chosen.items() if k != "recipe"}})
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> TrainConfig:
@@ -271,11 +313,11 @@ class TrainConfig:
 
 _LARGEST = 2**63  # whole numbers that torch takes are below
 NAMES = tuple(each.name for each in fields(TrainConfig))
-DISTORTIONS = ("hflip", "crop_padding", "smoothing", "mixup", "cutmix", "reprob", "aa")
+DISTORTIONS = ("hflip", "crop_padding", "smoothing", "mixup", "cutmix", "reprob", "aa", "color_jitter")
 """Options that are 0 on the planted task."""
 
 _RULES: list[tuple[str, Any, str]] = [
-    *((name, lambda v: 0 < v <= 1, "above 0, up to 1") for name in ("data_scale", "scale_min")),
+    *((name, lambda v: 0 < v <= 1, "above 0, up to 1") for name in ("data_scale", "scale_min", "layer_decay")),
     *((name, lambda v: 0 <= v < 1, "from 0 to below 1") for name in ("val_split", "smoothing", "drop", "drop_path")),
     *(
         (name, lambda v: 0 <= v <= 1, "a probability, 0 to 1")
@@ -288,10 +330,13 @@ _RULES: list[tuple[str, Any, str]] = [
             "img_size", "data_seed", "workers", "crop_padding", "mixup", "cutmix", "weight_decay", "clip_grad",
             "warmup_epochs", "warmup_lr", "min_lr", "early_epoch", "late_epoch", "soft_epochs", "seed", "threads",
             "anneal_epochs", "checkpoint_every", "probe_every", "train_images", "steps", "val_every", "warmup_steps",
-            "cooldown_steps", "new_lr_mult", "gate_lr_mult", "schedule_seed",
+            "cooldown_steps", "new_lr_mult", "gate_lr_mult", "schedule_seed", "sam_rho", "color_jitter", "aug_repeats",
+            "mixup_off_epoch", "log_interval",
         )
     ),
-    *((name, lambda v: v >= 1, "at least 1") for name in ("epochs", "batch_size", "probe_images", "max_key_grid")),
+    *((name, lambda v: v >= 1, "at least 1") for name in (
+        "epochs", "batch_size", "probe_images", "max_key_grid", "grad_accum_steps",
+    )),
     *((name, lambda v: 0 <= v < 1, "from 0 to below 1") for name in ("momentum", "model_ema_decay")),
     *((name, math.isfinite, "a finite number") for name in ("anneal_gate", "anneal_locality", "decay_rate")),
     ("data", lambda v: "pipe:" not in str(v).lower(), "data without pipe:, whose shell command is never run"),

@@ -26,7 +26,7 @@ from fourier_probe.runtime.modes import keeping_random_state
 from fourier_probe.training.config import TrainConfig
 
 _IMAGE = 3  # a stream of the seed of its own
-Item = tuple[int, int]  # epoch, image
+Item = tuple[int, int, int]  # epoch, image, which of its copies in that epoch
 
 
 @dataclass(frozen=True)
@@ -49,14 +49,14 @@ class _Images(Dataset[Any]):
         return len(self.images)
 
     def __getitem__(self, item: Item) -> tuple[npt.NDArray[np.uint8], int] | _Bad:
-        epoch, position = item
+        epoch, position, copy = item
         try:
             picture = self.images[position].convert("L" if self.spec.channels == 1 else "RGB")
         except BadImageError as error:
             return _Bad(error.bad)
         if self.transform is not None:
             with keeping_random_state():
-                _seed(self.seed, epoch, position)
+                _seed(self.seed, epoch, position, *([copy] if copy else []))
                 picture = self.transform(picture)
         pixels = np.asarray(picture, dtype=np.uint8)
         if pixels.ndim == 2:
@@ -113,9 +113,12 @@ class Decoding:
         )
         return cls(loader, sampler)
 
-    def batches(self, rows: Tensor, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """uint8 (B, C, H, W) and labels for each row of positions, (steps, B)."""
-        self.sampler.rows = [[(epoch, position) for position in row] for row in rows.tolist()]
+    def batches(self, rows: Tensor, copies: Tensor, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """uint8 (B, C, H, W) and labels for each row of positions and of copies, (steps, B)."""
+        self.sampler.rows = [
+            [(epoch, position, copy) for position, copy in zip(*row, strict=True)]
+            for row in zip(rows.tolist(), copies.tolist(), strict=True)
+        ]
         try:
             for batch in self.loader:
                 if isinstance(batch, _Bad):
@@ -153,6 +156,11 @@ def _transform(config: TrainConfig, images: ImageSet, spec: InputSpec) -> Callab
     fill = tuple(round(255 * value) for value in spec.mean)
     try:
         if images.reader is None:
+            if config.color_jitter:
+                from torchvision.transforms import ColorJitter
+
+                jitter: Callable[[Any], Any] = ColorJitter(*(config.color_jitter,) * 3)  # as timm's transform has it
+                return jitter
             if not config.aa:
                 return None
             options = {"img_mean": fill if spec.channels == 3 else fill[0], "translate_const": int(spec.size[0] * 0.45)}
@@ -163,7 +171,7 @@ def _transform(config: TrainConfig, images: ImageSet, spec: InputSpec) -> Callab
             is_training=True,
             scale=(config.scale_min, 1.0),
             hflip=config.hflip,
-            color_jitter=0.0,
+            color_jitter=config.color_jitter,
             auto_augment=config.aa or None,
             interpolation=spec.interpolation,
             mean=spec.mean,

@@ -4,6 +4,7 @@
 |---|---|
 | config.json | what was asked for, what came of it, versions |
 | metrics.csv | a row an epoch |
+| steps.csv | a row every `--log-interval` steps |
 | conversions.csv | a row a converted layer: both sides of its switch |
 | last.pt | everything needed to go on |
 | best.pt | the weights with the best validation accuracy |
@@ -26,11 +27,11 @@ from fourier_probe.errors import OutputError, TrainingError
 from fourier_probe.io import atomic
 from fourier_probe.io.tables import write_csv
 from fourier_probe.runtime import messages
-from fourier_probe.training.record import CONVERSIONS, METRICS, RunRecord, read_record
+from fourier_probe.training.record import CONVERSIONS, METRICS, STEPS, RunRecord, StepRow, read_record
 
 TIMES = ("seconds", "images_per_second")
 """Columns of metrics.csv in which two runs of one config may differ."""
-_FILES = ("config.json", "metrics.csv", "conversions.csv", "last.pt", "best.pt", "epoch-*.pt")
+_FILES = ("config.json", "metrics.csv", "steps.csv", "conversions.csv", "last.pt", "best.pt", "epoch-*.pt")
 _LOCK = ".lock"
 
 
@@ -99,6 +100,10 @@ class RunFolder:
     def read_config(self) -> RunRecord:
         """config.json as it was written; raises TrainingError where there is none, or it is damaged."""
         return read_record(self.path)
+
+    def write_steps(self, rows: Sequence[StepRow]) -> None:
+        """steps.csv, whole."""
+        write_csv(self.path / "steps.csv", [msgspec.structs.asdict(row) for row in rows], STEPS)
 
     def write_logs(self, metrics: Sequence[Mapping[str, object]], conversions: Sequence[Mapping[str, object]]) -> None:
         """metrics.csv and conversions.csv, whole."""

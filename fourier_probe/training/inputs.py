@@ -260,7 +260,7 @@ class Training:
         """
         batch = batch_of(config, len(images), ranks.world)
         size = len(images) * spec.channels * spec.size[0] * spec.size[1]
-        on_device = images.pixels is not None and not config.aa and size <= HELD
+        on_device = images.pixels is not None and not config.aa and not config.color_jitter and size <= HELD
         if config.loader == "device":
             if size > HELD:
                 raise TrainingError(
@@ -287,10 +287,17 @@ class Training:
     def _pass(self, epoch: int, start: int, stop: int) -> Iterator[Step]:
         """Steps of one pass over the images, which have been cropped and mirrored; this rank's share of each."""
         order = torch.randperm(len(self.images), generator=_generator("cpu", self.config.seed, _ORDER, epoch))
+        copies = torch.zeros_like(order)
+        if (repeats := self.config.aug_repeats) > 1:  # as timm's RepeatAugSampler: copies of an image follow each other
+            order = order.repeat_interleave(repeats)[: len(order)]
+            copies = torch.arange(len(order)) % repeats
         pairs = bool(self.config.mixup or self.config.cutmix)
         share = share_of(self.batch, self.ranks.rank, self.ranks.world, pairs=pairs)
-        rows = order[: self.steps * self.batch].view(self.steps, self.batch)[start:stop, share.index]
-        decoded = None if self.decoding is None else self.decoding.batches(rows, epoch)
+        rows, copies = (
+            each[: self.steps * self.batch].view(self.steps, self.batch)[start:stop, share.index]
+            for each in (order, copies)
+        )
+        decoded = None if self.decoding is None else self.decoding.batches(rows, copies, epoch)
         mine = rows.to(self.ranks.device) if decoded is None else rows
         for step in range(start, stop):
             generator = _generator(self.ranks.device, self.config.seed, _STEP, epoch, step, 0)
@@ -335,6 +342,11 @@ def batch_of(config: TrainConfig, images: int, world: int = 1) -> int:
     """
     unit = 2 if config.mixup or config.cutmix else 1  # timm's Mixup pairs images
     batch = min(config.batch_size, images // unit * unit)
+    if batch // world < config.grad_accum_steps:
+        raise TrainingError(
+            f"--grad-accum-steps {config.grad_accum_steps}: a batch of {batch} images cannot be run in so many parts"
+            f"{f' on each of {world} processes' if world > 1 else ''}: give {max(1, batch // world)} or fewer."
+        )
     if batch % unit:
         raise TrainingError(f"--batch-size is {config.batch_size}: mixup and cutmix pair images, so it must be even.")
     if batch < unit * world:

@@ -21,26 +21,28 @@ _POSITIONS = ("pos_embed", "cls_token", "dist_token", "reg_token", "relative_pos
 def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
     """An optimizer of timm's over five groups: `decay`, `no_decay`, and the three of a conversion, empty for now.
 
-    timm's schedulers pair base rates with groups when they are made, so a group added later would keep a constant rate.
+    With `--layer-decay` there are five for each depth. timm's schedulers pair base rates with groups when they are
+    made, so a group added later would keep a constant rate.
 
     Raises:
-        TrainingError: timm has no such optimizer.
+        TrainingError: timm has no such optimizer, or layer decay finds no depths.
     """
     from timm.optim import create_optimizer_v2, list_optimizers
 
     spared = set(getattr(model, "no_weight_decay", set)())
-    groups: dict[str, list[nn.Parameter]] = {"decay": [], "no_decay": []}
     gained = {name for names in added_parameters(model).values() for name in names}  # of layers that are recast already
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad and name not in gained:
-            groups["no_decay" if _spare(name, parameter, spared) else "decay"].append(parameter)
-    made: list[dict[str, Any]] = [
-        {"name": "decay", "params": groups["decay"], "weight_decay": config.weight_decay, "lr_scale": 1.0},
-        {"name": "no_decay", "params": groups["no_decay"], "weight_decay": 0.0, "lr_scale": 1.0},
-    ]
-    for group in GROUPS:
-        decay = config.weight_decay if group == "qk" else 0.0
-        made.append({"name": group, "params": [], "weight_decay": decay, "lr_scale": _multiplier(group, config)})
+    depths = _depths(model, config)
+    made: list[dict[str, Any]] = []
+    for scale in sorted(set(depths.values())) or [1.0]:
+        groups: dict[str, list[nn.Parameter]] = {"decay": [], "no_decay": []}
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad and name not in gained and depths.get(name, 1.0) == scale:
+                groups["no_decay" if _spare(name, parameter, spared) else "decay"].append(parameter)
+        for group, parameters in {**groups, **dict.fromkeys(GROUPS)}.items():
+            decay = config.weight_decay if group in ("decay", "qk") else 0.0
+            rate = scale * (_multiplier(group, config) if group in GROUPS else 1.0)
+            made.append({"name": group, "params": parameters or [], "weight_decay": decay, "lr_scale": rate,
+                         "depth_scale": scale})  # fmt: skip
     try:
         optimizer: torch.optim.Optimizer = create_optimizer_v2(
             made, opt=config.opt, lr=config.lr, weight_decay=config.weight_decay, momentum=config.momentum
@@ -54,20 +56,56 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimiz
 
 
 def adopt(optimizer: torch.optim.Optimizer, model: nn.Module, layers: Iterable[str]) -> None:
-    """Put the parameters that `layers` gained into the groups made for them."""
-    groups = {group.get("name"): group for group in optimizer.param_groups}
+    """Put the parameters that `layers` gained into the groups made for them, at the depth of their kernel."""
+    groups = {(group.get("name"), _depth(group)): group for group in optimizer.param_groups}
+    depths = {id(each): _depth(group) for group in optimizer.param_groups for each in group["params"]}
     for layer in layers:
         module = model.get_submodule(layer)
+        depth = depths.get(id(module.get_parameter("weight")), max(depth for _, depth in groups))
         for group, names in GROUPS.items():
-            groups[group]["params"] += [module.get_parameter(name) for name in names]
+            groups[group, depth]["params"] += [module.get_parameter(name) for name in names]
 
 
 def rescale(optimizer: torch.optim.Optimizer, config: TrainConfig) -> None:
     """Multipliers of this config for groups restored from another run."""
     for group in optimizer.param_groups:
         if group.get("name") in GROUPS:
-            group["lr_scale"] = _multiplier(group["name"], config)
+            group["lr_scale"] = _depth(group) * _multiplier(group["name"], config)
             group["weight_decay"] = config.weight_decay if group["name"] == "qk" else 0.0
+
+
+def rate(optimizer: torch.optim.Optimizer) -> float:
+    """The learning rate, of what no multiplier changes: where `--layer-decay` lowers it, of the last depth."""
+    plain = [group for group in optimizer.param_groups if group.get("lr_scale", 1.0) == 1.0]
+    return float((plain or optimizer.param_groups)[0]["lr"])
+
+
+def clip(optimizer: torch.optim.Optimizer, net: nn.Module, norm: Tensor, config: TrainConfig) -> None:
+    """Clip the gradients as asked, by timm.
+
+    AGC leaves the head out, as its authors do, and gates and positions, whose size says nothing of their gradients'.
+
+    Args:
+        optimizer: of the parameters.
+        net: that they are of.
+        norm: of all gradients.
+        config: the limit and the mode.
+    """
+    from timm.models import model_parameters
+    from timm.utils import dispatch_clip_grad
+
+    if not config.clip_grad:
+        return
+    if config.clip_mode == "agc":
+        body = {id(each) for each in model_parameters(net, exclude_head=True)}
+        groups = [group for group in optimizer.param_groups if group.get("name") not in ("gates", "positions")]
+        clipped = [each for group in groups for each in group["params"] if id(each) in body]
+    else:
+        clipped = [each for group in optimizer.param_groups for each in group["params"] if each.grad is not None]
+    if config.clip_mode == "norm":
+        nn.utils.clip_grads_with_norm_(clipped, config.clip_grad, norm)
+    else:
+        dispatch_clip_grad(clipped, config.clip_grad, mode=config.clip_mode)
 
 
 def make_scheduler(optimizer: torch.optim.Optimizer, config: TrainConfig, plan: Plan) -> Any:
@@ -133,6 +171,18 @@ def warmup_stable_decay(optimizer: torch.optim.Optimizer, config: TrainConfig, p
     return scheduler
 
 
+def loss_of(logits: Tensor, targets: Tensor, config: TrainConfig) -> Tensor:
+    """Mean training loss, nats: cross-entropy, or the mean over classes of timm's binary cross-entropy."""
+    if not config.bce_loss:
+        return cross_entropy(logits, targets, config.smoothing)
+    from timm.loss import BinaryCrossEntropy
+
+    wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    dense = targets.to(wide.dtype) if targets.is_floating_point() else targets
+    loss: Tensor = BinaryCrossEntropy(smoothing=config.smoothing)(wide, dense)
+    return loss
+
+
 def cross_entropy(logits: Tensor, targets: Tensor, smoothing: float = 0.0) -> Tensor:
     """Mean loss, nats, in at least float32; targets are labels (B,) or probabilities (B, classes)."""
     wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
@@ -149,3 +199,23 @@ def _spare(name: str, parameter: Tensor, spared: set[str]) -> bool:
 
 def _multiplier(group: str, config: TrainConfig) -> float:
     return config.new_lr_mult if group == "qk" else config.gate_lr_mult
+
+
+def _depth(group: dict[str, Any]) -> float:
+    return float(group.get("depth_scale", 1.0))  # states of earlier versions have none
+
+
+def _depths(model: nn.Module, config: TrainConfig) -> dict[str, float]:
+    """What `--layer-decay` makes of the rate of each parameter, as timm's groups have it; empty without."""
+    if config.layer_decay == 1:
+        return {}
+    from timm.optim import param_groups_layer_decay
+
+    groups = param_groups_layer_decay(model, layer_decay=config.layer_decay)
+    scales = {id(each): float(group["lr_scale"]) for group in groups for each in group["params"]}
+    if len(set(scales.values())) < 2:
+        raise TrainingError(
+            f"--layer-decay {config.layer_decay}: timm finds no depths in {type(model).__name__}, which has neither "
+            "a group_matcher nor a named classifier: leave it out."
+        )
+    return {name: scales[id(each)] for name, each in model.named_parameters() if id(each) in scales}

@@ -99,6 +99,11 @@ class Plan:
         """Length of the warm-up, epochs or rounds."""
         return config.warmup_steps / self.steps if config.warmup_steps else config.warmup_epochs * self.scale
 
+    def mixes(self, config: TrainConfig, time: float) -> bool:
+        """Whether mixup and CutMix are on at `time` epochs."""
+        off = config.mixup_off_epoch
+        return not off or time < (off * self.epochs if off < 1 else off * self.scale)
+
     def keeps(self, config: TrainConfig, epoch: int) -> bool:
         """Whether the state after this epoch or round is kept to fork from, by the options.
 

@@ -5,6 +5,7 @@ What an older file lacks has the default given here; a field that is not here is
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -174,6 +175,23 @@ class Conversion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     images: int | None = None
 
 
+class StepRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A row of steps.csv: means over the steps since the row before, which were taken with so many layers converted.
+
+    Attributes:
+        step: steps that are done. lr: of the last of them.
+        loss: nats. acc: 0 to 1. images: seen in these steps. converted: layers that were attention.
+    """
+
+    step: int
+    lr: float
+    loss: float
+    acc: float
+    images: int
+    converted: int = 0
+
+
+STEPS = StepRow.__struct_fields__
 METRICS = EpochRow.__struct_fields__
 CONVERSIONS = Conversion.__struct_fields__
 
@@ -227,3 +245,17 @@ def read_conversions(folder: Path) -> list[Conversion]:
     """conversions.csv, one row per converted layer; none where there is no file. Raises as `read_metrics` does."""
     file = folder / "conversions.csv"
     return read_csv(file, Conversion, TrainingError) if file.exists() else []
+
+
+def read_steps(folder: Path) -> list[StepRow]:
+    """steps.csv, a row every so many steps; none where there is no file.
+
+    Raises:
+        TrainingError: it is cut or damaged, or its steps do not grow.
+    """
+    file = folder / "steps.csv"
+    rows = read_csv(file, StepRow, TrainingError) if file.exists() else []
+    for index, (row, later) in enumerate(itertools.pairwise(rows)):
+        if later.step <= row.step:
+            raise TrainingError(f"{file}, line {index + 3}: step {later.step} follows step {row.step}: it is damaged.")
+    return rows

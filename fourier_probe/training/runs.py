@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fourier_probe.errors import ResultError, TrainingError
+from fourier_probe.results.drawing import drawing
 from fourier_probe.training.config import TrainConfig
 from fourier_probe.training.record import (
     Conversion,
@@ -18,12 +19,17 @@ from fourier_probe.training.record import (
     PlanRecord,
     RunRecord,
     RunResult,
+    StepRow,
     read_conversions,
     read_metrics,
     read_record,
+    read_steps,
 )
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
     from fourier_probe.results.reliance import RelianceRecord
     from fourier_probe.results.spectra import Spectra
 
@@ -80,6 +86,11 @@ class Run:
         return rows
 
     @cached_property
+    def steps(self) -> list[StepRow]:
+        """steps.csv, a row every `--log-interval` steps; raises TrainingError where it is damaged."""
+        return read_steps(self.path)
+
+    @cached_property
     def conversions(self) -> list[Conversion]:
         """conversions.csv, one row per converted layer; raises as `metrics` does."""
         rows = read_conversions(self.path)
@@ -113,6 +124,27 @@ class Run:
                 "the run again."
             )
         return found
+
+    def plot(self, name: str = "loss", *, ax: Axes | None = None) -> Figure:
+        """The training loss by step.
+
+        Args:
+            name: "loss", all of it; "switches", around each switch.
+            ax: to draw on; its figure is returned.
+
+        Raises:
+            TrainingError: there is no steps.csv, or there are no switches, or no such drawing.
+        """
+        if name not in ("loss", "switches"):
+            raise TrainingError(f"a run has no drawing {name!r}: expected loss or switches.")
+        if not self.steps:
+            raise TrainingError(f"{self.path} has no steps.csv, which --log-interval writes: its losses are not known.")
+        if name == "switches" and not self.conversions:
+            raise TrainingError(f"{self.path} has converted no layer: it has no switches.")
+        draw = drawing("run-loss" if name == "loss" else "run-switches")
+        switches = sorted({row.epoch * self.plan.steps for row in self.conversions})
+        losses = [(row.step, row.loss) for row in self.steps]
+        return draw({self.path.name: (losses, switches)}, ax=ax)
 
     def reliance(self) -> RelianceRecord | None:
         """What it relies on of the halves of its attention, where an analysis with attention lies in the folder."""

@@ -39,9 +39,11 @@ from fourier_probe.training.record import (
     RunRecord,
     RunResult,
     ScheduleRecord,
+    StepRow,
     read_record,
 )
 from fourier_probe.training.state import State, environment, versions
+from fourier_probe.training.steplog import take_up
 from fourier_probe.training.steps import check_output
 from fourier_probe.training.stop import Stop
 from fourier_probe.training.timeleft import Clock
@@ -78,7 +80,7 @@ class Session:
         initial: the weights it began from, where a file was named.
         board: TensorBoard's writer, while one is open.
         net: the model as it is trained: wrapped, compiled. plain: its cost before any switch. cost: now.
-        clock: time left.
+        clock: time left. steps: rows of steps.csv.
     """
 
     config: TrainConfig
@@ -102,6 +104,7 @@ class Session:
     plain: zoo.Stats = field(init=False)
     cost: zoo.Stats = field(init=False)
     clock: Clock | None = field(init=False, default=None)
+    steps: list[StepRow] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
         self.plain = zoo.stats(self.state.model, (self.spec.channels, *self.spec.size))
@@ -160,6 +163,7 @@ class Session:
             scaler=torch.amp.GradScaler(ranks.device.type, enabled=config.amp == "fp16"),
             ema=ModelEmaV3(model, decay=config.model_ema_decay, use_warmup=True) if config.model_ema else None,
             sums=torch.zeros(3, dtype=torch.float64, device=ranks.device),
+            recent=torch.zeros(3, dtype=torch.float64, device=ranks.device),
             before=[] if initial is None else initial.rows,
         )
         mixup = None
@@ -272,6 +276,7 @@ def resume(session: Session) -> bool:
     payload = _read(session.folder.last)
     _check_data(payload, session, session.folder.path)
     _restore(session, payload, session.folder.last)
+    take_up(session, session.folder)
     session.rewrap()
     if payload["finished"] and record.result is None and session.ranks.first:  # killed between the two files
         outcome = convert({**payload["metrics"], "epochs": payload["epoch"]}, RunResult, "last.pt", TrainingError)
@@ -334,6 +339,7 @@ def fork(session: Session, source: str) -> None:
             advice,
         )
     _restore(session, payload, path)
+    take_up(session, RunFolder(path))
     rescale(session.state.optimizer, session.config)
     session.rewrap()
 

@@ -41,6 +41,7 @@ class State:
         epoch: epochs that are done, or the one in progress, from 0.
         step: steps done in that epoch.
         sums: loss, correct, count of that epoch so far; (3,) float64.
+        recent: likewise, since the last row of steps.csv.
         seconds: of training in that epoch so far, before a stop in it.
         converted: layers that are attention, in the order of their conversion.
         conversions: rows of conversions.csv, with the options of each recast.
@@ -55,6 +56,7 @@ class State:
     scaler: torch.amp.GradScaler
     ema: ModelEmaV3 | None
     sums: Tensor
+    recent: Tensor
     epoch: int = 0
     step: int = 0
     seconds: float = 0.0
@@ -97,7 +99,8 @@ class State:
             "metrics": metrics,
             "rng": random_states(ranks),
             "rows": self.rows,
-            "sums": self._every_sums(ranks),
+            "sums": _of_all(self.sums, ranks),
+            "recent": _of_all(self.recent, ranks),
             "seconds": self.seconds,
             "best": self.best,
             "environment": msgspec.to_builtins(environment(ranks)),
@@ -105,12 +108,6 @@ class State:
         if self.ema is not None:
             out["state_dict_ema"] = dict(self.ema.module.state_dict())
         return out
-
-    def _every_sums(self, ranks: Ranks) -> Tensor:
-        """`sums` of every rank, (world, 3): added up in another order they would not end in the same digits."""
-        every = self.sums.new_zeros(ranks.world, 3)
-        every[ranks.rank] = self.sums
-        return ranks.sum(every).cpu()
 
     def restore(self, payload: dict[str, Any], config: TrainConfig, ranks: Ranks) -> None:
         """Become the state that `payload` holds; this one must be fresh.
@@ -134,12 +131,25 @@ class State:
             self.scaler.load_state_dict(payload["scaler"])
         self.epoch, self.step, self.best = payload["epoch"], payload["step"], payload["best"]
         self.conversions, self.rows = own, list(payload["rows"])
-        sums = payload["sums"].view(-1, 3)
-        if len(sums) != ranks.world:  # other ranks than these: the first goes on from what all of them had
-            sums = torch.cat([sums.sum(0, keepdim=True), sums.new_zeros(ranks.world - 1, 3)])
-        self.sums = sums[ranks.rank].to(ranks.device)
+        self.sums = _own(payload["sums"], ranks)
+        self.recent = _own(payload.get("recent", torch.zeros_like(payload["sums"])), ranks)
         self.seconds = payload.get("seconds", 0.0)
         restore_random(payload["rng"], ranks)
+
+
+def _of_all(sums: Tensor, ranks: Ranks) -> Tensor:
+    """Sums of every rank, (world, 3): added up in another order they would not end in the same digits."""
+    every = sums.new_zeros(ranks.world, 3)
+    every[ranks.rank] = sums
+    return ranks.sum(every).cpu()
+
+
+def _own(every: Tensor, ranks: Ranks) -> Tensor:
+    """This rank's sums; of other ranks than these the first one goes on from what all of them had."""
+    sums = every.view(-1, 3)
+    if len(sums) != ranks.world:
+        sums = torch.cat([sums.sum(0, keepdim=True), sums.new_zeros(ranks.world - 1, 3)])
+    return sums[ranks.rank].to(ranks.device)
 
 
 def environment(ranks: Ranks) -> Environment:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,7 +18,8 @@ from fourier_probe.runtime.modes import evaluating, keeping_random_state
 from fourier_probe.runtime.sync_batchnorm import synchronised
 from fourier_probe.training.config import TrainConfig
 from fourier_probe.training.inputs import Step
-from fourier_probe.training.optim import cross_entropy
+from fourier_probe.training.optim import clip, cross_entropy, loss_of
+from fourier_probe.training.sharpness import climbed, draws_of, statistics_frozen
 
 if TYPE_CHECKING:
     from timm.data import Mixup
@@ -85,7 +87,7 @@ def train_step(
     ranks: Ranks | None = None,
     batch: int | None = None,
 ) -> Outcome:
-    """Forward, backward, clip, update.
+    """Forward, backward, clip, update: in parts with `--grad-accum-steps`, twice with `--sam-rho`.
 
     Args:
         net: in training mode, wrapped as the ranks need it.
@@ -102,21 +104,17 @@ def train_step(
         Diverged: they are not.
         TrainingError: BatchNorm is left with one value a channel.
     """
-    together = synchronised(ranks) if config.sync_bn and ranks is not None else contextlib.nullcontext()
-    with autocast(config, inputs.device), together:
-        try:
-            logits = net(inputs)
-        except ValueError as error:
-            if "more than 1 value per channel" not in str(error):
-                raise
-            raise TrainingError(
-                f"BatchNorm has one value a channel to normalise over: {len(inputs)} image on this process, and maps "
-                "of 1 x 1. Give a larger --batch-size or --img-size, or fewer processes or --sync-bn."
-            ) from error
-    loss = cross_entropy(logits, targets, config.smoothing)
     # Gradients are averaged over ranks: a rank counts by its images.
     share = 1.0 if ranks is None or batch is None else len(targets) * ranks.world / batch
-    scaler.scale(loss * share if share != 1 else loss).backward()  # type: ignore[no-untyped-call]
+    backward = functools.partial(_backward, net, inputs, targets, config, scaler, ranks, share)
+    if config.sam_rho:
+        draws = draws_of(inputs.device)
+        loss, logits = backward(exchange=False)
+        with climbed(optimizer, config.sam_rho), statistics_frozen(net), draws:
+            optimizer.zero_grad(set_to_none=True)
+            backward()
+    else:
+        loss, logits = backward()
     scaler.unscale_(optimizer)
     parameters = [each for group in optimizer.param_groups for each in group["params"] if each.grad is not None]
     # NaN in one gradient would spread to all by clipping, so the norm is looked at first; it is cheap.
@@ -124,8 +122,7 @@ def train_step(
     good = torch.isfinite(loss) & (torch.isfinite(norm) | scaler.is_enabled())
     if check and not bool(good):
         raise Diverged
-    if config.clip_grad:
-        nn.utils.clip_grads_with_norm_(parameters, config.clip_grad, norm)
+    clip(optimizer, net, norm, config)
     scaler.step(optimizer)
     scaler.update()
     optimizer.zero_grad(set_to_none=True)
@@ -135,6 +132,65 @@ def train_step(
         # A loss that went wrong unchecked turns the sum into NaN, which the next look finds.
         seen = torch.where(good, loss.detach().double(), torch.nan) * count
         return Outcome(seen, (logits.argmax(1) == truth).sum().double(), count)
+
+
+def _backward(
+    net: nn.Module,
+    inputs: Tensor,
+    targets: Tensor,
+    config: TrainConfig,
+    scaler: torch.amp.GradScaler,
+    ranks: Ranks | None,
+    share: float,
+    *,
+    exchange: bool = True,
+) -> tuple[Tensor, Tensor]:
+    """Add up the gradient of a batch, in parts if asked; returns its mean loss and its logits.
+
+    Args:
+        net: as `train_step` has it, and so on.
+        inputs: images.
+        targets: labels, or probabilities.
+        config: parts, precision, loss.
+        scaler: of fp16.
+        ranks: the processes.
+        share: by which the loss counts.
+        exchange: average the gradient over ranks, at the last part.
+    """
+    several = ranks is not None and ranks.world > 1
+    together = synchronised(ranks) if config.sync_bn and ranks is not None else contextlib.nullcontext()
+    count = config.grad_accum_steps
+    parts = [(inputs, targets)]
+    if count > 1:
+        parts = list(zip(inputs.tensor_split(count), targets.tensor_split(count), strict=True))
+    losses, scores = [], []
+    for index, (images, truth) in enumerate(parts):
+        alone = several and not (exchange and index + 1 == len(parts))
+        with net.no_sync() if alone else contextlib.nullcontext():  # type: ignore[operator]  # DistributedDataParallel
+            with autocast(config, inputs.device), together:
+                logits = _logits(net, images)
+            loss = loss_of(logits, truth, config)
+            weight = share * len(truth) / len(targets)
+            scaler.scale(loss * weight if weight != 1 else loss).backward()  # type: ignore[no-untyped-call]
+        losses.append(loss.detach() * (len(truth) / len(targets)) if len(parts) > 1 else loss.detach())
+        scores.append(logits.detach())
+    if len(parts) == 1:
+        return losses[0], scores[0]
+    return torch.stack(losses).sum(), torch.cat(scores)
+
+
+def _logits(net: nn.Module, images: Tensor) -> Tensor:
+    try:
+        logits: Tensor = net(images)
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise TrainingError(
+            f"BatchNorm has one value a channel to normalise over: {len(images)} image at a time on this process, and "
+            "maps of 1 x 1. Give a larger --batch-size or --img-size, or fewer processes, fewer --grad-accum-steps or "
+            "--sync-bn."
+        ) from error
+    return logits
 
 
 @torch.no_grad()

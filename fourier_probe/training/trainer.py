@@ -21,7 +21,7 @@ from fourier_probe import checkpoints
 from fourier_probe.errors import DataError, TrainingError
 from fourier_probe.io.decode import convert
 from fourier_probe.runtime.distributed import ranks
-from fourier_probe.training import logs
+from fourier_probe.training import logs, steplog
 from fourier_probe.training import session as sessions
 from fourier_probe.training.bound import planted_bound
 from fourier_probe.training.config import TrainConfig
@@ -30,6 +30,7 @@ from fourier_probe.training.exactness import differences
 from fourier_probe.training.folder import RunFolder
 from fourier_probe.training.initial import Initial
 from fourier_probe.training.inputs import Evaluation
+from fourier_probe.training.optim import rate
 from fourier_probe.training.progress import Outlook, Progress, Tick
 from fourier_probe.training.record import RunResult, read_record
 from fourier_probe.training.session import Session
@@ -132,6 +133,8 @@ def _convert(session: Session) -> None:
     due = [layer for layer in plan.schedule.due(state.epoch) if layer not in state.converted]
     if not due:
         return
+    if config.log_interval:
+        steplog.log(session, rate(state.optimizer))  # no row has steps of both sides
     before = _evaluate(session, state.model, session.fixed)
     for layer in due:
         convert_([layer], state.model, state.average, state.optimizer, config)
@@ -173,6 +176,8 @@ def _pass(session: Session) -> None:
     ):
         now = state.epoch + state.step / plan.steps
         ease_(state.model, converted, plan, config, now)
+        if session.mixup is not None:
+            session.mixup.mixup_enabled = plan.mixes(config, now)
         inputs, targets = prepare(batch, config, spec, session.mixup)
         try:
             outcome = train_step(
@@ -188,7 +193,10 @@ def _pass(session: Session) -> None:
             )
         except Diverged:
             raise _diverged(session, state.step) from None
-        state.sums += torch.stack(outcome)
+        sums = torch.stack(outcome)
+        state.sums += sums
+        state.recent += sums
+        lr = rate(state.optimizer)
         if gpu:
             bad = torch.where((bad < 0) & outcome.loss.isnan(), state.step, bad)
         state.step += 1
@@ -197,15 +205,17 @@ def _pass(session: Session) -> None:
             state.ema.update(state.model, step=done)
             ease_(state.ema.module, converted, plan, config, now)
         state.scheduler.step_update(done)
+        if config.log_interval and done % config.log_interval == 0:
+            steplog.log(session, lr)
         if state.step >= following or state.step == plan.steps:
             if gpu and int(bad) >= 0:
                 raise _diverged(session, int(bad))
             loss, correct, count = state.sums.tolist()
             state.seconds = time.perf_counter() - start
-            rate = state.step * session.training.batch / state.seconds
+            speed = state.step * session.training.batch / state.seconds
             left = session.clock.mark(state.epoch, state.step) if session.clock else None
             at = (state.epoch, plan.epochs, state.step, plan.steps)
-            session.progress.step(Tick(*at, loss / count, correct / count, rate, plan.unit, left))
+            session.progress.step(Tick(*at, loss / count, correct / count, speed, plan.unit, left))
             clock = time.perf_counter()
             stop, slowest = session.ranks.largest(float(session.stop.requested), (clock - looked) / (state.step - seen))
             if stop:
@@ -217,7 +227,7 @@ def _pass(session: Session) -> None:
 def _finish_epoch(session: Session) -> None:
     """Validate, log, save."""
     state, plan, config = session.state, session.plan, session.config
-    lr = next(group["lr"] for group in state.optimizer.param_groups)
+    lr = rate(state.optimizer)
     sums = session.ranks.sum(state.sums.clone()).tolist()
     session.ranks.share_buffers(state.model)
     session.ranks.share_buffers(state.average)
@@ -295,6 +305,8 @@ def _keep(session: Session) -> bool:
 
 
 def _save(session: Session, payload: dict[str, Any]) -> None:
+    if session.config.log_interval:  # first: of a run that is killed between the two, rows too many are dropped
+        session.folder.write_steps(session.steps)
     checkpoints.save(session.folder.last, payload)
     session.folder.write_logs(session.state.rows, session.state.conversions)
 
@@ -356,7 +368,7 @@ def _end(session: Session) -> NoReturn:
 
 def _diverged(session: Session, step: int) -> TrainingError:
     state = session.state
-    lr = state.optimizer.param_groups[0]["lr"]
+    lr = rate(state.optimizer)
     kept = session.folder.last
     have = f"{kept} holds the state after {len(state.rows)} epochs" if kept.exists() else "no epoch was finished"
     return TrainingError(

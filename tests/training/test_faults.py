@@ -111,7 +111,7 @@ def test_force_leaves_nothing_of_the_old_run(data: Path, tmp_path: Path) -> None
     assert (run / "epoch-002.pt").exists()
     train(tiny(data, val_split=0.0, epochs=1), run, force=True)
     assert {file.name for file in run.iterdir()} == {
-        ".lock", "config.json", "metrics.csv", "conversions.csv", "last.pt",
+        ".lock", "config.json", "metrics.csv", "steps.csv", "conversions.csv", "last.pt",
     }  # fmt: skip
 
 

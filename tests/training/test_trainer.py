@@ -33,7 +33,7 @@ from .tiny import CLASSES, last, log, tiny
 def test_the_folder_holds_what_design_names(whole: Path) -> None:
     names = {file.name for file in whole.iterdir()}
     assert names == {
-        ".lock", "config.json", "metrics.csv", "conversions.csv", "last.pt", "best.pt", "epoch-001.pt",
+        ".lock", "config.json", "metrics.csv", "steps.csv", "conversions.csv", "last.pt", "best.pt", "epoch-001.pt",
     }  # fmt: skip
     record = json.loads((whole / "config.json").read_text())
     assert record["config"]["schedule"] == "linear"

@@ -56,6 +56,7 @@ def tiny(data: Path, **more: Any) -> TrainConfig:
         "late_epoch": 1,
         "crop_padding": 1,
         "max_key_grid": 16,
+        "log_interval": 2,
         "workers": 0,
         "device": "cpu",
     }
@@ -133,4 +134,5 @@ def assert_same_run(one: Path, other: Path) -> None:
             payload.pop(key)
     assert same(first, second) == ""
     assert log(one) == log(other)
-    assert log(one, "conversions.csv") == log(other, "conversions.csv")
+    for name in ("conversions.csv", "steps.csv"):
+        assert log(one, name) == log(other, name)
