@@ -11,7 +11,7 @@ import click
 
 from fourier_probe.cli import streams
 from fourier_probe.errors import OutputError, ProbeError, Terminated, printable, suggest
-from fourier_probe.runtime import messages
+from fourier_probe.runtime import allocator, messages
 
 COMMANDS = {
     "analyze": "Spectra of every layer of a checkpoint or timm model.",
@@ -114,6 +114,7 @@ def main() -> None:
     """Entry point of the console script."""
     signal.signal(signal.SIGTERM, _terminate)
     streams.guard()
+    allocator.tame()
     try:
         group(prog_name="fourier-probe")
     except OutputError as error:  # of --help and --version, which click prints before it runs anything
