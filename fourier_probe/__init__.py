@@ -178,9 +178,9 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
-        from importlib.metadata import version
+        from fourier_probe.runtime.versions import own
 
-        return version("fourier-probe")
+        return own()
     if name not in _HOME:
         raise AttributeError(f"module 'fourier_probe' has no attribute {name!r}")
     return getattr(importlib.import_module(f"fourier_probe.{_HOME[name]}"), name)

@@ -6,14 +6,12 @@ between results), spectra.csv a tidy row per point and frequency (`frame`). May 
 
 from __future__ import annotations
 
-import platform
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fourier_probe import plugins
 from fourier_probe.errors import ResultError, UnknownPointError, suggest
 from fourier_probe.io import atomic
 from fourier_probe.probe.definition import Definition
@@ -26,6 +24,7 @@ from fourier_probe.results.point import INPUT, PointSpectrum
 from fourier_probe.results.records import Coverage, ImagesInfo, LeftOut, MetricInfo, Provenance
 from fourier_probe.results.reliance import RelianceRecord
 from fourier_probe.results.shown import Shown, registered, shown
+from fourier_probe.runtime.versions import versions
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -76,7 +75,7 @@ class Spectra:
     input: PointSpectrum | None = None
     scalars: dict[str, MetricInfo] = field(default_factory=lambda: registered("scalar"))
     profiles: dict[str, MetricInfo] = field(default_factory=lambda: registered("radial"))
-    versions: dict[str, str] = field(default_factory=lambda: _versions())
+    versions: dict[str, str] = field(default_factory=versions)
     created: str = field(default_factory=lambda: datetime.now(timezone.utc).isoformat(timespec="seconds"))
 
     def __getitem__(self, name: str) -> PointSpectrum:
@@ -272,10 +271,3 @@ class Spectra:
     def _identity(self) -> str:
         """What ties the .npz to its .json."""
         return f"{self.created} {self.images.digest} {' '.join(point.name for point in self.points)}"
-
-
-def _versions() -> dict[str, str]:
-    from importlib.metadata import version
-
-    packages = {name: version(name) for name in ("fourier-probe", "torch", "timm", "numpy")}
-    return {**packages, "python": platform.python_version(), **plugins.versions()}

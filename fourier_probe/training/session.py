@@ -22,6 +22,7 @@ from fourier_probe.io.decode import convert, read_json
 from fourier_probe.models import zoo
 from fourier_probe.runtime.distributed import Ranks
 from fourier_probe.runtime.modes import keeping_random_state
+from fourier_probe.runtime.versions import versions
 from fourier_probe.training.bound import planted_bound
 from fourier_probe.training.config import FREE, NAMES, SCHEDULE_FIELDS, TrainConfig, flag_of
 from fourier_probe.training.convert import options
@@ -42,7 +43,7 @@ from fourier_probe.training.record import (
     StepRow,
     read_record,
 )
-from fourier_probe.training.state import State, environment, versions
+from fourier_probe.training.state import State, environment
 from fourier_probe.training.steplog import take_up
 from fourier_probe.training.steps import check_output
 from fourier_probe.training.stop import Stop

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import platform
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -14,7 +13,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fourier_probe import plugins
 from fourier_probe.errors import TrainingError
 from fourier_probe.runtime.distributed import Ranks
 from fourier_probe.training.config import TrainConfig
@@ -160,22 +158,6 @@ def environment(ranks: Ranks) -> Environment:
         threads=torch.get_num_threads(),
         world=ranks.world,
     )
-
-
-def versions() -> dict[str, str]:
-    """Of what has a part in the result."""
-    from importlib.metadata import version
-
-    import timm
-
-    return {
-        "fourier_probe": version("fourier-probe"),
-        "torch": str(torch.__version__),
-        "timm": str(timm.__version__),
-        "numpy": str(np.__version__),
-        "python": platform.python_version(),
-        **plugins.versions(),
-    }
 
 
 @contextlib.contextmanager

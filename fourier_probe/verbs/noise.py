@@ -27,6 +27,7 @@ from fourier_probe.results.heatmap import (
     TargetRecord,
 )
 from fourier_probe.runtime.messages import note, progress
+from fourier_probe.runtime.versions import versions
 from fourier_probe.targets import Target
 from fourier_probe.trace.forward import giving
 from fourier_probe.verbs.partial import Partial
@@ -94,7 +95,7 @@ class _Setting:
             points=list(self.points),
             responses=responses,
             notes=list(self.notes),
-            versions=_versions(),
+            versions=versions(),
         )
 
 
@@ -184,9 +185,3 @@ def _key(noise: NoiseProbe, setting: _Setting) -> str:
     target = msgspec.structs.replace(setting.target, label="", source="")  # the digest says which
     values = [msgspec.to_builtins(each) for each in (target, setting.images, setting.definition)]
     return hashlib.sha256(json.dumps([values, labels, setting.points]).encode()).hexdigest()
-
-
-def _versions() -> dict[str, str]:
-    from importlib.metadata import version
-
-    return {name: version(name) for name in ("fourier-probe", "torch", "timm", "numpy")}

@@ -20,6 +20,7 @@ from fourier_probe.results.records import TopOneBound
 from fourier_probe.results.validation import ClassAnswers, PartAnswers, Validation
 from fourier_probe.runtime.distributed import device_of
 from fourier_probe.runtime.messages import note, progress
+from fourier_probe.runtime.versions import versions
 from fourier_probe.targets import ModelOptions, Target
 from fourier_probe.verbs.analyze import AMP
 from fourier_probe.verbs.opening import (
@@ -148,8 +149,6 @@ def write(result: Validation, folder: Path) -> list[str]:
 
 
 def _result(target: Target, stream: Stream, seen: Answers, bound: TopOneBound | None) -> Validation:
-    from importlib.metadata import version
-
     n, right = len(seen.truth), seen.predicted == seen.truth
     top1 = intervals.share(int(right.sum()), n)
     pairs, counts = torch.unique(torch.stack([seen.truth, seen.predicted], 1), dim=0, return_counts=True)
@@ -169,7 +168,7 @@ def _result(target: Target, stream: Stream, seen: Answers, bound: TopOneBound | 
         agreeing=None if lies is None else _part(right, ~lies),
         bound=bound,
         notes=_chance(top1, n, seen.classes),
-        versions={name: version(name) for name in ("fourier-probe", "torch", "timm", "numpy")},
+        versions=versions(),
     )
 
 

@@ -50,8 +50,10 @@ def test_spectra_equal_those_of_the_cpu(name: str, device: str) -> None:
     on_gpu = _usable(fp.analyze(model, [batch.double() for batch in batches], device=device))
     single = _usable(fp.analyze(model.float(), batches, device=device))
     assert list(on_cpu) == list(on_gpu) == list(single)
+    # torch's CUDA kernels of hard sigmoid and hard swish take 1/6 in single precision, 3e-8 off, for doubles too.
+    hard = any("hard" in type(module).__name__.lower() for module in model.modules())
     for point, expected in on_cpu.items():
-        np.testing.assert_allclose(on_gpu[point], expected, atol=1e-8, err_msg=point)
+        np.testing.assert_allclose(on_gpu[point], expected, atol=1e-6 if hard else 1e-8, err_msg=point)
         np.testing.assert_allclose(single[point], expected, atol=2e-3, err_msg=point)
     half = fp.analyze(model, batches, device=device, amp=torch.bfloat16)
     assert all(np.isfinite(point.delta[: point.usable]).all() for point in half.points)
