@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from fourier_probe.models.zoo import create
     from fourier_probe.papers.exhibit import Exhibit
     from fourier_probe.papers.registered import register_figure
+    from fourier_probe.plots.style import figure_style
     from fourier_probe.probe.capture import Capture
     from fourier_probe.probe.definition import Definition
     from fourier_probe.probe.fast import image_statistics, relative_log_amplitude
@@ -96,6 +97,7 @@ _HOME = {
     "compare": "verbs.compare",
     "create": "models.zoo",
     "demo": "verbs.demo",
+    "figure_style": "plots.style",
     "figures": "verbs.figures",
     "find_points": "probe.points",
     "heatmap": "verbs.heatmap",
@@ -152,6 +154,7 @@ __all__ = [
     "compare",
     "create",
     "demo",
+    "figure_style",
     "figures",
     "find_points",
     "heatmap",

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 @click.option("--label", metavar="TEXT", help="What tables and figures call the target.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for the results.  [default: results/NAME]")
 @click.option("--force", is_flag=True, help="Overwrite results that are there.")
+@options.figure_options
 @click.option("--json", "as_json", is_flag=True, help="Print spectra.json on stdout instead of the table.")
 def command(target: str, out: Path | None, force: bool, as_json: bool, label: str | None, **given: Any) -> None:
     """Relative log-amplitude spectra of every layer of TARGET over a set of images.

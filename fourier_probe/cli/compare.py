@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 @click.option("--label", "labels", metavar="TEXT", multiple=True, help="Of each target, in order; repeat.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("results/compare"), show_default=True)
 @click.option("--force", is_flag=True, help="Overwrite results that are there.")
+@options.figure_options
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON instead of the table.")
 def command(
     targets: tuple[str, ...],

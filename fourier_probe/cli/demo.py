@@ -18,6 +18,7 @@ from fourier_probe.cli import options
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1.")
 @click.option("--force", is_flag=True, help="Overwrite what an earlier demo left there.")
+@options.figure_options
 def command(
     out: Path,
     images: str,

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 )
 @click.option("--out", type=click.Path(path_type=Path), default=Path("figures"), show_default=True)
 @click.option("--force", is_flag=True, help="Overwrite figures that are there.")
+@options.figure_options
 def command(names: tuple[str, ...], listing: bool, runs: Path, out: Path, force: bool) -> None:
     """Draw the figures NAMES (all without any) from finished runs: PDF, PNG, CSV, caption, and LaTeX for tables.
 

@@ -36,6 +36,7 @@ def _strength(_ctx: click.Context, _param: click.Parameter, eps: float | None) -
 @click.option("--label", metavar="TEXT", help="What tables and figures call the target.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for the results.  [default: results/NAME-heatmap]")
 @click.option("--force", is_flag=True, help="Overwrite results that are there.")
+@options.figure_options
 def command(target: str, out: Path | None, force: bool, limit: int, device: str, amp: str, **given: Any) -> None:
     """Top-1 error of TARGET under Fourier-basis noise, frequency by frequency (Yin et al. 2019).
 

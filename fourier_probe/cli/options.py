@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import functools
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -266,6 +267,50 @@ def _image_options(images: int | None) -> list[Callable[[Command], Command]]:
 
 
 image_options = image_options_of(1000)
+
+
+def _inches(_ctx: click.Context, _param: click.Parameter, text: str | None) -> str | float | None:
+    """`single`, `double`, or a number of inches."""
+    if text is None or text in ("single", "double"):
+        return text
+    try:
+        return float(text)
+    except ValueError as error:
+        raise click.BadParameter(f"{text!r} is no width: give single, double, or inches such as 5.5") from error
+
+
+def figure_options(command: Command) -> Command:
+    """For which page the figures of a command are made: it runs inside `plots.figure_style`."""
+
+    @functools.wraps(command)
+    def styled(*args: Any, figure_width: str | float | None, figure_look: str | None, **given: Any) -> Any:
+        with contextlib.ExitStack() as stack:
+            if figure_width is not None or figure_look is not None:
+                from fourier_probe.plots.style import figure_style
+
+                stack.enter_context(figure_style(figure_width, figure_look))
+            return command(*args, **given)
+
+    for option in reversed(
+        [
+            click.option(
+                "--width",
+                "figure_width",
+                metavar="WIDTH",
+                callback=_inches,
+                help="Width of figures: single (3.5 inches, a journal's column), double (7), or inches.  "
+                "[default: as wide as each needs]",
+            ),
+            click.option(
+                "--style",
+                "figure_look",
+                metavar="NAME",
+                help="A matplotlib style or a .mplstyle file, on top of the figures' own look.",
+            ),
+        ]
+    ):
+        styled = option(styled)
+    return styled  # type: ignore[return-value]
 
 
 @contextlib.contextmanager

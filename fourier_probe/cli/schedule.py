@@ -23,6 +23,7 @@ FILES = ("schedule.json", "schedule.pdf", "schedule.png")
 @config_options
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for the drawing.  [default: results/NAME-plan]")
 @click.option("--force", is_flag=True, help="Overwrite a drawing that is there.")
+@options.figure_options
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON instead of the table.")
 def command(config_file: Path | None, out: Path | None, force: bool, as_json: bool, **flags: Any) -> None:
     """Print and draw the plan of `train` with the same flags: each layer's epoch, parameters and multiply-adds.

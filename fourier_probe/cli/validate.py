@@ -27,6 +27,7 @@ SHOWN = 20  # classes in the table
     "--out", type=click.Path(path_type=Path), help="Folder for the results.  [default: results/NAME-validate]"
 )
 @click.option("--force", is_flag=True, help="Overwrite results that are there.")
+@options.figure_options
 @click.option("--json", "as_json", is_flag=True, help="Print validation.json on stdout instead of the table.")
 def command(target: str, out: Path | None, force: bool, as_json: bool, label: str | None, **given: Any) -> None:
     """Top-1, top-5, loss, per class and confusion of TARGET, with 95 % intervals over images.

@@ -8,16 +8,12 @@ from pathlib import Path
 
 from fourier_probe.errors import ResultError, printable
 from fourier_probe.results.comparison import check_comparable, has_frequencies
+from fourier_probe.results.labels import legible, told_apart
 from fourier_probe.results.spectra import Spectra
 from fourier_probe.runtime.messages import note
 from fourier_probe.training.runs import Run, read_runs
 
 RESULT = "spectra.json"
-_TELLING = (
-    ("arch", "{}"), ("weights", "{}"), ("schedule", "{}"), ("data_scale", "{:.3g} of the data"), ("seed", "seed {}"),
-    ("epoch", "epoch {}"),
-)  # fmt: skip
-"""Fields of `target` that tell results of one name apart, and how a label says them."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +21,7 @@ class Entry:
     """One result of a report.
 
     Attributes:
-        label: what tables and charts call it, different for each entry.
+        label: what tables and charts call it, different for each entry: what it is, not where it lies.
         path: the file or the run folder it came from; none for a result that was not saved.
         result: the saved analysis.
         run: the training run it is of, if a run folder was named.
@@ -142,18 +138,8 @@ def _where(entry: Entry) -> str:
 
 
 def _distinct(entries: list[Entry]) -> list[Entry]:
-    """Entries with labels of their own: what tells them apart is added, and a number where nothing does."""
-    labels = [entry.label for entry in entries]
-    for field, form in _TELLING:
-        values = [getattr(entry.result.target, field) for entry in entries]
-        for label in {label for label in labels if labels.count(label) > 1}:
-            group = [i for i, other in enumerate(labels) if other == label]
-            if len({str(values[i]) for i in group}) > 1:
-                for i in group:
-                    known = isinstance(values[i], float | int) or "{}" in form
-                    labels[i] = f"{label}, {form.format(values[i]) if known and values[i] is not None else 'unknown'}"
-    numbered = [
-        f"{label} #{labels[: i + 1].count(label)}" if labels.count(label) > 1 else label
-        for i, label in enumerate(labels)
-    ]
-    return [replace(entry, label=printable(label)) for entry, label in zip(entries, numbered, strict=True)]
+    """Entries with labels of their own: what they are, and what tells equal ones apart."""
+    targets = [entry.result.target for entry in entries]
+    labels = [legible(target, entry.label) for target, entry in zip(targets, entries, strict=True)]
+    apart = told_apart(labels, targets, [entry.label for entry in entries])
+    return [replace(entry, label=printable(label)) for entry, label in zip(entries, apart, strict=True)]

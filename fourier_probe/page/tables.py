@@ -11,7 +11,8 @@ from typing import Any
 from fourier_probe.page.inputs import Entry
 from fourier_probe.page.payload import further_metrics, view_label
 from fourier_probe.probe.sums import quantile
-from fourier_probe.results.comparison import arguments, paired, summary
+from fourier_probe.results.comparison import paired, summary
+from fourier_probe.results.labels import arguments
 from fourier_probe.results.profile import ends_of, input_text, profile, view_of
 
 COLORS = 7  # classes t0 to t6 of page.css

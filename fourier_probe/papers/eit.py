@@ -6,19 +6,19 @@ HFD share and head diversity are defined in docs/results.md; the paper's own for
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from fourier_probe.models import zoo
 from fourier_probe.papers.captions import accuracy, caption, images_of, judged, percent
+from fourier_probe.papers.cells import cells_figure, dodged
 from fourier_probe.papers.exhibit import Exhibit, MissingRunsError, Row
 from fourier_probe.papers.registered import figure_kind
 from fourier_probe.papers.selection import analyzed, by_seed, finished, grouped, label
-from fourier_probe.plots.style import MARKERS, PAGE, categories, literal, short_title, style
+from fourier_probe.plots.style import MARKERS, PAGE, canvas, categories, foot, most_columns, short_title, style
 from fourier_probe.probe.sums import quantile
 from fourier_probe.results.comparison import common_frequency, delta_at
 from fourier_probe.results.intervals import over_seeds
@@ -76,8 +76,9 @@ def eit_table(runs: Sequence[Run]) -> Exhibit:
             row |= {"our_data": found[min(found)].config.data, "our_data_scale": scales[-1], "our_n": len(found)}
         rows.append(row)
     with style():
-        figure = Figure(figsize=(PAGE, 2.6))
-        panels = figure.subplots(1, 2, sharey=True)
+        columns = most_columns(2, PAGE / 2)
+        figure = canvas(PAGE, 0.3 + 2.3 * (2 // columns))
+        panels = figure.subplots(2 // columns, columns, squeeze=False, sharey=True).flat
         families = {"EIT": tuple(PUBLISHED.values()), **OTHERS}
         for ax, column, text in zip(panels, (0, 2), ("Parameters (M)", "Multiply-adds (G)"), strict=True):
             for (family, points), color, marker in zip(
@@ -88,7 +89,7 @@ def eit_table(runs: Sequence[Run]) -> Exhibit:
             ax.set_xscale("log")
             ax.set_xlabel(text)
         panels[0].set_ylabel("ImageNet top-1, published (%)")
-        panels[1].legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+        foot(figure, panels[0].get_legend_handles_labels()[0], ["All accuracies are as published."], columns=8)
     text = (
         "EIT beside its paper: parameters and multiply-adds counted here with torch's counter, ImageNet accuracies as "
         "published (300 epochs; not trained here)."
@@ -138,16 +139,10 @@ def eit_ablation(runs: Sequence[Run]) -> Exhibit:
         row["parameters"] = next(iter(cells[name].values())).metrics[-1].parameters
         rows.append(row)
     with style():
-        figure = Figure(figsize=(0.75 * PAGE, 0.7 + 0.3 * len(rows)))
-        ax = figure.subplots()
-        for y, row in enumerate(rows):
-            each = [100 * accuracy(run) for run in cells[row["model"]].values()]
-            ax.plot(each, [y] * len(each), ".", ms=3, color="#1f4e79", alpha=0.5)
-            error = 100 * row["half"] if row["half"] == row["half"] else None
-            ax.errorbar([100 * row["test_acc"]], [y], xerr=error, marker="D", ms=4, capsize=2, color="#1f4e79")
-        ax.set_yticks(range(len(rows)), [literal(row["model"]) for row in rows])
-        ax.set_ylim(len(rows) - 0.5, -0.5)
-        ax.set_xlabel(f"{judged(found)} top-1 (%)")
+        seeds = {name: [accuracy(run) for run in each.values()] for name, each in cells.items()}
+        figure = cells_figure(
+            rows, seeds, key="model", minus="minus_whole", split=judged(found), reference=str(model),
+        )  # fmt: skip
     table: dict[str, Any] = {
         "model": "model",
         "n": "n",
@@ -198,16 +193,18 @@ def eit_hfd_share(runs: Sequence[Run]) -> Exhibit:
     drawn = {label(run) for run in used if not _ablated(run)}
     kept = list(dict.fromkeys((row["model"], row["part"]) for row in rows if row["model"] in drawn))
     with style():
-        figure = Figure(figsize=(PAGE, 3.1))
-        left, right = figure.subplots(1, 2)
+        columns = most_columns(2, PAGE / 2)
+        figure = canvas(PAGE, 0.8 + 2.4 * (2 // columns))
+        left, right = figure.subplots(2 // columns, columns, squeeze=False).flat
         looks = zip(categories(len(kept)), itertools.cycle(MARKERS))
-        for (name, part), (color, marker) in zip(kept, looks, strict=False):
+        for place, ((name, part), (color, marker)) in enumerate(zip(kept, looks, strict=False)):
             mine = [row for row in rows if (row["model"], row["part"]) == (name, part)]
             for ax, key in ((left, "hfd_share"), (right, "delta")):
                 x, y, band = (np.array([row[column] for row in mine]) for column in ("depth", key, f"{key}_half"))
                 line = {"convolution": "--", "attention": ":"}.get(part, "-")
                 ax.errorbar(
-                    x, y, band if np.isfinite(band).all() else None, color=color, marker=marker, ms=3, capsize=1.5,
+                    x + dodged(place, len(kept), 0.014), y, band if np.isfinite(band).all() else None, color=color,
+                    marker=marker, ms=3, capsize=1.5,
                     linestyle=line, elinewidth=0.6, label=f"{short_title(name)}, {part}",
                 )  # fmt: skip
         white = [row["hfd_share_white"] for row in rows]
@@ -217,7 +214,8 @@ def eit_hfd_share(runs: Sequence[Run]) -> Exhibit:
         right.set_ylabel(rf"$\Delta$ log amplitude at {frequency:.2f}$\pi$ (nats)")
         for ax in (left, right):
             ax.set_xlabel("Normalized depth")
-        figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=6)
+        lines = "Solid: the stream; dashed: the convolution's channels; dotted: the attention's channels."
+        foot(figure, left.get_legend_handles_labels()[0], [f"{_bars(row['n'] for row in rows)} {lines}"])
     text = (
         "High frequencies by depth, twice: left the share of power at r > 0.5 (corners in) of all non-DC power, right "
         f"the log amplitude at {frequency:.2f} pi less that at DC. The convolution's and the attention's channels of "
@@ -267,11 +265,13 @@ def eit_head_diversity(runs: Sequence[Run]) -> Exhibit:
             )  # fmt: skip
     names = list(dict.fromkeys(label(run) for run, _ in found if not _ablated(run)))
     with style():
-        figure = Figure(figsize=(PAGE, 2.6))
-        axes = figure.subplots(1, 2)
-        for name, color, marker in zip(names, categories(len(names)), itertools.cycle(MARKERS), strict=False):
+        columns = most_columns(2, PAGE / 2)
+        figure = canvas(PAGE, 0.4 + 2.4 * (2 // columns))
+        axes = figure.subplots(2 // columns, columns, squeeze=False).flat
+        looks = zip(names, categories(len(names)), itertools.cycle(MARKERS), strict=False)
+        for place, (name, color, marker) in enumerate(looks):
             mine = [row for row in rows if row["model"] == name]
-            x = [row["depth"] for row in mine]
+            x = [row["depth"] + dodged(place, len(names), 0.012) for row in mine]
             halves = [row["half"] for row in mine]
             error = halves if np.isfinite(halves).all() else None
             axes[0].errorbar(
@@ -289,7 +289,8 @@ def eit_head_diversity(runs: Sequence[Run]) -> Exhibit:
         for ax in axes:
             ax.set_xlabel("Attention layer / layers")
             ax.set_ylim(bottom=0)
-        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=min(len(names), 4))
+        notes = [f"{_bars(row['n'] for row in rows)} Below 0 they are cut. Distances: means, no interval."]
+        foot(figure, axes[0].get_legend_handles_labels()[0], notes, columns=4)
     count = found[0][1].attention[0]["images"]
     text = (
         f"Head diversity: standard deviation over heads of the mean attention distance, by layer; {count} test images."
@@ -301,6 +302,14 @@ def eit_head_diversity(runs: Sequence[Run]) -> Exhibit:
     text += said + _in_table_only(groups.keys() - set(names))
     used = [run for run, _ in found]
     return Exhibit(figure, rows, caption(used, text), {"differences": gaps} if gaps else {})
+
+
+def _bars(counts: Iterable[int]) -> str:
+    """What the bars of a figure are over, by how many seeds its cells have."""
+    seeds = sorted(set(counts))
+    if seeds[-1] < 2:
+        return "Bars: 95 % over images; one seed."
+    return "Bars: 95 % over seeds (Student's t)" + ("." if seeds[0] > 1 else ", over images where there is one.")
 
 
 def _ablated(run: Run) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -26,11 +27,11 @@ from fourier_probe.papers.selection import (
     recast_settings,
     switches,
 )
-from fourier_probe.plots.style import PAGE, ordered_colors, style
-from fourier_probe.results.comparison import common_frequency, depth_profile
+from fourier_probe.plots.style import PAGE, canvas, foot, most_columns, ordered_colors, style
 from fourier_probe.results.coordinate import Axes as CommonAxes
 from fourier_probe.results.coordinate import common_axes, place, surface
 from fourier_probe.results.intervals import over_seeds
+from fourier_probe.results.profile import profile, view_of
 from fourier_probe.results.spectra import Spectra
 from fourier_probe.training.runs import Run
 
@@ -135,26 +136,27 @@ def _draw(
     rows: Sequence[Row], curves: dict[float, tuple[Spectra, np.ndarray]], axes: CommonAxes, defined: bool, split: str
 ) -> Figure:
     """Depth profile and radial profile of one seed, then coordinate and accuracy of all, against the switch."""
-    frequency = common_frequency([result for result, _ in curves.values()])
+    view = view_of([result for result, _ in curves.values()])
     with style():
-        figure = Figure(figsize=(PAGE, 4.4))
-        (left, middle), (right, last) = figure.subplots(2, 2)
+        columns = most_columns(2, PAGE / 2)
+        figure = canvas(PAGE, 0.6 + 2.1 * (4 // columns))
+        left, middle, right, last = figure.subplots(4 // columns, columns, squeeze=False).flat
         shares = sorted({row["switch"] for row in rows})
         palette = dict(zip(shares, ordered_colors(len(shares)), strict=True))
         for share, (result, values) in sorted(curves.items(), reverse=True):
-            profile = depth_profile(result, frequency)
+            along = profile(result, view)
             name = "never" if share == 1 else f"{100 * share:.0f} %"
-            left.plot(profile.depth, profile.value, marker=".", color=palette[share], label=name)
+            left.plot(along.depth, along.value, marker=".", color=palette[share], label=name)
             middle.plot(axes.radius, (values * axes.weight).sum(0) / axes.weight.sum(0), color=palette[share])
         left.set_xlabel("Normalized depth")
-        left.set_ylabel(rf"$\Delta$ log amplitude at {frequency:.2f}$\pi$ (nats)")
-        left.legend(title="switch", fontsize=6)
+        left.set_ylabel(view.label)
+        left.legend(title="switch", title_fontsize=6, fontsize=6)
         middle.set_xlabel("Radius (1: Nyquist)")
         middle.set_ylabel("Log density,\nmean over depth (nats)")
         if defined:
             _over_switches(right, rows, "t", "#1f4e79", ends=False, label="coordinate t")
             _over_switches(right, rows, "distance", "#b5482a", ends=False, label="distance / segment")
-            right.plot([shares[0], 1], [1, 0], color="0.6", linestyle=":", linewidth=0.8)
+            right.plot([shares[0], 1], [1, 0], color="0.6", linestyle=":", linewidth=0.8, label="straight line")
             right.legend(fontsize=6)
         else:
             right.set_xlim(shares[0], 1)
@@ -166,6 +168,9 @@ def _draw(
         _over_switches(last, [{**row, "top1": 100 * row["test_acc"]} for row in rows], "top1", "#1f4e79")
         last.set_xlabel("Switch (share of training; 1: never)")
         last.set_ylabel(f"{split} top-1 (%)")
+        count = len({row["seed"] for row in rows})
+        several = f"Small dots: {count} seeds; bars: 95 % over them (Student's t)." if count > 1 else "One seed."
+        foot(figure, notes=[f"Above: the first seed; switch: share of training. Below: {several}"])
     return figure
 
 
@@ -173,7 +178,9 @@ def _over_switches(
     ax: Axes, rows: Sequence[Row], key: str, color: str, *, ends: bool = True, label: str | None = None
 ) -> None:
     """A column of every seed against the switch, and its mean with an interval, at the ends only where asked."""
-    ax.plot([row["switch"] for row in rows], [row[key] for row in rows], ".", ms=3, color=color, alpha=0.5)
+    aside = 0.012 * (max(row["switch"] for row in rows) - min(row["switch"] for row in rows))  # beside the bars
+    dots: dict[str, Any] = {"ms": 3, "mew": 0, "color": color, "alpha": 0.55}
+    ax.plot([row["switch"] + aside for row in rows], [row[key] for row in rows], "o", **dots)
     cells = grouped_rows(rows, "switch")
     shares = sorted(cells)
     means = [over_seeds([row[key] for row in cells[share]]) for share in shares]

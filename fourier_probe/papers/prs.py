@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 from matplotlib import cm, colors
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from fourier_probe.papers.captions import ENOUGH, accuracy, caption, judged, percent
+from fourier_probe.papers.cells import cells_figure, dodged
 from fourier_probe.papers.exhibit import Exhibit, MissingRunsError, Row
 from fourier_probe.papers.registered import figure_kind
 from fourier_probe.papers.selection import (
@@ -32,10 +32,22 @@ from fourier_probe.papers.selection import (
     switches,
 )
 from fourier_probe.plots.epochs import epochs_figure
-from fourier_probe.plots.schedule import draw_schedule
-from fourier_probe.plots.style import MARKERS, PAGE, categories, depth_colors, literal, short_title, style
-from fourier_probe.results.comparison import common_frequency, depth_profile
+from fourier_probe.plots.schedule import draw_schedule, schedule_foot
+from fourier_probe.plots.style import (
+    MARKERS,
+    PAGE,
+    canvas,
+    categories,
+    depth_colors,
+    foot,
+    literal,
+    most_columns,
+    panel_columns,
+    short_title,
+    style,
+)
 from fourier_probe.results.intervals import over_seeds
+from fourier_probe.results.profile import profile, view_of
 from fourier_probe.training.rules import CUSTOM, SCHEDULES, ScheduleRequest, build
 from fourier_probe.training.runs import Run
 
@@ -57,8 +69,10 @@ def schedules_figure(runs: Sequence[Run]) -> Exhibit:
     rows: list[Row] = []
     with style():
         kinds = [kind for kind in SCHEDULES if kind != CUSTOM]
-        figure = Figure(figsize=(PAGE, 2 * (0.7 + 0.11 * len(layers))))
-        axes = figure.subplots(2, -(-len(kinds) // 2), sharex=True, sharey=True, squeeze=False)
+        columns = panel_columns(len(kinds))
+        lines = -(-len(kinds) // columns)
+        figure = canvas(PAGE, 0.3 + lines * (0.7 + 0.11 * len(layers)))
+        axes = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
         for ax, kind in zip(axes.flat, kinds, strict=False):
             stages = {name: name.split(".")[0] for name in layers}
             request = ScheduleRequest(
@@ -74,6 +88,7 @@ def schedules_figure(runs: Sequence[Run]) -> Exhibit:
             ]
         for ax in axes.flat[len(kinds) :]:
             ax.set_visible(False)
+        schedule_foot(figure, soft="soft" in kinds)
     text = f"When each of {len(layers)} convolutions of {label(run)} becomes attention, for every kind of schedule, "
     text += f"early epoch {early}, late epoch {late}."
     return Exhibit(figure, rows, caption([run], text, over="", reading=True))
@@ -120,23 +135,16 @@ def schedule_table(runs: Sequence[Run]) -> Exhibit:
         row["role"] = {"linear": "PRS", control: "same-mean control"}.get(name, "")
         rows.append(row)
     with style():
-        figure = Figure(figsize=(0.75 * PAGE, 0.7 + 0.28 * len(rows)))
-        ax = figure.subplots()
-        for y, row in enumerate(rows):
-            each = [100 * accuracy(run) for run in cells[row["schedule"]].values()]
-            color = "#b5482a" if row["schedule"] == "linear" else "#1f4e79"
-            ax.plot(each, [y] * len(each), ".", ms=3, color=color, alpha=0.5)
-            error = 100 * row["half"] if row["half"] == row["half"] else None
-            ax.errorbar([100 * row["test_acc"]], [y], xerr=error, marker="D", ms=4, capsize=2, color=color)
-        ax.set_yticks(
-            range(len(rows)),
-            [literal(row["schedule"]) + (" †" if row["role"].startswith("same") else "") for row in rows],
-        )
-        ax.set_ylim(len(rows) - 0.5, -0.5)
-        ax.set_xlabel(f"{judged(done)} top-1 (%)")
+        base = "none" if "none" in cells else control
+        seeds = {name: [accuracy(run) for run in found.values()] for name, found in cells.items()}
+        same = ["constant, same mean: all layers switch at the mean epoch of linear."] if control else []
+        figure = cells_figure(
+            rows, seeds, key="schedule", minus="minus_none" if base == "none" else "minus_control",
+            split=judged(done), reference=base or "none", marked="linear", notes=same,
+        )  # fmt: skip
     primary = next((row for row in rows if row["schedule"] == "linear" and "minus_control" in row), None)
     said = (
-        f"Primary contrast, linear minus constant of the same mean epoch (†), paired by seed: "
+        f"Primary contrast, linear minus constant of the same mean epoch, paired by seed: "
         f"{100 * primary['minus_control']:+.2f}"
         + (
             f" ± {100 * primary['minus_control_half']:.2f}"
@@ -182,26 +190,42 @@ def gates_by_depth(runs: Sequence[Run]) -> Exhibit:
     curves = {name: _mean_gates([row for row in rows if row["schedule"] == name]) for name in names}
     last = min(max(steps) for layers in curves.values() for _, steps, _ in layers)
     with style():
-        figure = Figure(figsize=(max(PAGE * (len(names) + 1) / 4, 3.5), 2.4))
-        axes = figure.subplots(1, len(names) + 1, sharey=True, squeeze=False)
+        columns = most_columns(len(names) + 1)
+        lines = -(-(len(names) + 1) // columns)
+        figure = canvas(max(PAGE * (len(names) + 1) / 4, 3.5), 0.4 + 2.1 * lines)
+        grid = list(figure.subplots(lines, columns, sharey=True, squeeze=False).flat)
+        for beyond in grid[len(names) + 1 :]:
+            beyond.set_visible(False)
+        axes, overlaid = grid[: len(names)], grid[len(names)]
         cmap = depth_colors()
-        for ax, name in zip(axes.flat, names, strict=False):
+        longest = max(max(steps) for layers in curves.values() for _, steps, _ in layers)
+        for ax, name in zip(axes, names, strict=True):
             for depth, steps, gates in curves[name]:
                 ax.plot(steps, gates, marker=".", ms=3, color=cmap(depth))
             ax.axvline(last, color="0.6", linestyle=":", linewidth=0.8)
             ax.set_title(short_title(name), fontsize=7)
             ax.set_xlabel("Steps since the switch")
+            ax.set_xlim(-0.04 * longest, 1.04 * longest)  # one axis for all that are compared
             ax.xaxis.set_major_locator(MaxNLocator(3, integer=True))
-        for name, color, marker in zip(names, categories(len(names)), itertools.cycle(MARKERS), strict=False):
-            at_last = [(depth, float(np.interp(last, steps, gates))) for depth, steps, gates in curves[name]]
-            axes[0, -1].plot(*zip(*sorted(at_last), strict=True), color=color, marker=marker, ms=3, label=literal(name))
-        axes[0, -1].set_title(f"{last} steps after the switch", fontsize=7)
-        axes[0, -1].set_xlabel("Normalized depth")
-        axes[0, -1].legend(fontsize=6)
-        axes[0, 0].set_ylabel("Mean gate (1: positional)")
-        axes[0, 0].set_ylim(0, 1.02)
-        bar = figure.colorbar(cm.ScalarMappable(colors.Normalize(0, 1), cmap), ax=list(axes.flat), pad=0.02, aspect=30)
+        counts = {name: len({row["seed"] for row in rows if row["schedule"] == name}) for name in names}
+        looks = zip(categories(len(names)), itertools.cycle(MARKERS))
+        for place, (name, (color, marker)) in enumerate(zip(names, looks, strict=False)):
+            at = _gates_at([row for row in rows if row["schedule"] == name], last)
+            x = [depth + dodged(place, len(names), 0.012) for depth, _, _ in at]
+            halves = [half if np.isfinite(half) else 0.0 for _, _, half in at]
+            overlaid.errorbar(x, [gate for _, gate, _ in at], halves, color=color, marker=marker, ms=3, capsize=1.5,
+                              elinewidth=0.7, label=literal(name))  # fmt: skip
+        overlaid.set_title(f"{last} steps after the switch", fontsize=7)
+        overlaid.set_xlabel("Normalized depth")
+        overlaid.legend(fontsize=6)
+        grid[0].set_ylabel("Mean gate (1: positional)")
+        grid[0].set_ylim(0, 1.02)
+        bar = figure.colorbar(cm.ScalarMappable(colors.Normalize(0, 1), cmap), ax=grid, pad=0.02, aspect=30)
         bar.set_label("Normalized depth")
+        said = sorted(set(counts.values()))
+        several = f"{said[0]} to {said[-1]} seeds" if len(said) > 1 else f"{said[0]} seed{'s' * (said[0] > 1)}"
+        bars = "; bars at right: 95 % over seeds (Student's t)" if said[-1] > 1 else ""
+        foot(figure, notes=[f"Mean over heads and {several}{bars}. Dotted: {last} steps, where all can be compared."])
     text = (
         "Gates of converted layers against steps since their own switch (A5), mean over heads and seeds; at right all "
     )
@@ -276,6 +300,16 @@ def _mean_gates(rows: Sequence[Row]) -> list[tuple[float, list[int], list[float]
     return out
 
 
+def _gates_at(rows: Sequence[Row], steps: int) -> list[tuple[float, float, float]]:
+    """Of each layer, by depth: its depth, its mean gate over seeds after so many steps, half of the interval."""
+    out = []
+    for mine in grouped_rows(rows, "layer").values():
+        curves = grouped_rows(mine, "seed").values()
+        gates = [float(np.interp(steps, [r["steps"] for r in curve], [r["gate"] for r in curve])) for curve in curves]
+        out.append((float(mine[0]["depth"]), *over_seeds(gates)))
+    return sorted(out)
+
+
 @figure_kind()
 def training_trajectory(runs: Sequence[Run]) -> Exhibit:
     """High-frequency value of every point while training, across the switches, a row a schedule."""
@@ -286,21 +320,21 @@ def training_trajectory(runs: Sequence[Run]) -> Exhibit:
     every = _in_order(list(first), found)
     names = every[:PANELS]
     used = [first[name][min(first[name])] for name in names]
-    frequency = common_frequency([result for run in used for result in run.trajectory])
+    view = view_of([result for run in used for result in run.trajectory])
     rows: list[Row] = []
     for run in used:
         for result in run.trajectory:
-            profile = depth_profile(result, frequency)
+            along = profile(result, view)
             rows += [
                 {"schedule": noted_schedule(run), "seed": run.config.seed, "epoch": result.epoch, "point": n,
-                 "depth": d, "frequency": frequency, "delta": v, "stderr": e}
-                for n, d, v, e in zip(profile.names, profile.depth, profile.value, profile.stderr, strict=True)
+                 "depth": d, "quantity": view.quantity, "at": view.at, "value": v, "stderr": e}
+                for n, d, v, e in zip(along.names, along.depth, along.value, along.stderr, strict=True)
             ]  # fmt: skip
     when = [sorted(set(switches(run).values())) for run in used]
-    figure = epochs_figure([run.trajectory for run in used], names, when)
+    figure = epochs_figure([run.trajectory for run in used], names, when, view=view)
     count = used[0].trajectory[0].images.n
-    text = f"Spectra while training, across the switches (dashed); one seed each, over {count} validation images."
-    text += _not_drawn(every, PANELS)
+    text = f"Spectra while training, across the switches (dashed); one seed each, over {count} validation images. "
+    text += view.why + _not_drawn(every, PANELS)
     return Exhibit(figure, rows, caption(used, text, over="image groups", reading=True))
 
 

@@ -12,17 +12,29 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullLocator
 
 from fourier_probe.papers.captions import ENOUGH, accuracy, caption, images_of, judged
+from fourier_probe.papers.cells import dodged
 from fourier_probe.papers.exhibit import Exhibit, MissingRunsError, Row
 from fourier_probe.papers.registered import figure_kind
 from fourier_probe.papers.selection import analyzed, by_seed, finished, grouped, is_cnn, label, schedule_name
 from fourier_probe.plots.compare import panels_figure
-from fourier_probe.plots.style import MARKERS, PAGE, categories, ordered_colors, style, wrapped_title
-from fourier_probe.results.comparison import common_frequency, depth_profile
+from fourier_probe.plots.spectra import label_outer, side_legend
+from fourier_probe.plots.style import (
+    MARKERS,
+    PAGE,
+    canvas,
+    categories,
+    foot,
+    ordered_colors,
+    panel_columns,
+    style,
+    wrapped_title,
+)
 from fourier_probe.results.intervals import over_seeds
+from fourier_probe.results.profile import profile, view_of
 from fourier_probe.results.spectra import Spectra
 from fourier_probe.training.runs import Run
 
@@ -58,24 +70,29 @@ def accuracy_by_scale(runs: Sequence[Run]) -> Exhibit:
             row["minus_cnn"], row["minus_cnn_half"] = over_seeds(list(gaps.values()))
             row["minus_cnn_pairs"] = len(gaps)
     with style():
-        figure = Figure(figsize=(0.75 * PAGE, 2.8))
+        figure = canvas(0.85 * PAGE, 3.0)
         ax = figure.subplots()
-        for name, color, marker in zip(names, categories(len(names)), itertools.cycle(MARKERS), strict=False):
+        looks = zip(names, categories(len(names)), itertools.cycle(MARKERS), strict=False)
+        for place, (name, color, marker) in enumerate(looks):
             mine = [row for row in rows if row["model"] == name]
-            x, y = [row["data_scale"] for row in mine], np.array([100 * row["test_acc"] for row in mine])
-            band = np.array([100 * row["half"] for row in mine])
-            ax.plot(x, y, color=color, marker=marker, label=wrapped_title(name, 30))
-            if np.isfinite(band).all():
-                ax.fill_between(x, y - band, y + band, color=color, alpha=0.15, linewidth=0)
-            for scale in x:
-                each = [100 * accuracy(run) for run in by_seed(cells[name, scale]).values()]
-                ax.plot([scale] * len(each), each, ".", ms=2, color=color, alpha=0.6)
+            aside = math.exp(dodged(place, len(names), 0.035))  # of a logarithmic axis
+            x, y = [aside * row["data_scale"] for row in mine], [100 * row["test_acc"] for row in mine]
+            halves = [100 * row["half"] if row["half"] == row["half"] else 0.0 for row in mine]
+            ax.errorbar(x, y, halves, color=color, marker=marker, capsize=1.5, elinewidth=0.7,
+                        label=wrapped_title(name, 30))  # fmt: skip
+            for row, at in zip(mine, x, strict=True):
+                each = [100 * accuracy(run) for run in by_seed(cells[name, row["data_scale"]]).values()]
+                ax.plot([at] * len(each), each, "o", ms=2.8, mfc="white", mec=color, mew=0.6, zorder=3)
             for crossing in [at for c in crossings if c["model"] == name for at in c["resolved"]]:
                 ax.axvline(crossing, color=color, linewidth=0.6, linestyle="--", zorder=0)
         _scale_axis(ax, scales)
         ax.set_ylabel(f"{judged(done)} top-1 (%)")
         ax.set_ylim(max(ax.get_ylim()[0], 0), min(ax.get_ylim()[1], 100))
-        ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+        side_legend(figure, ax)
+        dot = Line2D([], [], linestyle="", marker="o", ms=2.8, mfc="white", mec="0.3", mew=0.6, label="one seed")
+        crossed = [Line2D([], [], color="0.3", linewidth=0.6, linestyle="--", label="overtakes the CNN")]
+        resolved = any(c["resolved"] for c in crossings)
+        foot(figure, [dot, *crossed * resolved], ["Bars: 95 % over seeds (Student's t), where there are two or more."])
     said = "; ".join(f"{c['model']}: {c['crossover']}" for c in crossings)
     used = [run for (name, _), found in cells.items() if name in names for run in found]
     overtaken = f"Data scale at which a model overtakes {cnn}: {said}."
@@ -215,39 +232,42 @@ def depth_profile_by_scale(runs: Sequence[Run]) -> Exhibit:
         raise MissingRunsError(
             "depth-profile-by-scale needs analyzed runs at two data scales: data_scale = [0.1, 1.0]."
         )
-    frequency = common_frequency([result for _, result in found])
+    view = view_of([result for _, result in found])
     models = {
         name: pairs for name, pairs in _grouped(found).items() if len({r.config.data_scale for r, _ in pairs}) > 1
     }
     rows: list[Row] = []
     with style():
-        columns = min(len(models), 4)
+        columns = panel_columns(len(models))
         lines = -(-len(models) // columns)
-        figure = Figure(figsize=(max(PAGE * columns / 4, 3.5), 0.5 + 2.0 * lines))
+        figure = canvas(max(PAGE * columns / 4, 3.5), 0.6 + 2.0 * lines)
         axes = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
         palette = dict(zip(scales, ordered_colors(len(scales)), strict=True))
         for ax, (name, pairs) in zip(axes.flat, models.items(), strict=False):
-            for scale in scales:
-                mine = [depth_profile(result, frequency) for run, result in pairs if run.config.data_scale == scale]
+            for place, scale in enumerate(scales):
+                mine = [profile(result, view) for run, result in pairs if run.config.data_scale == scale]
                 if not mine:
                     continue
-                values = np.stack([profile.value for profile in mine])
+                values = np.stack([along.value for along in mine])
                 half = _halves(values) if len(mine) > 1 else mine[0].quantile * mine[0].stderr
                 mean = values.mean(0)
-                ax.plot(mine[0].depth, mean, marker=".", ms=3, color=palette[scale], label=f"{100 * scale:g} %")
-                if np.isfinite(half).all():
-                    ax.fill_between(mine[0].depth, mean - half, mean + half, color=palette[scale], alpha=0.2, lw=0)
+                x = mine[0].depth + dodged(place, len(scales), 0.014)
+                error = half if np.isfinite(half).all() else None
+                ax.errorbar(x, mean, error, marker=".", ms=3, color=palette[scale], capsize=1, elinewidth=0.6,
+                            label=f"{100 * scale:g} %")  # fmt: skip
                 rows += [
                     {"model": name, "data_scale": scale, "n": len(mine), "point": point, "op": op, "depth": d,
-                     "frequency": frequency, "delta": m, "half": h, "white_delta": w}
+                     "quantity": view.quantity, "at": view.at, "value": m, "half": h, "white": w}
                     for point, op, d, m, h, w in zip(
                         mine[0].names, mine[0].ops, mine[0].depth, mean, half, mine[0].white, strict=True)
                 ]  # fmt: skip
             ax.set_title(wrapped_title(name, 30), fontsize=7)
-        _hide(axes, len(models), "Normalized depth", rf"$\Delta$ at {frequency:.2f}$\pi$ (nats)")
-        handles = axes.flat[0].get_legend_handles_labels()
-        figure.legend(*handles, loc="outside lower center", ncols=len(scales), title="data scale")
-    text = f"High-frequency value against depth by data scale (A2). {images_of([found[0][1]])}"
+        label_outer(axes, len(models), "Normalized depth", view.label.replace(" log amplitude", ""))
+        seeded = {row["n"] for row in rows}
+        over = "seeds (Student's t)" if min(seeded) > 1 else "seeds where there are two or more, else over images"
+        shares = [Line2D([], [], color=palette[scale], marker=".", label=f"{100 * scale:g} %") for scale in scales]
+        foot(figure, shares, [f"Colour: share of the training images. Bars: 95 % over {over}."], columns=len(scales))
+    text = f"High frequencies against depth by data scale (A2). {view.why} {images_of([found[0][1]])}"
     drawn = [run for pairs in models.values() for run, _ in pairs]
     over = "seeds" if all(row["n"] > 1 for row in rows) else "seeds or images"
     reading = any(" + " in name for name in models)
@@ -280,18 +300,6 @@ def _scale_axis(ax: Axes, scales: Sequence[float]) -> None:
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g}"))
     ax.xaxis.set_minor_locator(NullLocator())
     ax.set_xlabel("Training images (%)")
-
-
-def _hide(axes: np.ndarray[Any, Any], count: int, xlabel: str, ylabel: str) -> None:
-    """Hide the panels that are not used, and label the outer ones."""
-    columns = axes.shape[1]
-    for index, ax in enumerate(axes.flat):
-        ax.set_visible(index < count)
-        if index % columns == 0:
-            ax.set_ylabel(ylabel)
-        if index + columns >= count > index:
-            ax.xaxis.set_tick_params(labelbottom=True)
-            ax.set_xlabel(xlabel)
 
 
 def _halves(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

@@ -8,7 +8,8 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from fourier_probe.papers.exhibit import MissingRunsError, Row
-from fourier_probe.results.comparison import arguments, check_comparable
+from fourier_probe.results.comparison import check_comparable
+from fourier_probe.results.labels import arguments
 from fourier_probe.results.records import Provenance
 from fourier_probe.results.spectra import Spectra
 from fourier_probe.training.naming import content, placeless

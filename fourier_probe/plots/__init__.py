@@ -6,10 +6,10 @@ from fourier_probe.plots.spectra import (
     depth_figure,
     draw_depth_profile,
     draw_spectra,
-    shade_legend,
+    shade_handles,
     spectra_figure,
 )
-from fourier_probe.plots.style import save, save_each, style
+from fourier_probe.plots.style import figure_style, save, save_each, style
 
 __all__ = [
     "depth_colorbar",
@@ -19,9 +19,10 @@ __all__ = [
     "draw_last_point",
     "draw_spectra",
     "epochs_figure",
+    "figure_style",
     "save",
     "save_each",
-    "shade_legend",
+    "shade_handles",
     "spectra_figure",
     "style",
 ]

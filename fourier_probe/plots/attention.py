@@ -7,25 +7,32 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib import cm, colors
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, MaxNLocator
 
-from fourier_probe.plots.style import PAGE, depth_colors, short_title, style
+from fourier_probe.plots.style import PAGE, canvas, depth_colors, foot, most_columns, panel_columns, short_title, style
 from fourier_probe.probe.sums import quantile
 from fourier_probe.results.information import InformationRecord
 
 GROUPS = 20  # of images, for the intervals
 FLOOR = 1e-6  # of a response: below is rounding
+NUMBERED = 12  # layers, at most, that all have a tick
 
 
 def draw_distance(ax: Axes, layers: Sequence[dict[str, Any]]) -> Axes:
-    """Mean attention distance, a dot a head, the mean over heads as a line; dashed: attention that is uniform."""
+    """Mean attention distance, a dot per head, a bar at their mean; dashed: attention that is uniform."""
     places, shades = _places(layers), _shades(layers)
     for place, color, layer in zip(places, shades, layers, strict=True):
         ax.plot([place] * len(layer["distance"]), layer["distance"], "o", ms=2.5, mew=0, color=color)
-    ax.plot(places, [np.mean(layer["distance"]) for layer in layers], color="0.25", linewidth=0.8)
-    ax.plot(places, [layer["uniform"] for layer in layers], color="0.45", linestyle="--", linewidth=0.8)
+    means = [np.mean(layer["distance"]) for layer in layers]
+    ax.plot(places, means, color="0.25", linewidth=0.8, marker="_", ms=7)
+    uniform = [layer["uniform"] for layer in layers]
+    ax.plot(places, uniform, color="0.45", linestyle="--", linewidth=0.8, zorder=1)
+    if len(layers) == 1:  # no line between points: a level
+        ax.axhline(uniform[0], color="0.45", linestyle="--", linewidth=0.8, zorder=1)
     highest = max(max(layer["uniform"], *layer["distance"]) for layer in layers)
     ax.set_ylim(0, 1.06 * highest)
     ax.set_ylabel("Attention distance (pixels)")
@@ -36,12 +43,21 @@ def draw_diversity(ax: Axes, layers: Sequence[dict[str, Any]]) -> Axes:
     """Head diversity of each layer: the standard deviation over heads of the mean attention distance."""
     places, shades = _places(layers), _shades(layers)
     spread = [float(np.std(layer["distance"])) for layer in layers]
-    ax.plot(places, spread, color="0.25", linewidth=0.8)
+    errors = [quantile(GROUPS) * error for layer in layers if (error := _diversity_error(layer)) is not None]
+    bars = errors if len(errors) == len(layers) else None
+    ax.errorbar(places, spread, bars, color="0.25", linewidth=0.8, elinewidth=0.7, capsize=1.5)
     for place, color, value in zip(places, shades, spread, strict=True):
         ax.plot([place], [value], "o", ms=3.5, mew=0, color=color)
-    ax.set_ylim(0, 1.06 * max(spread) or 1.0)
+    tops = [value + error for value, error in zip(spread, bars or [0.0] * len(spread), strict=True)]
+    ax.set_ylim(0, 1.06 * max(tops) or 1.0)
     ax.set_ylabel("Head diversity (pixels)")
     return _depth_axis(ax, layers)
+
+
+def _diversity_error(layer: dict[str, Any]) -> float | None:
+    """Its standard error over images, where it was computed."""
+    errors = (layer.get("stderr_of") or {}).get("diversity") or [None]
+    return None if errors[0] is None or errors[0] != errors[0] else float(errors[0])
 
 
 def draw_response(ax: Axes, layers: Sequence[dict[str, Any]]) -> Axes:
@@ -106,15 +122,48 @@ def attention_figure(
             panels.append(lambda ax: draw_gates(ax, layers))
         if information:
             panels.append(lambda ax: draw_nmi(ax, information, quantile(GROUPS)))
-        rows, columns = (1, len(panels)) if len(panels) < 4 else (2, -(-len(panels) // 2))
-        figure = Figure(figsize=(PAGE * max(columns, 1.5) / 3 * (1.1 if columns == 2 else 1), 2.3 * rows))
+        columns = panel_columns(len(panels), most_columns(2 if len(panels) == 4 else 3, PAGE / 3))
+        rows = -(-len(panels) // columns)
+        figure = canvas(PAGE * max(columns, 1.5) / 3 * (1.1 if columns == 2 else 1), 0.4 + 2.1 * rows)
         axes = list(figure.subplots(rows, columns, squeeze=False).flat)
         for ax, draw in zip(axes, panels, strict=False):
             draw(ax)
         for ax in axes[len(panels) :]:
             ax.set_visible(False)
+        if layers:
+            _layer_colorbar(figure, axes[2], layers)
         figure.suptitle(short_title(title), fontsize=8)
+        handles = [
+            Line2D([], [], linestyle="", marker="o", ms=2.5, color="0.25", label="one head"),
+            Line2D([], [], color="0.25", linewidth=0.8, marker="_", ms=7, label="mean over heads"),
+            Line2D([], [], color="0.45", linestyle="--", linewidth=0.8, label="if attention were uniform"),
+        ]
+        counts = sorted({int(layer["images"]) for layer in layers if layer.get("images")})
+        seen = f"{counts[0]} images" if len(counts) == 1 else "images"
+        said = _intervals_said(layers, information, seen)
+        foot(figure, handles if layers else handles[:2], [said])
         return figure
+
+
+def _intervals_said(layers: Sequence[dict[str, Any]], information: Sequence[InformationRecord], seen: str) -> str:
+    """Which of the bars are intervals."""
+    known = any(_diversity_error(layer) is not None for layer in layers)
+    known = known or any(record.mean_stderr is not None for record in information)
+    bars = f"Bars of diversity and NMI: 95 % over {seen}." if known else f"Means over {seen}; no interval is drawn."
+    return f"{bars} Diversity: standard deviation over heads." if layers else bars
+
+
+def _layer_colorbar(figure: Figure, ax: Axes, layers: Sequence[dict[str, Any]]) -> None:
+    """What the colours of the responses are: depth, or the order of the layers."""
+    if len(layers) == 1:
+        return
+    by_depth = _by_depth(layers)
+    norm = colors.Normalize(0, 1) if by_depth else colors.Normalize(1, len(layers))
+    bar = figure.colorbar(cm.ScalarMappable(norm, depth_colors()), ax=ax, pad=0.02, aspect=30)
+    bar.set_label("Normalized depth" if by_depth else "Attention layer")
+    bar.outline.set_linewidth(0.5)
+    if not by_depth:
+        bar.ax.yaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def _by_depth(layers: Sequence[dict[str, Any]]) -> bool:
@@ -138,7 +187,9 @@ def _depth_axis(ax: Axes, layers: Sequence[dict[str, Any]]) -> Axes:
         ax.set_xlim(-0.03, 1.03)
         ax.set_xlabel("Normalized depth")
     else:
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.xaxis.set_major_locator(
+            MaxNLocator(integer=True) if len(layers) > NUMBERED else FixedLocator(_places(layers))
+        )
         ax.set_xlim(0.5, len(layers) + 0.5)
         ax.set_xlabel("Attention layer, in order")
     return ax

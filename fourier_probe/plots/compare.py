@@ -12,8 +12,25 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from fourier_probe.plots.spectra import depth_colorbar, draw_spectra, marker_legend
-from fourier_probe.plots.style import MARKERS, PAGE, categories, short_title, style, wrapped_title
+from fourier_probe.plots.spectra import (
+    depth_colorbar,
+    draw_spectra,
+    images_span,
+    label_outer,
+    side_legend,
+    spectra_foot,
+)
+from fourier_probe.plots.style import (
+    MARKERS,
+    PAGE,
+    canvas,
+    categories,
+    foot,
+    panel_columns,
+    short_title,
+    style,
+    wrapped_title,
+)
 from fourier_probe.results.coordinate import common_axes, surface
 from fourier_probe.results.spectra import Spectra
 
@@ -29,7 +46,7 @@ def panels_figure(cells: Mapping[tuple[str, str], Spectra], rows: Sequence[str],
         columns: labels from left to right.
     """
     with style():
-        figure = Figure(figsize=(max(PAGE * len(columns) / 4, 3.5), 0.4 + 1.9 * len(rows)))
+        figure = canvas(max(PAGE * len(columns) / 4, 3.5), 0.5 + 1.9 * len(rows))
         axes = figure.subplots(len(rows), len(columns), sharex=True, sharey=True, squeeze=False)
         for (i, row), (j, column) in itertools.product(enumerate(rows), enumerate(columns)):
             ax = axes[i, j]
@@ -39,13 +56,13 @@ def panels_figure(cells: Mapping[tuple[str, str], Spectra], rows: Sequence[str],
                 ax.text(0.5, 0.5, "no run", transform=ax.transAxes, ha="center", va="center", color="0.5")
             ax.set_title(f"{wrapped_title(row)}\n{column}" if len(rows) > 1 else column, fontsize=7)
             ax.label_outer()
-        marker_legend(figure, list(cells.values()))
         depth_colorbar(figure, list(axes.flat))
+        spectra_foot(figure, list(cells.values()))
         return figure
 
 
 def draw_steps(ax: Axes, tables: Sequence[Sequence[dict[str, Any]]], labels: Sequence[str]) -> Axes:
-    """Step change of high frequencies by what the step did: a dot a step, the mean with its 95 % interval over images.
+    """Step change of high frequencies by what the step did: a dot per step, the mean with its paired 95 % interval.
 
     Args:
         ax: to draw on.
@@ -58,7 +75,7 @@ def draw_steps(ax: Axes, tables: Sequence[Sequence[dict[str, Any]]], labels: Seq
         for row in table:
             x = ops.index(row["op"]) - 0.4 + width * (index + 0.5)
             each = [step["change"] for step in row["each"]]
-            ax.plot([x] * len(each), each, "o", ms=2, mew=0, color=color, alpha=0.45)
+            ax.plot([x] * len(each), each, "o", ms=3, mew=0, color=color, alpha=0.45)
             error = row["quantile"] * row["stderr"] if np.isfinite(row["stderr"]) else None
             ax.errorbar([x], [row["change"]], error, marker="D", ms=4, color=color, capsize=2, mec="white", mew=0.4)
         ax.plot([], [], "D", ms=4, color=color, label=short_title(label))
@@ -73,10 +90,11 @@ def draw_steps(ax: Axes, tables: Sequence[Sequence[dict[str, Any]]], labels: Seq
 def steps_figure(tables: Sequence[Sequence[dict[str, Any]]], labels: Sequence[str]) -> Figure:
     """Do attentions lower and MLPs raise the high frequencies? See `draw_steps`."""
     with style():
-        figure = Figure(figsize=(0.7 * PAGE, 2.6))
+        figure = canvas(0.75 * PAGE, 2.7)
         ax = figure.subplots()
         draw_steps(ax, tables, labels)
-        ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+        side_legend(figure, ax)
+        foot(figure, notes=["Dots: one step each. Diamonds: mean over steps; bars: 95 % over images, paired."])
         return figure
 
 
@@ -102,10 +120,11 @@ def draw_coordinate(ax: Axes, rows: Sequence[dict[str, Any]]) -> Axes:
 def coordinate_figure(rows: Sequence[dict[str, Any]]) -> Figure:
     """Where targets lie between a CNN and a ViT; see `probe.coordinate`."""
     with style():
-        figure = Figure(figsize=(0.7 * PAGE, 2.6))
+        figure = canvas(0.75 * PAGE, 2.7)
         ax = figure.subplots()
         draw_coordinate(ax, rows)
-        ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+        side_legend(figure, ax)
+        foot(figure, notes=["Bars: 95 % over images. The line from CNN to ViT is the segment."])
         return figure
 
 
@@ -115,10 +134,10 @@ def density_figure(results: Sequence[Spectra], titles: Sequence[str]) -> Figure:
     values = [surface(result, axes_of)[0] for result in results]
     limit = max(float(np.abs(value).max()) for value in values)
     norm = colors.TwoSlopeNorm(0, -limit, limit)
-    columns = min(len(results), 4)
+    columns = panel_columns(len(results))
     rows = -(-len(results) // columns)
     with style():
-        figure = Figure(figsize=(max(PAGE * columns / 4, 3.5), 0.3 + 1.7 * rows))
+        figure = canvas(max(PAGE * columns / 4, 3.5), 0.4 + 1.7 * rows)
         axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
         for ax, value, title in zip(axes.flat, values, titles, strict=False):
             mesh = ax.pcolormesh(
@@ -126,15 +145,11 @@ def density_figure(results: Sequence[Spectra], titles: Sequence[str]) -> Figure:
             )
             ax.set_title(wrapped_title(title), fontsize=7 if len(title) <= 22 else 6)
             ax.xaxis.set_major_locator(MaxNLocator(4))
-        for ax in axes.flat[len(results) :]:
-            ax.set_visible(False)
-        for index, ax in enumerate(axes.flat):
-            if index + columns >= len(results) > index:  # the last panel of its column
-                ax.xaxis.set_tick_params(labelbottom=True)
-                ax.set_xlabel("Radius (1: Nyquist)")
-        for ax in axes[:, 0]:
-            ax.set_ylabel("Normalized depth")
+        label_outer(axes, len(results), "Radius (1: Nyquist)", "Normalized depth")
         bar = figure.colorbar(mesh, ax=list(axes.flat), pad=0.02, aspect=30)
         bar.set_label("Log density (nats; 0: white)")
         bar.outline.set_linewidth(0.5)
+        foot(
+            figure, notes=[f"Means over {images_span(results)}; no interval is drawn: density.csv has standard errors."]
+        )
         return figure

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from fourier_probe.plots.style import COLUMN, short_title, style
+from fourier_probe.plots.style import COLUMN, canvas, short_title, style
 from fourier_probe.results.validation import Validation
 
 NAMED, COUNTED = 24, 12  # classes, at most, whose names and counts are written
@@ -38,11 +38,15 @@ def draw_confusion(ax: Axes, result: Validation) -> Axes:
 
 def confusion_figure(result: Validation, *, ax: Axes | None = None) -> Figure:
     """The confusion matrix of a validation; on `ax`, whose figure is returned, or alone."""
-    title = f"{short_title(result.label)}: top-1 {result.top1.value:.1%}, n = {result.images.n}"
+    top1, ends = result.top1, ""
+    if top1.low is not None and top1.high is not None:
+        ends = f" (95 %: {100 * top1.low:.1f} to {100 * top1.high:.1f})"
+    title = f"{short_title(result.label)}: top-1 {top1.value:.1%}{ends}, n = {result.images.n}"
     with style():
         if ax is not None:
             draw_confusion(ax, result).set_title(title)
             return ax.get_figure(root=True) or Figure()
-        figure = Figure(figsize=(1.15 * COLUMN, COLUMN))
-        draw_confusion(figure.subplots(), result).set_title(title)
+        figure = canvas(1.15 * COLUMN, COLUMN)
+        draw_confusion(figure.subplots(), result)
+        figure.suptitle(title, fontsize=8)
         return figure

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fourier_probe.plots.reliance import draw_reliance
-from fourier_probe.plots.style import PAGE, categories, literal, style
+from fourier_probe.plots.style import PAGE, canvas, categories, foot, literal, style
 from fourier_probe.results.point import PointSpectrum
 from fourier_probe.results.reliance import RelianceRecord
 
@@ -76,12 +76,15 @@ def demo_figure(
 ) -> Figure:
     """The three panels in a row."""
     with style():
-        figure = Figure(figsize=(1.35 * PAGE, 2.9))
+        figure = canvas(1.35 * PAGE, 3.1)
         first, second, third = figure.subplots(1, 3)
         draw_curves(first, curves, bound)
         if reliance is None:
             second.set_visible(False)
         else:
-            draw_reliance(second, reliance).set_title("What PRS relies on")
+            draw_reliance(second, reliance).set_title("What PRS relies on (half from another image)")
+            second.legend()
         draw_halves(third, points)
+        over = "" if reliance is None else f" Bars: 95 % over {reliance.images} images, paired."
+        foot(figure, notes=[f"PRS: a convolution that becomes attention on the way. One seed per curve.{over}"])
         return figure

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import matplotlib as mpl
 import numpy as np
@@ -11,8 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from fourier_probe.plots.spectra import depth_colorbar
-from fourier_probe.plots.style import PAGE, depth_colors, short_title, style
+from fourier_probe.plots.spectra import BANDED, depth_colorbar, images_span
+from fourier_probe.plots.style import PAGE, canvas, depth_colors, foot, most_columns, short_title, style
 from fourier_probe.results.comparison import common_frequency, depth_profile
 from fourier_probe.results.profile import View, profile
 from fourier_probe.results.spectra import Spectra
@@ -34,13 +35,15 @@ def draw_epochs(ax: Axes, results: Sequence[Spectra], at: float | View, switches
     """
     profiles = [profile(result, at) if isinstance(at, View) else depth_profile(result, at) for result in results]
     epochs, cmap = [epoch_of(result) for result in results], depth_colors()
-    for name, depth in zip(profiles[0].names, profiles[0].depth, strict=True):
+    names = profiles[0].names
+    banded = names if len(names) <= BANDED else (names[0], names[-1])
+    for name, depth in zip(names, profiles[0].depth, strict=True):
         found = [(e, p, p.names.index(name)) for e, p in zip(epochs, profiles, strict=True) if name in p.names]
         x = np.array([epoch for epoch, _, _ in found])
         y = np.array([profile.value[place] for _, profile, place in found])
         band = np.array([profile.quantile * profile.stderr[place] for _, profile, place in found])
         ax.plot(x, y, color=cmap(depth), marker="o", ms=2.5)
-        if np.isfinite(band).all():
+        if np.isfinite(band).all() and name in banded:
             ax.fill_between(x, y - band, y + band, color=cmap(depth), alpha=0.25, linewidth=0)
     for epoch in sorted(set(switches)):
         ax.axvline(epoch, color="0.45", linestyle="--", linewidth=0.6, zorder=0)
@@ -50,13 +53,24 @@ def draw_epochs(ax: Axes, results: Sequence[Spectra], at: float | View, switches
     return ax
 
 
+BINS = 5  # of a curve that shows a shape
+
+
 def draw_last_point(ax: Axes, results: Sequence[Spectra], cmap: str = "viridis_r") -> Axes:
-    """Delta against frequency at the last stream point with a frequency of its own, one curve an epoch."""
+    """Delta against frequency, one curve per epoch, at the last stream point that has five frequencies or more.
+
+    Where no point has as many, at the last of those that have most.
+    """
     last = max(epoch_of(result) for result in results)
+    bins = [min(point.usable, BINS) for point in results[0].stream]
+    place = max(range(len(bins)), key=lambda index: (bins[index], index))
+    chosen = results[0].stream[place].name
     for result in results:
-        point = [point for point in result.stream if point.highest > 0][-1]
+        point = next((point for point in result.stream if point.name == chosen), None)
+        if point is None:
+            continue
         color = mpl.colormaps[cmap](epoch_of(result) / max(last, 1))
-        ax.plot(point.frequency[: point.usable], point.delta[: point.usable], color=color)
+        ax.plot(point.frequency[: point.usable], point.delta[: point.usable], color=color, marker=".", ms=3)
         ax.set_title(f"{short_title(point.name)}, {point.grid[0]}x{point.grid[1]}")
     ax.set_xlim(0, 1.04)
     ax.set_xticks([0, 0.5, 1.0], ["0", r"0.5$\pi$", r"1.0$\pi$"])
@@ -72,7 +86,7 @@ def epochs_figure(
     *,
     view: View | None = None,
 ) -> Figure:
-    """One row per run: high frequencies of every point against epoch, and the spectrum of its last point by epoch.
+    """One row per run: high frequencies of every point against epoch, and the spectrum of a late point by epoch.
 
     Args:
         runs: analyses of each run, in order of epoch.
@@ -83,8 +97,10 @@ def epochs_figure(
     at = view or common_frequency([result for run in runs for result in run])
     cmap = "viridis_r"
     with style():
-        figure = Figure(figsize=(PAGE, 2.5 * len(runs)))
-        axes = figure.subplots(len(runs), 2, squeeze=False, sharey="col")
+        columns = most_columns(2, PAGE / 2)
+        figure = canvas(PAGE, 0.3 + 2.4 * len(runs) * (2 // columns))
+        shared: Literal["col", "none"] = "col" if columns == 2 else "none"
+        axes = figure.subplots(2 // columns * len(runs), columns, squeeze=False, sharey=shared).reshape(len(runs), 2)
         for row, run, title, when in zip(axes, runs, titles, switches, strict=True):
             draw_epochs(row[0], run, at, when)
             row[0].set_title(short_title(title))
@@ -94,4 +110,7 @@ def epochs_figure(
             bar = figure.colorbar(cm.ScalarMappable(norm=norm, cmap=cmap), ax=row[1], pad=0.02, aspect=30)
             bar.set_label("Epoch")
             bar.outline.set_linewidth(0.5)
+        results = [result for run in runs for result in run]
+        which = ", of the first and the last point" if any(len(result.stream) > BANDED for result in results) else ""
+        foot(figure, notes=[f"Bands: 95 % over {images_span(results)}{which}; nothing about training again."])
         return figure

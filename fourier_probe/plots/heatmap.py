@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from fourier_probe.plots.style import COLUMN, short_title, style
+from fourier_probe.plots.style import COLUMN, canvas, foot, most_columns, panel_columns, short_title, style
 from fourier_probe.results.heatmap import HeatMap
 
 UNITS = {"error": "Top-1 error (share of images)", "change": "Relative change of features, |Δf| / |f|"}
@@ -67,13 +68,15 @@ def heat_map_figure(heat: HeatMap, *, ax: Axes | None = None) -> Figure:
             ax.set_title(heat.title)
             return ax.get_figure(root=True) or Figure()
         panels = 1 if heat.definition.kind == "bands" else len(heat.quantities)
-        columns = min(panels, 3)
+        columns = panel_columns(panels, most_columns(3, COLUMN))
         rows = -(-panels // columns)
-        figure = Figure(figsize=(1.05 * COLUMN * columns, 0.85 * COLUMN * rows + 0.2))
+        figure = canvas(1.05 * COLUMN * columns, 0.85 * COLUMN * rows + 0.3)
         axes = figure.subplots(rows, columns, squeeze=False)
         figure.suptitle(heat.title, fontsize=8)
         if heat.definition.kind == "bands":
             _draw_first(axes[0, 0], heat)
+            clean = [Line2D([], [], color="0.45", linestyle="--", linewidth=0.8, label="without noise")]
+            foot(figure, clean * (heat.clean_error is not None), [f"Bars: 95 % over {heat.images.n} images."])
             return figure
         for panel, quantity in zip(axes.flat, heat.quantities, strict=False):
             draw_heat_map(panel, heat.plane(quantity), unit=UNITS[quantity.split(":")[0]])
@@ -86,6 +89,8 @@ def heat_map_figure(heat: HeatMap, *, ax: Axes | None = None) -> Figure:
                 panel.set_xlabel("")
         for panel in axes.flat[panels:]:
             panel.set_visible(False)
+        scales = "Each panel has a colour scale of its own. " if panels > 1 else ""
+        foot(figure, notes=[f"{scales}No interval is drawn: heatmap.csv has 95 % over {heat.images.n} images."])
         return figure
 
 
@@ -126,8 +131,6 @@ def draw_bands(ax: Axes, heat: HeatMap) -> Axes:
     if heat.clean_error is not None:
         clean = 1 - heat.clean_error.value
         ax.axhline(clean, color="0.45", linestyle="--", linewidth=0.8)
-        ax.annotate("no noise", (0.02, clean), xycoords=("axes fraction", "data"), xytext=(0, 1.5),
-                    textcoords="offset points", fontsize=6, color="0.35")  # fmt: skip
         ax.set_ylim(0, 1.05)
     else:
         ax.legend()

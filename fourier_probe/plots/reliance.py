@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from fourier_probe.plots.style import COLUMN, categories, short_title, style
+from fourier_probe.plots.style import COLUMN, canvas, categories, foot, most_columns, short_title, style
 from fourier_probe.results.intervals import Interval
 from fourier_probe.results.reliance import RelianceRecord
 
@@ -34,7 +34,8 @@ def draw_reliance(ax: Axes, record: RelianceRecord, test: str = "exchanged") -> 
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         ax.set_xlabel("Layer, in order; the last: all layers")
     ax.set_ylabel("Top-1 lost (percentage points)")
-    ax.legend(title={"exchanged": "half from another image", "off": "half off"}.get(test, test), title_fontsize=7)
+    ax.set_title({"exchanged": "half from another image", "off": "half off"}.get(test, test))
+    ax.margins(y=0.1)
     return ax
 
 
@@ -58,8 +59,8 @@ def draw_gates(ax: Axes, record: RelianceRecord) -> Axes:
                       rotation=30 if len(places) > 3 else 0, ha="right" if len(places) > 3 else "center")  # fmt: skip
     ax.set_xlim(-0.6, len(places) - 0.4)
     ax.set_ylim(0, 1.04)
-    ax.set_ylabel("By its parameters")
-    ax.legend()
+    ax.set_ylabel("Gate, and gate x tap")
+    ax.set_title("by its parameters")
     return ax
 
 
@@ -68,14 +69,27 @@ def reliance_figure(record: RelianceRecord, title: str = "", *, ax: Axes | None 
     with style():
         if ax is not None:
             draw_reliance(ax, record)
+            ax.legend()
             return ax.get_figure(root=True) or Figure()
         tests = [test for test in ("exchanged", "off") if any(row.test == test for row in record.lesions)]
         panels = len(tests) + bool(record.departures)
-        figure = Figure(figsize=(0.9 * COLUMN * panels, 2.6))
-        axes = figure.subplots(1, panels, squeeze=False)[0]
+        columns = most_columns(panels, COLUMN)
+        rows = -(-panels // columns)
+        figure = canvas(0.8 * COLUMN * panels, 0.5 + 2.3 * rows)
+        grid = list(figure.subplots(rows, columns, squeeze=False).flat)
+        for beyond in grid[panels:]:
+            beyond.set_visible(False)
+        axes = grid[:panels]
         for panel, test in zip(axes, tests, strict=False):
             draw_reliance(panel, record, test)
+        tops = [panel.get_ylim() for panel in axes[: len(tests)]]
+        for panel in axes[: len(tests)]:  # the same axis where panels are compared
+            panel.set_ylim(min(low for low, _ in tops), max(high for _, high in tops))
         if record.departures:
             draw_gates(axes[-1], record)
         figure.suptitle(f"{short_title(title)}: top-1 {record.top1:.1%}, n = {record.images}", fontsize=8)
+        handles = [handle for panel in (axes[0], axes[-1]) for handle in panel.get_legend_handles_labels()[0]]
+        shown = handles if record.departures else handles[: len(HALVES)]
+        lines = " Lines: range of the gates over heads." if record.departures else ""
+        foot(figure, shown, [f"Bars: change of top-1, with 95 % over images, paired.{lines}"], columns=4)
         return figure

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from fourier_probe.plots.style import COLUMN, short_title, style
+from fourier_probe.plots.style import COLUMN, canvas, foot, short_title, style
 
 CONVOLUTION, RAMP, ATTENTION = "#cfe3f5", "#7d93b8", "#2b3f73"
 _NAMED = 24  # layers whose names still fit
@@ -53,7 +53,7 @@ def draw_schedule(
             )
     ax.set_xlim(0, epochs)
     ax.set_ylim(len(layers) - 0.5, -0.5)
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     ax.set_xlabel("Epoch")
     if len(layers) <= _NAMED:
         ax.set_yticks(range(len(layers)), [short_title(layer) for layer in layers])
@@ -73,12 +73,17 @@ def schedule_figure(
     """`draw_schedule` in a column's width, with a legend below."""
     with style():
         height = 0.9 + 0.17 * min(len(layers), _NAMED)
-        figure = Figure(figsize=(COLUMN, height))
+        figure = canvas(COLUMN, height)
         ax = figure.add_subplot()
         draw_schedule(ax, layers, switches, epochs, ends=ends)
         if title:
             ax.set_title(short_title(title))
-        parts = [("convolution", CONVOLUTION), *([("ramp", RAMP)] if ends else []), ("attention", ATTENTION)]
-        handles = [Patch(color=color, label=label) for label, color in parts]
-        figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), handlelength=1.0)
+        schedule_foot(figure, soft=bool(ends))
     return figure
+
+
+def schedule_foot(figure: Figure, *, soft: bool) -> None:
+    """Say what the colours are."""
+    parts = [("convolution", CONVOLUTION), *([("on the way", RAMP)] if soft else []), ("attention", ATTENTION)]
+    note = "Numbers: the epoch at whose start a layer is converted."
+    foot(figure, [Patch(color=color, label=label) for label, color in parts], [note])

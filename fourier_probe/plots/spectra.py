@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from numpy.typing import NDArray
 
 from fourier_probe.errors import ResultError
 from fourier_probe.plots.style import (
@@ -20,8 +21,11 @@ from fourier_probe.plots.style import (
     DOWNSAMPLE_SHADE,
     MARKERS,
     PAGE,
+    canvas,
     categories,
     depth_colors,
+    foot,
+    panel_columns,
     short_title,
     style,
     wrapped_title,
@@ -29,25 +33,30 @@ from fourier_probe.plots.style import (
 from fourier_probe.probe.metrics import ZERO_MEAN_WHITE_NOISE
 from fourier_probe.probe.sums import quantile
 from fourier_probe.results.comparison import DepthProfile
-from fourier_probe.results.profile import InputLevel, View, input_level, profile, view_of
+from fourier_probe.results.point import PointSpectrum
+from fourier_probe.results.profile import InputLevel, View, difference_at, input_level, profile, view_of
 from fourier_probe.results.spectra import Spectra
+
+BANDED = 8  # curves, at most, that all have a band; of more, the bands of the first and last do not run together
 
 
 def draw_spectra(ax: Axes, result: Spectra, *, intervals: bool = True) -> Axes:
     """Delta against frequency, one curve a stream point, coloured by depth.
 
-    The band is the 95 % jackknife interval over images. Nyquist, a real coefficient half ln 2 lower than its
-    neighbours, is drawn apart as an open circle. Triangles in the right margin are the level of white noise with the
-    mean and variance of each point; the dotted line is that of zero-mean white noise.
+    The band is the 95 % jackknife interval over images; of more than 8 curves, of the first and the last only. Nyquist,
+    a real coefficient half ln 2 lower than its neighbours, is drawn apart as an open circle. Triangles in the right
+    margin are the level of white noise with the mean and variance of each point; the dotted line is that of zero-mean
+    white noise.
 
     Source: the layout of Park & Kim 2022, figure 2; the axis is the true one unless the result says "paper".
     """
-    cmap = depth_colors()
-    for point in (point for point in result.stream if point.highest > 0):
+    cmap, points = depth_colors(), _drawn(result)
+    for point in points:
         color, usable = cmap(point.depth), point.usable
         frequency, delta = point.frequency[:usable], point.delta[:usable]
-        ax.plot(frequency, delta, color=color, marker="." if usable < 3 else None)
-        if intervals and np.isfinite(point.stderr).all():
+        width = 0.8 if len(points) > BANDED else 1.1
+        ax.plot(frequency, delta, color=color, marker="." if usable < 3 else None, linewidth=width)
+        if intervals and any(point is other for other in _banded(points)):
             band = quantile(result.definition.groups) * point.stderr[:usable]
             ax.fill_between(frequency, delta - band, delta + band, color=color, alpha=0.25, linewidth=0)
         if usable < len(point.frequency):
@@ -78,17 +87,48 @@ def grid_span(grids: Sequence[str]) -> str:
     return ", ".join(grids) if len(grids) < 6 else f"{', '.join(grids[:2])} ... {grids[-1]}"
 
 
-def marker_legend(figure: Figure, results: Sequence[Spectra] = ()) -> None:
-    """Say, below the panels, what the open circles and the triangles are; and the grids, where delta is of several."""
-    handles = [
-        Line2D([], [], linestyle="", marker="o", mfc="none", mec="0.3", ms=3, mew=0.7, label="Nyquist"),
-        Line2D([], [], linestyle="", marker="<", color="0.3", ms=3, label="white noise, same mean and variance"),
-    ]
-    points = [point for result in results for point in result.stream if point.highest > 0]
+def spectra_foot(figure: Figure, results: Sequence[Spectra], more: Sequence[str] = ()) -> None:
+    """Say, below the panels, what bands, open circles and triangles are; and the grids, where delta is of several."""
+    points = [point for result in results for point in _drawn(result)]
+    handles: list[Any] = []
+    if any(point.usable < len(point.frequency) for point in points):
+        look: dict[str, Any] = {"marker": "o", "mfc": "none", "mec": "0.3", "ms": 3, "mew": 0.7}
+        handles.append(Line2D([], [], linestyle="", label="Nyquist", **look))
+    if any(np.isfinite(point.scalars.get("white_delta", np.nan)) for point in points):
+        label = "white noise, same mean and variance"
+        handles.append(Line2D([], [], linestyle="", marker="<", color="0.3", ms=3, label=label))
     grids = list(dict.fromkeys("x".join(map(str, point.grid)) for point in points))
-    note = rf"$\Delta$ depends on the grid, here {grid_span(grids)}" if len(grids) > 1 else None
-    figure.legend(handles=handles, loc="outside lower left", ncols=2, fontsize=6, handletextpad=0.1, borderpad=0.1,
-                  title=note, title_fontsize=6, alignment="left")  # fmt: skip
+    notes = [rf"$\Delta$ depends on the grid, here {grid_span(grids)}."] if len(grids) > 1 else []
+    foot(figure, handles, [_bands_note(results), *notes, *more], columns=2)
+
+
+def _bands_note(results: Sequence[Spectra]) -> str:
+    """Which bands are drawn, and over how many images."""
+    drawn = [_drawn(result) for result in results]
+    if not any(_banded(points) for points in drawn):
+        return ""
+    which = ", of the first and the last point" if any(len(points) > BANDED for points in drawn) else ""
+    return f"Bands: 95 % over {images_span(results)}{which}."
+
+
+def images_span(results: Sequence[Spectra]) -> str:
+    """How many images results are of.
+
+    >>> images_span([])
+    'images'
+    """
+    counts = sorted({result.images.n for result in results})
+    return f"{counts[0]} images" if len(counts) == 1 else "images"
+
+
+def _drawn(result: Spectra) -> list[PointSpectrum]:
+    return [point for point in result.stream if point.highest > 0]
+
+
+def _banded(points: Sequence[PointSpectrum]) -> list[PointSpectrum]:
+    """The points whose band is drawn: all of a few, else the first and the last."""
+    chosen = points if len(points) <= BANDED else (points[0], points[-1])
+    return [point for point in chosen if np.isfinite(point.stderr).all()]
 
 
 def draw_depth_profile(
@@ -99,12 +139,23 @@ def draw_depth_profile(
     marker: str = "o",
     label: str | None = None,
     shade: bool = True,
+    steps: NDArray[np.float64] | None = None,
 ) -> Axes:
     """A profile against depth, delta or log density, with 95 % intervals over images.
 
     With `shade` the steps of attention are shaded grey and those that subsample blue, from the step before to the step,
     and a dashed line is the level of white noise: of delta with each point's own mean and variance, since delta depends
     on the grid; of log density it is 0.
+
+    Args:
+        ax: to draw on.
+        profile: the values.
+        color: of the line.
+        marker: of the points.
+        label: of a legend.
+        shade: whether steps and white noise are drawn too.
+        steps: (P,) standard errors of each value minus the one before, paired over images (`step_errors`). The bars
+            are then of the step to each point, and a band is of the values.
     """
     if shade:
         before = np.concatenate([[0.0], profile.depth[:-1]])
@@ -115,6 +166,9 @@ def draw_depth_profile(
         ax.plot(profile.depth, profile.white, color="0.45", linestyle="--", linewidth=0.8)
     error = profile.quantile * profile.stderr if np.isfinite(profile.stderr).all() else None
     x, y = profile.depth, profile.value
+    if steps is not None and error is not None:
+        ax.fill_between(x, y - error, y + error, color=color, alpha=0.15, linewidth=0)
+        error = profile.quantile * steps
     ax.errorbar(x, y, error, color=color, label=label, marker=marker, ms=3, capsize=1.5, elinewidth=0.7)
     ax.set_xlim(-0.02, 1.02)
     ax.set_xlabel("Normalized depth")
@@ -171,26 +225,35 @@ def input_text(results: Sequence[Spectra]) -> str:
     levels = [level for result in results if (level := input_level(result, view)) is not None]
     grids = sorted({level.grid for level in levels if not level.alike})
     shown = ", ".join("x".join(map(str, grid)) for grid in grids)
-    return f"input: {shown}, read against white noise there" if grids else ""
+    return f"input: {shown}, read against the dash, white noise there." if grids else ""
 
 
-def shade_legend(ax: Axes, profile: DepthProfile, more: str = "") -> None:
-    """Say what the shades and the dashed line mean, where there are any, and `more`."""
+def step_errors(result: Spectra, view: View) -> NDArray[np.float64] | None:
+    """(P,) standard error over images of each value of a profile minus the one before; None where sums are not known.
+
+    The question of a depth profile is what each step did, and every image passes through both sides of it: the paired
+    error is often a tenth of the error of either value. The first point has none (NaN).
+    """
+    points = [result[name] for name in profile(result, view).names]
+    if len(points) < 2 or any(point.sums is None for point in points):
+        return None
+    after = [difference_at(point, before, view)[1] for before, point in itertools.pairwise(points)]
+    return np.array([np.nan, *after]) if np.isfinite(after).all() else None
+
+
+def shade_handles(profile: DepthProfile) -> list[Any]:
+    """Artists that say what the shades and the dashed line mean, where there are any."""
     handles: list[Any] = [
         Patch(facecolor=color, edgecolor="0.5", linewidth=0.5, label=label)
         for op, color, label in (
-            ("attention", ATTENTION_SHADE, "attention"),
-            ("downsample", DOWNSAMPLE_SHADE, "subsampling"),
+            ("attention", ATTENTION_SHADE, "attention step"),
+            ("downsample", DOWNSAMPLE_SHADE, "subsampling step"),
         )
         if op in profile.ops
     ]
     if np.isfinite(profile.white).any():
         handles.append(Line2D([], [], color="0.45", linestyle="--", linewidth=0.8, label="white noise"))
-    if handles or more:
-        ax.legend(
-            handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=3, handlelength=1.0, frameon=False,
-            title=more or None, title_fontsize=6,
-        )  # fmt: skip
+    return handles
 
 
 def depth_colorbar(figure: Figure, axes: Axes | Sequence[Axes]) -> None:
@@ -205,52 +268,71 @@ def depth_colorbar(figure: Figure, axes: Axes | Sequence[Axes]) -> None:
 
 
 def spectra_figure(results: Sequence[Spectra], titles: Sequence[str]) -> Figure:
-    """Spectra side by side, one panel a result, shared axes, one colour bar."""
+    """Spectra side by side, one panel per result, shared axes, one colour bar."""
     with style():
-        columns = min(len(results), 4)
+        columns = panel_columns(len(results))
         rows = -(-len(results) // columns)
-        width = COLUMN if columns == 1 else PAGE
-        figure = Figure(figsize=(width, 2.6 * rows))
+        figure = canvas(COLUMN if columns == 1 else PAGE, 0.35 + 2.4 * rows)
         axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
         for ax, result, title in zip(axes.flat, results, titles, strict=False):
             draw_spectra(ax, result)
             fitting = short_title(title) if columns < 3 else wrapped_title(title)
             ax.set_title(fitting, fontsize=8 if len(title) <= 24 else 6)
-        for ax in axes.flat[len(results) :]:
-            ax.set_visible(False)
-        for index, ax in enumerate(axes.flat):
-            ax.label_outer()
-            if index + columns >= len(results) > index:  # the last panel of its column
-                ax.xaxis.set_tick_params(labelbottom=True)
-                ax.set_xlabel(axes.flat[0].get_xlabel() or "Frequency per axis")
-        marker_legend(figure, results)
+        label_outer(axes, len(results), axes.flat[0].get_xlabel(), axes.flat[0].get_ylabel())
         depth_colorbar(figure, list(axes.flat))
+        spectra_foot(figure, results)
         return figure
+
+
+def label_outer(axes: NDArray[Any], panels: int, xlabel: str, ylabel: str) -> None:
+    """Hide what is beyond the panels, and name axes at the left edge and below the last panel of each column."""
+    columns = axes.shape[1]
+    for index, ax in enumerate(axes.flat):
+        ax.set_visible(index < panels)
+        ax.set_ylabel("" if index % columns else ylabel)
+        last = index + columns >= panels
+        ax.set_xlabel(xlabel if last else "")
+        ax.xaxis.set_tick_params(labelbottom=last)
+        ax.yaxis.set_tick_params(labelleft=index % columns == 0)
 
 
 def depth_figure(results: Sequence[Spectra], titles: Sequence[str]) -> Figure:
     """Depth profiles overlaid, or one with its steps shaded: delta on maps of one grid, else the log density."""
     with style():
-        figure = Figure(figsize=(COLUMN if len(results) == 1 else 0.7 * PAGE, 2.6))
-        ax, view, alone = figure.subplots(), view_of(results), len(results) == 1
+        alone = len(results) == 1
+        figure = canvas(COLUMN if alone else 0.75 * PAGE, 2.8)
+        ax, view = figure.subplots(), view_of(results)
         profiles = [profile(result, view) for result in results]
+        known = any(np.isfinite(each.stderr).all() for each in profiles)
+        note = f"Bars: 95 % over {images_span(results)}." if known else ""
+        handles: list[Any] = []
         looks = categories(len(results))
-        for each, title, color, marker in zip(profiles, titles, looks, itertools.cycle(MARKERS), strict=False):
-            draw_depth_profile(ax, each, color=color, marker=marker, label=short_title(title), shade=alone)
-        _draw_inputs(ax, results, view, looks)
-        more = input_text(results)
         if alone:
+            steps = step_errors(results[0], view)
+            draw_depth_profile(ax, profiles[0], shade=True, steps=steps)
             ax.set_title(short_title(titles[0]))
-            shade_legend(ax, profiles[0], more)
+            handles = shade_handles(profiles[0])
+            if steps is not None:
+                note = f"95 % over {images_span(results)}; bars: of the step to a point, paired; band: of its value."
         else:
+            for each, title, color, marker in zip(profiles, titles, looks, itertools.cycle(MARKERS), strict=False):
+                draw_depth_profile(ax, each, color=color, marker=marker, label=short_title(title), shade=False)
             if view.quantity == "log_density":
                 _white_level(ax, 0.0, "white noise")
-            ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
-            if more:
-                ax.set_title(more, fontsize=6)
-        if view.quantity == "delta" and len(view.grids) > 1:  # no radial profiles: the grids are named instead
-            ax.annotate(f"grids differ: {grid_span(view.grids)}", (0.02, 0.02), xycoords="axes fraction", fontsize=5.5)
+            side_legend(figure, ax)
+        _draw_inputs(ax, results, view, ["0.15"] if alone else looks)
+        differ = view.quantity == "delta" and len(view.grids) > 1  # no radial profiles: the grids are named instead
+        grids = rf"$\Delta$ depends on the grid, here {grid_span(view.grids)}." * differ
+        foot(figure, handles, [note, grids, input_text(results)])
         return figure
+
+
+def side_legend(figure: Figure, ax: Axes) -> None:
+    """The legend on the right of wide figures, above those of one column."""
+    if figure.get_figwidth() > 1.2 * COLUMN:
+        ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+    else:
+        figure.legend(*ax.get_legend_handles_labels(), loc="outside upper left", fontsize=6)
 
 
 def spectra_of_one(result: Spectra, title: str, *, ax: Axes | None = None) -> Figure:

@@ -1,22 +1,26 @@
-"""How every figure looks, and how it is written. Imports matplotlib, seaborn, atomic and messages."""
+"""How every figure looks, how large it is, and how it is written. Imports matplotlib, seaborn, atomic and messages."""
 
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import functools
 import io
 import textwrap
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 import seaborn as sns
 from matplotlib import font_manager
+from matplotlib import style as looks
+from matplotlib.artist import Artist
 from matplotlib.colors import Colormap, ListedColormap
 from matplotlib.figure import Figure
 
-from fourier_probe.errors import OutputError, printable
+from fourier_probe.errors import OutputError, printable, suggest
 from fourier_probe.io import atomic
 from fourier_probe.runtime.messages import note
 
@@ -45,11 +49,113 @@ _RC: dict[Any, Any] = {
 }
 
 
+WIDTHS = {"single": COLUMN, "double": PAGE}
+"""Names of `--width`, and inches."""
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """What figures are made for.
+
+    Attributes:
+        width: of a figure, inches; None leaves each figure its own.
+        look: a style of matplotlib or a .mplstyle file, on top of ours.
+    """
+
+    width: float | None = None
+    look: str | None = None
+
+
+_SHEET: contextvars.ContextVar[Sheet | None] = contextvars.ContextVar("sheet", default=None)
+
+
+def _sheet() -> Sheet:
+    return _SHEET.get() or Sheet()
+
+
+@contextlib.contextmanager
+def figure_style(width: str | float | None = None, look: str | None = None) -> Iterator[None]:
+    """Figures drawn inside the block fit a column or a page of a journal, and have a style of your own.
+
+    Args:
+        width: "single" (3.5 inches), "double" (7 inches), or inches.
+        look: the name of a matplotlib style, or a .mplstyle file; it comes after the project's own look.
+
+    Raises:
+        OutputError: there is no such width or style.
+
+    >>> with figure_style("single"):
+    ...     canvas(7.0, 2.0).get_figwidth()
+    3.5
+    """
+    inches = WIDTHS.get(width) if isinstance(width, str) else width
+    if (width is not None and inches is None) or (inches is not None and not 1 <= inches <= 40):
+        raise OutputError(f"figure width {width!r}: expected single, double, or inches from 1 to 40.")
+    if look is not None and look not in looks.available and not Path(look).is_file():
+        raise OutputError(f"there is no figure style {look!r}: name one of matplotlib's, or a .mplstyle file."
+                          f"{suggest(look, looks.available)}")  # fmt: skip
+    try:
+        with looks.context(look or []):  # a file that is no style fails here, before any work
+            pass
+    except (SyntaxError, ValueError, OSError) as error:
+        raise OutputError(f"{look} is no style of matplotlib: {error}.") from error
+    token = _SHEET.set(Sheet(inches, look))
+    try:
+        yield
+    finally:
+        _SHEET.reset(token)
+
+
 @contextlib.contextmanager
 def style() -> Iterator[None]:
-    """Everything drawn inside the block has the project's look."""
-    with sns.axes_style("ticks"), mpl.rc_context(_RC):
+    """Everything drawn inside the block has the project's look, and that of `figure_style`."""
+    look = _sheet().look
+    with sns.axes_style("ticks"), mpl.rc_context(_RC), looks.context(look or []):
         yield
+
+
+def canvas(width: float, height: float) -> Figure:
+    """An empty figure of this size, inches; of the width that `figure_style` asks for, where it asks."""
+    return Figure(figsize=(_sheet().width or width, height))
+
+
+def most_columns(most: int, panel: float = PAGE / 4) -> int:
+    """Panels in a row: `most`, or as many of `panel` inches as the width that `figure_style` asks for holds."""
+    width = _sheet().width
+    return most if width is None else max(1, min(most, int(width / (0.9 * panel))))
+
+
+def panel_columns(panels: int, most: int = 4) -> int:
+    """Panels in a row so that none is alone in the last row, where that can be.
+
+    >>> [panel_columns(n) for n in (1, 3, 4, 5, 6, 7, 8, 9, 10)]
+    [1, 3, 4, 3, 3, 4, 4, 3, 4]
+    """
+    most = most_columns(most)
+    if panels <= most:
+        return max(panels, 1)
+    choices = range(max(2, most // 2 + 1), most + 1)
+    return min(choices or [most], key=lambda c: (panels % c == 1, -panels % c, -c))
+
+
+def foot(figure: Figure, handles: Sequence[Artist] = (), notes: Sequence[str] = (), columns: int = 3) -> None:
+    """What colours, dashes and intervals mean, below the panels: a legend, and sentences above it.
+
+    Args:
+        figure: with all of its panels.
+        handles: artists with labels.
+        notes: sentences, wrapped to the figure's width.
+        columns: of the legend, at most.
+    """
+    inches = figure.get_figwidth()
+    lines = [line for note in notes if note for line in textwrap.wrap(note, int(21 * inches))]
+    longest = max([len(str(handle.get_label())) for handle in handles], default=0)
+    fitting = max(1, min(columns, len(handles) or 1, int(21 * inches / (longest + 7))))
+    if lines or handles:
+        figure.legend(
+            handles=list(handles), loc="outside lower left", ncols=fitting, fontsize=6, title="\n".join(lines) or None,
+            title_fontsize=6, alignment="left", borderpad=0.1, handletextpad=0.5, labelspacing=0.3, columnspacing=1.4,
+        )  # fmt: skip
 
 
 def depth_colors() -> Colormap:
@@ -117,7 +223,7 @@ def save(figure: Figure, stem: Path | str) -> list[Path]:
     paths = []
     for suffix, metadata in ((".pdf", {"CreationDate": None}), (".png", {"Software": None})):
         buffer = io.BytesIO()
-        with mpl.rc_context(_RC):
+        with style():
             figure.savefig(buffer, format=suffix[1:], metadata=metadata)
         path = Path(f"{stem}{suffix}")
         atomic.write_bytes(path, buffer.getvalue())

@@ -13,7 +13,6 @@ from fourier_probe.errors import ResultError, suggest
 from fourier_probe.io import atomic
 from fourier_probe.io.tables import to_csv
 from fourier_probe.results.comparison import (
-    arguments,
     check_comparable,
     common_table,
     coordinates,
@@ -25,6 +24,7 @@ from fourier_probe.results.comparison import (
 from fourier_probe.results.drawing import drawing
 from fourier_probe.results.filenames import COMPARE
 from fourier_probe.results.intervals import over_seeds
+from fourier_probe.results.labels import arguments
 from fourier_probe.results.profile import View, ends_of, input_text, profile, value_at, view_of
 from fourier_probe.results.spectra import Spectra
 from fourier_probe.runtime.messages import note

@@ -18,7 +18,6 @@ from fourier_probe.errors import ResultError
 from fourier_probe.probe.sums import Array, jackknife, quantile
 from fourier_probe.results.coordinate import common_axes, group_sizes, paired, place, stderr, surface
 from fourier_probe.results.point import PointSpectrum
-from fourier_probe.results.records import Provenance
 from fourier_probe.results.spectra import Spectra
 
 
@@ -146,16 +145,6 @@ def key_of(result: Spectra, by: str) -> Any:
             f"{_label(result)} does not say its {by}: --by {by} takes runs and checkpoints of `fourier-probe train`."
         )
     return value
-
-
-def arguments(target: Provenance) -> list[str]:
-    """What a model was made with beyond its name, as a label says it; not what its data give (classes, image size).
-
-    >>> arguments(Provenance(arch="eit_small", model_args={"num_classes": 10, "split": "attention"}))
-    ['split=attention']
-    """
-    of_data = ("num_classes", "in_chans", "img_size")
-    return [f"{name}={value}" for name, value in (target.model_args or {}).items() if name not in of_data]
 
 
 def summary(results: Sequence[Spectra], labels: Sequence[str]) -> list[dict[str, Any]]:

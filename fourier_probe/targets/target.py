@@ -28,6 +28,7 @@ class Target:
         data: the source it was trained on, where the file says; `data.trust` decides whether it is used.
         transform: what its run used, as far as the file says.
         spectra: the saved result, if it is one.
+        name: of its file or folder, to tell targets of one label apart; the label where there is none.
     """
 
     label: str
@@ -36,9 +37,11 @@ class Target:
     data: NamedData | None = None
     transform: Input = field(default_factory=Input)
     spectra: Spectra | None = None
+    name: str = ""
 
     def __post_init__(self) -> None:
         self.label = printable(self.label)
+        self.name = self.name or self.label
 
     @property
     def input(self) -> InputSpec:

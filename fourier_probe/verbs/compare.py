@@ -8,14 +8,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+import msgspec
 import torch
 
 from fourier_probe.errors import DataError, ModelError, ResultError
 from fourier_probe.io import atomic
 from fourier_probe.probe.definition import Definition
 from fourier_probe.results.compared import Comparison
-from fourier_probe.results.comparison import arguments, check_comparable
+from fourier_probe.results.comparison import check_comparable
 from fourier_probe.results.filenames import COMPARE, COMPARE_EPOCHS
+from fourier_probe.results.labels import arguments, legible, told_apart
 from fourier_probe.results.spectra import Spectra
 from fourier_probe.runtime.messages import note
 from fourier_probe.targets import ModelOptions, Target, has_saved
@@ -166,7 +168,7 @@ def compare_opened(
     if by == "epoch":
         epochs = [result.target.epoch for result in results]
         shown = [label if e is None else f"{label}, epoch {e}" for label, e in zip(shown, epochs, strict=True)]
-    kept, names = _without_repeats(results, shown, count)
+    kept, names = _without_repeats(results, shown, [target.name for target in opened], count)
     membership = (*arms, *names[len(arms) :]) if arms else ()
     return Comparison(tuple(kept), tuple(names), by, between, membership)
 
@@ -208,7 +210,10 @@ def compare_epochs(runs: Sequence[Path], out: Path | str | None = None, *, force
 
     folder = None if out is None else atomic.output_folder(out, results=COMPARE_EPOCHS, force=force)
     series = [_while_training(run) for run in runs]
-    names = distinct([run.resolve().name for run in runs])
+    folders = [run.resolve().name for run in runs]
+    targets = [results[-1].target for results in series]
+    shown = [legible(target, folder) for target, folder in zip(targets, folders, strict=True)]
+    names = told_apart(shown, [msgspec.structs.replace(target, epoch=None) for target in targets], folders)
     labels = [f"{name}@{r.target.epoch}" for name, results in zip(names, series, strict=True) for r in results]
     comparison = Comparison(tuple(result for results in series for result in results), tuple(labels))
     if folder is not None:
@@ -300,30 +305,24 @@ def _references(targets: Sequence[Compared], opened: Sequence[Target], model: Mo
 
 def _label(name: Compared, target: Target) -> str:
     """A target's label with the arguments of its model, and the epoch of a `constant` run's switch."""
-    parts = [target.label, *arguments(target.provenance)]
+    label, provenance = target.label, target.provenance
+    more = [] if label == legible(provenance, target.name) else arguments(provenance)
+    parts = [" ".join([label, *more])]
     if target.provenance.schedule == "constant" and isinstance(name, str | Path):
         path = Path(name).expanduser()
         when = set(_switches(path if path.is_dir() else path.parent))
-        parts += [f"constant at {epoch}" for epoch in when if len(when) == 1]
-    return " ".join(parts)
+        parts += [f"switch at epoch {epoch}" for epoch in when if len(when) == 1]
+    return ", ".join(parts)
 
 
-def _without_repeats(results: list[Spectra], labels: list[str], targets: int) -> tuple[list[Spectra], list[str]]:
-    """All targets, and the ends of the coordinate and references that are not among them."""
-    kept = list(zip(results[:targets], labels[:targets], strict=True))
-    for result, label in zip(results[targets:], labels[targets:], strict=True):
-        if not any(label == other and result.target == earlier.target for earlier, other in kept):
-            kept.append((result, label))
-    return [result for result, _ in kept], distinct([label for _, label in kept])
-
-
-def distinct(labels: list[str]) -> list[str]:
-    """Labels with a number where several targets share one.
-
-    >>> distinct(["a", "b", "a"])
-    ['a #1', 'b', 'a #2']
-    """
-    return [
-        f"{label} #{labels[: i + 1].count(label)}" if labels.count(label) > 1 else label
-        for i, label in enumerate(labels)
-    ]
+def _without_repeats(
+    results: list[Spectra], labels: list[str], names: list[str], targets: int
+) -> tuple[list[Spectra], list[str]]:
+    """All targets, and the ends of the coordinate and references that are not among them; labels that differ."""
+    rows = list(zip(results, labels, names, strict=True))
+    kept = rows[:targets]
+    for result, label, name in rows[targets:]:
+        if not any(label == other and result.target == earlier.target for earlier, other, _ in kept):
+            kept.append((result, label, name))
+    apart = told_apart([row[1] for row in kept], [row[0].target for row in kept], [row[2] for row in kept])
+    return [row[0] for row in kept], apart

@@ -14,6 +14,7 @@ from typing_extensions import TypeIs
 from fourier_probe.data import Batch, ImageSet, InputSpec, batches, choose, open_data
 from fourier_probe.data.trust import data_of
 from fourier_probe.errors import DataError, ModelError
+from fourier_probe.results.labels import legible
 from fourier_probe.results.records import ImagesInfo, Provenance
 from fourier_probe.runtime.messages import note
 from fourier_probe.targets import ModelOptions, Target, resolve
@@ -116,6 +117,8 @@ def open_any(target: AnyTarget, options: ModelOptions, *, label: str | None = No
     """As `open_target`; a saved result is opened too, and of a run folder taken first where `saved` is set."""
     if isinstance(target, str | Path):
         opened = resolve(str(target), options, saved=saved)
+        if _is_ours(opened) or Path(str(target).partition("=")[0]).expanduser().is_file():
+            opened = replace(opened, label=legible(opened.provenance, opened.label))
     elif options:
         raise ModelError(
             "model, model_args, pretrained, use_ema, untrained, key, prefix and ignore_extra are for a target that is "
@@ -133,6 +136,11 @@ def open_any(target: AnyTarget, options: ModelOptions, *, label: str | None = No
     if label is not None:
         opened = replace(opened, label=label)
     return opened
+
+
+def _is_ours(target: Target) -> bool:
+    """Whether it is a run or a checkpoint of ours, which says what it was trained on."""
+    return target.provenance.data is not None
 
 
 def open_stream(target: Target, data: Data | None, options: ImageOptions, *, rank: int = 0, world: int = 1) -> Stream:

@@ -220,7 +220,7 @@ def test_a_page_that_would_be_too_large_is_thinned_and_says_so(
 def test_a_run_brings_its_curves(save_run: Save) -> None:
     entry = entries_of(save_run("study/prs"))[0]
     training = data_of(render([entry]))["targets"][0]["training"]
-    assert entry.label == "prs"
+    assert entry.label == "net"  # what it is, not where it lies
     assert training["epoch"] == [0, 1, 2, 3] and training["switches"] == [[2, 1]]
     assert training["curves"]["val_loss"] == [2.1, 1.9, 1.7, 1.5]
     assert "test_loss" not in training["curves"]
@@ -238,7 +238,7 @@ def test_a_folder_of_runs_and_results(save_run: Save, save_result: Save, tmp_pat
     remarks: list[str] = []
     with listening(remarks.append):
         entries = gather([str(tmp_path / "all"), str(tmp_path / "all" / "one")])  # the second is there already
-    assert [entry.label for entry in entries] == ["one", "vit"]
+    assert [entry.label for entry in entries] == ["net", "vit"]
     assert len(remarks) == 1 and "bare" in remarks[0]
     assert "left out" in run("all").stderr
 

@@ -22,7 +22,7 @@ def layer(gate: list[float] | None, **more: object) -> dict[str, object]:
 
 def test_dots_means_diversity_and_gates() -> None:
     figure = attention_figure([layer([0.7, 0.9]), layer(None)], "net")
-    distance, diversity, response, gates = figure.axes
+    distance, diversity, response, gates = figure.axes[:4]
     dots = [line for line in distance.get_lines() if line.get_marker() == "o"]
     assert [list(line.get_ydata()) for line in dots] == [[3.0, 5.0]] * 2
     means = [line for line in distance.get_lines() if line.get_linestyle() == "-" and line.get_marker() != "o"]
@@ -47,6 +47,21 @@ def test_layers_lie_at_their_depth_where_all_say_it(depth: tuple[float | None, f
 
 def test_no_gates_no_panel() -> None:
     assert len(attention_figure([layer(None)], "net").axes) == 3
+
+
+def test_one_layer_has_one_tick_and_colours_and_dashes_are_explained() -> None:
+    figure = attention_figure([layer(None, images=64)], "net")
+    figure.draw_without_rendering()
+    assert [tick for tick in figure.axes[0].get_xticks() if 0.5 <= tick <= 1.5] == [1]
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == [
+        "one head",
+        "mean over heads",
+        "if attention were uniform",
+    ]
+    assert "64 images" in legend.get_title().get_text()
+    several = attention_figure([layer(None), layer(None)], "net")
+    assert several.axes[3].get_ylabel() == "Attention layer"  # the colour bar of the responses
 
 
 def test_heads_that_are_alike_and_uniform() -> None:

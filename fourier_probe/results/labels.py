@@ -1,0 +1,78 @@
+"""What tables and figures call a result that nobody labelled: what it is, not where its file lies. Imports records."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fourier_probe.results.records import Provenance
+
+_TELLING = (
+    ("weights", "{}"),
+    ("schedule", "{}"),
+    ("data_scale", "{:g} of the data"),
+    ("seed", "seed {}"),
+    ("epoch", "epoch {}"),
+)
+"""Fields that tell results of one label apart, and how a label says them."""
+
+
+def arguments(target: Provenance) -> list[str]:
+    """What a model was made with beyond its name, as a label says it; not what its data give (classes, image size).
+
+    >>> arguments(Provenance(arch="eit_small", model_args={"num_classes": 10, "split": "attention"}))
+    ['split=attention']
+    """
+    of_data = ("num_classes", "in_chans", "img_size")
+    return [f"{name}={value}" for name, value in (target.model_args or {}).items() if name not in of_data]
+
+
+def legible(target: Provenance, otherwise: str) -> str:
+    """Architecture with its arguments, schedule, and part of the data.
+
+    `otherwise` where no architecture is known, or where the user named it and no file.
+
+    >>> legible(Provenance(arch="cifar_resnet20", schedule="linear", data_scale=0.1), "prs-4a18cc72")
+    'cifar_resnet20, linear, 10 % of the data'
+    >>> legible(Provenance(), "net")
+    'net'
+    """
+    if not target.arch or ".py:" in target.arch or (target.source or "").startswith(("timm:", "torchvision:")):
+        return otherwise
+    parts = [" ".join([target.arch, *arguments(target)])]
+    if target.schedule not in (None, "none"):
+        parts.append(str(target.schedule))
+    if target.data_scale not in (None, 1.0):
+        parts.append(f"{100 * target.data_scale:g} % of the data")
+    if target.weights == "untrained" and target.data is not None:
+        parts.append("untrained")
+    return ", ".join(parts)
+
+
+def told_apart(labels: Sequence[str], targets: Sequence[Provenance], names: Sequence[str]) -> list[str]:
+    """Labels that differ: what tells equal ones apart is added, then the name of the file, then a number.
+
+    Args:
+        labels: of the results.
+        targets: what is known of each.
+        names: of their files or folders.
+
+    >>> told_apart(["net", "net", "other"], [Provenance(seed=0), Provenance(seed=1), Provenance()], ["a", "b", "c"])
+    ['net, seed 0', 'net, seed 1', 'other']
+    >>> told_apart(["net", "net"], [Provenance()] * 2, ["a", "b"]), told_apart(["net", "net"], [Provenance()] * 2, "aa")
+    (['net, a', 'net, b'], ['net #1', 'net #2'])
+    """
+    apart = list(labels)
+
+    def add(texts: Sequence[str]) -> None:
+        for label in {label for label in apart if apart.count(label) > 1}:
+            same = [place for place, other in enumerate(apart) if other == label]
+            if len({texts[place] for place in same}) > 1:
+                for place in same:
+                    apart[place] = f"{label}, {texts[place]}" if texts[place] else label
+
+    for field, form in _TELLING:
+        values = [getattr(target, field) for target in targets]
+        add([f"{field.replace('_', ' ')} unknown" if value is None else form.format(value) for value in values])
+    add([name if name not in label else "" for name, label in zip(names, apart, strict=True)])
+    return [f"{label} #{apart[: i + 1].count(label)}" if apart.count(label) > 1 else label
+            for i, label in enumerate(apart)]  # fmt: skip
