@@ -17,7 +17,7 @@ from fourier_probe.papers.captions import accuracy, caption
 from fourier_probe.papers.exhibit import Exhibit, MissingRunsError, Row
 from fourier_probe.papers.registered import figure_kind
 from fourier_probe.papers.selection import is_planted, switches
-from fourier_probe.plots.style import MARKERS, PAGE, categories, style
+from fourier_probe.plots.style import MARKERS, PAGE, canvas, categories, style
 from fourier_probe.results.intervals import bootstrap, holm, over_seeds, sign_flip
 from fourier_probe.results.reliance import ALL
 from fourier_probe.training.runs import Run
@@ -164,7 +164,7 @@ def _steps_figure(arms: dict[str, dict[int, Trial]], scale: int) -> Figure:
     """Left: steps after the last switch, a mark a seed. Right: validation top-1 against the step, a line a seed."""
     shown = [arm for arm in arms if arm in ARMS]
     with style():
-        figure = Figure(figsize=(PAGE, 2.9))
+        figure = canvas(PAGE, 2.9)
         left, right = figure.subplots(1, 2, width_ratios=[1, 1.4])
         waiting = [arm for arm in shown if arm != "none"]
         for y, arm in enumerate(waiting):
@@ -233,7 +233,7 @@ def planted_scales(runs: Sequence[Run]) -> Exhibit:
         if gaps:
             crossings.append({"variant": variant, "attention_ahead_from": _ahead_from(gaps), "scales": len(gaps)})
     with style():
-        figure = Figure(figsize=(PAGE, 2.7))
+        figure = canvas(PAGE, 2.7)
         axes = figure.subplots(1, len(variants), sharey=True, squeeze=False)[0]
         for ax, variant in zip(axes, variants, strict=True):
             _scale_panel(ax, [t for t in found if t.variant == variant], variant)
@@ -318,7 +318,7 @@ def planted_reliance(runs: Sequence[Run]) -> Exhibit:
     layers = list(dict.fromkeys(row["layer"] for row in rows))
     shown = [arm for arm in arms if any(row["arm"] == arm for row in rows)]
     with style():
-        figure = Figure(figsize=(PAGE, 2.6))
+        figure = canvas(PAGE, 2.6)
         axes = figure.subplots(1, 3, sharex=True, width_ratios=[1, 1, 1])
         panels = (
             ("content_exchanged", "content exchanged"),
