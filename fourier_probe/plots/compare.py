@@ -14,11 +14,14 @@ from matplotlib.ticker import MaxNLocator
 
 from fourier_probe.plots.spectra import (
     depth_colorbar,
+    draw_depth_profile,
     draw_spectra,
     images_span,
     label_outer,
+    shade_handles,
     side_legend,
     spectra_foot,
+    step_errors,
 )
 from fourier_probe.plots.style import (
     MARKERS,
@@ -32,6 +35,7 @@ from fourier_probe.plots.style import (
     wrapped_title,
 )
 from fourier_probe.results.coordinate import common_axes, surface
+from fourier_probe.results.profile import profile, view_of
 from fourier_probe.results.spectra import Spectra
 
 OPS = ("attention", "mlp", "conv", "downsample", "embed")
@@ -85,6 +89,32 @@ def draw_steps(ax: Axes, tables: Sequence[Sequence[dict[str, Any]]], labels: Seq
     frequency = next(row["frequency"] for table in tables for row in table)
     ax.set_ylabel(rf"Step change of $\Delta$ at {frequency:.2f}$\pi$ (nats)")
     return ax
+
+
+def zigzag_figure(results: Sequence[Spectra], titles: Sequence[str]) -> Figure:
+    """Depth profiles side by side on shared axes, what each step is shaded: where attention lowers and an MLP raises.
+
+    Bars are of the step to each point, paired over images.
+    """
+    with style():
+        columns = panel_columns(len(results))
+        rows = -(-len(results) // columns)
+        figure = canvas(PAGE, 0.5 + 2.4 * rows)
+        axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+        view = view_of(results)
+        profiles = [profile(result, view) for result in results]
+        handles: dict[str, Any] = {}
+        for ax, result, along, title in zip(axes.flat, results, profiles, titles, strict=False):
+            draw_depth_profile(ax, along, steps=step_errors(result, view))
+            ax.set_title(short_title(title) if columns < 3 else wrapped_title(title))
+            handles |= {handle.get_label(): handle for handle in shade_handles(along)}
+        label_outer(axes, len(results), "Normalized depth", view.label)
+        seen = images_span(results)
+        bars = "bars: of the step to a point, paired over images; band: of its value" if any(
+            point.sums is not None for point in results[0].stream
+        ) else "bars: of the values"  # fmt: skip
+        foot(figure, list(handles.values()), [f"95 % over {seen}; {bars}. Not shaded: MLPs and convolutions."])
+        return figure
 
 
 def steps_figure(tables: Sequence[Sequence[dict[str, Any]]], labels: Sequence[str]) -> Figure:

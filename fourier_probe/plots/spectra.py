@@ -277,7 +277,7 @@ def spectra_figure(results: Sequence[Spectra], titles: Sequence[str]) -> Figure:
         for ax, result, title in zip(axes.flat, results, titles, strict=False):
             draw_spectra(ax, result)
             fitting = short_title(title) if columns < 3 else wrapped_title(title)
-            ax.set_title(fitting, fontsize=8 if len(title) <= 24 else 6)
+            ax.set_title(fitting, fontsize=8 if max(map(len, titles)) <= 24 or columns < 3 else 6)
         label_outer(axes, len(results), axes.flat[0].get_xlabel(), axes.flat[0].get_ylabel())
         depth_colorbar(figure, list(axes.flat))
         spectra_foot(figure, results)

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+SIDE_BY_SIDE = 4  # networks, at most, whose depth profiles are also drawn in panels
+
+
 @dataclass(frozen=True)
 class TextTable:
     """A table as a terminal or a notebook shows it: cells are text; `caption` says what they mean."""
@@ -277,6 +280,8 @@ class Comparison:
             (lambda: drawing("panels")(*cells)) if cells else (lambda: drawing("spectra")(results, labels))
         )
         figures["depth"] = lambda: drawing("depth")(results, labels)
+        if 1 < len(results) <= SIDE_BY_SIDE:
+            figures["zigzag"] = lambda: drawing("zigzag")(results, labels)
         stepping = [(row["steps"], row["target"]) for row in self.rows if row["steps"]]
         if stepping:
             steps, whose = [table for table, _ in stepping], [label for _, label in stepping]

@@ -28,6 +28,7 @@ DRAWINGS = {
     "run-switches": "fourier_probe.plots.losses:switches_figure",
     "spectra": "fourier_probe.plots:spectra_figure",
     "steps": "fourier_probe.plots.compare:steps_figure",
+    "zigzag": "fourier_probe.plots.compare:zigzag_figure",
 }
 """What a result calls its drawing -> module:function; it takes the result and `ax=`, and returns the figure."""
 

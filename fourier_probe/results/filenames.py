@@ -6,7 +6,7 @@ ANALYZE = (
     *("reliance.pdf", "reliance.png"),
     *(f"{name}.{kind}" for name in ("attention", "maps", "kernels") for kind in ("csv", "pdf", "png")),
 )
-COMPARE_FIGURES = ("spectra", "depth", "steps", "density", "coordinate", "maps", "metrics")
+COMPARE_FIGURES = ("spectra", "depth", "zigzag", "steps", "density", "coordinate", "maps", "metrics")
 COMPARE = (
     *("compare.csv", "steps.csv", "density.csv", "coordinate.csv"),
     *(f"{name}.{kind}" for name in COMPARE_FIGURES for kind in ("pdf", "png")),

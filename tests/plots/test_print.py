@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from fourier_probe.errors import OutputError
 from fourier_probe.plots import depth_figure, epochs_figure, figure_style, save, spectra_figure
 from fourier_probe.plots.attention import attention_figure
-from fourier_probe.plots.compare import coordinate_figure, density_figure, steps_figure
+from fourier_probe.plots.compare import coordinate_figure, density_figure, steps_figure, zigzag_figure
 from fourier_probe.plots.schedule import schedule_figure
 from fourier_probe.plots.spectra import step_errors
 from fourier_probe.plots.style import panel_columns
@@ -157,3 +157,11 @@ def test_a_style_of_your_own(tmp_path: Path, few: Spectra) -> None:
 def test_fonts_are_embedded_as_outlines_that_can_be_edited(tmp_path: Path) -> None:
     pdf, _ = save(schedule_figure(["a"], {"a": 1}, 3), tmp_path / "figure")
     assert b"/Type0" in pdf.read_bytes() and b"/Type3" not in pdf.read_bytes()
+
+
+def test_depth_profiles_side_by_side_share_their_axes(few: Spectra, many: Spectra) -> None:
+    figure = zigzag_figure([few, many], ["a", "b"])
+    left, right = figure.axes
+    assert left.get_ylim() == right.get_ylim() and (left.get_title(), right.get_title()) == ("a", "b")
+    said = figure.legends[0].get_title().get_text()
+    assert "40 images" in said and "paired" in said
