@@ -56,6 +56,10 @@ function range({ y, series, rule }) {
   if (!usable.length) usable.push(y.log ? 0.1 : 0, 1);
   const low = y.min ?? Math.min(...usable), high = y.max ?? Math.max(...usable);
   if (y.log) return [10 ** Math.floor(Math.log10(low)), 10 ** Math.ceil(Math.log10(high * 1.0001))];
+  if (y.robust && usable.length > 20) { // a loss that exploded does not flatten all the others
+    const sorted = [...usable].sort((a, b) => a - b), most = sorted[Math.floor(0.97 * (sorted.length - 1))];
+    if (high > low + 3 * (most - low)) return [low - 0.05 * (most - low), most + 0.1 * (most - low)];
+  }
   const pad = (high - low || Math.abs(high) || 1) * 0.05;
   return [known(y.min) ? low : low - pad, known(y.max) ? high : high + pad];
 }
@@ -164,10 +168,10 @@ function drawLane(svg, { cls, spans, marks }, y, { width, left, right, lane, X }
 }
 
 // One curve as a group; adds what can be pointed at to `hits`.
-function drawSeries(series, index, hits, spec, { width, right, X, Y }) {
+function drawSeries(series, index, hits, spec, { width, right, top, X, Y }) {
   const style = series.color ? `--c: ${series.color}` : null;
   const group = make("g", { class: `series ${series.cls ?? ""}`, style, "stroke-opacity": series.opacity });
-  const there = series.points.filter(({ y }) => known(y) && !(spec.y.log && y <= 0));
+  const there = series.points.filter(({ y }) => known(y) && !(spec.y.log && y <= 0) && !(spec.y.robust && Y(y) < top));
   const closed = there.filter(({ open }) => !open);
   const at = (x, y) => `${X(x).toFixed(1)},${Y(y).toFixed(1)}`;
   if (series.band && closed.length > 1 && closed.every(({ e }) => known(e))) {

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fourier_probe.errors import ResultError, printable
 from fourier_probe.results.comparison import check_comparable, has_frequencies
-from fourier_probe.results.labels import legible, told_apart
+from fourier_probe.results.labels import arguments, legible, told_apart
 from fourier_probe.results.spectra import Spectra
 from fourier_probe.runtime.messages import note
 from fourier_probe.training.runs import Run, read_runs
@@ -25,12 +25,34 @@ class Entry:
         path: the file or the run folder it came from; none for a result that was not saved.
         result: the saved analysis.
         run: the training run it is of, if a run folder was named.
+        group: what results that differ in their seed alone share.
     """
 
     label: str
     path: Path | None
     result: Spectra
     run: Run | None = None
+    group: str = ""
+
+    @property
+    def model(self) -> str | None:
+        """The architecture with its arguments."""
+        target = self.result.target
+        return None if target.arch is None else " ".join([str(target.arch), *arguments(target)])
+
+    @property
+    def schedule(self) -> str | None:
+        """The schedule; `constant` with the epoch at which it switched, as `--at-epoch` has it, where the run says."""
+        schedule = self.result.target.schedule
+        when = {row.epoch for row in self.run.conversions} if self.run and schedule == "constant" else set()
+        return f"constant at {when.pop()}" if len(when) == 1 else schedule
+
+    @property
+    def facets(self) -> dict[str, str]:
+        """What a page can be filtered by."""
+        scale = self.result.target.data_scale
+        data = "unknown" if scale is None else f"{100 * scale:g} %"
+        return {"Model": str(self.model), "Schedule": str(self.schedule), "Data": data}
 
 
 def gather(results: Sequence[str | Path | Spectra | Run]) -> list[Entry]:
@@ -89,8 +111,19 @@ def _below(folder: Path) -> Iterator[Entry]:
         left_out = [str(run.path) for run in runs if run not in analyzed]
         more = f" and {len(left_out) - 3} more" if len(left_out) > 3 else ""
         note(f"runs without an analysis are left out: {', '.join(left_out[:3])}{more}.")
-    yield from map(_analyzed, analyzed)
-    yield from map(_saved, results)
+    yield from _of_most_images(list(map(_analyzed, analyzed)) + list(map(_saved, results)))
+
+
+def _of_most_images(entries: list[Entry]) -> list[Entry]:
+    """The results in a folder that are of the images most of them are of; the others are a note."""
+    digests = [entry.result.images.digest for entry in entries]
+    most = max(dict.fromkeys(digests), key=digests.count)
+    others = [entry for entry, digest in zip(entries, digests, strict=True) if digest != most]
+    if others:
+        named = ", ".join(str(_where(entry)) for entry in others[:3])
+        more = f" and {len(others) - 3} more" if len(others) > 3 else ""
+        note(f"results of other images than most in their folder are left out: {named}{more}.")
+    return [entry for entry, digest in zip(entries, digests, strict=True) if digest == most]
 
 
 def _has_spectra(run: Run) -> bool:
@@ -140,6 +173,20 @@ def _where(entry: Entry) -> str:
 def _distinct(entries: list[Entry]) -> list[Entry]:
     """Entries with labels of their own: what they are, and what tells equal ones apart."""
     targets = [entry.result.target for entry in entries]
-    labels = [legible(target, entry.label) for target, entry in zip(targets, entries, strict=True)]
+    labels = [legible(entry.result.target, entry.label, entry.schedule) for entry in entries]
     apart = told_apart(labels, targets, [entry.label for entry in entries])
-    return [replace(entry, label=printable(label)) for entry, label in zip(entries, apart, strict=True)]
+    return [
+        replace(entry, label=printable(label), group=printable(group))
+        for entry, label, group in zip(entries, apart, _groups(entries, labels), strict=True)
+    ]
+
+
+def _groups(entries: Sequence[Entry], labels: Sequence[str]) -> list[str]:
+    """Labels before seeds tell them apart, with a number where two of one label share their seed."""
+    seeds: dict[tuple[str, int | None], int] = {}
+    out = []
+    for group, entry in zip(labels, entries, strict=True):
+        key = (group, entry.result.target.seed)
+        seeds[key] = seeds.get(key, 0) + 1
+        out.append(group if seeds[key] == 1 else f"{group} #{seeds[key]}")
+    return out

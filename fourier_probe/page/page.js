@@ -35,6 +35,36 @@ function depthColor(depth) {
   return both ? `light-dark(${light}, ${plasma(0.28 + 0.72 * depth)})` : light;
 }
 
+// --- filters: what the menus above the summary leave ---------------------------------------------------------------
+
+const MOST = 8; // curves or targets that are drawn before anybody asks for more
+const FACETS = ["Model", "Schedule", "Data"];
+const redraws = []; // what is drawn anew when a filter changes
+const left = new Set(everything);
+const firstFew = (indices) => {
+  const seen = new Set(), distinct = indices.filter((index) => {
+    const { group } = data.targets[index], again = seen.has(group);
+    seen.add(group);
+    return !again;
+  });
+  return new Set((distinct.length > 1 ? distinct : indices).slice(0, MOST)); // one seed of each group first
+};
+
+function setUpFilters() {
+  const menus = [...document.querySelectorAll("#filters select")];
+  const apply = () => {
+    left.clear();
+    everything.filter((index) => menus.every(({ value, dataset }) =>
+      !value || data.targets[index].facets[dataset.facet] === value)).forEach((index) => left.add(index));
+    const groups = new Set([...left].map((index) => data.targets[index].group));
+    document.querySelectorAll("#summary-table tbody tr").forEach((row) => { row.hidden = !left.has(+row.dataset.target); });
+    document.querySelectorAll("#groups-table tbody tr").forEach((row) => { row.hidden = !groups.has(row.dataset.group); });
+    byId("filtered").textContent = left.size < everything.length ? `${left.size} of ${everything.length} results` : "";
+    redraws.forEach((redraw) => redraw());
+  };
+  menus.forEach((menu) => menu.addEventListener("change", apply));
+}
+
 // --- picking ------------------------------------------------------------------------------------------------------
 
 function check(label, checked, change, ...before) {
@@ -46,7 +76,8 @@ function check(label, checked, change, ...before) {
 function toggle(set, value, on) { if (on) set.add(value); else set.delete(value); }
 
 // Checkboxes for some targets; `picked` is the set of their indices, changed in place.
-function picker(host, indices, picked, change) {
+function picker(host, all, picked, change) {
+  const indices = all.filter((index) => left.has(index));
   const labels = indices.map((index) => check(data.targets[index].label, picked.has(index), (on) => {
     toggle(picked, index, on);
     change();
@@ -54,7 +85,8 @@ function picker(host, indices, picked, change) {
   host.setAttribute("role", "group");
   host.setAttribute("aria-label", "Targets");
   host.replaceChildren(...labels);
-  host.hidden = indices.length < 2;
+  host.hidden = all.length < 2;
+  host.classList.toggle("many", indices.length > 2 * MOST);
   const buttons = [["All", true], ["None", false]].map(([label, on]) => {
     const button = make("button", { type: "button", class: "all" }, label);
     button.addEventListener("click", () => {
@@ -76,7 +108,7 @@ function explain(host, which) {
 
 // --- spectra ------------------------------------------------------------------------------------------------------
 
-const state = { targets: new Set(everything.slice(0, 3)), preset: "stream", custom: everything.map(() => new Set()) };
+const state = { targets: firstFew(everything), preset: "stream", custom: everything.map(() => new Set()) };
 
 function chosen(index, preset = byId("layers").value) {
   const { points } = data.targets[index], all = points.map((_, at) => at);
@@ -209,8 +241,14 @@ function setUpSpectra() {
     } else state.preset = target.value;
     spectra();
   });
-  picker(byId("spectra-targets"), everything, state.targets, () => spectra());
-  spectra();
+  if (several && state.targets.size > 3) { byId("layers").value = "last"; state.preset = "last"; } // a curve each
+  const again = (first) => {
+    if (!first) state.targets = firstFew([...left]);
+    picker(byId("spectra-targets"), everything, state.targets, () => spectra());
+    spectra();
+  };
+  redraws.push(() => again(false));
+  again(true);
 }
 
 // --- depth profiles -----------------------------------------------------------------------------------------------
@@ -220,6 +258,7 @@ const METRICS = [
   ["variance", "Variance over positions"], ["token_cosine", "Cosine between positions"],
   ...data.metrics, // that are not of the package
 ];
+const OURS = new Set(METRICS.slice(0, METRICS.length - data.metrics.length).map(([name]) => name));
 const WHITE = { high: "high_white", hfd_share: "hfd_share_white" }; // the level of white noise on the same map
 const streamOf = (index) => data.targets[index].points.filter((each) => each.stream);
 
@@ -233,8 +272,45 @@ function shades(points) {
   });
 }
 
+// Student's t, two-sided 95 %, by degrees of freedom from 1.
+const T_SEEDS = [12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228];
+const tSeeds = (count) => T_SEEDS[Math.min(count - 1, T_SEEDS.length) - 1];
+
+// The groups of what is picked, each as one curve: mean over seeds, and a standard error that gives its interval.
+function overSeeds(shown, metric) {
+  const groups = Map.groupBy ? Map.groupBy(shown, (index) => data.targets[index].group) : shown.reduce((map, index) => {
+    const { group } = data.targets[index];
+    return map.set(group, [...(map.get(group) ?? []), index]);
+  }, new Map());
+  return [...groups].map(([group, indices], at) => ({
+    ...look(at), dots: true, bars: true,
+    points: streamOf(indices[0]).map((each) => {
+      const values = indices.map((index) => streamOf(index).find(({ name }) => name === each.name)?.[metric]?.[0]);
+      const there = values.filter(known);
+      if (!there.length) return { x: each.depth, y: null };
+      const y = mean(there), spread = there.reduce((sum, value) => sum + (value - y) ** 2, 0);
+      const half = there.length > 1 ? tSeeds(there.length) * Math.sqrt(spread / (there.length - 1) / there.length) : null;
+      return { x: each.depth, y, e: half === null ? null : half / T95, each, n: there.length };
+    }),
+    tip: ({ y, e, each, n }) => [group, `${each.name}, ${opName(each.op)}, ${n} seed${n > 1 ? "s" : ""}`, show(y, e)],
+    group,
+  }));
+}
+
 function depth(picked) {
   const metric = byId("depth-metric").value, name = Object.fromEntries(METRICS)[metric], white = WHITE[metric];
+  if (byId("depth-seeds").checked) {
+    const series = overSeeds(inOrder(picked), metric);
+    const some = series.some(({ points }) => points.some(({ y }) => known(y)));
+    plot(byId("depth-chart"), some ? [{
+      title: `${name} against depth, ${series.length} groups`, series, lanes: [],
+      x: { label: "Normalized depth", min: 0, max: 1, ticks: QUARTERS }, y: { label: name, log: metric === "variance" },
+    }] : [], "Nothing to draw. Pick a target that this was measured of.");
+    byId("depth-legend").replaceChildren(...series.map(({ group }, at) => make("span", {},
+      make("span", { class: `swatch ${swatchOf(at)}` }), group)));
+    explain(byId("depth-note"), "seeds");
+    return;
+  }
   const shown = inOrder(picked), single = shown.length === 1;
   const series = shown.map((index) => ({
     ...look(index), dots: true, bars: true,
@@ -277,22 +353,35 @@ function depth(picked) {
   byId("depth-legend").replaceChildren(
     ...keys.map(([cls, label]) => make("span", {}, make("span", { class: `key ${cls}` }), label)),
     ...(single && white ? [make("span", {}, "dashed: white noise")] : []));
-  explain(byId("depth-note"), metric);
+  explain(byId("depth-note"), OURS.has(metric) ? metric : "other");
 }
 
 function setUpDepth() {
-  const picked = new Set(everything), points = data.targets.flatMap((target) => target.points);
+  let picked = firstFew(everything);
+  const points = data.targets.flatMap((target) => target.points);
   options(byId("depth-metric"), METRICS.filter(([name]) => points.some((each) => known(each[name]?.[0]))));
+  const groups = new Set(data.targets.map(({ group }) => group));
+  const seeds = byId("depth-seeds");
+  seeds.closest("label").hidden = groups.size === everything.length;
   byId("depth-metric").addEventListener("change", () => depth(picked));
-  picker(byId("depth-targets"), everything, picked, () => depth(picked));
-  depth(picked);
+  const again = () => {
+    const chosen = inOrder(left), few = new Set([...groups].filter((group) =>
+      chosen.some((index) => data.targets[index].group === group)).slice(0, MOST));
+    picked = seeds.checked ? new Set(chosen.filter((index) => few.has(data.targets[index].group))) : firstFew(chosen);
+    picker(byId("depth-targets"), everything, picked, () => depth(picked));
+    depth(picked);
+  };
+  seeds.addEventListener("change", again);
+  redraws.push(again);
+  seeds.checked = !seeds.closest("label").hidden && everything.length > MOST;
+  again();
 }
 
 // --- attention and training ---------------------------------------------------------------------------------------
 
 const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
 
-function attentionSeries(index, field) {
+function attentionSeries(index, field, alone) {
   const target = data.targets[index];
   const layers = target.attention.map((layer, at) => ({ ...layer, x: at + 1 })).filter((layer) => layer[field]);
   const tip = ({ layer, y, head }) => [
@@ -303,7 +392,7 @@ function attentionSeries(index, field) {
   const means = layers.map((layer) => ({ x: layer.x, y: mean(layer[field]), layer }));
   const uniform = layers.map((layer) => ({ x: layer.x, y: layer.uniform }));
   return layers.length ? [
-    ...(field === "distance" ? [{ ...look(index), dash: "2 4", opacity: 0.7, silent: true, points: uniform }] : []),
+    ...(field === "distance" && alone ? [{ cls: "t6", dash: "4 4", silent: true, points: uniform }] : []),
     { ...look(index), points: means, tip }, { ...look(index), line: false, dots: true, points: heads, tip },
   ] : [];
 }
@@ -312,17 +401,17 @@ function attention(picked) {
   const shown = inOrder(picked), most = Math.max(1, ...shown.map((index) => data.targets[index].attention.length));
   const kinds = [["distance", "Mean attention distance (pixels)"], ["gate", "Gate (1: positional)", 1]];
   plot(byId("attention-charts"), kinds.map(([field, label, max]) => ({
-    title: label, series: shown.flatMap((index) => attentionSeries(index, field)),
+    title: label, series: shown.flatMap((index) => attentionSeries(index, field, shown.length === 1)),
     x: { label: "Attention layer", min: 0.5, max: most + 0.5 }, y: { label, min: 0, max },
   })).filter(({ series }) => series.length), "Nothing to draw. Pick a target.");
 }
 
-const SPLITS = [["train", "training", "1.5 3"], ["val", "validation", ""], ["test", "test", "6 3"]];
+const SPLITS = [["val", "validation"], ["train", "training"], ["test", "test"]];
 
 function trainingSeries(index, kind, label) {
-  const { label: name, training: { epoch, curves, switches } } = data.targets[index];
-  return SPLITS.filter(([split]) => curves[`${split}_${kind}`]).map(([split, said, dash]) => ({
-    ...look(index), dash, points: curves[`${split}_${kind}`].map((y, at) => ({ x: epoch[at], y })),
+  const { label: name, training: { epoch, curves, switches } } = data.targets[index], now = byId("training-split").value;
+  return SPLITS.filter(([split]) => split === now && curves[`${split}_${kind}`]).map(([split, said]) => ({
+    ...look(index), points: curves[`${split}_${kind}`].map((y, at) => ({ x: epoch[at], y })),
     tip: ({ x, y }) => {
       const recast = switches.filter(([at]) => at === x).map(([, count]) => `${count} recast before this epoch`);
       return [name, `${said}, epoch ${x}`, `${label}: ${show(y)}`, ...recast];
@@ -338,16 +427,30 @@ function training(picked) {
   const [min, max] = [Math.min(...epochs), Math.max(...epochs, Math.min(...epochs) + 1)];
   plot(byId("training-charts"), [["loss", "Loss (nats)"], ["acc", "Top-1 accuracy", 0]].map(([kind, label, low]) => ({
     title: `${label} against epoch`, series: shown.flatMap((index) => trainingSeries(index, kind, label)),
-    x: { label: "Epoch", min, max }, y: { label, min: low }, lanes: lanes.length <= 8 ? lanes : [],
+    x: { label: "Epoch", min, max }, y: { label, min: low, robust: kind === "loss" }, lanes: lanes.length <= 8 ? lanes : [],
     lines: shown.length === 1 ? marks(shown[0]) : [],
   })).filter(({ series }) => series.length), "Nothing to draw. Pick a run.");
 }
 
 function setUp(name, has, redraw) {
-  const indices = everything.filter((index) => has(data.targets[index])), picked = new Set(indices.slice(0, COLORS));
+  const indices = everything.filter((index) => has(data.targets[index]));
   if (!indices.length) return;
-  picker(byId(`${name}-targets`), indices, picked, () => redraw(picked));
-  redraw(picked);
+  const again = () => {
+    const picked = firstFew(indices.filter((index) => left.has(index)));
+    picker(byId(`${name}-targets`), indices, picked, () => redraw(picked));
+    redraw(picked);
+    return picked;
+  };
+  redraws.push(again);
+  again();
+}
+
+function setUpTraining() {
+  const runs = data.targets.filter(({ training: run }) => run);
+  const has = (split) => runs.some(({ training: { curves } }) => curves[`${split}_loss`] || curves[`${split}_acc`]);
+  options(byId("training-split"), SPLITS.filter(([split]) => has(split)).map(([split, said]) => [split, `${said} images`]));
+  byId("training-split").addEventListener("change", () => redraws.at(-1)());
+  setUp("training", (target) => target.training, training);
 }
 
 // --- the table and the theme --------------------------------------------------------------------------------------
@@ -380,8 +483,9 @@ function setUpTheme(button) {
 }
 
 setUpTheme(byId("theme"));
-setUpTable(byId("summary-table"));
+for (const id of ["summary-table", "groups-table"]) if (byId(id)) setUpTable(byId(id));
+setUpFilters();
 setUpSpectra();
 setUpDepth();
 setUp("attention", (target) => target.attention.length, attention);
-setUp("training", (target) => target.training, training);
+setUpTraining();

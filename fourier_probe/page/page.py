@@ -52,7 +52,9 @@ def _filled(entries: Sequence[Entry], title: str, thinning: Thinning) -> str:
         "data": text.replace("<", "\\u003c"),  # neither </script> nor <!-- can end or open anything
         "lede": tables.lede(entries),
         "definition": tables.definition_text(entries),
-        "summary": tables.summary_table(entries),
+        "filters": tables.filters(entries),
+        "groups": tables.groups_table(entries),
+        "summary": _folded(tables.summary_table(entries), len(entries), bool(tables.groups_table(entries))),
         "view": escape(data["view"]["label"]),
         "view-why": tables.view_text(entries),
         "axis-note": tables.axis_note(entries),
@@ -70,9 +72,18 @@ def _filled(entries: Sequence[Entry], title: str, thinning: Thinning) -> str:
     return printable(html, lines=True)
 
 
+def _folded(table: str, results: int, grouped: bool) -> str:
+    """A table of many results folds under that of their groups."""
+    if not grouped or results <= tables.MANY:
+        return table
+    return f"<details><summary>Every result ({results})</summary>{table}</details>"
+
+
 def _title(entries: Sequence[Entry]) -> str:
-    """The labels, three at most."""
+    """The labels, three at most; of many their number."""
     labels = [entry.label for entry in entries]
+    if len(labels) > tables.MANY:
+        return f"{len(labels)} networks"
     if len(labels) == 1:
         return labels[0]
     shown, more = (labels[:2], f"{len(labels) - 2} more") if len(labels) > 3 else (labels[:-1], labels[-1])

@@ -116,6 +116,8 @@ def _target(entry: Entry, view: View, thinning: Thinning, axes: list[list[float 
     return {
         "label": entry.label,
         "untrained": entry.result.target.weights == "untrained",
+        "group": entry.group,
+        "facets": entry.facets,
         "points": [
             _point(point, thinning, axes)
             | _further(entry, point, thinning)
@@ -203,7 +205,7 @@ def _attention(layer: dict[str, Any]) -> dict[str, Any]:
 
 
 def _training(run: Run) -> dict[str, Any] | None:
-    """The log of a run, an epoch a row, and how many layers were recast at the start of which epoch."""
+    """The log of a run, one row per epoch, and how many layers were recast at the start of which; counted from 1."""
     rows = run.metrics
     if not rows:
         return None
@@ -212,9 +214,9 @@ def _training(run: Run) -> dict[str, Any] | None:
         switches[row.epoch] = switches.get(row.epoch, 0) + 1
     curves = {name: [_short(row.get(name)) for row in rows] for name in CURVES}
     return {
-        "epoch": [row.epoch for row in rows],
+        "epoch": [row.epoch + 1 for row in rows],
         "curves": {name: values for name, values in curves.items() if any(value is not None for value in values)},
-        "switches": sorted(switches.items()),
+        "switches": sorted((epoch + 1, count) for epoch, count in switches.items()),
     }
 
 

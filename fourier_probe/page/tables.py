@@ -12,10 +12,11 @@ from fourier_probe.page.inputs import Entry
 from fourier_probe.page.payload import further_metrics, view_label
 from fourier_probe.probe.sums import quantile
 from fourier_probe.results.comparison import paired, summary
-from fourier_probe.results.labels import arguments
+from fourier_probe.results.intervals import over_seeds
 from fourier_probe.results.profile import ends_of, input_text, profile, view_of
 
 COLORS = 7  # classes t0 to t6 of page.css
+MANY = 12  # results above which the page has filters, and columns with one value are left out
 _DASH = '<span class="none">–</span>'  # noqa: RUF001
 Cell = tuple[str, float | str | None]
 """What a cell shows, as HTML, and the value it is sorted by."""
@@ -28,9 +29,8 @@ def summary_table(entries: Sequence[Entry]) -> str:
     at, ends = view_label(view), ends_of(results, view)
     columns: dict[str, list[Cell]] = {
         "Target": [_target(row["target"], index) for index, row in enumerate(rows)],
-        "Model": [_text(_model(entry)) for entry in entries],
         "Weights": [_text(row["weights"]) for row in rows],
-        "Schedule": [_text(_schedule(entry)) for entry in entries],
+        "Schedule": [_text(entry.schedule) for entry in entries],
         "Data scale": [_number(row["data_scale"], "{:.4g}") for row in rows],
         "Seed": [_number(row["seed"], "{:.0f}") for row in rows],
         "Epoch": [_number(row["epoch"], "{:.0f}") for row in rows],
@@ -46,14 +46,14 @@ def summary_table(entries: Sequence[Entry]) -> str:
         "Slope": [_number(row["last_slope"], "{:+.2f}") for row in rows],
         **_further(entries),
     }
-    shown = {name: cells for name, cells in columns.items() if any(value is not None for _, value in cells)}
+    shown = {name: cells for name, cells in columns.items() if _tells(name, cells)}
     numeric = {name: any(isinstance(value, float) for _, value in cells) for name, cells in shown.items()}
     head = "".join(
         f'<th scope="col"{" class=number" * numeric[name]}><button type="button">{escape(name)}</button></th>'
         for name in shown
     )
     body = "".join(
-        "<tr>"
+        f'<tr data-target="{index}">'
         + "".join(
             _cell(cells[index], "th" if column == 0 else "td", numeric[name])
             for column, (name, cells) in enumerate(shown.items())
@@ -75,6 +75,79 @@ def _further(entries: Sequence[Entry]) -> dict[str, list[Cell]]:
                 cells.append(_number(value, "{:.4g}", quantile(entry.result.definition.groups) * stderr))
             columns[metric.titled] = cells
     return columns
+
+
+def _tells(name: str, cells: Sequence[Cell]) -> bool:
+    """Whether a column says something: no column without values; of many results, none with one value only."""
+    values = {value for _, value in cells}
+    alike = name in ("Weights", "Schedule", "Data scale", "Seed", "Points") and len(values) == 1 and len(cells) > MANY
+    return values != {None} and not alike
+
+
+def groups_table(entries: Sequence[Entry]) -> str:
+    """Mean and 95 % interval over seeds of results that differ in their seed alone; empty where none do."""
+    results = [entry.result for entry in entries]
+    view = view_of(results)
+    at, ends = view_label(view), ends_of(results, view)
+    groups = {entry.group: [place for place, other in enumerate(entries) if other.group == entry.group]
+              for entry in entries}  # fmt: skip
+    if not any(len(places) > 1 for places in groups.values()):
+        return ""
+    rows = []
+    for group, places in groups.items():
+        top1 = [result.top1 for place in places if (result := results[place]).top1 is not None]
+        share = [ends_share for place in places if (ends_share := _last_share(entries[place])) is not None]
+        value, half = over_seeds([ends[place].last for place in places])
+        cells = [
+            _number(len(places), "{:d}"),
+            _over_seeds(top1, "{:.1%}"),
+            _number(value, "{:+.2f}", half),
+            _over_seeds(share, "{:.3f}"),
+        ]
+        rows.append((group, cells))
+    heads = ["Model, schedule, data", "Seeds", "Top-1", f"{at[0].upper()}{at[1:]}, last point", "HFD share"]
+    head = "".join(
+        f'<th scope="col"{" class=number" * (k > 0)}><button type="button">{escape(name)}</button></th>'
+        for k, name in enumerate(heads)
+    )
+    body = "".join(
+        f'<tr data-group="{escape(group, quote=True)}">{_cell((escape(group), group), "th", False)}'
+        + "".join(_cell(cell, "td", True) for cell in cells)
+        + "</tr>"
+        for group, cells in rows
+    )
+    return (
+        '<h3>Over seeds</h3><div class="scroll" role="region" aria-label="Means over seeds" tabindex="0">'
+        f'<table id="groups-table"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+        '<p class="note">Mean ± 95 %, Student\'s t over seeds, where a row has two or more.</p>'
+    )
+
+
+def _over_seeds(values: Sequence[float], form: str) -> Cell:
+    if not values:
+        return _text(None)
+    mean, half = over_seeds(values)
+    percent = form.endswith("%}")
+    return _number(mean, form, 100 * half if percent else half, points=percent)
+
+
+def _last_share(entry: Entry) -> float | None:
+    stream = [point for point in entry.result.stream if point.highest > 0]
+    return stream[-1].scalars.get("hfd_share") if stream else None
+
+
+def filters(entries: Sequence[Entry]) -> str:
+    """Menus that leave only some models, schedules or parts of the data; empty for a few results."""
+    if len(entries) <= MANY:
+        return ""
+    menus = []
+    for name in entries[0].facets:
+        values = sorted({entry.facets[name] for entry in entries})
+        if len(values) > 1:
+            options = "".join(f'<option value="{escape(v, quote=True)}">{escape(v)}</option>' for v in values)
+            menu = f'<select data-facet="{name}"><option value="">all</option>{options}</select>'
+            menus.append(f"<label>{name} {menu}</label>")
+    return f'<div class="controls filters needs-script" id="filters">{"".join(menus)}<span id="filtered"></span></div>'
 
 
 def provenance(entries: Sequence[Entry]) -> str:
@@ -232,19 +305,6 @@ def excluded_text(entries: Sequence[Entry]) -> str:
     return "".join(f"<p>{title}</p><ul>{''.join(items)}</ul>" for title, items in parts if items)
 
 
-def _model(entry: Entry) -> str | None:
-    """The architecture with the arguments it was made with."""
-    target = entry.result.target
-    return None if target.arch is None else " ".join([str(target.arch), *arguments(target)])
-
-
-def _schedule(entry: Entry) -> str | None:
-    """The schedule; `constant` with the epoch at which it switched, where the run says."""
-    schedule: str | None = entry.result.target.schedule
-    when = {row.epoch for row in entry.run.conversions} if entry.run and schedule == "constant" else set()
-    return f"constant at {when.pop()}" if len(when) == 1 else schedule
-
-
 def _target(label: str, index: int) -> Cell:
     look = f"t{index % COLORS} d{index // COLORS % 3}"  # as in page.js
     return f'<span class="swatch {look}" aria-hidden="true"></span>{escape(label)}', label
@@ -254,13 +314,15 @@ def _text(value: Any) -> Cell:
     return (_DASH, None) if value is None else (escape(str(value)), str(value))
 
 
-def _number(value: Any, form: str, half: float | None = None, beside: float | None = None) -> Cell:
-    """A number with its 95 % interval or a reference in brackets."""
+def _number(
+    value: Any, form: str, half: float | None = None, beside: float | None = None, points: bool = False
+) -> Cell:
+    """A number with its 95 % interval, which may be in percentage points, or a reference in brackets."""
     if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
         return _DASH, None
     text = form.format(value).replace("-", "−")  # noqa: RUF001
     if half is not None and math.isfinite(half):
-        text += f' <span class="aside">± {half:.2f}</span>'
+        text += f' <span class="aside">± {half:.{1 if points else 2}f}</span>'
     if beside is not None and math.isfinite(beside):
         text += f' <span class="aside">({form.format(beside)})</span>'
     return text, float(value)

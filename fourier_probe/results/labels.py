@@ -26,10 +26,11 @@ def arguments(target: Provenance) -> list[str]:
     return [f"{name}={value}" for name, value in (target.model_args or {}).items() if name not in of_data]
 
 
-def legible(target: Provenance, otherwise: str) -> str:
+def legible(target: Provenance, otherwise: str, schedule: str | None = None) -> str:
     """Architecture with its arguments, schedule, and part of the data.
 
-    `otherwise` where no architecture is known, or where the user named it and no file.
+    `otherwise` where no architecture is known, or where the user named it and no file. `schedule` says more than the
+    name of the schedule, where that is known.
 
     >>> legible(Provenance(arch="cifar_resnet20", schedule="linear", data_scale=0.1), "prs-4a18cc72")
     'cifar_resnet20, linear, 10 % of the data'
@@ -40,7 +41,7 @@ def legible(target: Provenance, otherwise: str) -> str:
         return otherwise
     parts = [" ".join([target.arch, *arguments(target)])]
     if target.schedule not in (None, "none"):
-        parts.append(str(target.schedule))
+        parts.append(schedule or str(target.schedule))
     if target.data_scale not in (None, 1.0):
         parts.append(f"{100 * target.data_scale:g} % of the data")
     if target.weights == "untrained" and target.data is not None:
