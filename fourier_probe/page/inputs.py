@@ -34,6 +34,10 @@ class Entry:
     run: Run | None = None
     group: str = ""
 
+    def __post_init__(self) -> None:
+        if not self.group:
+            object.__setattr__(self, "group", self.label)
+
     @property
     def model(self) -> str | None:
         """The architecture with its arguments."""

@@ -27,8 +27,10 @@ def summary_table(entries: Sequence[Entry]) -> str:
     results = [entry.result for entry in entries]
     rows, view = summary(results, [entry.label for entry in entries]), view_of(results)
     at, ends = view_label(view), ends_of(results, view)
+    named = all(entry.label.startswith(entry.model or "") for entry in entries)  # what a label says needs no column
     columns: dict[str, list[Cell]] = {
         "Target": [_target(row["target"], index) for index, row in enumerate(rows)],
+        "Model": [_text(None if named else entry.model) for entry in entries],
         "Weights": [_text(row["weights"]) for row in rows],
         "Schedule": [_text(entry.schedule) for entry in entries],
         "Data scale": [_number(row["data_scale"], "{:.4g}") for row in rows],

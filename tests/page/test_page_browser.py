@@ -20,6 +20,7 @@ BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "
 pytestmark = pytest.mark.skipif(
     BROWSER is None, reason="no chromium or google-chrome here: apt-get install chromium, as .ci/run does"
 )
+Save = Callable[..., Path]
 CANARY = "the console is heard"
 
 HELPERS = """
@@ -145,7 +146,7 @@ def test_pointing_and_keys_give_values(page: str, tmp_path: Path) -> None:
     assert found["said"].split(", ")[0] == "resnet18 · stem"
     assert "block.0+attn" in found["up"] and "Nyquist" in found["end"]
     assert "down" in found["depth"] and "log density at r = 1.00" in found["depth"]
-    assert "epoch 2" in found["loss"] and "1 recast" in found["loss"]
+    assert "epoch 3" in found["loss"] and "1 recast" in found["loss"]
 
 
 def test_the_table_sorts_and_the_theme_turns(page: str, tmp_path: Path) -> None:
@@ -169,11 +170,11 @@ def test_the_table_sorts_and_the_theme_turns(page: str, tmp_path: Path) -> None:
         """,
         tmp_path,
     )
-    assert found["down"] == ["prs", "vit", "resnet18"] and found["names"] == ["prs", "resnet18", "vit"]
+    assert found["down"] == ["net", "vit", "resnet18"] and found["names"] == ["net", "resnet18", "vit"]
     assert found["aria"] == [["Target", "ascending"]]
     assert found["light"] == found["again"] == "rgb(255, 255, 255)" != found["dark"]
     assert found["printed"] == [330] * 3 + [690] + [330] * 4 and max(found["shown"]) > 1000
-    assert found["metrics"] == [3] * 5
+    assert found["metrics"] == [3] * 6
 
 
 def test_nothing_is_wider_than_a_narrow_window(page: str, tmp_path: Path) -> None:
@@ -206,5 +207,28 @@ def test_what_is_missing_breaks_nothing(save_result: Callable[..., Path], tmp_pa
 
 def test_twenty_networks_are_drawn(large_result: Callable[[int, int, int], Spectra], tmp_path: Path) -> None:
     entries = [Entry(f"network {seed}", Path("x"), large_result(seed, 50, 56)) for seed in range(20)]
-    script = 'all("#spectra-targets button")[0].click(); out.panels = count("#spectra-charts .plot");'
-    assert drive(render(entries), script, tmp_path)["panels"] == 20
+    script = """
+      out.first = count("#spectra-charts .series"); out.depth = count("#depth-chart .series");
+      set("#layers", "stream"); all("#spectra-targets button")[0].click(); out.panels = count("#spectra-charts .plot");
+    """
+    assert drive(render(entries), script, tmp_path) == {"first": 8, "depth": 8, "panels": 20}
+
+
+def test_seeds_are_one_curve_and_filters_leave_what_they_say(save_result: Save, tmp_path: Path) -> None:
+    folders = [
+        save_result(f"{arch}-{scale}-{seed}", source="last.pt", arch=arch, data_scale=scale, seed=seed)
+        for arch in ("net", "vit") for scale in (0.1, 1.0) for seed in range(4)
+    ]  # fmt: skip
+    script = """
+      out.groups = all("#groups-table tbody th").map(text); out.curves = count("#depth-chart .series");
+      out.bars = count("#depth-chart .bar") > 0; out.rows = all("#summary-table tbody tr").length;
+      set('[data-facet="Model"]', "vit"); set('[data-facet="Data"]', "10 %");
+      out.left = all("#summary-table tbody tr").filter((row) => !row.hidden).length; out.said = text(q("#filtered"));
+      out.after = count("#depth-chart .series"); out.boxes = count("#spectra-targets input");
+      q("#depth-seeds").click(); out.each = count("#depth-chart .series");
+    """
+    found = drive(render(gather(folders)), script, tmp_path)
+    assert found["groups"] == ["net, 10 % of the data", "net", "vit, 10 % of the data", "vit"]
+    assert (found["curves"], found["bars"], found["rows"]) == (4, True, 16)
+    assert (found["left"], found["said"]) == (4, "4 of 16 results")
+    assert (found["after"], found["boxes"], found["each"]) == (1, 4, 4)
