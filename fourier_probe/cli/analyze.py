@@ -134,22 +134,24 @@ def print_table(result: Spectra, label: str) -> None:
     ]
     headings = [metric.titled if at is None else f"{metric.titled} at r {at:.2f}" for metric, at in further]
     seen, top1 = result.images, "" if result.top1 is None else f", top-1 {100 * result.top1:.1f} %"
-    title = f"{label} ({result.target.weights} weights), {seen.n} images of {seen.source}{top1}"
+    weights = {"ema": ", EMA weights", "untrained": ", untrained"}.get(str(result.target.weights), "")
+    title = f"{label}{weights}: {seen.n} images of {seen.source}{top1}"
     columns = ["point", "op", "grid", "ch", "depth", heading, "HFD share", "white", "slope", *headings]
     options.table(title, columns, rows)
-    click.echo(
-        f"{meaning.rstrip('.')}; nats, ± 95 % over images. HFD share: power beyond half Nyquist, beside white noise's; "
-        "slope: of ln power density on ln frequency."
+    options.prose(
+        f"{meaning.rstrip('.')}; nats, ± 95 % over images. HFD share: part of the power beyond half the Nyquist "
+        "frequency; white: that of white noise on the same grid. slope: of ln power density on ln frequency, 0 for "
+        "white noise."
     )
     if result.coverage is not None:
-        click.echo(f"coverage: {result.coverage.text()}.")
+        options.prose(f"coverage: {result.coverage.text()}.")
     for part in parts_of(result):
         if part.short is not None:
             _print_part(part.title, part.short(result), part.reading)
     if result.reliance is not None:
         _print_reliance(result)
     if 20 <= seen.n < 60:
-        click.echo("under 60 images an interval of 95 % of variance or ac_dc holds .87 to .91 of the time.")
+        options.prose("Under 60 images the intervals are a little narrow: give more with --images.")
 
 
 def _print_part(title: str, frame: pd.DataFrame, reading: str) -> None:
@@ -168,7 +170,7 @@ def _print_part(title: str, frame: pd.DataFrame, reading: str) -> None:
         return text if error is None else f"{text} ± {error:.2g}"
 
     options.table(title, names, [[cell(row, name) for name in names] for _, row in frame.iterrows()])
-    click.echo(reading)
+    options.prose(reading)
 
 
 def _print_reliance(result: Spectra) -> None:
@@ -187,7 +189,7 @@ def _print_reliance(result: Spectra) -> None:
         f"{100 * record.top1:.1f} %", ["layer", *frame.columns], rows,
     )  # fmt: skip
     again = "" if record.training is None else f", BatchNorm estimated again on {record.training} training images"
-    click.echo(
+    options.prose(
         f"exchanged: the half comes from another image; off: it is switched off{again}. gate x tap: 1 is the "
         "convolution; displacement in pixels. A gate alone is no measure of reliance."
     )

@@ -99,4 +99,4 @@ def show(comparison: Comparison, *, as_json: bool) -> None:
     for table in comparison.tables():
         options.table(table.title, table.columns, table.rows)
         if table.caption:
-            click.echo(table.caption)
+            options.prose(table.caption)

@@ -6,7 +6,9 @@ import ast
 import contextlib
 import functools
 import os
+import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -327,22 +329,62 @@ def progress(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table on stdout: drawn on a terminal, plain aligned text elsewhere."""
-    from rich import box
+    """A table on stdout, as wide as the terminal, or as $COLUMNS or 80 where there is none.
+
+    No cell is broken: what does not fit beside the first column follows below, in a table of its own.
+    """
+    from rich.box import Box
     from rich.console import Console
     from rich.table import Table
 
-    terminal = sys.stdout.isatty()
-    width = None if terminal else 200
-    drawn = Table(title=printable(title), title_justify="left", box=box.SIMPLE_HEAD if terminal else box.ASCII2)
-    for index, column in enumerate(columns):
-        drawn.add_column(printable(column), justify="left" if index == 0 else "right", overflow="fold")
-    for row in rows:
-        drawn.add_row(*map(printable, row))
-    console = Console(file=sys.stdout, width=width, markup=False, highlight=False)
-    with console.capture() as text:  # printed by click: it ends quietly where a pipe is closed, and rich by sys.exit
-        console.print(drawn)
-    click.echo(text.get(), nl=False)
+    width = shutil.get_terminal_size((80, 24)).columns
+    heads, cells = list(map(printable, columns)), [list(map(printable, row)) for row in rows]
+    console = Console(file=sys.stdout, width=max(width, 40), markup=False, highlight=False)
+    prose(title)
+    for chosen in _fitting(heads, cells, console.width):
+        drawn = Table(box=Box(RULED, ascii=True), show_edge=False, pad_edge=False, padding=(0, 0, 0, 1))
+        for index in chosen:
+            drawn.add_column(heads[index], justify="left" if index == 0 else "right", overflow="fold")
+        for row in cells:
+            drawn.add_row(*(row[index] for index in chosen))
+        with console.capture() as text:  # printed by click: it ends quietly where a pipe is closed, rich by sys.exit
+            console.print(drawn)
+        click.echo("\n".join(line.rstrip() for line in text.get().splitlines()))
+    click.echo()
+
+
+RULED = "    \n    \n -- \n    \n    \n    \n    \n    \n"  # a line under the headings, nothing else
+
+
+def _fitting(heads: Sequence[str], cells: Sequence[Sequence[str]], width: int) -> list[list[int]]:
+    """Columns in groups that fit a width, each with the first column.
+
+    >>> _fitting(["point", "a long heading", "x"], [["stem", "1.00", "2"]], 40)
+    [[0, 1, 2]]
+    >>> _fitting(["p", "a", "b"], [["1" * 30] * 3], 70)
+    [[0, 1], [0, 2]]
+    """
+    sizes = [
+        max([len(word) for word in head.split()] + [len(row[index]) for row in cells])
+        for index, head in enumerate(heads)
+    ]
+    first = min(sizes[0], width // 2)
+    groups: list[list[int]] = [[0]]
+    used = first
+    for index, size in enumerate(sizes[1:], 1):
+        if len(groups[-1]) > 1 and used + 2 + size > width:
+            groups.append([0])
+            used = first
+        groups[-1].append(index)
+        used += 2 + size
+    return groups
+
+
+def prose(text: str) -> None:
+    """Sentences on stdout, wrapped to the terminal."""
+    width = min(shutil.get_terminal_size((80, 24)).columns, 120)
+    for line in printable(text, lines=True).split("\n"):
+        click.echo("\n".join(textwrap.wrap(line, width, break_long_words=False, break_on_hyphens=False)))
 
 
 def say(text: str) -> None:

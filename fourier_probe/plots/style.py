@@ -85,7 +85,7 @@ def figure_style(width: str | float | None = None, look: str | None = None) -> I
         OutputError: there is no such width or style.
 
     >>> with figure_style("single"):
-    ...     canvas(7.0, 2.0).get_figwidth()
+    ...     float(canvas(7.0, 2.0).get_figwidth())
     3.5
     """
     inches = WIDTHS.get(width) if isinstance(width, str) else width

@@ -57,7 +57,7 @@ def survey(
     >>> import torch
     >>> model = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU())
     >>> survey(model, torch.rand(1, 3, 16, 16)).coverage.text()
-    '1 of 1 steps read; places checked at 1 point'
+    '1 of 1 steps read; layout tested at 1 point'
     """
     found = locate(model, example, select=select, branches=branches)
     if not self_check or not found.own:

@@ -69,7 +69,7 @@ class SelfCheck:
     def text(self) -> str:
         """A few words."""
         count = len(self.tested) - len(self.undecided)
-        words = f"places checked at {count} point{'' if count == 1 else 's'}"
+        words = f"layout tested at {count} point{'' if count == 1 else 's'}"
         return words + (f", {len(self.misplaced)} WRONG" if self.misplaced else "")
 
     def warnings(self) -> list[str]:

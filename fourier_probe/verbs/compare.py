@@ -306,8 +306,7 @@ def _references(targets: Sequence[Compared], opened: Sequence[Target], model: Mo
 def _label(name: Compared, target: Target) -> str:
     """A target's label with the arguments of its model, and the epoch of a `constant` run's switch."""
     label, provenance = target.label, target.provenance
-    more = [] if label == legible(provenance, target.name) else arguments(provenance)
-    parts = [" ".join([label, *more])]
+    parts = [" ".join([label, *(word for word in arguments(provenance) if word not in label)])]
     if target.provenance.schedule == "constant" and isinstance(name, str | Path):
         path = Path(name).expanduser()
         when = set(_switches(path if path.is_dir() else path.parent))

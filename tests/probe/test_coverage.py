@@ -61,7 +61,7 @@ def test_steps_that_are_not_read_count_in_the_depth_and_are_named() -> None:
     assert coverage is not None and (coverage.steps, coverage.read) == (5, 3)
     assert [step.name for step in coverage.unread] == ["second.0", "second.1"]
     assert coverage.evidence == dict.fromkeys(["stem", "first.0", "first.1"], "axes")
-    assert coverage.text() == "3 of 5 steps read; places checked at 1 point"
+    assert coverage.text() == "3 of 5 steps read; layout tested at 1 point"
     assert any("2 of 5 steps are not read (second.0, second.1): its positions were gathered" in text for text in notes)
     with pytest.raises(PointError, match=r"2 of 5 steps are not read.*Without --strict"):
         analyze(Dropping(), [IMAGES], strict=True)
