@@ -11,7 +11,7 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
@@ -342,9 +342,12 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
     console = Console(file=sys.stdout, width=max(width, 40), markup=False, highlight=False)
     prose(title)
     for chosen in _fitting(heads, cells, console.width):
+        sizes = _sizes(heads, cells)
+        sizes[0] = min(sizes[0], console.width // 2)
         drawn = Table(box=Box(RULED, ascii=True), show_edge=False, pad_edge=False, padding=(0, 0, 0, 1))
         for index in chosen:
-            drawn.add_column(heads[index], justify="left" if index == 0 else "right", overflow="fold")
+            justify: Literal["left", "right"] = "left" if index == 0 else "right"
+            drawn.add_column(heads[index], justify=justify, overflow="fold", width=sizes[index])
         for row in cells:
             drawn.add_row(*(row[index] for index in chosen))
         with console.capture() as text:  # printed by click: it ends quietly where a pipe is closed, rich by sys.exit
@@ -364,10 +367,7 @@ def _fitting(heads: Sequence[str], cells: Sequence[Sequence[str]], width: int) -
     >>> _fitting(["p", "a", "b"], [["1" * 30] * 3], 70)
     [[0, 1], [0, 2]]
     """
-    sizes = [
-        max([len(word) for word in head.split()] + [len(row[index]) for row in cells])
-        for index, head in enumerate(heads)
-    ]
+    sizes = _sizes(heads, cells)
     first = min(sizes[0], width // 2)
     groups: list[list[int]] = [[0]]
     used = first
@@ -378,6 +378,14 @@ def _fitting(heads: Sequence[str], cells: Sequence[Sequence[str]], width: int) -
         groups[-1].append(index)
         used += 2 + size
     return groups
+
+
+def _sizes(heads: Sequence[str], cells: Sequence[Sequence[str]]) -> list[int]:
+    """Least widths of columns: no word of a heading and no cell is broken."""
+    return [
+        max([len(word) for word in head.split()] + [len(row[index]) for row in cells])
+        for index, head in enumerate(heads)
+    ]
 
 
 def prose(text: str) -> None:
