@@ -258,7 +258,6 @@ const METRICS = [
   ["variance", "Variance over positions"], ["token_cosine", "Cosine between positions"],
   ...data.metrics, // that are not of the package
 ];
-const OURS = new Set(METRICS.slice(0, METRICS.length - data.metrics.length).map(([name]) => name));
 const WHITE = { high: "high_white", hfd_share: "hfd_share_white" }; // the level of white noise on the same map
 const streamOf = (index) => data.targets[index].points.filter((each) => each.stream);
 
@@ -353,7 +352,8 @@ function depth(picked) {
   byId("depth-legend").replaceChildren(
     ...keys.map(([cls, label]) => make("span", {}, make("span", { class: `key ${cls}` }), label)),
     ...(single && white ? [make("span", {}, "dashed: white noise")] : []));
-  explain(byId("depth-note"), OURS.has(metric) ? metric : "other");
+  const noted = [...byId("depth-note").children].some((each) => each.dataset.of === metric);
+  explain(byId("depth-note"), noted ? metric : "other");
 }
 
 function setUpDepth() {
