@@ -174,7 +174,7 @@ def test_the_table_sorts_and_the_theme_turns(page: str, tmp_path: Path) -> None:
     assert found["aria"] == [["Target", "ascending"]]
     assert found["light"] == found["again"] == "rgb(255, 255, 255)" != found["dark"]
     assert found["printed"] == [330] * 3 + [690] + [330] * 4 and max(found["shown"]) > 1000
-    assert found["metrics"] == [3] * 6
+    assert found["metrics"] == [3] * 5
 
 
 def test_nothing_is_wider_than_a_narrow_window(page: str, tmp_path: Path) -> None:
