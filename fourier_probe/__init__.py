@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from fourier_probe.probe.registered import Ratio, register_metric
     from fourier_probe.results.compared import Comparison
     from fourier_probe.results.heatmap import HeatMap
+    from fourier_probe.results.heatmaps import HeatMaps
     from fourier_probe.results.point import PointSpectrum
     from fourier_probe.results.spectra import Spectra
     from fourier_probe.results.validation import Validation
@@ -74,6 +75,7 @@ _HOME = {
     "Definition": "probe.definition",
     "Exhibit": "papers.exhibit",
     "HeatMap": "results.heatmap",
+    "HeatMaps": "results.heatmaps",
     "ImageSet": "data",
     "MetricRequest": "probe.metrics",
     "ModelError": "errors",
@@ -130,6 +132,7 @@ __all__ = [
     "Definition",
     "Exhibit",
     "HeatMap",
+    "HeatMaps",
     "ImageSet",
     "MetricRequest",
     "ModelError",

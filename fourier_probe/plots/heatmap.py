@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from fourier_probe.plots.style import COLUMN, canvas, foot, most_columns, panel_columns, short_title, style
-from fourier_probe.results.heatmap import HeatMap
+from fourier_probe.plots.style import COLUMN, canvas, categories, foot, most_columns, panel_columns, short_title, style
+from fourier_probe.results.heatmap import HeatMap, NoiseResponse
+from fourier_probe.results.heatmaps import HeatMaps
 
 UNITS = {"error": "Top-1 error (share of images)", "change": "Relative change of features, |Δf| / |f|"}
 
@@ -56,7 +60,9 @@ def draw_heat_map(
 
 
 def heat_map_figure(heat: HeatMap, *, ax: Axes | None = None) -> Figure:
-    """A heat map: a panel per quantity, each with its own scale, up to three in a row; of bands, one panel.
+    """A heat map: a panel per quantity, each with its own scale; of bands and filters, lines.
+
+    Beside it stands the sensitivity spectrum, where there is one.
 
     Args:
         heat: what was measured.
@@ -64,25 +70,19 @@ def heat_map_figure(heat: HeatMap, *, ax: Axes | None = None) -> Figure:
     """
     with style():
         if ax is not None:
-            _draw_first(ax, heat)
+            _draw_first(ax, [heat])
             ax.set_title(heat.title)
             return ax.get_figure(root=True) or Figure()
-        panels = 1 if heat.definition.kind == "bands" else len(heat.quantities)
+        if heat.definition.kind != "frequencies":
+            return _lines_figure([heat], heat.title)
+        panels = len(heat.quantities) + (heat.sensitivity is not None)
         columns = panel_columns(panels, most_columns(3, COLUMN))
         rows = -(-panels // columns)
         figure = canvas(1.05 * COLUMN * columns, 0.85 * COLUMN * rows + 0.3)
         axes = figure.subplots(rows, columns, squeeze=False)
         figure.suptitle(heat.title, fontsize=8)
-        if heat.definition.kind == "bands":
-            _draw_first(axes[0, 0], heat)
-            clean = [Line2D([], [], color="0.45", linestyle="--", linewidth=0.8, label="without noise")]
-            foot(figure, clean * (heat.clean_error is not None), [f"Bars: 95 % over {heat.images.n} images."])
-            return figure
-        for panel, quantity in zip(axes.flat, heat.quantities, strict=False):
-            draw_heat_map(panel, heat.plane(quantity), unit=UNITS[quantity.split(":")[0]])
-            if quantity != "error":
-                panel.set_title(short_title(quantity.removeprefix("change:")))
-        for index, panel in enumerate(axes.flat):
+        _draw_planes(list(axes.flat), heat)
+        for index, panel in enumerate(axes.flat[: len(heat.quantities)]):
             if index % columns:
                 panel.set_ylabel("")
             if index + columns < panels:
@@ -94,11 +94,91 @@ def heat_map_figure(heat: HeatMap, *, ax: Axes | None = None) -> Figure:
         return figure
 
 
-def _draw_first(ax: Axes, heat: HeatMap) -> None:
+def heat_maps_figure(heats: HeatMaps, *, ax: Axes | None = None) -> Figure:
+    """Several targets: of full maps a row of panels each, the error on one scale; of bands and filters a line each.
+
+    Args:
+        heats: what was measured.
+        ax: draw the first quantity here instead: the lines, or the map of the first target.
+    """
+    maps = list(heats)
+    with style():
+        if ax is not None:
+            _draw_first(ax, maps, heats.labels)
+            return ax.get_figure(root=True) or Figure()
+        if maps[0].definition.kind != "frequencies":
+            return _lines_figure(maps, f"n = {maps[0].images.n} images", heats.labels)
+        columns = max(len(heat.quantities) + (heat.sensitivity is not None) for heat in maps)
+        figure = canvas(1.05 * COLUMN * columns, 0.9 * COLUMN * len(maps))
+        parts = figure.subfigures(len(maps), 1, squeeze=False)[:, 0]
+        errors = np.concatenate([np.full(1, np.nan), *(heat.plane().ravel() for heat in maps if heat.clean_error)])
+        for part, heat in zip(parts, maps, strict=True):
+            part.suptitle(heat.title, fontsize=8)
+            axes = part.subplots(1, columns, squeeze=False)[0]
+            scale = (float(np.nanmin(errors)), float(np.nanmax(errors))) if np.isfinite(errors).any() else None
+            _draw_planes(list(axes), heat, scale)
+            for panel in axes[len(heat.quantities) + (heat.sensitivity is not None) :]:
+                panel.set_visible(False)
+        return figure
+
+
+def _draw_planes(axes: list[Axes], heat: HeatMap, error_scale: tuple[float, float] | None = None) -> None:
+    for panel, quantity in zip(axes, heat.quantities, strict=False):
+        low, high = error_scale if error_scale and quantity == "error" else (None, None)
+        draw_heat_map(panel, heat.plane(quantity), unit=UNITS[quantity.split(":")[0]], low=low, high=high)
+        if quantity != "error":
+            panel.set_title(short_title(quantity.removeprefix("change:")))
+    if heat.sensitivity is not None:
+        draw_sensitivity(axes[len(heat.quantities)], [heat])
+
+
+def _lines_figure(heats: list[HeatMap], title: str, labels: list[str] | None = None) -> Figure:
+    """Bands: one panel, and the sensitivity beside it; filters: a panel for each kind."""
+    first = heats[0]
+    kinds: list[str] = list(FILTERS) if first.definition.kind == "filters" else ["bands"]
+    beside = first.definition.kind == "bands" and any(heat.sensitivity is not None for heat in heats)
+    panels = len(kinds) + beside
+    columns = panel_columns(panels, most_columns(3, COLUMN))
+    rows = -(-panels // columns)
+    figure = canvas(COLUMN * columns, 0.8 * COLUMN * rows + 0.4)
+    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
+    figure.suptitle(title, fontsize=8)
+    for index, (panel, kind) in enumerate(zip(axes, kinds, strict=False)):
+        if kind == "bands":
+            draw_bands(panel, heats, labels)
+        else:
+            draw_filters(panel, heats, kind, labels)
+        if index % columns:
+            panel.set_ylabel("")
+    handles = axes[0].get_legend_handles_labels()[0] if _needs_legend(heats) else []
+    if any(heat.clean_error is not None for heat in heats):
+        without = "without noise" if first.definition.eps is not None else "unfiltered"
+        handles = [*handles, Line2D([], [], color="0.45", linestyle="--", linewidth=0.8, label=without)]
+    notes = [f"Bars: 95 % over {first.images.n} images."]
+    if beside:
+        draw_sensitivity(axes[len(kinds)], heats, labels)
+        notes.append("Right: the gradient's power by radius; in its legend, the rank correlation with the error.")
+    for panel in axes[panels:]:
+        panel.set_visible(False)
+    foot(figure, handles, notes)
+    return figure
+
+
+def _needs_legend(heats: Sequence[HeatMap]) -> bool:
+    return len(heats) > 1 or heats[0].clean_error is None
+
+
+def _draw_first(ax: Axes, heats: list[HeatMap], labels: list[str] | None = None) -> None:
+    heat = heats[0]
     if heat.definition.kind == "bands":
-        draw_bands(ax, heat)
+        draw_bands(ax, heats, labels)
+    elif heat.definition.kind == "filters":
+        draw_filters(ax, heats, "low", labels)
     else:
         draw_heat_map(ax, heat.plane(heat.quantities[0]), unit=UNITS[heat.quantities[0].split(":")[0]])
+        return
+    if _needs_legend(heats):
+        ax.legend()
 
 
 def _stride(plane: NDArray[np.float64]) -> int:
@@ -113,28 +193,89 @@ def _measured(side: int, step: int) -> NDArray[np.int64]:
     return np.asarray(k[k % step == 0])
 
 
-def draw_bands(ax: Axes, heat: HeatMap) -> Axes:
+def draw_bands(ax: Axes, heats: Sequence[HeatMap], labels: Sequence[str] | None = None) -> Axes:
     """Accuracy under band-limited noise against the middle of the band, and without noise as a line.
 
-    Bars are 95 % intervals over images. Without labels, the change of features at each point instead.
+    Bars are 95 % intervals over images. Without labels of the classes, the change of features at each point instead.
     """
-    middle = [sum(row.band) / 2 for row in heat.responses if row.band is not None]
-    labelled = heat.clean_error is not None
-    for quantity in heat.quantities[:1] if labelled else heat.quantities:
-        found = [heat.value(row, quantity) for row in heat.responses]
-        rows = np.array([[np.nan] * 3 if x is None else [x.value, x.low, x.high] for x in found], dtype=np.float64)
-        value, low, high = (1 - rows[:, [0, 2, 1]]).T if labelled else rows.T
-        bars = np.stack([value - low, high - value]) if np.isfinite([low, high]).all() else None
-        color = "#1f4e79" if labelled else None
-        name = short_title(quantity.removeprefix("change:"))
-        ax.errorbar(middle, value, bars, marker="o", ms=3, capsize=1.5, elinewidth=0.7, color=color, label=name)
-    if heat.clean_error is not None:
-        clean = 1 - heat.clean_error.value
-        ax.axhline(clean, color="0.45", linestyle="--", linewidth=0.8)
-        ax.set_ylim(0, 1.05)
-    else:
-        ax.legend()
+    rows = [[row for row in heat.responses if row.band is not None] for heat in heats]
+    at = [[math.fsum(row.band or ()) / 2 for row in of] for of in rows]
+    _draw_lines(ax, heats, rows, at, labels)
     ax.set_xlim(0, 1)
     ax.set_xlabel(r"Frequency of the noise ($\pi$ rad/sample)")
+    return ax
+
+
+FILTERS = {
+    "low": r"Low-pass: up to ($\pi$ rad/sample)",
+    "high": r"High-pass, mean kept: beyond ($\pi$ rad/sample)",
+    "removed": r"Middle of the removed band ($\pi$ rad/sample)",
+}
+
+
+def draw_filters(ax: Axes, heats: Sequence[HeatMap], kind: str, labels: Sequence[str] | None = None) -> Axes:
+    """Accuracy on filtered images against the cut-off, or the middle of the removed band, and unfiltered as a line."""
+    rows = [[row for row in heat.responses if row.filter == kind] for heat in heats]
+    at = [[row.cutoff if row.cutoff is not None else math.fsum(row.band or ()) / 2 for row in of] for of in rows]
+    _draw_lines(ax, heats, rows, at, labels)
+    ax.set_xlim(-0.03, 1.03)
+    ax.set_xlabel(FILTERS[kind])
+    return ax
+
+
+def _draw_lines(
+    ax: Axes,
+    heats: Sequence[HeatMap],
+    rows: Sequence[Sequence[NoiseResponse]],
+    at: Sequence[Sequence[float]],
+    labels: Sequence[str] | None,
+) -> None:
+    """Accuracy, or changes of features where no heat map has labels, with bars and a legend where it is needed."""
+    labelled = any(heat.clean_error is not None for heat in heats)
+    colors = categories(len(heats))
+    for heat, of, x, color, label in zip(heats, rows, at, colors, labels or [""] * len(heats), strict=True):
+        if labelled and heat.clean_error is None:
+            continue  # said in a note of that heat map
+        for quantity in ["error"] if labelled else heat.quantities:
+            found = [heat.value(row, quantity) for row in of]
+            values = np.array([[np.nan] * 3 if v is None else [v.value, v.low, v.high] for v in found], np.float64)
+            value, low, high = (1 - values[:, [0, 2, 1]]).T if labelled else values.T
+            bars = np.stack([value - low, high - value]) if np.isfinite([low, high]).all() else None
+            point = "" if labelled else short_title(quantity.removeprefix("change:"))
+            name = ", ".join(part for part in (short_title(label) if label else "", point) if part)
+            shade = color if labelled or len(heats) > 1 else None
+            ax.errorbar(x, value, bars, marker="o", ms=3, capsize=1.5, elinewidth=0.7, color=shade, label=name)
+        if heat.clean_error is not None:
+            clean = 1 - heat.clean_error.value
+            ax.axhline(clean, color=color if len(heats) > 1 else "0.45", linestyle="--", linewidth=0.8)
+    if labelled:
+        ax.set_ylim(0, 1.05)
     ax.set_ylabel("Top-1 accuracy (share of images)" if labelled else UNITS["change"])
+
+
+def draw_sensitivity(ax: Axes, heats: Sequence[HeatMap], labels: Sequence[str] | None = None) -> Axes:
+    """The sensitivity spectrum with its 95 % interval; of one heat map also the mean error over the same radii."""
+    for heat, color, label in zip(heats, categories(len(heats)), labels or [""] * len(heats), strict=True):
+        spectrum = heat.sensitivity
+        if spectrum is None:
+            continue
+        ends = [[np.nan] * 2 if p.low is None else [p.low, p.high] for p in spectrum.log_power]
+        low, high = np.array(ends, np.float64).T
+        predicted = heat.prediction()
+        rank = "" if predicted is None else f"rank correlation {predicted[0]:+.2f}"
+        name = ", ".join(part for part in (short_title(label) if label else "", rank) if part)
+        ax.plot(spectrum.radius, [p.value for p in spectrum.log_power], color=color, label=name or "gradient",
+                marker="o" if len(spectrum.radius) < 20 else None, ms=2.5)  # fmt: skip
+        ax.fill_between(spectrum.radius, low, high, color=color, alpha=0.25, linewidth=0)
+    ax.set_xlim(0, 1)
+    ax.set_xlabel(r"Frequency ($\pi$ rad/sample)")
+    ax.set_ylabel("ln power of d loss / d image")
+    pairs = heats[0].over_radii() if len(heats) == 1 else []
+    if pairs and heats[0].definition.kind == "frequencies":
+        other = ax.twinx()
+        radius, error, _ = zip(*pairs, strict=True)
+        other.plot(radius, error, color="0.45", linestyle="--", linewidth=0.9)
+        other.set_ylabel("Mean error over the ring (dashed)")
+    if ax.get_legend_handles_labels()[0]:
+        ax.legend()
     return ax

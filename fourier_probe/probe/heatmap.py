@@ -1,4 +1,4 @@
-"""Fourier heat map: what noise of a single frequency does to a model. May import points, capture, logits, errors.
+"""Fourier heat map: what noise of a single frequency does to a model. May import points, capture, logits, filters.
 
 Yin et al. 2019 (arXiv 1906.08988): to every image eps U is added, U the real Fourier basis image of a frequency with
 unit L2 norm, with a random sign for each image and channel; the sum is clamped to [0, 1] and normalised as the model
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from fourier_probe.errors import DataError
 from fourier_probe.probe.capture import Capture
+from fourier_probe.probe.filters import ImageFilter
 from fourier_probe.probe.logits import class_scores
 from fourier_probe.probe.points import Point
 
@@ -180,16 +181,33 @@ class NoiseProbe:
         return self.respond([disturb(k) for k in frequencies], list(frequencies), progress)
 
     def bands(
-        self, bands: int, eps: float, *, seed: int = 0, progress: Callable[[int], None] | None = None
+        self,
+        bands: int,
+        eps: float,
+        *,
+        seed: int = 0,
+        only: Sequence[int] | None = None,
+        progress: Callable[[int], None] | None = None,
     ) -> dict[int, Response]:
-        """The response to noise limited to each band of radii."""
+        """The response to noise limited to each band of radii, or to some of them."""
         n, C, H, W = self.pixels.shape
 
         def disturb(band: int) -> Callable[[Tensor, Tensor], Tensor]:
             noise = eps * band_noise((H, W), band, bands, n, C, seed)
             return lambda images, index: (images + noise[index]).clamp_(0, 1)
 
-        return self.respond([disturb(band) for band in range(bands)], list(range(bands)), progress)
+        chosen = list(range(bands)) if only is None else list(only)
+        return self.respond([disturb(band) for band in chosen], chosen, progress)
+
+    def filtered(
+        self, filters: Sequence[ImageFilter], *, progress: Callable[[int], None] | None = None
+    ) -> dict[ImageFilter, Response]:
+        """The response to ideal filters of the images."""
+
+        def disturb(wanted: ImageFilter) -> Callable[[Tensor, Tensor], Tensor]:
+            return lambda images, _index: wanted(images)
+
+        return self.respond([disturb(each) for each in filters], list(filters), progress)
 
     def respond(
         self,

@@ -16,6 +16,7 @@ DRAWINGS = {
     "density": "fourier_probe.plots.compare:density_figure",
     "depth": "fourier_probe.plots:depth_figure",
     "heatmap": "fourier_probe.plots.heatmap:heat_map_figure",
+    "heatmaps": "fourier_probe.plots.heatmap:heat_maps_figure",
     "kernels": "fourier_probe.plots.kernels:kernels_figure",
     "maps": "fourier_probe.plots.maps:maps_figure",
     "metrics": "fourier_probe.plots.profiles:metrics_figure",

@@ -1,4 +1,4 @@
-"""A heat map as a result: errors and feature changes under noise of each frequency or band, and its files.
+"""A heat map as a result: errors and feature changes under noise or filters of the images, and its files.
 
 Imports errors, io, intervals, drawing, and the grid of frequencies from probe.heatmap.
 """
@@ -27,9 +27,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-SCHEMA, VERSION = "fourier-probe/heatmap", 1
-FILES = ("heatmap.json", "heatmap.csv", "bands.csv")
-FIGURES = tuple(f"{name}.{kind}" for name in ("heatmap", "bands") for kind in ("pdf", "png"))
+SCHEMA, VERSION = "fourier-probe/heatmap", 2
+NAMES: dict[str, str] = {"frequencies": "heatmap", "bands": "bands", "filters": "filters"}
+"""What the table and the figure of a kind of heat map are called."""
+FILES = ("heatmap.json", *(f"{name}.csv" for name in NAMES.values()))
+FIGURES = tuple(f"{name}.{kind}" for name in NAMES.values() for kind in ("pdf", "png"))
 INTERVALS = (
     "95 % over images: Wilson for errors, Agresti and Min (paired) for increases, Student for changes of features; "
     "nothing about training another network"
@@ -37,7 +39,10 @@ INTERVALS = (
 BASIS = {
     "frequencies": "the real Fourier basis image of one frequency",
     "bands": "white noise limited to one band of radii",
+    "filters": "ideal filters of the images, in pixels and not clamped: low keeps radii up to the cut-off, high those "
+    "beyond it and the mean, removed all but a band",
 }
+_ONE = {"frequencies": "frequency", "bands": "band", "filters": "filter"}
 Side = Annotated[int, msgspec.Meta(ge=1, le=1 << 16)]
 
 
@@ -72,39 +77,85 @@ class ImagesRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NoiseDefinition(msgspec.Struct, frozen=True, kw_only=True):
-    """What was added to the images, in pixels from 0 to 1: eps times an image of unit L2 norm per channel."""
+    """What was done to the images, in pixels from 0 to 1.
 
-    kind: Literal["frequencies", "bands"]
+    Attributes:
+        kind: noise of single frequencies or of bands, or filters. basis: in words.
+        eps: L2 norm of the noise per image and channel. seed: of it. Null for filters.
+        stride: of frequencies. bands: how many bands, or parts of 1 that cut-offs are multiples of.
+    """
+
+    kind: Literal["frequencies", "bands", "filters"]
     basis: str
-    eps: Annotated[float, msgspec.Meta(gt=0)]
-    seed: int
+    eps: Annotated[float, msgspec.Meta(gt=0)] | None = None
+    seed: int | None = None
     stride: Annotated[int, msgspec.Meta(ge=1)] | None = None
     bands: Annotated[int, msgspec.Meta(ge=2)] | None = None
 
 
 class NoiseResponse(msgspec.Struct, frozen=True, kw_only=True):
-    """What one noise did: of a frequency (ky, kx), cycles per image, or of a band of radii, 1 being Nyquist of an axis.
+    """What one noise or filter did: of a frequency (ky, kx), cycles per image, or of radii, 1 being Nyquist of an axis.
 
     Attributes:
+        frequency, band: of the noise; of a filter, `band` is what was removed.
+        filter, cutoff: "low" and "high" have a cut-off, "removed" has a band.
         error: top-1 error, null without labels of the model's classes. increase: that minus the clean error, paired.
         change: probe point -> mean over images of |f(x + noise) - f(x)| / |f(x)|; null where it was not finite.
     """
 
     frequency: tuple[int, int] | None = None
     band: tuple[float, float] | None = None
+    filter: Literal["low", "high", "removed"] | None = None
+    cutoff: float | None = None
     error: Interval | None = None
     increase: Interval | None = None
     change: dict[str, Interval | None] = {}
 
+    @property
+    def kind(self) -> str | None:
+        """Which kind of heat map it is a row of; None where it is of none."""
+        if self.filter is not None:
+            own = self.band if self.filter == "removed" else self.cutoff
+            return "filters" if own is not None and self.frequency is None else None
+        if (self.frequency is None) is (self.band is None):
+            return None
+        return "bands" if self.frequency is None else "frequencies"
+
+    @property
+    def where(self) -> str:
+        """The frequency, the band, or the filter, in words."""
+        if self.filter is not None and self.cutoff is not None:
+            return f"{self.filter}-pass at {self.cutoff:g}"
+        return f"{'without ' if self.filter else ''}{self.band or self.frequency}"
+
+
+class Sensitivity(msgspec.Struct, frozen=True, kw_only=True):
+    """The sensitivity spectrum: power of d loss / d image over rings of radii.
+
+    Attributes:
+        radius: of the rings, 1 being Nyquist of an axis; the mean is in none.
+        log_power: ln of the mean power of a ring, summed over channels: per image, then the mean over images.
+        images: whose gradient is not 0.
+    """
+
+    radius: list[float]
+    log_power: list[Interval]
+    images: Annotated[int, msgspec.Meta(ge=1)]
+
+    def __post_init__(self) -> None:
+        if len(self.radius) != len(self.log_power):
+            raise ValueError("`$.sensitivity.radius` and `$.sensitivity.log_power` have different lengths")
+
 
 class HeatMap(msgspec.Struct, frozen=True, kw_only=True):
-    """Errors and feature changes under noise of each frequency, or of each band; the fields are those of heatmap.json.
+    """Errors and feature changes under noise of each frequency or band, or filters; the fields are heatmap.json's.
 
     Attributes:
         target, images, definition: what was run, on what, under which noise.
         clean_error: top-1 error without noise; null without labels of the model's classes.
         points: names of the probe points whose change was measured.
         responses: a row per frequency, the lowest first, or per band.
+        sensitivity: of the same images; null without labels, and for filters.
         notes: what a reader must know, such as a clean accuracy at chance.
     """
 
@@ -116,16 +167,19 @@ class HeatMap(msgspec.Struct, frozen=True, kw_only=True):
     clean_error: Interval | None
     points: list[str]
     responses: Annotated[list[NoiseResponse], msgspec.Meta(min_length=1)]
+    sensitivity: Sensitivity | None = None
     notes: list[str] = []
     intervals: str = INTERVALS
     versions: dict[str, str] = {}
     created: str = msgspec.field(default_factory=lambda: datetime.now(timezone.utc).isoformat(timespec="seconds"))
 
     def __post_init__(self) -> None:
-        bands, (H, W) = self.definition.kind == "bands", self.images.size
+        kind, (H, W) = self.definition.kind, self.images.size
+        if (self.definition.eps is None) is not (kind == "filters"):
+            raise ValueError("`$.definition.eps` belongs to noise, and to nothing else")
         for index, row in enumerate(self.responses):
-            if (row.band is None) is bands or (row.frequency is None) is not bands:
-                raise ValueError(f"`$.responses[{index}]` holds no {'band' if bands else 'frequency'}")
+            if row.kind != kind:
+                raise ValueError(f"`$.responses[{index}]` holds no {_ONE[kind]}")
             if row.frequency is not None and (abs(row.frequency[0]) > H // 2 or abs(row.frequency[1]) > W // 2):
                 raise ValueError(f"`$.responses[{index}].frequency` lies outside the plane of {H}x{W} images")
             if set(row.change) != set(self.points):
@@ -144,7 +198,8 @@ class HeatMap(msgspec.Struct, frozen=True, kw_only=True):
     def title(self) -> str:
         """Model, number of images, strength of the noise, error without it."""
         clean = "" if self.clean_error is None else f", clean error {self.clean_error.value:.1%}"
-        return f"{self.target.label}: n = {self.images.n}, eps = {self.definition.eps:.3g}{clean}"
+        eps = "" if self.definition.eps is None else f", eps = {self.definition.eps:.3g}"
+        return f"{self.target.label}: n = {self.images.n}{eps}{clean}"
 
     def value(self, row: NoiseResponse, quantity: str) -> Interval | None:
         """One of `quantities`, or "increase", of a row."""
@@ -160,22 +215,22 @@ class HeatMap(msgspec.Struct, frozen=True, kw_only=True):
         """
         from fourier_probe.probe.heatmap import full_plane
 
-        if self.definition.kind == "bands":
-            raise ResultError("this heat map is of bands of frequencies: it has no plane; see .to_frame().")
+        if self.definition.kind != "frequencies":
+            raise ResultError(f"this heat map is of {self.definition.kind}: it has no plane; see .to_frame().")
         self._check(quantity)
         values = {row.frequency: self.value(row, quantity) for row in self.responses if row.frequency is not None}
         return full_plane({k: math.nan if v is None else v.value for k, v in values.items()}, self.images.size)
 
     def to_frame(self) -> pd.DataFrame:
-        """A row per frequency (ky, kx, radius) or band (from, to), with every quantity and the ends of its interval."""
+        """A row per frequency (ky, kx, radius), band (from, to) or filter: quantities, the ends of their intervals."""
         import pandas as pd
 
         return pd.DataFrame([dict(self._cells(row)) for row in self.responses])
 
     def table(self) -> pd.DataFrame:
-        """A short table: of bands as they are; of frequencies, means over rings of a quarter of Nyquist's radius."""
+        """A short table: of frequencies, means over rings of a quarter of Nyquist's radius; of others, the rows."""
         frame = self.to_frame()
-        if self.definition.kind == "bands":
+        if self.definition.kind != "frequencies":
             return frame
         shown = [*self.quantities[:1], *(["increase"] if self.clean_error else []), *self.quantities[1:]]
         ring = np.ceil(frame["radius"] * 4 - 1e-9).clip(upper=5) / 4
@@ -186,8 +241,45 @@ class HeatMap(msgspec.Struct, frozen=True, kw_only=True):
         table.index = [name.get(edge, f"up to {edge:.2f}") for edge in table.index]
         return table.rename_axis("radius")
 
+    def prediction(self) -> tuple[float, int] | None:
+        """Spearman's correlation, over radii, of the sensitivity spectrum with the error; and the number of radii.
+
+        None without a sensitivity spectrum, under four radii, or where one of the two is the same everywhere.
+        """
+        from scipy.stats import spearmanr
+
+        pairs = self.over_radii()
+        if len(pairs) < 4 or len({error for _, error, _ in pairs}) == 1:
+            return None
+        rho = float(spearmanr([error for _, error, _ in pairs], [power for _, _, power in pairs]).statistic)
+        return (rho, len(pairs)) if math.isfinite(rho) else None
+
+    def over_radii(self) -> list[tuple[float, float, float]]:
+        """(radius, mean error, mean log power of the gradient) of each ring, or of each band, that has both."""
+        if self.sensitivity is None or self.clean_error is None:
+            return []
+        radius, short = self.sensitivity.radius, min(self.images.size)
+        out = []
+        if self.definition.kind == "bands":
+            for row in self.responses:
+                low, high = row.band or (0.0, 0.0)
+                own = [p.value for r, p in zip(radius, self.sensitivity.log_power, strict=True)
+                       if low <= r < high or r == high == 1]  # fmt: skip
+                if own and row.error is not None:
+                    out.append(((low + high) / 2, row.error.value, math.fsum(own) / len(own)))
+            return out
+        rings: dict[int, list[float]] = {}
+        for row in self.responses:
+            if row.frequency is not None and row.error is not None:
+                (ky, kx), (H, W) = row.frequency, self.images.size
+                rings.setdefault(round(math.hypot(2 * ky / H, 2 * kx / W) * short / 2), []).append(row.error.value)
+        for ring, (r, power) in enumerate(zip(radius, self.sensitivity.log_power, strict=True), 1):
+            if ring in rings:
+                out.append((r, math.fsum(rings[ring]) / len(rings[ring]), power.value))
+        return out
+
     def plot(self, *, ax: Axes | None = None) -> Figure:
-        """The map, a panel per quantity, or accuracy against bands; on `ax` the first quantity alone."""
+        """The map, a panel per quantity, or accuracy against bands or cut-offs; on `ax` the first quantity alone."""
         return drawing("heatmap")(self, ax=ax)
 
     def __repr__(self) -> str:
@@ -202,15 +294,16 @@ class HeatMap(msgspec.Struct, frozen=True, kw_only=True):
         if self.clean_error is None:
             return ""
         error, row = max(((row.error.value, row) for row in self.responses if row.error), key=lambda pair: pair[0])
-        where = row.frequency if row.frequency is not None else row.band
-        return f", largest error {error:.1%} at {where}"
+        return f", largest error {error:.1%}: {row.where}"
 
-    def _cells(self, row: NoiseResponse) -> Iterator[tuple[str, float | int | None]]:
+    def _cells(self, row: NoiseResponse) -> Iterator[tuple[str, float | int | str | None]]:
         if row.frequency is not None:
             (ky, kx), (H, W) = row.frequency, self.images.size
             yield from (("ky", ky), ("kx", kx), ("radius", math.hypot(2 * ky / H, 2 * kx / W)))
-        if row.band is not None:
-            yield from zip(("from", "to"), row.band, strict=True)
+        if row.filter is not None:
+            yield from (("filter", row.filter), ("cutoff", math.nan if row.cutoff is None else row.cutoff))
+        if row.band is not None or row.filter is not None:
+            yield from zip(("from", "to"), row.band or (math.nan, math.nan), strict=True)
         names = ["error", "increase"] * (self.clean_error is not None) + self.quantities[self.clean_error is not None :]
         for name in names:
             interval = self.value(row, name) or Interval(math.nan)
@@ -230,14 +323,14 @@ class HeatMap(msgspec.Struct, frozen=True, kw_only=True):
     # --- files ---
 
     def save(self, folder: Path | str, *, force: bool = False) -> Path:
-        """Write heatmap.json and its CSV (heatmap.csv or bands.csv), each whole or not at all; returns the former.
+        """Write heatmap.json and its CSV (heatmap, bands or filters), each whole or not at all; returns the former.
 
         Raises:
             OutputError: the folder cannot be written, or holds a result already and `force` is not set.
             ResultError: a number is not finite, which no JSON reader takes.
         """
         folder = atomic.output_folder(folder, results=FILES, force=force)
-        table = "bands.csv" if self.definition.kind == "bands" else "heatmap.csv"
+        table = f"{NAMES[self.definition.kind]}.csv"
         with atomic.staged(folder, (*FIGURES, *FILES[1:], FILES[0])) as place:  # figures of an older result go
             atomic.write_text(place / table, self.to_frame().to_csv(index=False, lineterminator="\n"))
             try:

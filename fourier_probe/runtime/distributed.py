@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from fourier_probe.errors import DeviceError
 from fourier_probe.runtime import launched
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,25 @@ def rank_and_world() -> tuple[int, int]:
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         return torch.distributed.get_rank(), torch.distributed.get_world_size()
     return 0, 1
+
+
+def of_first(value: T) -> T:
+    """The first rank's value, plain data, on every rank; all of them must ask."""
+    if rank_and_world()[1] == 1:
+        return value
+    box = [value]
+    torch.distributed.broadcast_object_list(box)
+    return box[0]
+
+
+def gathered(value: T) -> list[T]:
+    """The values of all ranks, plain data, in their order, on every rank; all of them must ask."""
+    world = rank_and_world()[1]
+    if world == 1:
+        return [value]
+    values = [value] * world
+    torch.distributed.all_gather_object(values, value)
+    return values
 
 
 @contextlib.contextmanager

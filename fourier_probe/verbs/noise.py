@@ -1,4 +1,4 @@
-"""The measurement of a heat map: labels checked, clean error, noise by noise, with what was done saved on the way.
+"""The measurement of a heat map: labels checked, clean error, row by row, with what was done saved on the way.
 
 May import probe, results, checkpoints and verbs.partial.
 """
@@ -7,16 +7,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
+import torch
 
 from fourier_probe.checkpoints.writing import digest
 from fourier_probe.errors import DataError
+from fourier_probe.probe.filters import image_filters
 from fourier_probe.probe.heatmap import NoiseProbe, Response, default_eps, distinct_frequencies
 from fourier_probe.probe.logits import no_accuracy
+from fourier_probe.probe.metrics import ring_radii
+from fourier_probe.probe.sensitivity import gradient_spectra
 from fourier_probe.results import intervals
 from fourier_probe.results.heatmap import (
     BASIS,
@@ -24,8 +29,10 @@ from fourier_probe.results.heatmap import (
     ImagesRecord,
     NoiseDefinition,
     NoiseResponse,
+    Sensitivity,
     TargetRecord,
 )
+from fourier_probe.runtime.distributed import gathered, rank_and_world
 from fourier_probe.runtime.messages import note, progress
 from fourier_probe.runtime.versions import versions
 from fourier_probe.targets import Target
@@ -33,17 +40,23 @@ from fourier_probe.trace.forward import giving
 from fourier_probe.verbs.partial import Partial
 from fourier_probe.verbs.pixels import Pixels
 
-CHUNK = 16  # frequencies between two saves
+CHUNK = 16  # rows between two saves, at least
+FLAT = "the gradient of the loss is 0 beyond the mean of the images"
+PARTS = 8  # of the radius from 0 to 1, for the cut-offs of filters
 
 
 @dataclass(frozen=True)
 class NoiseOptions:
-    """Which noise: of `bands` bands, else of every `stride`-th frequency; its L2 norm `eps`, by default of the size."""
+    """Which noise: of `bands` bands, else of every `stride`-th frequency; its L2 norm `eps`, by default of the size.
+
+    With `filters` the images are filtered instead, at cut-offs that are multiples of 1 / `bands`, 8 by default.
+    """
 
     bands: int | None
     eps: float | None
     stride: int
     seed: int
+    filters: bool = False
 
     def __post_init__(self) -> None:
         if self.eps is not None and not (isinstance(self.eps, int | float) and 0 < self.eps <= 1e6):
@@ -54,12 +67,109 @@ class NoiseOptions:
             raise DataError(f"stride {self.stride}: expected at least 1.")
         if not 0 <= self.seed < 1 << 48:
             raise DataError(f"the seed is {self.seed}: expected a number from 0 to 2^48.")
+        if self.filters and (self.eps is not None or self.stride != 1):
+            raise DataError("filters take nothing but parts of the images away: eps and stride are for noise.")
+
+    @property
+    def kind(self) -> Literal["frequencies", "bands", "filters"]:
+        """What is done to the images."""
+        return "filters" if self.filters else "bands" if self.bands else "frequencies"
 
 
 def measure(noise: NoiseProbe, target: Target, read: Pixels, options: NoiseOptions, folder: Path | None) -> HeatMap:
-    """The whole heat map; with a folder, what is done is saved there every few frequencies."""
+    """The whole heat map; with a folder, what is done is saved there every few rows.
+
+    Under torch.distributed every rank has all images and does its share of the rows; all of them return the whole.
+    """
     setting = _setting(noise, target, read, options)
-    return setting.heat_map(_bands(noise, setting) if options.bands else _frequencies(noise, setting, folder))
+    work = _work(noise, setting)
+    partial = Partial.begin(folder, _key(noise, setting), setting.images.n)
+    rank, world = rank_and_world()
+    missing = [number for number in range(len(work.rows)) if number not in partial.done]
+    if partial.done:
+        done = len(work.rows) - len(missing)
+        note(f"{done} of {len(work.rows)} {setting.definition.kind} are done already; going on.")
+    mine = missing[rank::world]
+    with progress(f"heat map {target.label}", len(mine)) as advance:
+        while mine:
+            step = max(CHUNK, len(partial.own) // 50)  # the file is written whole each time
+            partial.add(work.respond(mine[:step], advance))
+            mine = mine[step:]
+    responses = {number: response for part in gathered(partial.done) for number, response in part.items()}
+    rows = [setting.row(responses[number], **where) for number, where in enumerate(work.rows)]
+    sensitivity = None if options.filters else _sensitivity(noise)
+    return setting.heat_map(rows, sensitivity)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """Every row of a heat map, and how to measure some of them by number."""
+
+    rows: list[dict[str, Any]]
+    respond: Callable[[list[int], Callable[[int], None]], dict[int, Response]]
+
+
+def _work(noise: NoiseProbe, setting: _Setting) -> _Work:
+    definition = setting.definition
+    eps, seed, parts = definition.eps or 0.0, definition.seed or 0, definition.bands or 0
+    if definition.kind == "frequencies":
+        wanted = distinct_frequencies(setting.images.size, definition.stride or 1)
+
+        def of_frequencies(numbers: list[int], advance: Callable[[int], None]) -> dict[int, Response]:
+            out = noise.frequencies([wanted[number] for number in numbers], eps, seed=seed, progress=advance)
+            return {number: out[wanted[number]] for number in numbers}
+
+        return _Work([{"frequency": frequency} for frequency in wanted], of_frequencies)
+    if definition.kind == "bands":
+
+        def of_bands(numbers: list[int], advance: Callable[[int], None]) -> dict[int, Response]:
+            return noise.bands(parts, eps, seed=seed, only=numbers, progress=advance)
+
+        return _Work([{"band": (band / parts, (band + 1) / parts)} for band in range(parts)], of_bands)
+    filters = image_filters(parts)
+    for each in filters:
+        each.kept(setting.images.size)  # says what cannot be removed before anything is run
+
+    def of_filters(numbers: list[int], advance: Callable[[int], None]) -> dict[int, Response]:
+        out = noise.filtered([filters[number] for number in numbers], progress=advance)
+        return {number: out[filters[number]] for number in numbers}
+
+    return _Work(
+        [
+            {"filter": each.kind} | ({"band": each.band} if each.kind == "removed" else {"cutoff": each.cutoff})
+            for each in filters
+        ],
+        of_filters,
+    )
+
+
+def _sensitivity(noise: NoiseProbe) -> Sensitivity | None:
+    """The sensitivity spectrum of the same images, shared out too; without labels none, and a note where it fails."""
+    if noise.labels is None:
+        return None
+    rank, world = rank_and_world()
+    reason, mine = "", torch.zeros(0, 0)
+    try:
+        mine = gradient_spectra(noise, torch.arange(rank, len(noise.pixels), world))
+    except (RuntimeError, DataError, NotImplementedError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    parts = gathered((reason, mine))
+    spectra = torch.cat([part for why, part in parts if not why and len(part)] or [torch.zeros(0, 0)])
+    spectra = spectra[spectra.isfinite().all(1)] if spectra.numel() else spectra
+    reason = next(
+        (why for why, _ in parts if why),
+        "" if spectra.numel() else FLAT,
+    )
+    if reason:
+        note(f"the sensitivity spectrum is left out: {reason.rstrip('.')}.")
+        return None
+    n = len(spectra)
+    sums = zip(spectra.sum(0).tolist(), spectra.square().sum(0).tolist(), strict=True)
+    return Sensitivity(
+        radius=ring_radii((noise.pixels.shape[2], noise.pixels.shape[3])),
+        log_power=[intervals.mean(total, squares, n) for total, squares in sums],
+        images=n,
+    )
 
 
 @dataclass(frozen=True)
@@ -85,7 +195,7 @@ class _Setting:
             **where,
         )
 
-    def heat_map(self, responses: list[NoiseResponse]) -> HeatMap:
+    def heat_map(self, responses: list[NoiseResponse], sensitivity: Sensitivity | None) -> HeatMap:
         """The result."""
         return HeatMap(
             target=self.target,
@@ -94,6 +204,7 @@ class _Setting:
             clean_error=self.clean_error,
             points=list(self.points),
             responses=responses,
+            sensitivity=sensitivity,
             notes=list(self.notes),
             versions=versions(),
         )
@@ -109,14 +220,16 @@ def _setting(noise: NoiseProbe, target: Target, read: Pixels, options: NoiseOpti
         note(remark)
     known = {name: getattr(target.provenance, name, None) for name in TargetRecord.__struct_fields__}
     known |= {"label": target.label, "source": str(known["source"]), "digest": digest(dict(noise.model.state_dict()))}
-    kind: Literal["frequencies", "bands"] = "bands" if options.bands else "frequencies"
+    kind = options.kind
+    added = "" if options.filters else ", unit L2 norm per image and channel, times eps; the sum is clamped to [0, 1]"
+    eps = default_eps(read.record.size) if options.eps is None else float(options.eps)
     definition = NoiseDefinition(
         kind=kind,
-        basis=f"{BASIS[kind]}, unit L2 norm per image and channel, times eps; the sum is clamped to [0, 1]",
-        eps=default_eps(read.record.size) if options.eps is None else float(options.eps),
-        seed=options.seed,
-        stride=None if options.bands else options.stride,
-        bands=options.bands,
+        basis=f"{BASIS[kind]}{added}",
+        eps=None if options.filters else eps,
+        seed=None if options.filters else options.seed,
+        stride=options.stride if kind == "frequencies" else None,
+        bands=options.bands or (PARTS if options.filters else None),
     )
     record = msgspec.convert(json.loads(json.dumps(known, default=str)), TargetRecord)
     return _Setting(record, read.record, definition, error, tuple(p.name for p in noise.points), tuple(remarks))
@@ -154,29 +267,6 @@ def _chance(noise: NoiseProbe, error: intervals.Interval) -> list[str]:
         f"{len(noise.pixels)} images, no better than chance over {scores.shape[1]} classes: the error under noise says "
         "nothing. The labels may be of other classes, or the network is not trained."
     ]
-
-
-def _frequencies(noise: NoiseProbe, setting: _Setting, folder: Path | None) -> list[NoiseResponse]:
-    definition = setting.definition
-    wanted = distinct_frequencies(setting.images.size, definition.stride or 1)
-    partial = Partial.begin(folder, _key(noise, setting), setting.images.n)
-    missing = [frequency for frequency in wanted if frequency not in partial.done]
-    if partial.done:
-        note(f"{len(wanted) - len(missing)} of {len(wanted)} frequencies are done already; going on.")
-    with progress("heat map", len(missing)) as advance:
-        for first in range(0, len(missing), CHUNK):
-            chunk = missing[first : first + CHUNK]
-            partial.add(noise.frequencies(chunk, definition.eps, seed=definition.seed, progress=advance))
-    return [setting.row(partial.done[frequency], frequency=frequency) for frequency in wanted]
-
-
-def _bands(noise: NoiseProbe, setting: _Setting) -> list[NoiseResponse]:
-    definition = setting.definition
-    bands = definition.bands or 2
-    with progress("bands", bands) as advance:
-        responses = noise.bands(bands, definition.eps, seed=definition.seed, progress=advance)
-    edges = {band: (band / bands, (band + 1) / bands) for band in responses}
-    return [setting.row(response, band=edges[band]) for band, response in responses.items()]
 
 
 def _key(noise: NoiseProbe, setting: _Setting) -> str:

@@ -167,3 +167,57 @@ def test_a_figure_that_fails_loses_nothing(checkpoint: str, tmp_path: Path, monk
     result = run(checkpoint, *FEW, "--stride", "8", "--out", "map")
     assert result.exit_code == 0 and "no drawing today" in result.stderr
     assert {path.name for path in (tmp_path / "map").iterdir()} == {"heatmap.json", "heatmap.csv"}
+
+
+def test_two_targets_and_filters(checkpoint: str) -> None:
+    result = run(
+        checkpoint, checkpoint, *FEW, "--filters", "--bands", "2", "--label", "a", "--label", "b", "--out", "f"
+    )
+    assert result.exit_code == 0, result.output
+    assert {path.name for path in Path("f").iterdir()} == {"a", "b", "filters.csv", "filters.pdf", "filters.png"}
+    assert {path.name for path in Path("f", "a").iterdir()} == {"heatmap.json", "filters.csv"}
+    with Path("f", "filters.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["target"] for row in rows] == ["a"] * 8 + ["b"] * 8
+    assert result.stdout.count("top-1 unfiltered") == 2
+    assert run(checkpoint, checkpoint, *FEW, "--filters", "--out", "f").exit_code == 1  # nothing is overwritten
+    for wrong in (["--filters", "--eps", "2"], ["--filters", "--stride", "2"], ["--label", "a", "--label", "b"]):
+        assert run(checkpoint, *FEW, *wrong, "--out", "g").exit_code == 2
+
+
+@pytest.mark.slow
+def test_two_ranks_give_what_one_gives_and_go_on_from_three(checkpoint: str, tmp_path: Path) -> None:
+    """Files of three ranks, one of them for the same rows twice, are taken up by two, and what they add agrees."""
+    options = [checkpoint, "--images", "12", "-b", "12", "--stride", "8"]
+    alone = run(*options, "--out", "one")
+    assert alone.exit_code == 0, alone.output
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1",
+              "--nproc-per-node", "2"]  # fmt: skip
+    (tmp_path / "stop.py").write_text(
+        "from fourier_probe import cli\n"
+        "from fourier_probe.verbs import noise, partial\n"
+        "noise.CHUNK = 2\n"
+        "add = partial.Partial.add\n"
+        "def stopping(self, responses):\n"
+        "    add(self, responses)\n"
+        "    raise SystemExit(143)\n"
+        "partial.Partial.add = stopping\n"
+        "cli.main()\n"
+    )
+    rest = ["heatmap", *options, "--out", "two"]
+    first = subprocess.run([*launch, "stop.py", *rest], capture_output=True, text=True, timeout=200, check=False)
+    assert first.returncode != 0
+    left = sorted(path.name for path in (tmp_path / "two").glob("partial*"))
+    assert left and "Traceback (most recent call last):\n  File" not in first.stdout
+    (tmp_path / "two" / "partial-7.json").write_bytes((tmp_path / "two" / left[0]).read_bytes())  # of a larger run
+    again = [*launch, "-m", "fourier_probe", *rest]
+    second = subprocess.run(again, capture_output=True, text=True, timeout=200, check=False)
+    assert second.returncode == 0, second.stderr
+    assert "frequencies are done already" in second.stderr
+    one, two = ((tmp_path / name / "heatmap.csv").read_bytes() for name in ("one", "two"))
+    assert one == two
+    assert not list((tmp_path / "two").glob("partial*"))
+    powers = [json.loads((tmp_path / name / "heatmap.json").read_text())["sensitivity"] for name in ("one", "two")]
+    assert powers[0]["images"] == powers[1]["images"] == 12
+    for a, b in zip(powers[0]["log_power"], powers[1]["log_power"], strict=True):
+        assert a["value"] == pytest.approx(b["value"], abs=1e-6)

@@ -83,7 +83,7 @@ def test_what_is_saved_is_read_back(tmp_path: Path, make: Callable[[], HeatMap])
     with pytest.raises(OutputError, match="--force"):
         make().save(tmp_path / "out")
     record = json.loads(path.read_text())
-    assert record["schema"] == "fourier-probe/heatmap" and record["version"] == 1
+    assert record["schema"] == "fourier-probe/heatmap" and record["version"] == 2
     assert "Wilson" in record["intervals"]
 
 
@@ -104,7 +104,7 @@ def set_at(*keys: Any, value: Any) -> Callable[[dict[str, Any]], None]:
     ("change", "message"),
     [
         (set_at("schema", value="fourier-probe/spectra"), "schema 'fourier-probe/spectra'"),
-        (set_at("version", value=2), "version 2 .* update fourier-probe"),
+        (set_at("version", value=3), "version 3 .* update fourier-probe"),
         (set_at("images", "n", value="100"), r"Expected `int`, got `str` - at `\$.images.n`"),
         (set_at("images", "size", value=[4]), r"\$.images.size"),
         (set_at("definition", "eps", value=-1), r"\$.definition.eps"),

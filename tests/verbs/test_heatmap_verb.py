@@ -84,8 +84,11 @@ def test_no_better_than_chance_is_said() -> None:
     with listening(notes.append):
         heat = heatmap(Net(), [(images, 1 - labels)], stride=4)
         heatmap(Net(), [(images, labels)], stride=4)
-    assert len(notes) == 1 and "no better than chance over 2 classes" in notes[0]
-    assert heat.notes == notes
+    chance = [text for text in notes if "no better than chance over 2 classes" in text]
+    assert len(chance) == 1 and heat.notes == chance
+    rest = [text for text in notes if text not in chance]  # the class of this network is the sign of the mean
+    assert all("the gradient of the loss is 0 beyond the mean" in text for text in rest) and len(rest) == 2
+    assert heat.sensitivity is None and heat.prediction() is None
 
 
 @pytest.mark.parametrize(
@@ -126,3 +129,112 @@ def test_features_that_are_not_finite_under_noise_are_null() -> None:
     heat = heatmap(Fragile(), [(images, labels)], eps=4.0, points=["stem"], stride=2)
     changes = [row.change["stem"] for row in heat.responses]
     assert None in changes
+
+
+class Deep(nn.Module):
+    """A small network that uses every frequency."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.stem, self.head = nn.Conv2d(1, 4, 3, padding=1), nn.Linear(4 * 64, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Scores of two classes."""
+        scores: Tensor = self.head(self.stem(x).relu().flatten(1))
+        return scores
+
+
+def noisy(n: int = 24) -> tuple[Tensor, Tensor]:
+    return torch.rand(n, 1, 8, 8, generator=torch.Generator().manual_seed(1)), torch.arange(n) % 2
+
+
+def test_filters_give_what_filtered_images_give() -> None:
+    """Against numpy's full FFT, image by image."""
+    images, labels = noisy()
+    net = Deep()
+    heat = heatmap(net, [(images, labels)], filters=True, bands=3, points=["stem"])
+    assert [row.filter for row in heat.responses] == ["low"] * 4 + ["high"] * 4 + ["removed"] * 3
+    r = np.hypot(2 * np.fft.fftfreq(8)[:, None], 2 * np.fft.fftfreq(8)[None, :])
+    for row in heat.responses:
+        low, high = row.band or (0.0, 0.0)
+        inside = r <= (row.cutoff or 0) + 1e-9
+        outside_band = (r <= low + 1e-9) | ((r > high + 1e-9) & (high < 1))
+        keep = {"low": inside, "high": ~inside, "removed": outside_band}[row.filter or ""] | (r == 0)
+        filtered = np.fft.ifft2(np.fft.fft2(images.double().numpy()) * keep).real
+        with torch.no_grad():
+            answers = net(torch.from_numpy(filtered).float()).argmax(1)
+            before, after = (net.stem(x).flatten(1) for x in (images, torch.from_numpy(filtered).float()))
+        assert row.error is not None and row.error.value == pytest.approx(float((answers != labels).double().mean()))
+        change = row.change["stem"]
+        expected = float(((after - before).norm(dim=1) / before.norm(dim=1)).mean())
+        assert change is not None and change.value == pytest.approx(expected, abs=1e-5)
+    assert heat.responses[4].filter == "high" and heat.responses[4].error == heat.clean_error  # nothing is taken away
+    assert heat.definition.eps is None and heat.sensitivity is None
+
+
+def test_several_targets_share_one_result(tmp_path: Any) -> None:
+    images, labels = noisy()
+    heats = fp.heatmap([Deep(), Deep()], [(images, labels)], stride=4, labels=["a", "a"], out=tmp_path / "out")
+    assert heats.labels == ["a", "a#2"] and heats["a#2"].responses == heats[0].responses
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"a", "a-2", "heatmap.csv",
+                                                                      "heatmap.pdf", "heatmap.png"}  # fmt: skip
+    again = fp.HeatMap.load(tmp_path / "out" / "a")
+    assert again.responses == heats[0].responses
+    assert list(heats.to_frame()["target"].unique()) == ["a", "a#2"]
+    with pytest.raises(DataError, match="2 targets and 1 labels"):
+        heatmap([Deep(), Deep()], [(images, labels)], labels=["a"])
+    with pytest.raises(DataError, match="once for each target"):
+        heatmap([Deep(), Deep()], iter([(images, labels)]), stride=4)
+
+
+def test_the_sensitivity_spectrum_is_that_of_single_images() -> None:
+    """By finite differences along the real Fourier basis: the mean square change of the loss under random signs."""
+    from scipy.stats import spearmanr
+
+    images, labels = noisy()
+    net = Deep().double()
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter *= 3
+    heat = heatmap(net, [(images, labels)], stride=1, eps=2.0)
+    assert heat.sensitivity is not None and heat.sensitivity.radius == [0.25, 0.5, 0.75, 1.0]
+    y, x = np.mgrid[:8, :8]
+    gradient = np.zeros((24, 8, 8))
+    step = 1e-5
+    for i, j in zip(y.ravel(), x.ravel(), strict=True):
+        moved = torch.zeros(8, 8, dtype=torch.float64)
+        moved[i, j] = step
+        with torch.no_grad():
+            up, down = (
+                nn.functional.cross_entropy(net(images.double() + s * moved), labels, reduction="none") for s in (1, -1)
+            )
+        gradient[:, i, j] = ((up - down) / (2 * step)).numpy()
+    power = np.abs(np.fft.fft2(gradient)) ** 2
+    r = np.hypot(np.fft.fftfreq(8)[:, None], np.fft.fftfreq(8)[None, :]) * 2
+    for at, (radius, found) in enumerate(zip(heat.sensitivity.radius, heat.sensitivity.log_power, strict=True), 1):
+        ring = (np.rint(r * 4) == at) & (r > 0)
+        logs = np.log(power[:, ring].mean(1))
+        assert found.value == pytest.approx(logs.mean(), abs=1e-5), radius
+        assert found.low is not None and found.high is not None
+        half = 2.0687 * logs.std(ddof=1) / np.sqrt(24)  # Student, 23 degrees of freedom
+        assert (found.high - found.low) / 2 == pytest.approx(half, rel=1e-3)
+    pairs = heat.over_radii()
+    predicted = heat.prediction()
+    if predicted is not None:
+        assert predicted == (pytest.approx(spearmanr([p[1] for p in pairs], [p[2] for p in pairs]).statistic), 4)
+    assert all(parameter.grad is None for parameter in net.parameters())
+
+
+def test_what_has_no_gradient_is_a_note() -> None:
+    class Detached(Deep):
+        def forward(self, x: Tensor) -> Tensor:
+            """No graph."""
+            with torch.no_grad():
+                return super().forward(x)
+
+    notes: list[str] = []
+    images, labels = noisy()
+    with listening(notes.append):
+        heat = heatmap(Detached(), [(images, labels)], bands=2)
+    assert heat.sensitivity is None and any("sensitivity spectrum is left out" in text for text in notes)
