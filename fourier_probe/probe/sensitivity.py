@@ -1,4 +1,4 @@
-"""Sensitivity spectrum: which frequencies of an image its loss answers to, to first order. Imports metrics, logits.
+"""Sensitivity spectrum: which frequencies of an image its loss answers to, to first order. Imports heatmap, frequency.
 
 The power spectrum of d loss / d image, pixels in [0, 1], summed over channels: for noise with a random sign per channel
 it is the mean square of the first-order change of the loss. It costs one backward pass where the heat map has 514
@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fourier_probe.errors import DataError
+from fourier_probe.probe.frequency import half_plane, ring_radii
 from fourier_probe.probe.heatmap import NoiseProbe
 from fourier_probe.probe.logits import class_scores
-from fourier_probe.probe.metrics import _half_plane, ring_radii
 from fourier_probe.runtime.modes import evaluating, keeping_random_state
 
 
@@ -62,7 +62,7 @@ def ring_power(images: Tensor) -> Tensor:
     """
     H, W = images.shape[2], images.shape[3]
     power = torch.fft.rfft2(images.detach().double()).abs().square().sum(1).flatten(1).cpu()
-    times, ring, _ = _half_plane((H, W))
+    times, ring, _ = half_plane((H, W))
     weight, where = torch.tensor(times, dtype=torch.float64), torch.tensor(ring)
     rings = len(ring_radii((H, W)))
     inside = (where >= 1) & (where <= rings) & (weight > 0)

@@ -18,9 +18,9 @@ import torch
 from fourier_probe.checkpoints.writing import digest
 from fourier_probe.errors import DataError
 from fourier_probe.probe.filters import image_filters
+from fourier_probe.probe.frequency import ring_radii
 from fourier_probe.probe.heatmap import NoiseProbe, Response, default_eps, distinct_frequencies
 from fourier_probe.probe.logits import no_accuracy
-from fourier_probe.probe.metrics import ring_radii
 from fourier_probe.probe.sensitivity import gradient_spectra
 from fourier_probe.results import intervals
 from fourier_probe.results.heatmap import (
