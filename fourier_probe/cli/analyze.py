@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 @options.map_options
 @click.option("--attention", is_flag=True, help="Also attention distance, response, NMI, gates and reliance.")
 @click.option("--kernels", is_flag=True, help="Also the response of each kernel; with --attention, of each map.")
+@click.option("--tokens", is_flag=True, help="Also effective rank and singular values of the tokens.")
+@options.cka_option
 @options.coverage_options
 @click.option("--label", metavar="TEXT", help="What tables and figures call the target.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for the results.  [default: results/NAME]")
@@ -154,9 +156,9 @@ def print_table(result: Spectra, label: str) -> None:
         options.prose("Under 60 images the intervals are a little narrow: give more with --images.")
 
 
-def _print_part(title: str, frame: pd.DataFrame, reading: str) -> None:
+def _print_part(title: str, frame: pd.DataFrame | None, reading: str) -> None:
     """A short table of what was measured beside the spectra; each ± with the number before it."""
-    if frame.empty:
+    if frame is None or frame.empty:
         return
     names = [name for name in frame.columns if not name.startswith("±")]
     after = dict(zip(frame.columns, frame.columns[1:], strict=False))

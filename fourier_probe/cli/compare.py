@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 @click.option("--with-untrained", is_flag=True, help="Also each architecture before training, as a reference.")
 @click.option("--axis", type=click.Choice(["true", "paper"]), default="true", show_default=True, help="Frequency axis.")
 @options.map_options
+@options.cka_option
 @click.option("--label", "labels", metavar="TEXT", multiple=True, help="Of each target, in order; repeat.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("results/compare"), show_default=True)
 @click.option("--force", is_flag=True, help="Overwrite results that are there.")

@@ -165,11 +165,8 @@ def records(given: dict[str, Any]) -> tuple[ModelOptions, ImageOptions, ProbeOpt
     from fourier_probe.verbs.opening import ImageOptions
 
     computed = {name: given[name] for name in ("log", "floor", "window", "axis", "metrics") if name in given}
-    listen = {
-        name: given[name]
-        for name in ("points", "branches", "maps", "map_scale", "attention", "kernels", "strict", "self_check")
-        if name in given
-    }
+    listens = "points branches maps map_scale attention kernels tokens cka strict self_check"
+    listen = {name: given[name] for name in listens.split() if name in given}
     return (
         ModelOptions(**{name: given[name] for name in ModelOptions.__dataclass_fields__}),
         ImageOptions(
@@ -190,6 +187,9 @@ def map_options(command: Command) -> Command:
         help="Colours of --maps: one scale for all panels, or one per panel.",
     )
     return click.option("--maps", is_flag=True, help="Also the mean 2-D log-amplitude of each point.")(scale(command))
+
+
+cka_option = click.option("--cka", is_flag=True, help="Also how alike layers are: linear CKA of all pairs.")
 
 
 def coverage_options(command: Command) -> Command:

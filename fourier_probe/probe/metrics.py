@@ -271,7 +271,7 @@ def plain_statistics(features: Tensor, definition: Definition | None = None) -> 
     if request.definition.metrics == "all":
         for name in METRICS:
             metric = METRICS.get(name)
-            if metric.shared:
+            if metric.shared and not metric.asked:
                 out |= metric.statistics(request)
         out["flat"] = flatness(request)
     return out

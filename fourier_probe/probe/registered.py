@@ -61,6 +61,7 @@ class Metric:
         estimate: from sums (M, ...) and the grid (H, W) to values (M,) or (M, R); None: the mean over images, or the
             ratio of the two sums.
         shared: names of the sums it needs, where they are among those of `image_statistics`; else its sums are its own.
+        asked: whether it is measured only where it is asked for, by an option of its own.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Metric:
     measure: Measure
     estimate: Estimate | None = None
     shared: tuple[str, ...] = ()
+    asked: bool = False
 
     def statistics(self, request: MetricRequest) -> dict[str, Tensor]:
         """Its numbers (B, ...) of each image, by the names under which they are summed.
@@ -156,6 +158,7 @@ METRICS: Registry[Metric] = Registry(
         "ac_dc": (f"{_AT}ac_dc", "norm of what varies over positions over the norm of the mean"),
         "token_cosine": (f"{_AT}token_cosine", "cosine of the feature vectors of two positions, mean over pairs"),
         "white_delta": (f"{_AT}white_delta", "delta of white noise with the mean and variance of each channel"),
+        "effective_rank": ("fourier_probe.probe.tokens:effective_rank", "directions that tokens use; with --tokens"),
     },
 )
 """Every metric by name, beside the log-amplitude along the diagonal; in the order in which files hold them."""
@@ -165,7 +168,7 @@ OURS = frozenset(METRICS)
 
 TAKEN = frozenset(
     "name kind op depth grid channels frequency usable log_amplitude delta stderr radial profiles stderr_of "
-    "hfd_share_white dead_channels gate step count sums map map_stderr scalars radius "
+    "hfd_share_white dead_channels gate singular step count sums map map_stderr scalars radius "
     "log_density log_density_stderr".split()
 )
 """Names that a point has already."""

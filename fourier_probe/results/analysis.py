@@ -22,14 +22,17 @@ from fourier_probe.data.numbered import numbered
 from fourier_probe.errors import DataError, PointError
 from fourier_probe.models.gpsa.attention import gated
 from fourier_probe.probe.capture import Capture
+from fourier_probe.probe.cka import Pooled
 from fourier_probe.probe.definition import Definition
 from fourier_probe.probe.fast import Scratch, image_statistics
 from fourier_probe.probe.groups import Grouping, group_of, grouping_of
 from fourier_probe.probe.logits import class_scores, no_accuracy
+from fourier_probe.probe.metrics import Statistics
 from fourier_probe.probe.points import Point, find_points
 from fourier_probe.probe.registered import added
 from fourier_probe.probe.sums import Sums
 from fourier_probe.probe.survey import survey, tell
+from fourier_probe.probe.tokens import token_statistics
 from fourier_probe.results.estimates import add_steps, point_spectrum
 from fourier_probe.results.point import INPUT, PointSpectrum
 from fourier_probe.results.records import Coverage, ImagesInfo, LeftOut, Provenance
@@ -48,6 +51,7 @@ class _Totals:
     gates: dict[str, list[float]] = field(default_factory=dict)  # a head, of the points on halves of gated attention
     sums: dict[str, Sums] = field(default_factory=dict)
     images: Sums | None = None  # of the images themselves
+    pooled: Pooled | None = None  # features of each image, for CKA
     shape: tuple[int, int, int] = (0, 0, 0)  # of an image: C, H, W
     count: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))  # images of each group
     labelled: int = 0
@@ -65,6 +69,9 @@ class _Totals:
             self.images = self.images or Sums(other.images.groups)
             self.images.merge(other.images)
         self.shape = self.shape if any(self.shape) else other.shape
+        if other.pooled is not None:
+            self.pooled = self.pooled or Pooled()
+            self.pooled.merge(other.pooled)
         self.count = self.count + other.count
         self.labelled += other.labelled
         self.correct += other.correct
@@ -83,6 +90,8 @@ def analyze(
     points: Sequence[str] | Sequence[Point] = (),
     branches: bool = True,
     maps: bool = False,
+    tokens: bool = False,
+    cka: bool = False,
     strict: bool = False,
     self_check: bool = True,
     device: torch.device | str | None = None,
@@ -104,6 +113,9 @@ def analyze(
         points: globs of module or point names, or `Point`s; empty for the model's own probe points.
         branches: the branches of EIT and of gated attention among these, see `find_points`.
         maps: also keep the mean 2-D log-amplitude of each point.
+        tokens: also effective rank and singular values of the tokens of each image.
+        cka: also keep the features of each image, a mean over positions, and compare all points by them; memory then
+            grows with the number of images, 4 bytes a channel.
         strict: stop where a step cannot be read or a map lies elsewhere than said; a note otherwise.
         self_check: test where the maps lie, with six forwards of one image; see `survey`.
         device: where to run; where the model is by default.
@@ -132,7 +144,7 @@ def analyze(
     device = torch.device(device) if device is not None else home
     try:
         model.to(device)
-        listen = _Listen(points, branches, maps, strict, self_check)
+        listen = _Listen(points, branches, maps, strict, self_check, tokens, cka)
         totals = _stream(model, numbered(images), definition, listen, device, amp, classes, progress)
     finally:
         model.to(home)
@@ -157,6 +169,7 @@ def analyze(
         excluded=excluded,
         selected=bool(points),
         input=images_point,
+        pooled=totals.pooled,
         coverage=None if totals.coverage is None else _coverage(totals.coverage),
     )
 
@@ -170,6 +183,8 @@ class _Listen:
     maps: bool
     strict: bool
     self_check: bool
+    tokens: bool = False
+    cka: bool = False
 
 
 def _coverage(seen: trace_coverage.Coverage) -> Coverage:
@@ -204,7 +219,7 @@ def _stream(
     with torch.inference_mode(), autocast:
         totals.points, totals.coverage = _points(model, first.images[:1].to(device, dtype), listen)
         totals.sums = {point.name: Sums(definition.groups) for point in totals.points}
-        totals.images = Sums(definition.groups)
+        totals.images, totals.pooled = Sums(definition.groups), Pooled() if listen.cka else None
         _, *shape = first.images.shape
         totals.shape = (shape[0], shape[1], shape[2])
         gated_points = [point for point in totals.points if point.part]
@@ -212,24 +227,30 @@ def _stream(
         group = torch.zeros(0, dtype=torch.int64)
         metrics, scratch = added(), Scratch()
 
+        def statistics(maps: Tensor) -> Statistics:
+            found = image_statistics(maps, definition, maps=listen.maps, metrics=metrics, scratch=scratch)
+            return {**found, **token_statistics(maps)} if listen.tokens else found
+
         def reduce(point: Point, features: Tensor) -> None:
             if features.shape[0] != len(group):
                 raise PointError(
                     f"probe point {point.name} gave {features.shape[0]} maps for {len(group)} images: the model merges "
                     "or splits images there; leave the point out with --points."
                 )
-            statistics = image_statistics(features, definition, maps=listen.maps, metrics=metrics, scratch=scratch)
-            totals.sums[point.name].update(statistics, group)
+            totals.sums[point.name].update(statistics(features), group)
+            if totals.pooled is not None:
+                totals.pooled.add(point.name, features)
 
         with Capture(model, totals.points, reduce) as capture:
             for batch in itertools.chain([first], batches):
                 numbers = torch.from_numpy(group_of(batch.index.numpy(), first.total, definition.groups))
                 group = numbers.to(device)
+                if totals.pooled is not None:
+                    totals.pooled.index.append(batch.index.numpy())
+                    totals.pooled.group.append(numbers.numpy())
                 seen = batch.images.to(device, non_blocking=True)
                 if definition.axis == "true" or seen.shape[2] == seen.shape[3]:
-                    totals.images.update(
-                        image_statistics(seen, definition, maps=listen.maps, metrics=metrics, scratch=scratch), group
-                    )
+                    totals.images.update(statistics(seen), group)
                 # A copy: the model may work in place, and the caller's images are his.
                 output = run(model, seen.to(dtype, copy=True))
                 capture.check()

@@ -9,9 +9,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from fourier_probe.errors import ResultError, suggest
 from fourier_probe.io import atomic
 from fourier_probe.io.tables import to_csv
+from fourier_probe.results.cka import CkaRecord, cka_frame, most_alike
 from fourier_probe.results.comparison import (
     check_comparable,
     common_table,
@@ -78,6 +81,7 @@ class Comparison:
         by: what the panels of the figure of spectra are: "model", "data-scale", "schedule" or "epoch".
         between: the CNN and the ViT between which each result is placed; empty for none.
         arms: for each result, the arm that it is a seed of; empty where each stands for itself.
+        cka: how alike the points of two results are, or of one, where that was asked for.
 
     Raises:
         ResultError: results of different images or definitions; names both.
@@ -88,6 +92,7 @@ class Comparison:
     by: str = "model"
     between: tuple[Spectra, ...] = ()
     arms: tuple[str, ...] = ()
+    cka: tuple[CkaRecord, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.results or len(self.results) != len(self.labels):
@@ -145,6 +150,7 @@ class Comparison:
             "coordinates": _plain(self.places),
             "profile": asdict(self.view),
             "arms": [_plain(asdict(arm)) for arm in self.over_seeds],
+            "cka": msgspec.to_builtins(list(self.cka)),
         }
 
     def to_frame(self) -> pd.DataFrame:
@@ -160,7 +166,13 @@ class Comparison:
 
     def tables(self) -> list[TextTable]:
         """What `fourier-probe compare` prints: the summary, what steps do, seeds as one arm, and the coordinate."""
-        tables = [self._summary_table(), self._steps_table(), self._arms_table(), self._coordinate_table()]
+        tables = [
+            self._summary_table(),
+            self._steps_table(),
+            self._arms_table(),
+            self._coordinate_table(),
+            self._cka_table(),
+        ]
         return [table for table in tables if table.rows]
 
     def table(self) -> TextTable:
@@ -269,6 +281,20 @@ class Comparison:
         caption = undefined if first["t"] != first["t"] else ""
         return TextTable(title, ("target", "t", "distance / segment", "cosine"), cells, caption)
 
+    def _cka_table(self) -> TextTable:
+        t95 = self.rows[0]["quantile"]
+        cells = []
+        for record in self.cka:
+            best = most_alike(record)
+            if record.own or best is None:
+                continue
+            ends = [_interval(*record.at(at, at), "{:.3f}", t95) for at in (0, -1)]
+            pair = f"{record.rows[best[0]]} and {record.columns[best[1]]}"
+            cells.append((record.a, record.b, *ends, pair, _interval(*record.at(*best), "{:.3f}", t95)))
+        columns = ("target", "with", "first points", "last points", "most alike", "CKA")
+        seen = self.cka[0].images if self.cka else 0
+        return TextTable(f"similarity of layers: linear CKA, {seen} images, ± 95 % over images", columns, tuple(cells))
+
     # --- figures and files ---
 
     def figures(self, *, map_scale: str = "common") -> dict[str, Callable[[], Figure]]:
@@ -294,6 +320,8 @@ class Comparison:
             figures["coordinate"] = lambda: drawing("coordinate")(self.places)
         if any(point.map is not None for result in results for point in result.points):
             figures["maps"] = lambda: drawing("maps")(results, labels, scale=map_scale)
+        if self.cka:
+            figures["cka"] = lambda: drawing("cka")(self.cka, "", self.rows[0]["quantile"])
         return figures
 
     def plot(self, name: str = "depth") -> Figure:
@@ -319,6 +347,8 @@ class Comparison:
             atomic.write_text(place / "compare.csv", self.to_frame().to_csv(index=False, lineterminator="\n"))
             for name, rows in self._more_tables().items():
                 atomic.write_text(place / f"{name}.csv", to_csv(rows, nan=""))
+            if self.cka:
+                atomic.write_text(place / "cka.csv", cka_frame(self.cka).to_csv(index=False, lineterminator="\n"))
         return Path(folder)
 
     def _more_tables(self) -> dict[str, list[dict[str, Any]]]:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 DRAWINGS = {
     "attention": "fourier_probe.plots.attention:attention_figure",
     "confusion": "fourier_probe.plots.confusion:confusion_figure",
+    "cka": "fourier_probe.plots.cka:cka_figure",
     "coordinate": "fourier_probe.plots.compare:coordinate_figure",
     "density": "fourier_probe.plots.compare:density_figure",
     "depth": "fourier_probe.plots:depth_figure",
@@ -28,6 +29,7 @@ DRAWINGS = {
     "run-loss": "fourier_probe.plots.losses:loss_figure",
     "run-switches": "fourier_probe.plots.losses:switches_figure",
     "spectra": "fourier_probe.plots:spectra_figure",
+    "tokens": "fourier_probe.plots.tokens:tokens_figure",
     "steps": "fourier_probe.plots.compare:steps_figure",
     "zigzag": "fourier_probe.plots.compare:zigzag_figure",
 }

@@ -13,7 +13,7 @@ from fourier_probe.probe.frequency import frequencies, ring_radii, usable_bins, 
 from fourier_probe.probe.metrics import DEAD
 from fourier_probe.probe.registered import METRICS
 from fourier_probe.probe.sums import Array, Estimates, jackknife
-from fourier_probe.results.point import Change, PointSpectrum, RadialProfile, Step
+from fourier_probe.results.point import Change, PointSpectrum, RadialProfile, Singular, Step
 
 
 def estimates(sums: Mapping[str, Array], grid: tuple[int, int]) -> Estimates:
@@ -26,7 +26,10 @@ def estimates(sums: Mapping[str, Array], grid: tuple[int, int]) -> Estimates:
     amplitude = sums["log_amplitude"] / sums["count"][:, None]
     out: Estimates = {"log_amplitude": amplitude, "delta": amplitude - amplitude[:, :1]}
     metrics = (METRICS.get(name) for name in METRICS)
-    return out | {m.name: value for m in metrics if (value := m.value(sums, grid)) is not None}
+    out |= {m.name: value for m in metrics if (value := m.value(sums, grid)) is not None}
+    if "singular" in sums:
+        out["singular"] = sums["singular"] / sums["ranked"][:, None]
+    return out
 
 
 def point_spectrum(
@@ -62,12 +65,14 @@ def point_spectrum(
         point.radius = np.asarray(ring_radii(grid))
         point.log_density, point.log_density_stderr = value["log_density"], error["log_density"]
         point.hfd_share_white = white_noise_hfd_share(grid)
-        for metric in (METRICS.get(name) for name in METRICS if name in value and name != "log_density"):
-            if metric.kind == "radial":
-                point.profiles[metric.name] = RadialProfile(value[metric.name], error[metric.name])
-            else:
-                point.scalars[metric.name] = float(value[metric.name])
-                point.stderr_of[metric.name] = float(error[metric.name])
+    for metric in (METRICS.get(name) for name in METRICS if name in value and name != "log_density"):
+        if metric.kind == "radial":
+            point.profiles[metric.name] = RadialProfile(value[metric.name], error[metric.name])
+        else:
+            point.scalars[metric.name] = float(value[metric.name])
+            point.stderr_of[metric.name] = float(error[metric.name])
+    if "singular" in value:
+        point.singular = Singular(value["singular"], error["singular"])
     if flat is not None:
         point.dead_channels = float(np.mean(flat <= DEAD))
     return point

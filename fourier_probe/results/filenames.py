@@ -1,14 +1,15 @@
 """What each verb leaves in a folder, so that nothing is overwritten unasked. Imports nothing."""
 
+PARTS = ("attention", "cka", "kernels", "maps", "tokens")
 ANALYZE = (
     *("spectra.json", "spectra.npz", "spectra.csv", "spectra.pdf", "spectra.png", "depth.pdf", "depth.png"),
     *("metrics.pdf", "metrics.png"),
     *("reliance.pdf", "reliance.png"),
-    *(f"{name}.{kind}" for name in ("attention", "maps", "kernels") for kind in ("csv", "pdf", "png")),
+    *(f"{name}.{kind}" for name in PARTS for kind in ("csv", "pdf", "png")),
 )
-COMPARE_FIGURES = ("spectra", "depth", "zigzag", "steps", "density", "coordinate", "maps", "metrics")
+COMPARE_FIGURES = ("spectra", "depth", "zigzag", "steps", "density", "coordinate", "maps", "cka", "metrics")
 COMPARE = (
-    *("compare.csv", "steps.csv", "density.csv", "coordinate.csv"),
+    *("compare.csv", "steps.csv", "density.csv", "coordinate.csv", "cka.csv"),
     *(f"{name}.{kind}" for name in COMPARE_FIGURES for kind in ("pdf", "png")),
 )
 COMPARE_EPOCHS = ("compare.csv", "epochs.pdf", "epochs.png")

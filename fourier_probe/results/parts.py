@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fourier_probe.probe.sums import quantile
+from fourier_probe.results.cka import cka_frame, cka_table
 from fourier_probe.results.drawing import drawing
 from fourier_probe.results.information import attention_frame, attention_table
 from fourier_probe.results.kernels import kernels_frame, kernels_table
@@ -45,7 +46,7 @@ class Part:
     draw: Callable[..., Figure]
     reading: str
     frame: Callable[[Spectra], pd.DataFrame] | None = None
-    short: Callable[[Spectra], pd.DataFrame] | None = None
+    short: Callable[[Spectra], pd.DataFrame | None] | None = None
 
 
 def parts_of(result: Spectra) -> list[Part]:
@@ -71,9 +72,61 @@ def maps_frame(result: Spectra) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
+def tokens_frame(result: Spectra) -> pd.DataFrame:
+    """A row per point and singular value: `number` from 1, `log_ratio`, its `stderr`; the effective rank in each."""
+    import pandas as pd
+
+    frames = [
+        pd.DataFrame(
+            {
+                "point": point.name,
+                "effective_rank": point.scalars.get("effective_rank"),
+                "effective_rank_stderr": point.stderr_of.get("effective_rank"),
+                "number": np.arange(1, len(point.singular.value) + 1),
+                "log_ratio": point.singular.value,
+                "stderr": point.singular.stderr,
+            }
+        )
+        for point in _with_input(result)
+        if point.singular is not None
+    ]
+    return pd.concat(frames, ignore_index=True)
+
+
+def tokens_table(result: Spectra) -> pd.DataFrame:
+    """A row per point: effective rank, the most it could be, how far the second and the middle value have fallen."""
+    import pandas as pd
+
+    t95, nan = quantile(result.definition.groups), float("nan")
+    rows = []
+    for point in _with_input(result):
+        if point.singular is not None:
+            value = point.singular.value
+            rows.append(
+                {
+                    "point": point.name,
+                    "positions": point.grid[0] * point.grid[1],
+                    "channels": point.channels,
+                    "effective rank": point.scalars.get("effective_rank", nan),
+                    "± 95 %": t95 * point.stderr_of.get("effective_rank", nan),
+                    "of": min(point.grid[0] * point.grid[1], point.channels),
+                    "ln s2 / s1": float(value[1]) if len(value) > 1 else nan,
+                    "ln middle / s1": float(value[len(value) // 2]) if len(value) > 2 else nan,
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def _cka_table(result: Spectra) -> pd.DataFrame | None:
+    return None if result.cka is None else cka_table(result.cka, quantile(result.definition.groups))
+
+
+def _with_input(result: Spectra) -> list[PointSpectrum]:
+    return result.points if result.input is None else [result.input, *result.points]
+
+
 def _mapped(result: Spectra) -> list[PointSpectrum]:
-    points = result.points if result.input is None else [result.input, *result.points]
-    return [point for point in points if point.map is not None]
+    return [point for point in _with_input(result) if point.map is not None]
 
 
 PARTS: tuple[Part, ...] = (
@@ -95,6 +148,19 @@ PARTS: tuple[Part, ...] = (
             "common scale each panel is shown minus its mean over all frequencies but 0: red holds more, blue less "
             "than white noise of the same power, on a grid of any size. A cross is energy along the axes: edges, or "
             "the grid of patches."
+        ),
+    ),
+    Part(
+        name="tokens",
+        title="Directions of tokens",
+        present=lambda result: any(point.singular is not None for point in result.points),
+        draw=lambda result, title: drawing("tokens")(result, title),
+        frame=tokens_frame,
+        short=tokens_table,
+        reading=(
+            "Effective rank: how many directions the vectors at the positions of an image use, 1 where all lie on one "
+            "line, at most the smaller of positions and channels. The spectrum is ln of each singular value over the "
+            "first. Mean over images, ± 95 %."
         ),
     ),
     Part(
@@ -122,6 +188,18 @@ PARTS: tuple[Part, ...] = (
             "How far heads look and how they differ, in pixels; what a map passes as a filter; and the normalised "
             "mutual information (NMI) of queries and keys: 0 where the map does not depend on the query, 1 where "
             "every query has a key of its own. ± 95 % over images."
+        ),
+    ),
+    Part(
+        name="cka",
+        title="Similarity of layers (CKA)",
+        present=lambda result: result.cka is not None,
+        draw=lambda result, title: drawing("cka")([result.cka], title, quantile(result.definition.groups)),
+        frame=lambda result: cka_frame([] if result.cka is None else [result.cka]),
+        short=_cka_table,
+        reading=(
+            "Linear CKA of positions-averaged features: 1 where two layers say the same of the images but for rotation "
+            "and scale, 0 where they share nothing; unbiased, so values a little below 0 are 0. ± 95 % over images."
         ),
     ),
     Part(

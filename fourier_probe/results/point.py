@@ -51,6 +51,14 @@ class RadialProfile:
     stderr: Array
 
 
+@dataclass(frozen=True)
+class Singular:
+    """Singular values of the tokens of an image: mean over images of ln(s_i / s_1) (M,), nats, and its stderr (M,)."""
+
+    value: Array
+    stderr: Array
+
+
 @dataclass(repr=False)
 class PointSpectrum:
     """The spectra of one probe point.
@@ -70,6 +78,7 @@ class PointSpectrum:
         sums: (G, ...) group sums, "count" among them; None when read without the .npz.
         map: (H, W) mean 2-D log-amplitude, DC in the middle, where it was asked for. map_stderr: (H, W) its standard
             error over images.
+        singular: spectrum of the tokens of an image, where it was asked for.
         gate: of the halves of gated attention, the share of the positional half a head, 0 to 1.
     """
 
@@ -96,6 +105,7 @@ class PointSpectrum:
     sums: dict[str, Array] | None = None
     map: Array | None = None
     map_stderr: Array | None = None
+    singular: Singular | None = None
     gate: list[float] | None = None
 
     @property

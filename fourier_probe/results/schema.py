@@ -19,9 +19,10 @@ from msgspec import Meta
 from fourier_probe.errors import ResultError
 from fourier_probe.io.typed import read_json
 from fourier_probe.probe.definition import Definition
+from fourier_probe.results.cka import CkaRecord
 from fourier_probe.results.information import InformationRecord
 from fourier_probe.results.kernels import KernelRecord
-from fourier_probe.results.point import Array, Change, PointSpectrum, RadialProfile, Step
+from fourier_probe.results.point import Array, Change, PointSpectrum, RadialProfile, Singular, Step
 from fourier_probe.results.records import Count, Coverage, ImagesInfo, LeftOut, MetricInfo, Provenance
 from fourier_probe.results.reliance import RelianceRecord
 
@@ -48,6 +49,16 @@ class ProfileForm(msgspec.Struct):
 
     value: Numbers
     stderr: Numbers
+
+
+class SingularForm(msgspec.Struct):
+    """Singular values of tokens."""
+
+    log_ratio: Annotated[Numbers, Meta(min_length=1)]
+    stderr: Numbers
+
+    def __post_init__(self) -> None:
+        _same_length({name: getattr(self, name) for name in self.__struct_fields__})
 
 
 class ChangeForm(msgspec.Struct):
@@ -83,6 +94,7 @@ class PointForm(msgspec.Struct, kw_only=True):
     stderr: Numbers
     radial: RadialForm | None = None
     profiles: dict[str, ProfileForm] | None = None
+    singular: SingularForm | None = None
     stderr_of: dict[str, float | None] = {}
     hfd_share_white: float | None = None
     dead_channels: float | None = None
@@ -169,6 +181,7 @@ class SpectraForm(msgspec.Struct, kw_only=True):
     reliance: RelianceRecord | None = None
     information: list[InformationRecord] = []
     kernels: list[KernelRecord] = []
+    cka: CkaRecord | None = None
     coverage: Coverage | None = None
     input: PointForm | None = None
     scalars: dict[str, MetricInfo] | None = None
@@ -240,6 +253,8 @@ def point_json(point: PointSpectrum) -> dict[str, Any]:
     }
     if point.radial is not None:
         value["radial"] = {name: _plain(numbers) for name, numbers in vars(point.radial).items()}
+    if point.singular is not None:
+        value["singular"] = {"log_ratio": _plain(point.singular.value), "stderr": _plain(point.singular.stderr)}
     scalars = {name: _number(number) for name, number in point.scalars.items()}
     taken = scalars.keys() & {*PointForm.__struct_fields__}
     if taken:
@@ -294,6 +309,9 @@ def _point(where: str, form: PointForm, fields: dict[str, msgspec.Raw]) -> Point
         hfd_share_white=form.hfd_share_white,
         dead_channels=form.dead_channels,
         gate=form.gate,
+        singular=None
+        if form.singular is None
+        else Singular(_array(form.singular.log_ratio), _array(form.singular.stderr)),
         step=None if step is None else _step(step, len(form.frequency)),
     )
 

@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from fourier_probe.errors import ResultError, UnknownPointError, suggest
 from fourier_probe.io import atomic
+from fourier_probe.probe.cka import Pooled
 from fourier_probe.probe.definition import Definition
 from fourier_probe.probe.sums import quantile
 from fourier_probe.results import frame, groupsums, schema
+from fourier_probe.results.cka import CkaRecord
 from fourier_probe.results.drawing import drawing
 from fourier_probe.results.information import InformationRecord
 from fourier_probe.results.kernels import KernelRecord
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["FILES", "PointSpectrum", "Spectra"]
 
 FILES = ("spectra.json", "spectra.npz", "spectra.csv")
-SHORT = ("hfd_share", "slope")
+SHORT = ("hfd_share", "slope", "effective_rank")
 """Metrics of the short table; beside them those that are not of this package."""
 
 
@@ -54,6 +56,8 @@ class Spectra:
         reliance: what the network relies on of the halves of its gated attention, where asked for and measured.
         information: of every attention, where asked for: the mutual information of its queries and keys.
         kernels: responses of convolutions, and of attention maps as filters, where asked for.
+        cka: similarity of every point to every other, where asked for.
+        pooled: features of every image, a mean over positions, where CKA was asked for; never saved.
         coverage: how much of the network was read, or None where that is not known.
         input: the numbers of the images themselves, as the network saw them, or None; `spectra["input"]` too.
         scalars: label and unit of every scalar metric of the points, also of those nobody has registered.
@@ -71,6 +75,8 @@ class Spectra:
     reliance: RelianceRecord | None = None
     information: list[InformationRecord] = field(default_factory=list)
     kernels: list[KernelRecord] = field(default_factory=list)
+    cka: CkaRecord | None = None
+    pooled: Pooled | None = None
     coverage: Coverage | None = None
     input: PointSpectrum | None = None
     scalars: dict[str, MetricInfo] = field(default_factory=lambda: registered("scalar"))
@@ -157,7 +163,7 @@ class Spectra:
         Args:
             name: "spectra" (a curve per depth), "depth" (the profile), a metric of `metrics` over depth, or what was
                 measured beside them: "metrics" (all that are not of this package), "maps",
-                "kernels", "attention", "reliance".
+                "tokens", "kernels", "attention", "cka", "reliance".
             ax: axes to draw into, for "spectra", "depth" and a metric; a figure of its own by default.
             label: title; what the target is called by default.
             **options: of "maps": scale="common" or "panel".
@@ -220,6 +226,7 @@ class Spectra:
             reliance=form.reliance,
             information=form.information,
             kernels=form.kernels,
+            cka=form.cka,
             coverage=form.coverage,
             input=read.input,
             scalars=form.scalars or {},
@@ -259,6 +266,7 @@ class Spectra:
             "reliance": self.reliance,
             "information": self.information,
             "kernels": self.kernels,
+            "cka": self.cka,
             "versions": self.versions,
             "created": self.created,
         }

@@ -23,6 +23,7 @@ from fourier_probe.io import atomic
 from fourier_probe.probe.definition import Definition
 from fourier_probe.probe.points import Point
 from fourier_probe.results.analysis import analyze as analyze_batches
+from fourier_probe.results.cka import CkaRecord
 from fourier_probe.results.filenames import ANALYZE
 from fourier_probe.results.information import InformationRecord
 from fourier_probe.results.kernels import KernelRecord
@@ -59,6 +60,8 @@ class ProbeOptions:
         map_scale: colours of that figure: "common" to all panels, or one per "panel".
         attention: also distance, diversity, response, NMI and gates of each attention layer, and reliance.
         kernels: also the response of each convolution, and with `attention` of each attention map, as filters.
+        tokens: also effective rank and singular values of the tokens of each image.
+        cka: also how alike all points are.
         strict: stop where a step cannot be read or a map lies elsewhere than said.
         self_check: test where the maps lie, with a few forwards of one image.
         device: where to run; null leaves a network where it is and takes a GPU, where there is one, for a named target.
@@ -72,6 +75,8 @@ class ProbeOptions:
     map_scale: str = "common"
     attention: bool = False
     kernels: bool = False
+    tokens: bool = False
+    cka: bool = False
     strict: bool = False
     self_check: bool = True
     device: torch.device | str | None = None
@@ -110,6 +115,8 @@ def analyze(
     map_scale: Literal["common", "panel"] = "common",
     attention: bool = False,
     kernels: bool = False,
+    tokens: bool = False,
+    cka: bool = False,
     strict: bool = False,
     self_check: bool = True,
     device: torch.device | str | None = None,
@@ -155,6 +162,8 @@ def analyze(
         attention: also distance, diversity, response, NMI and gates of each attention layer, on 64 images; of gated
             attention also what the network relies on (`Spectra.reliance`), on all of them, where they have labels.
         kernels: also the response of the kernel of each convolution; with `attention`, of each attention map too.
+        tokens: also effective rank and singular values of the tokens of each image, at every point.
+        cka: also how alike all points are (linear CKA of positions-averaged features).
         strict: stop where a step cannot be read or a map lies elsewhere than said; a note otherwise.
         self_check: test where the maps lie, with six forwards of one image.
         device: where to run. A network is left where it is by default, and brought back; a named target runs on a GPU
@@ -204,7 +213,21 @@ def analyze(
         opened,
         data,
         ImageOptions(images, split, batch_size, workers, skip_bad, img_size, mean, std),
-        ProbeOptions(points, branches, computed, maps, map_scale, attention, kernels, strict, self_check, device, amp),
+        ProbeOptions(
+            points,
+            branches,
+            computed,
+            maps,
+            map_scale,
+            attention,
+            kernels,
+            tokens,
+            cka,
+            strict,
+            self_check,
+            device,
+            amp,
+        ),
     )
     if folder is not None:
         write(result, opened.label, folder, map_scale=map_scale)
@@ -235,6 +258,8 @@ def analyze_target(
             points=probe.points,
             branches=probe.branches,
             maps=probe.maps,
+            tokens=probe.tokens,
+            cka=probe.cka,
             strict=probe.strict,
             self_check=probe.self_check,
             device=probe.device,
@@ -255,11 +280,46 @@ def analyze_target(
             f"{len(idle)} steps change nothing ({', '.join(idle[:3])}{more}): their points equal the ones before. "
             "Blocks that start as the identity, as untrained residual blocks of timm do, give this."
         )
+    if probe.cka:
+        result.cka = cka_of(result, result, target.label, target.label)
     if probe.kernels and rank == 0:
         _kernels(result, target, probe)
     if probe.attention and rank == 0:
         _attention(result, target, stream, data, probe)
     return result
+
+
+def cka_of(ours: Spectra, theirs: Spectra, label: str, other: str) -> CkaRecord | None:
+    """CKA of two results whose features are at hand; a note where there is none."""
+    from fourier_probe.probe.cka import LEAST, similarity
+
+    if ours.pooled is None or theirs.pooled is None:
+        saved = other if theirs.pooled is None else label
+        note(f"CKA with {saved} is left out: a saved result holds no features of images; name the network.")
+        return None
+    if ours.images.n < LEAST:
+        note(f"CKA is left out: it needs {LEAST} images, and there are {ours.images.n}.")
+        return None
+    rows, columns = ours.points, theirs.points
+    group, features = ours.pooled.ordered([point.name for point in rows])
+    same = features if theirs is ours else theirs.pooled.ordered([point.name for point in columns])[1]
+    found = similarity(features, same, group, groups=ours.definition.groups)
+    return CkaRecord(
+        a=label,
+        b=other,
+        rows=[point.name for point in rows],
+        columns=[point.name for point in columns],
+        row_depth=[point.depth for point in rows],
+        column_depth=[point.depth for point in columns],
+        value=_matrix(found.value),
+        stderr=_matrix(found.stderr),
+        images=found.images,
+        minibatch=found.minibatch,
+    )
+
+
+def _matrix(values: np.ndarray[Any, np.dtype[np.float64]]) -> list[list[float | None]]:
+    return [[value if np.isfinite(value) else None for value in row] for row in values.tolist()]
 
 
 def _kernels(result: Spectra, target: Target, probe: ProbeOptions) -> None:

@@ -14,6 +14,7 @@ import torch
 from fourier_probe.errors import DataError, ModelError, ResultError
 from fourier_probe.io import atomic
 from fourier_probe.probe.definition import Definition
+from fourier_probe.results.cka import CkaRecord
 from fourier_probe.results.compared import Comparison
 from fourier_probe.results.comparison import check_comparable
 from fourier_probe.results.filenames import COMPARE, COMPARE_EPOCHS
@@ -21,7 +22,7 @@ from fourier_probe.results.labels import arguments, legible, told_apart
 from fourier_probe.results.spectra import Spectra
 from fourier_probe.runtime.messages import note
 from fourier_probe.targets import ModelOptions, Target, has_saved
-from fourier_probe.verbs.analyze import ProbeOptions, analyze_target, left_out_note
+from fourier_probe.verbs.analyze import ProbeOptions, analyze_target, cka_of, left_out_note
 from fourier_probe.verbs.opening import AnyTarget, Data, ImageOptions, open_any
 
 Compared = AnyTarget | Spectra
@@ -47,6 +48,7 @@ def compare(
     std: Sequence[float] | None = None,
     axis: Literal["true", "paper"] = "true",
     maps: bool = False,
+    cka: bool = False,
     map_scale: Literal["common", "panel"] = "common",
     device: torch.device | str | None = None,
     amp: str | torch.dtype | None = None,
@@ -83,7 +85,8 @@ def compare(
         std: likewise.
         axis: "true" frequencies, or the published ones ("paper").
         maps: also the mean 2-D log-amplitude of each point, and its figure; of saved results, where they hold it.
-        map_scale: colours of that figure: "common" to all panels, or one scale per "panel".
+        cka: also how alike the points of each pair of targets are, and of each target; not of saved results.
+        map_scale: colours of the figure of maps: "common" to all panels, or one scale per "panel".
         device: where to run.
         amp: "bf16" or "fp16".
         out: folder for the tables and figures; by default nothing is written.
@@ -117,7 +120,7 @@ def compare(
         data,
         model_options,
         ImageOptions(images, split, batch_size, workers, skip_bad, img_size, mean, std),
-        ProbeOptions(definition=Definition(axis=axis), maps=maps, map_scale=map_scale, device=device, amp=amp),
+        ProbeOptions(definition=Definition(axis=axis), maps=maps, cka=cka, map_scale=map_scale, device=device, amp=amp),
         labels=[*names, *[None] * len(ends)],
         ends=len(ends),
         arms=arms,
@@ -149,7 +152,14 @@ def compare_opened(
     analyzed where there are any. References before training come after the targets; the last `ends` are the ends of the
     coordinate.
     """
-    saved = prefer_saved and data is None and not model and not with_untrained and all(map(_is_saved, targets))
+    saved = (
+        prefer_saved
+        and not probe.cka
+        and data is None
+        and not model
+        and not with_untrained
+        and all(map(_is_saved, targets))
+    )
     opened = [_open(target, model, saved) for target in targets]
     if data is None:
         named = next((target.data for target in opened if target.data is not None and target.spectra is None), None)
@@ -170,7 +180,20 @@ def compare_opened(
         shown = [label if e is None else f"{label}, epoch {e}" for label, e in zip(shown, epochs, strict=True)]
     kept, names = _without_repeats(results, shown, [target.name for target in opened], count)
     membership = (*arms, *names[len(arms) :]) if arms else ()
-    return Comparison(tuple(kept), tuple(names), by, between, membership)
+    pairs = _cka(kept, names) if probe.cka else ()
+    return Comparison(tuple(kept), tuple(names), by, between, membership, pairs)
+
+
+def _cka(results: Sequence[Spectra], labels: Sequence[str]) -> tuple[CkaRecord, ...]:
+    """CKA of each target with itself and with each after it."""
+    records = []
+    for at, (result, label) in enumerate(zip(results, labels, strict=True)):
+        for other, name in zip(results[at:], labels[at:], strict=True):
+            if other is result and result.cka is not None:
+                records.append(msgspec.structs.replace(result.cka, a=label, b=label))
+            elif (record := cka_of(result, other, label, name)) is not None:
+                records.append(record)
+    return tuple(records)
 
 
 def _analyzed(target: Target, data: Data | None, images: ImageOptions, probe: ProbeOptions) -> Spectra:
