@@ -161,5 +161,5 @@ def test_a_panel_per_pair_shallow_layers_below(count: int) -> None:
 def test_the_command_prints_a_row_per_layer(tmp_path: Path) -> None:
     command = ["analyze", "timm:cifar_resnet8", "--data", "bundled", "--images", "24", "--cka"]
     done = CliRunner().invoke(cli.group, [*command, "--out", str(tmp_path / "out")])
-    assert done.exit_code == 0 and "with the one before" in done.output, done.output
+    assert done.exit_code == 0 and "Similarity of layers (CKA)" in done.output, done.output
     assert (tmp_path / "out" / "cka.csv").exists() and (tmp_path / "out" / "cka.pdf").exists()
