@@ -3,6 +3,7 @@
     python benchmarks/gpsa.py convit  [--model convit_tiny --size 224 --batch 8 --pairs 20]
     python benchmarks/gpsa.py recast  [--model cifar_resnet20 --model cifar_resnet20_x4 --batch 128]
     python benchmarks/gpsa.py layer   [--channels 64 --channels 256 --grid 8 --batch 128]
+    python benchmarks/gpsa.py earlier [--channels 64 --grid 16 --batch 32 --revision 04ff748]     (a git checkout)
 
 The arms of a pair run one after the other, in alternating order; a table gives the median of each arm, the median of
 the ratios within pairs, and its 95 % bootstrap interval over pairs. Memory is the rise of the process's resident set
@@ -14,11 +15,15 @@ from __future__ import annotations
 
 import argparse
 import copy
+import importlib
+import io
 import os
 import platform
 import statistics
 import subprocess
 import sys
+import tarfile
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -37,14 +42,19 @@ from fourier_probe.training.layers import convertible_layers
 
 
 def main() -> None:
-    """Parse and run one of the three comparisons."""
+    """Parse and run one of the four comparisons."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("convit", "recast", "layer"))
+    parser.add_argument("what", choices=("convit", "recast", "layer", "earlier"))
     parser.add_argument("--model", action="append", help="repeat for several")
     parser.add_argument("--size", type=int, help="input pixels a side (default: 224 for convit, 32 for recast)")
     parser.add_argument("--batch", type=int, help="images (default: 8 for convit, 128 for the others)")
     parser.add_argument("--channels", type=int, action="append", help="layer: channels; repeat (default: 64, 256)")
-    parser.add_argument("--grid", type=int, default=8, help="recast: convert layers with at most this key grid")
+    parser.add_argument(
+        "--grid", type=int, default=8, help="key grid, pixels a side: largest converted, or that of the layer"
+    )
+    parser.add_argument(
+        "--revision", default="04ff748", help="earlier: the code to compare with (default: %(default)s)"
+    )
     parser.add_argument("--pairs", type=int, default=20)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--peak-of", choices=("theirs", "ours"), help=argparse.SUPPRESS)
@@ -60,6 +70,8 @@ def main() -> None:
         _convit(args)
     elif args.what == "recast":
         _recast(args)
+    elif args.what == "earlier":
+        _earlier(args)
     else:
         _layer(args)
 
@@ -108,6 +120,65 @@ def _layer(args: argparse.Namespace) -> None:
         arms = (_both(conv, maps), _both(recast(conv), maps))
         rows.append((f"{channels} channels, {args.grid} x {args.grid}", *_pairs(*arms, args.pairs)))
     _table(rows, "conv", "recast", "cost", faster=False)
+
+
+def _earlier(args: argparse.Namespace) -> None:
+    """One recast 3 x 3 layer against that of an earlier revision, forward and backward; memory that each holds."""
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        old = _revision(args.revision, Path(folder))
+        for channels in args.channels or [64]:
+            torch.manual_seed(0)
+            conv = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+            maps = torch.randn(args.batch or 32, channels, args.grid, args.grid, requires_grad=True)
+            layers = [module(copy.deepcopy(conv), gate=0.5, locality_strength=1.0) for module in (old, recast)]
+            layers[1].load_state_dict(layers[0].state_dict())
+            gradients = []
+            for layer in layers:
+                maps.grad = None
+                _both(layer, maps)()
+                gradients.append([maps.grad, *(parameter.grad for parameter in layer.parameters())])
+            apart = max(float((b - a).abs().max() / a.abs().max()) for a, b in zip(*gradients, strict=True))
+            held = [_saved(layer, maps) / 1e6 for layer in layers]
+            label = f"{channels} channels, {args.grid} x {args.grid}, batch {len(maps)}"
+            print(f"{label}: largest difference of gradients {apart:.1e}; kept for the backward pass {held[0]:.1f} MB, "
+                  f"now {held[1]:.1f} MB")  # fmt: skip
+            arms = (_both(layer, maps) for layer in layers)
+            rows.append((label, *_pairs(*arms, args.pairs)))
+    print()
+    _table(rows, args.revision, "now", "cost", faster=False)
+
+
+def _revision(name: str, folder: Path) -> Callable[..., nn.Module]:
+    """`recast` of an earlier revision, as a package of another name."""
+    root = Path(__file__).parent.parent
+    wanted = ["fourier_probe/errors.py", "fourier_probe/models/gpsa"]
+    packed = subprocess.run(["git", "archive", name, *wanted], cwd=root, check=True, capture_output=True).stdout  # noqa: S603, S607
+    with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
+        archive.extractall(folder, filter="data")
+    package = folder / "earlier_probe"
+    (folder / "fourier_probe").rename(package)
+    for file in package.rglob("*.py"):
+        file.write_text(file.read_text().replace("fourier_probe", "earlier_probe"))
+    sys.path.insert(0, str(folder))
+    module = importlib.import_module("earlier_probe.models.gpsa.recast")
+    sys.path.remove(str(folder))
+    found: Callable[..., nn.Module] = module.recast
+    return found
+
+
+def _saved(layer: nn.Module, maps: Tensor) -> int:
+    """Bytes of the distinct tensors that a forward keeps for its backward."""
+    kept: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        out = layer(maps)
+    del out
+    return sum(kept.values())
 
 
 def _convit_model(args: argparse.Namespace) -> tuple[nn.Module, Tensor]:

@@ -11,17 +11,10 @@ import torch
 from torch import Tensor
 
 from fourier_probe.errors import ModelError
-from fourier_probe.models.gpsa import attention as gpsa
-from fourier_probe.models.gpsa.attention import (
-    GPSA,
-    apply_positional,
-    attend,
-    axis_offsets,
-    dense_map,
-    gated,
-    local_map,
-    swap_convit_,
-)
+from fourier_probe.models.gpsa import attend as gpsa
+from fourier_probe.models.gpsa.attend import attend
+from fourier_probe.models.gpsa.attention import GPSA, gated, swap_convit_
+from fourier_probe.models.gpsa.maps import apply_positional, axis_offsets, dense_map, local_map
 
 
 def test_axis_offsets() -> None:
@@ -83,11 +76,29 @@ def _naive(query: Tensor, key: Tensor, value: Tensor, gate: Tensor | None, posit
 @pytest.mark.parametrize("block", [1, 45, 2**19])  # a query at a time, an image at a time, all at once
 def test_attend_in_blocks(gate: bool, positional: bool, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpsa, "BLOCK", block)
+    monkeypatch.setattr(gpsa, "IMAGE", block)
     q, k, v, g, p = _problem(gate, positional)
     assert q is not None and k is not None and v is not None
     out = attend(q, k, v, gate=g, positional=p)
     assert torch.allclose(out, _naive(q, k, v, g, p), atol=1e-12)
     assert torch.autograd.gradcheck(lambda *a: attend(a[0], a[1], a[2], gate=a[3], positional=a[4]), (q, k, v, g, p))
+
+
+@pytest.mark.parametrize("image", [1, 2**20])  # part of the queries at a time, or whole images
+@pytest.mark.parametrize("block", [1, 45, 2**19])
+def test_attend_with_a_kernel(block: int, image: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel on the values, in blocks, against the kernel on what each head sees."""
+    monkeypatch.setattr(gpsa, "BLOCK", block)
+    monkeypatch.setattr(gpsa, "IMAGE", image)
+    q, k, v, g, p = _problem(True, True)
+    assert q is not None and k is not None and v is not None
+    kernel = torch.randn(2, 4, 3, dtype=torch.double, requires_grad=True)
+    expected = torch.einsum("hoc,bchn->bon", kernel, _naive(q, k, v, g, p))
+    assert torch.allclose(attend(q, k, v, gate=g, positional=p, kernel=kernel), expected, atol=1e-12)
+    run = lambda *a: attend(a[0], a[1], a[2], gate=a[3], positional=a[4], kernel=a[5])  # noqa: E731
+    assert torch.autograd.gradcheck(run, (q, k, v, g, p, kernel))
+    with pytest.raises(ModelError, match="kernel needs a positional map"):
+        attend(q, k, v, gate=g, kernel=kernel)
 
 
 @pytest.mark.parametrize(("gate", "positional"), [(False, False), (True, False), (True, True)])

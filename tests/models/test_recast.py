@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from fourier_probe.errors import ModelError
-from fourier_probe.models.gpsa import attention as gpsa
+from fourier_probe.models.gpsa import attend as gpsa
 from fourier_probe.models.gpsa.recast import (
     GPSAConv2d,
     added_parameters,
@@ -133,9 +133,10 @@ def test_the_function_is_the_formula(options: dict[str, Any], dense: int, monkey
     assert torch.allclose(layer(maps[0]), layer(maps)[0])
 
 
-@pytest.mark.parametrize("dense", [0, gpsa.DENSE])
-def test_gradients(dense: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("dense", "fold"), [(0, False), (gpsa.DENSE, False), (gpsa.DENSE, True)])
+def test_gradients(dense: int, fold: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fourier_probe.models.gpsa.recast.DENSE", dense)
+    monkeypatch.setattr("fourier_probe.models.gpsa.recast.folds", lambda *_: fold)
     layer = recast(nn.Conv2d(2, 2, 2, stride=(1, 2), padding=1).double(), head_dim=1)
     _unsettle(layer)
     parameters = dict(layer.named_parameters())
@@ -146,6 +147,37 @@ def test_gradients(dense: int, monkeypatch: pytest.MonkeyPatch) -> None:
         return out
 
     assert torch.autograd.gradcheck(run, (maps, *(p.detach().requires_grad_() for p in parameters.values())))
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_kernel_on_the_values_is_the_same_layer(bias: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Outputs and gradients, with the kernel before attention and after it."""
+    torch.manual_seed(0)
+    layer = recast(nn.Conv2d(6, 8, 3, padding=1, bias=bias), gate=0.5, locality_strength=1.0)
+    _unsettle(layer)
+    maps = torch.randn(5, 6, 9, 8)
+    found = {}
+    for fold in (False, True):
+        monkeypatch.setattr("fourier_probe.models.gpsa.recast.folds", lambda *_, fold=fold: fold)
+        layer.zero_grad()
+        mine = maps.clone().requires_grad_()
+        out = layer(mine)
+        out.square().mean().backward()
+        gradients = {name: parameter.grad.clone() for name, parameter in layer.named_parameters()}
+        found[fold] = {**gradients, "out": out.detach(), "maps": mine.grad}
+    for name, expected in found[False].items():
+        assert _error(found[True][name], expected) < 2e-6, name
+
+
+def test_no_tensor_of_what_each_head_sees_of_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At 16 x 16 the widest tensor that is kept for the backward pass is that of queries and keys."""
+    layer, saved = recast(nn.Conv2d(8, 8, 3, padding=1)), []
+    maps = torch.randn(4, 8, 16, 16, requires_grad=True)
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: saved.append(x.numel()) or x, lambda x: x):
+        layer(maps).sum().backward()
+    assert max(saved) <= max(9 * 256 * 256, 4 * 2 * 9 * layer.head_dim * 256)  # the positional map, or those
+    monkeypatch.setattr("fourier_probe.models.gpsa.recast.folds", lambda *_: False)
+    assert gpsa.BLOCK < 9 * 256 * 256 <= gpsa.IMAGE  # one image at a time, whole
 
 
 @pytest.mark.parametrize("grid", [(6, 6), (12, 10)])

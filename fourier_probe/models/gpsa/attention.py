@@ -1,4 +1,4 @@
-"""Gated positional self-attention (GPSA): the maths, and ConViT's module on it.
+"""Gated positional self-attention as ConViT has it, on token sequences; and what other layers with gates are.
 
 d'Ascoli et al. 2021, ConViT (arXiv 2103.10697), equation 7, for head h, query i and key j:
 
@@ -6,237 +6,20 @@ d'Ascoli et al. 2021, ConViT (arXiv 2103.10697), equation 7, for head h, query i
 
 with r_ij = (|delta|^2, delta_1, delta_2), delta = position(j) - position(i). The score of the second map is a sum of
 one term a grid axis, so the map is exactly a Kronecker product, P = P_y (x) P_x, and is applied an axis at a time
-(ours; the paper stores it). The first map is never stored for a batch either: fused attention, or blocks that are made
-again in the backward pass.
+(ours; the paper stores it). The first map is never stored for a batch either: fused attention. May import maps.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from fourier_probe.errors import ModelError
-
-BLOCK = 2**19
-"""Elements of the content map computed at a time on the CPU: 2 MB in float32, about a core's second-level cache."""
-
-DENSE = 64 * 64
-"""Largest queries x keys for which the two maps are mixed and applied as one (measured: `benchmarks/gpsa.py`)."""
-
-
-def axis_offsets(
-    keys: int,
-    queries: int,
-    *,
-    stride: int = 1,
-    padding: tuple[int, int] = (0, 0),
-    device: torch.device | None = None,
-    dtype: torch.dtype = torch.float32,
-) -> Tensor:
-    """Offset, in pixels, of every key from every query along one axis: (queries, before + keys + after).
-
-    Query i sits at pixel `stride * i`; `padding` adds keys (before, after) outside the grid.
-
-    >>> axis_offsets(3, 2, stride=2, padding=(1, 0))
-    tensor([[-1.,  0.,  1.,  2.],
-            [-3., -2., -1.,  0.]])
-    """
-    before, after = padding
-    positions = torch.arange(-before, keys + after, device=device, dtype=dtype)
-    return positions - stride * torch.arange(queries, device=device, dtype=dtype)[:, None]
-
-
-def local_map(offsets: Tensor, centre: Tensor, strength: Tensor, *, padding: tuple[int, int] = (0, 0)) -> Tensor:
-    """Positional attention along one axis, P[h, i, j] = softmax_j(-strength_h (offset_ij - centre_h)^2).
-
-    The softmax runs over the padded axis; the keys outside are then dropped without renormalising, so that attention
-    that falls outside is lost, as under a convolution's zero padding (our reading: border mode `zero`). Without
-    padding this is ConViT's mode, `renormalise`.
-
-    Args:
-        offsets: (Q, before + K + after) from `axis_offsets`, pixels.
-        centre: (heads,) attention centre, pixels from the query.
-        strength: (heads,) locality strength, nats a squared pixel.
-        padding: keys (before, after) to drop.
-
-    Returns:
-        (heads, Q, K); rows sum to one, or to less where attention falls outside.
-    """
-    distance = offsets - centre[:, None, None]
-    weights = torch.softmax(-strength[:, None, None] * distance.square(), dim=-1)
-    return weights[..., padding[0] : weights.shape[-1] - padding[1]]
-
-
-def apply_positional(maps: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Apply P_y (x) P_x to every channel, an axis at a time: N (h + w) multiply-adds a channel, no N x N map.
-
-    Args:
-        maps: (B, C, H, W).
-        rows: (heads, Ho, H), P_y.
-        columns: (heads, Wo, W), P_x.
-
-    Returns:
-        (B, C, heads, Ho, Wo), a strided view.
-    """
-    B, C, H, W = maps.shape
-    heads, Ho, _ = rows.shape
-    mixed = torch.mm(rows.flatten(0, 1), maps.permute(2, 0, 1, 3).reshape(H, B * C * W))  # (heads * Ho, B * C * W)
-    both = torch.bmm(mixed.view(heads, Ho * B * C, W), columns.transpose(1, 2))  # (heads, Ho * B * C, Wo)
-    return both.view(heads, Ho, B, C, columns.shape[1]).permute(2, 3, 0, 1, 4)
-
-
-def dense_map(rows: Tensor, columns: Tensor) -> Tensor:
-    """P_y (x) P_x written out, (heads, Ho * Wo, H * W): for small grids and for pictures."""
-    return (rows[:, :, None, :, None] * columns[:, None, :, None, :]).flatten(3, 4).flatten(1, 2)
-
-
-def attend(
-    query: Tensor, key: Tensor, value: Tensor, *, gate: Tensor | None = None, positional: Tensor | None = None
-) -> Tensor:
-    """Attention of several heads over one shared value, gated with a positional map: y^h = A^h value.
-
-    A^h = (1 - sigmoid(gate_h)) softmax_j(query_i . key_j) + sigmoid(gate_h) positional^h. The scale 1/sqrt(D) is the
-    caller's (fold it into the query). On the CPU in eager mode the map is made, used and dropped `BLOCK` elements at a
-    time and made again in the backward pass; elsewhere by `scaled_dot_product_attention`.
-
-    Args:
-        query: (B, heads, D, N).
-        key: (B, heads, D, M).
-        value: (B, C, M).
-        gate: (heads,) logit lambda; none gives the content map its full weight.
-        positional: (heads, N, M); none leaves the positional term out.
-
-    Returns:
-        (B, C, heads, N) in the dtype of `query`.
-    """
-    value = value.to(query.dtype)
-    if value.device.type == "cpu" and not torch.compiler.is_compiling():
-        out: Tensor = _Attend.apply(query, key, value, gate, positional)
-        return out
-    return _attend_fused(query, key, value, gate, positional)
-
-
-def _attend_fused(query: Tensor, key: Tensor, value: Tensor, gate: Tensor | None, positional: Tensor | None) -> Tensor:
-    """`attend` in differentiable torch operations: one product for small grids, fused attention for others."""
-    (B, heads, D, N), C, M = query.shape, value.shape[1], key.shape[-1]
-    if positional is not None:
-        if gate is None:
-            raise ModelError("attend: a positional map needs a gate.")
-        content = torch.softmax(query.transpose(-1, -2) @ key, dim=-1)  # (B, heads, N, M)
-        logit = gate[:, None, None]
-        weights = torch.addcmul(torch.sigmoid(logit) * positional, content, torch.sigmoid(-logit)).to(value.dtype)
-        return torch.bmm(value, weights.flatten(1, 2).transpose(1, 2)).view(B, C, heads, N)
-    # The fused kernels want one width for query, key and value; on CUDA at most 256.
-    parts = []
-    for part in torch.split(value, max(D, 256), dim=1):
-        width = max(D, part.shape[1])
-        q, k = (F.pad(x.transpose(-1, -2), (0, width - D)) for x in (query, key))
-        v = F.pad(part.transpose(1, 2), (0, width - part.shape[1]))[:, None].expand(B, heads, M, width)
-        parts.append(F.scaled_dot_product_attention(q, k, v, scale=1.0)[..., : part.shape[1]])
-    out = torch.cat(parts, dim=-1).permute(0, 3, 1, 2)  # (B, C, heads, N)
-    return out if gate is None else out * torch.sigmoid(-gate).to(out.dtype)[:, None]
-
-
-def _blocks(batch: int, heads: int, queries: int, keys: int) -> Iterator[tuple[slice, slice]]:
-    """Ranges of images and queries whose maps hold at most `BLOCK` elements (at least one query of one image)."""
-    images = max(1, BLOCK // max(1, heads * queries * keys))
-    rows = queries if images > 1 else max(1, min(queries, BLOCK // max(1, heads * keys)))
-    for first in range(0, batch, images):
-        for row in range(0, queries, rows):
-            yield slice(first, min(first + images, batch)), slice(row, min(row + rows, queries))
-
-
-class _Attend(torch.autograd.Function):
-    """`attend` in blocks.
-
-    With C the content map, P the positional, g = sigmoid(gate) and dA = dY^T value:
-
-    dvalue = dY A,   dP = g sum_b dA,   dscore = (1 - g) C (dA - rowsum(dA C)),
-    dgate = g (1 - g) (<sum_b dA, P> - <dA, C>).
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any, query: Tensor, key: Tensor, value: Tensor, gate: Tensor | None, positional: Tensor | None
-    ) -> Tensor:
-        ctx.save_for_backward(query, key, value, gate, positional)
-        B, heads, _, N = query.shape
-        C, M = value.shape[1:]
-        out = value.new_empty(B, C, heads, N)
-        with torch.autocast("cpu", enabled=False):
-            rest, local = _weights(gate, positional, value.dtype)
-            for images, rows in _blocks(B, heads, N, M):
-                weights = torch.softmax(query[images, :, :, rows].transpose(-1, -2) @ key[images], dim=-1)
-                if local is not None and rest is not None:
-                    weights = torch.addcmul(local[:, rows], weights, rest)  # (b, heads, n, M)
-                b, _, n, _ = weights.shape
-                block = torch.bmm(value[images], weights.view(b, heads * n, M).transpose(1, 2)).view(b, C, heads, n)
-                if local is None and rest is not None:
-                    block *= rest[:, 0]
-                out[images, :, :, rows] = block
-        return out
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        query, key, value, gate, positional = ctx.saved_tensors
-        B, heads, _, N = query.shape
-        C, M = value.shape[1:]
-        exact = torch.promote_types(value.dtype, torch.float32)  # sums over the batch
-        dquery, dkey, dvalue = torch.empty_like(query), torch.zeros_like(key), torch.zeros_like(value)
-        content_dot = value.new_zeros(heads, dtype=exact)  # <dA, C>, with dA = (1 - g) dY^T value when P is absent
-        dmap = value.new_zeros(heads, N, M, dtype=exact) if positional is not None else None  # sum_b dA
-        with torch.autocast("cpu", enabled=False):
-            rest, local = _weights(gate, positional, value.dtype)
-            for images, rows in _blocks(B, heads, N, M):
-                q, k, v, dy = query[images, :, :, rows], key[images], value[images], grad[images, :, :, rows]
-                b, n = q.shape[0], q.shape[-1]
-                if local is None and rest is not None:
-                    dy = dy * rest[:, 0]
-                dy = dy.reshape(b, C, heads * n)
-                content = torch.softmax(q.transpose(-1, -2) @ k, dim=-1)
-                dweights = torch.bmm(dy.transpose(1, 2), v).view(b, heads, n, M)
-                if gate is not None:
-                    flat = b * heads, n * M
-                    dot = torch.bmm(dweights.view(flat[0], 1, flat[1]), content.view(*flat, 1))
-                    content_dot += dot.view(b, heads).sum(0)
-                weights = content
-                if local is not None and rest is not None and dmap is not None:
-                    dmap[:, rows] += dweights.sum(0, dtype=exact)
-                    weights = torch.addcmul(local[:, rows], content, rest)
-                dvalue[images] += torch.bmm(dy, weights.view(b, heads * n, M))
-                dscore = torch.ops.aten._softmax_backward_data(dweights, content, -1, content.dtype)
-                dquery[images, :, :, rows] = k @ dscore.transpose(-1, -2)
-                dkey[images] += q @ dscore
-            if local is not None and rest is not None:
-                dquery *= rest
-                dkey *= rest
-        dgate = dpositional = None
-        if gate is not None:
-            logit = gate.to(exact)
-            dgate = -torch.sigmoid(logit) * content_dot
-            if positional is not None and dmap is not None:
-                dgate = torch.sigmoid(-logit) * (dgate + torch.sigmoid(logit) * (dmap * positional).sum((1, 2)))
-                dpositional = (torch.sigmoid(logit)[:, None, None] * dmap).to(positional.dtype)
-            dgate = dgate.to(gate.dtype)
-        return dquery, dkey, dvalue, dgate, dpositional
-
-
-def _weights(gate: Tensor | None, positional: Tensor | None, dtype: torch.dtype) -> tuple[Tensor | None, Tensor | None]:
-    """1 - sigmoid(gate), (heads, 1, 1), and sigmoid(gate) P, (heads, N, M)."""
-    if gate is None:
-        if positional is not None:
-            raise ModelError("attend: a positional map needs a gate.")
-        return None, None
-    logit = gate[:, None, None]
-    local = None if positional is None else (torch.sigmoid(logit) * positional).to(dtype)
-    return torch.sigmoid(-logit).to(dtype), local
+from fourier_probe.models.gpsa.maps import axis_offsets, dense_map
 
 
 class GPSA(nn.Module):

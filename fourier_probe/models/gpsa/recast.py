@@ -25,7 +25,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fourier_probe.errors import ModelError, suggest
-from fourier_probe.models.gpsa.attention import DENSE, apply_positional, attend, axis_offsets, dense_map, local_map
+from fourier_probe.models.gpsa.attend import DENSE, DENSE_FUSED, attend, in_blocks
+from fourier_probe.models.gpsa.maps import apply_positional, axis_offsets, dense_map, local_map
 
 LOCALITY_STRENGTH = 10.0
 """Default alpha, nats a squared pixel: 0.9998 of the attention on the tap, a relative error of 2e-4 (measured)."""
@@ -183,12 +184,18 @@ class GPSAConv2d(nn.Module):
         dtype = query.dtype  # the autocast dtype, where there is one
         gate = self.gate + self.gate_shift
         value = maps.flatten(2).to(dtype)  # (B, C, H W)
-        if query.shape[-1] * key.shape[-1] <= DENSE:
-            positional = dense_map(*self._maps(maps, grid, gate.dtype, gated=False))  # (heads, H' W', H W)
+        queries, keys, blocks = query.shape[-1], key.shape[-1], in_blocks(maps.device)
+        if queries * keys > (DENSE if blocks else DENSE_FUSED):
+            content = attend(query, key, value, gate=gate).view(*maps.shape[:2], self.heads, *grid)
+            positional = apply_positional(maps.to(dtype), *self._maps(maps, grid, dtype, gated=True))
+            return self._combine(content + positional, grid, bias=True)
+        positional = dense_map(*self._maps(maps, grid, gate.dtype, gated=False))  # (heads, H' W', H W)
+        if not (blocks and folds(self, queries, keys)):
             return self._combine(attend(query, key, value, gate=gate, positional=positional), grid, bias=True)
-        content = attend(query, key, value, gate=gate).view(*maps.shape[:2], self.heads, *grid)
-        positional = apply_positional(maps.to(dtype), *self._maps(maps, grid, dtype, gated=True))
-        return self._combine(content + positional, grid, bias=True)
+        kernel = self.weight.flatten(2).permute(2, 0, 1)  # (heads, C', C)
+        out = attend(query, key, value, gate=gate, positional=positional, kernel=kernel)
+        out = out.view(maps.shape[0], self.out_channels, *grid)
+        return out if self.bias is None else out + self.bias.to(dtype)[:, None, None]
 
     def _project(self, maps: Tensor) -> tuple[Tensor, Tensor, tuple[int, int]]:
         """Queries (B, heads, D, H' W'), scaled, keys (B, heads, D, H W), and the grid (H', W')."""
@@ -429,11 +436,21 @@ def default_head_dim(conv: nn.Conv2d) -> int:
     return max(4, min(16, conv.in_channels // conv.groups // 8))
 
 
-def multiply_adds(conv: nn.Conv2d | GPSAConv2d, keys: tuple[int, int], *, head_dim: int | None = None) -> int:
-    """Multiply-adds of one image through the recast layer on an (H, W) key grid; of the layer as used, softmax free.
+def folds(conv: nn.Conv2d | GPSAConv2d, queries: int, keys: int) -> bool:
+    """Whether the kernel is applied to the values before attention, not to what each head sees (on the CPU).
 
-    Queries, keys, scores, the content map on the input, the positional half (an axis at a time, or mixed into the
-    content map on small grids) and the kernel.
+    The first makes no (B, C, heads, N) tensor, but makes its values again in the backward pass: as fast where the maps
+    cost far more than the kernel, and a fraction of the memory (measured: `benchmarks/gpsa.py`).
+    """
+    wide = max(conv.in_channels, conv.out_channels)
+    return conv.groups == 1 and queries * keys <= DENSE and min(queries, keys) >= 4 * wide
+
+
+def multiply_adds(conv: nn.Conv2d | GPSAConv2d, keys: tuple[int, int], *, head_dim: int | None = None) -> int:
+    """Multiply-adds of one image through the recast layer on an (H, W) key grid, as used on the CPU, softmax free.
+
+    Queries, keys, scores, the content map on the values, the positional half (an axis at a time, or mixed into the
+    content map on small grids) and the kernel, on the values or on what each head sees.
     """
     kernel, stride, dilation = _pair(conv.kernel_size), _pair(conv.stride), _pair(conv.dilation)
     pads = _pads(conv)
@@ -447,9 +464,12 @@ def multiply_adds(conv: nn.Conv2d | GPSAConv2d, keys: tuple[int, int], *, head_d
     else:
         D = default_head_dim(conv) if head_dim is None else head_dim
     queries, N = Ho * Wo, H * W
-    content = heads * D * C * (queries + N) + heads * queries * N * (D + C)
+    scores = heads * D * C * (queries + N) + heads * queries * N * D
+    kernels = heads * (C // conv.groups) * conv.out_channels  # at one place
+    if folds(conv, queries, N):
+        return scores + heads * queries * N * (conv.out_channels + 1) + kernels * N
     positional = heads * queries * N if queries * N <= DENSE else heads * C * Ho * W * (H + Wo)
-    return content + positional + heads * queries * (C // conv.groups) * conv.out_channels
+    return scores + heads * queries * N * C + positional + kernels * queries
 
 
 def added_parameters(model: nn.Module) -> dict[str, list[str]]:
