@@ -64,6 +64,7 @@ class Training(msgspec.Struct, frozen=True):
 
     data: Annotated[str, Meta(max_length=4096)] | None = None
     data_scale: float | None = None
+    train_images: Count | None = None
     schedule: str | None = None
     seed: int | None = None
     input: Input | None = None

@@ -16,7 +16,7 @@ from matplotlib.ticker import NullLocator
 from fourier_probe.papers.captions import accuracy, caption
 from fourier_probe.papers.exhibit import Exhibit, MissingRunsError, Row
 from fourier_probe.papers.registered import figure_kind
-from fourier_probe.papers.selection import is_planted, switches
+from fourier_probe.papers.selection import grouped, is_planted, switches
 from fourier_probe.plots.style import MARKERS, PAGE, canvas, categories, style
 from fourier_probe.results.intervals import bootstrap, holm, over_seeds, sign_flip
 from fourier_probe.results.reliance import ALL
@@ -77,8 +77,14 @@ class Trial:
 
 
 def trials(runs: Sequence[Run], variant: str | None = None) -> list[Trial]:
-    """The finished runs on the planted task; raises MissingRunsError where there is none."""
-    found = [Trial.of(run) for run in runs if run.result is not None and is_planted(run)]
+    """The finished runs on the planted task that looked at the test set, of the length and rate most of them share.
+
+    Raises:
+        MissingRunsError: there is none.
+    """
+    judged = [run for run in runs if run.result is not None and run.result.test_acc is not None and is_planted(run)]
+    designs = grouped(judged, _design)
+    found = [Trial.of(run) for run in max(designs.values(), key=len, default=[])]
     kept = [trial for trial in found if variant in (None, trial.variant)]
     if not kept:
         raise MissingRunsError(
@@ -86,6 +92,11 @@ def trials(runs: Sequence[Run], variant: str | None = None) -> list[Trial]:
             "`fourier-probe train --data planted --schedule linear`."
         )
     return kept
+
+
+def _design(run: Run) -> tuple[float, ...]:
+    """What all runs of the study share: runs made to choose it, and those of the demo, are no part of it."""
+    return run.config.steps, run.config.val_every, run.config.lr, run.config.cooldown_steps
 
 
 def cells(found: Sequence[Trial]) -> dict[str, dict[int, Trial]]:

@@ -382,7 +382,7 @@ class Comparison:
         keys = [key_of(r, self.by) if r.target.weights != "untrained" else "untrained" for r in self.results]
         order = sorted(set(keys), key=lambda key: (isinstance(key, str), key))
         forms: dict[str, Callable[[Any], str]] = {
-            "data-scale": lambda key: f"{100 * key:g} %",
+            "data-scale": scale_text,
             "epoch": lambda key: f"epoch {key}",
         }
         titles = {key: str(key) if isinstance(key, str) else forms.get(self.by, str)(key) for key in order}
@@ -409,10 +409,19 @@ class Comparison:
 def _model_of(result: Spectra, by: str) -> str:
     """The row of a result: its model with arguments, and schedule and data scale where these are no columns."""
     parts = [str(result.target.arch), *arguments(result.target)]
-    schedule, scale = result.target.schedule, result.target.data_scale
+    schedule, scale = result.target.schedule, result.target.train_images or result.target.data_scale
     parts += [f"+ {schedule}"] * (by != "schedule" and schedule not in (None, "none"))
-    parts += [f"{100 * scale:g} %"] if by != "data-scale" and scale not in (None, 1.0) else []
+    parts += [scale_text(scale)] if by != "data-scale" and scale is not None and scale != 1.0 else []
     return " ".join(parts)
+
+
+def scale_text(scale: float) -> str:
+    """A share of the training images, or their number.
+
+    >>> scale_text(0.1), scale_text(3000)
+    ('10 %', '3,000 images')
+    """
+    return f"{scale:,} images" if isinstance(scale, int) else f"{100 * scale:g} %"
 
 
 def _shown(value: Any, form: str) -> str:

@@ -140,6 +140,8 @@ def key_of(result: Spectra, by: str) -> Any:
         ResultError: the result does not say; a run or a checkpoint of ours does.
     """
     value = getattr(result.target, KEYS[by])
+    if by == "data-scale" and result.target.train_images:
+        value = result.target.train_images
     if value is None:
         raise ResultError(
             f"{_label(result)} does not say its {by}: --by {by} takes runs and checkpoints of `fourier-probe train`."

@@ -49,7 +49,7 @@ class Provenance(Record, frozen=True, kw_only=True):
         source: as the user named it. sha256: of the file.
         arch, model_args: its architecture, and what that was made with.
         weights: "raw", "ema" or "untrained".
-        data, data_scale, schedule, seed, epoch: of its training.
+        data, data_scale, schedule, seed, epoch: of its training. train_images: where it was given in their number.
     """
 
     source: str | None = None
@@ -59,6 +59,7 @@ class Provenance(Record, frozen=True, kw_only=True):
     weights: str | None = None
     data: str | None = None
     data_scale: float | None = None
+    train_images: int | None = None
     schedule: str | None = None
     seed: int | None = None
     epoch: int | None = None

@@ -53,6 +53,7 @@ def open_checkpoint(path: Path, name: str, options: ModelOptions, own: str | Non
     arch, made_with = checkpoints.architecture(checkpoint, model=model, model_args=arguments)
     config = checkpoint.config
     trained = {key: config.get(key) for key in ("data", "data_scale", "schedule", "seed")}
+    trained["train_images"] = config.get("train_images") or None  # 0: by data_scale
     provenance = Provenance.of(
         {
             "source": name,

@@ -65,7 +65,8 @@ def figures(
     if out is not None:
         owned = {name: FIGURES.get(name).files(name) for name in wanted}
         atomic.output_folder(out, results=tuple(file for files in owned.values() for file in files), force=force)
-    _note_other_data(found)
+    if any(not name.startswith("planted-") for name in wanted):  # those are of the planted task, whatever there is
+        _note_other_data(found)
     drawn, missing, failed = _draw(wanted, found)
     if out is not None and drawn:
         with atomic.staged(Path(out), [file for exhibit in drawn for file in owned[exhibit.name]]) as stage:
@@ -102,11 +103,13 @@ def _draw(wanted: Sequence[str], runs: Sequence[Run]) -> tuple[list[Exhibit], di
 
 
 def _note_other_data(runs: Sequence[Run]) -> None:
-    """Say which runs are of other data sets than most, and so of no figure."""
-    from fourier_probe.papers.selection import data_sets
+    """Say which runs are of other data sets than most, and so of no figure but those of the planted task."""
+    from fourier_probe.papers.selection import data_sets, is_planted
 
     (data, most), *others = list(data_sets(runs).items()) or [("", list(runs))]
     for name, left_out in others:
+        if is_planted(left_out[0]):
+            continue
         note(f"{len(left_out)} runs on {name} are left out: the figures are of {len(most)} on {data}.")
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from fourier_probe.errors import ResultError
@@ -24,7 +26,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
     """Two short runs, copied for every arm, and their logs written as if they had been long and had solved the task."""
     folder = tmp_path_factory.mktemp("planted")
     short = {"model": "patch_resnet", "data": "planted", "train_images": 64, "steps": 4, "val_every": 2, "threads": 1}
-    short |= {"warmup_steps": 1, "cooldown_steps": 1, "batch_size": 32, "test": False}
+    short |= {"warmup_steps": 1, "cooldown_steps": 1, "batch_size": 32}
     train(out=folder / "none", schedule="none", **short)
     train(out=folder / "linear", schedule="linear", late_step=0, early_step=2, **short)
     for arm, seed, images in product(SWITCHES, range(3), (100, 1000)):
@@ -78,6 +80,11 @@ def test_primary_contrasts_are_paired_and_corrected(runs: list[Run]) -> None:
     assert by["linear - none"]["p_holm"] == 0.5
     assert {row["arm"]: row["solved"] for row in exhibit.rows}["none"] == 0
     assert "our reading" in exhibit.caption
+
+
+def test_runs_of_another_design_are_left_out(runs: list[Run]) -> None:
+    other = replace(runs[0], record=msgspec.structs.replace(runs[0].record, config=replace(runs[0].config, lr=0.5)))
+    assert len(trials([*runs, other])) == 24
 
 
 def test_the_scale_from_which_attention_is_ahead(runs: list[Run]) -> None:
