@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from fourier_probe.results.point import PointSpectrum
     from fourier_probe.results.spectra import Spectra
     from fourier_probe.results.validation import Validation
+    from fourier_probe.trace.blocks import BlockRequest, register_blocks
     from fourier_probe.training.config import TrainConfig
     from fourier_probe.training.rules import ScheduleRequest, register_schedule
     from fourier_probe.training.runs import Run
@@ -67,6 +68,7 @@ if TYPE_CHECKING:
     __version__: str
 
 _HOME = {
+    "BlockRequest": "trace.blocks",
     "Capture": "probe.capture",
     "CheckpointContents": "checkpoints.readers",
     "CheckpointError": "errors",
@@ -111,6 +113,7 @@ _HOME = {
     "preview": "verbs.preview",
     "recast": "models.gpsa.recast",
     "recast_": "models.gpsa.recast",
+    "register_blocks": "trace.blocks",
     "register_figure": "papers.registered",
     "register_metric": "probe.registered",
     "register_reader": "checkpoints.readers",
@@ -124,6 +127,7 @@ _HOME = {
 }
 
 __all__ = [
+    "BlockRequest",
     "Capture",
     "CheckpointContents",
     "CheckpointError",
@@ -169,6 +173,7 @@ __all__ = [
     "preview",
     "recast",
     "recast_",
+    "register_blocks",
     "register_figure",
     "register_metric",
     "register_reader",

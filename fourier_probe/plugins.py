@@ -28,6 +28,14 @@ class PluginError(ProbeError):
     """A plug-in that cannot be found or that fails when it is loaded."""
 
 
+def module_name(file: Path) -> str:
+    """What a Python file of the user's is called as a module, whether it is a plug-in, a target or both.
+
+    A name of its own, so that pickling and dataclasses find the module and two files called model.py do not meet.
+    """
+    return f"fourier_probe_file_{hashlib.sha256(os.fsencode(file.resolve())).hexdigest()[:16]}"
+
+
 def load_plugin(path: Path | str) -> None:
     """Run a Python file that registers something; once per process. Child processes load it too.
 
@@ -40,7 +48,7 @@ def load_plugin(path: Path | str) -> None:
     if not file.is_file() or file.suffix != ".py":
         raise PluginError(f"--plugin {path}: expected a Python file (FILE.py) that exists.")
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
-    name = f"fourier_probe_plugin_{hashlib.sha256(str(file).encode()).hexdigest()[:16]}"
+    name = module_name(file)
     spec = importlib.util.spec_from_file_location(name, file)
     if spec is None or spec.loader is None:
         raise PluginError(f"--plugin {path}: it cannot be loaded as a Python module.")

@@ -24,6 +24,7 @@ from fourier_probe.registry import RegistryError
 from fourier_probe.results.point import PointSpectrum
 from fourier_probe.results.schema import PointForm
 from fourier_probe.runtime.messages import ProbeNote
+from fourier_probe.trace.blocks import BLOCKS
 
 TEXT = (Path(__file__).parents[1] / "docs" / "extending.md").read_text()
 SECTIONS = {part.partition("\n")[0]: part for part in TEXT.split("\n## ")[1:]}
@@ -60,6 +61,8 @@ def test_each_example_runs_in_python_and_on_the_command_line(section: str, tmp_p
         return
     if section == "A metric":
         check_metric(out)
+    if section == "A block rule":
+        assert [point.name for point in fp.Spectra.load(out).points] == ["stem", "1", "2", "3"]
     recorded = json.loads((out / ("config.json" if section == "A schedule" else "spectra.json")).read_text())
     assert recorded["versions"][f"plugin {name}"] and len(recorded["versions"][f"plugin {name}"]) == 64
     if section == "A schedule":
@@ -109,6 +112,7 @@ def test_help_needs_no_torch() -> None:
 def _registries(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sources.SOURCES, "_entries", dict(sources.SOURCES._entries))
+    monkeypatch.setattr(BLOCKS, "_entries", dict(BLOCKS._entries))
     monkeypatch.setattr(METRICS, "_entries", dict(METRICS._entries))
     monkeypatch.setattr(readers.READERS, "_entries", dict(readers.READERS._entries))
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
-import os
 import re
 import sys
 from contextlib import contextmanager
@@ -14,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from fourier_probe import plugins
 from fourier_probe.errors import ModelError, Terminated, printable, suggest
 from fourier_probe.models import torchvision_names
 from fourier_probe.runtime.modes import evaluating, keeping_random_state
@@ -225,18 +224,17 @@ def _from_file(file: Path, factory: str, model_args: dict[str, Any]) -> nn.Modul
         kind = f"no file can have this name ({_first_line(error)})"
     if kind:
         raise ModelError(f"{kind}: {shown}; expected path/to/file.py:factory.")
-    # A name of its own, so that pickling and dataclasses find the module and two files called model.py do not meet.
-    module_name = f"fourier_probe_file_{hashlib.sha256(os.fsencode(file.resolve())).hexdigest()[:16]}"
-    spec = importlib.util.spec_from_file_location(module_name, file)
+    name = plugins.module_name(file)
+    spec = importlib.util.spec_from_file_location(name, file)
     if spec is None or spec.loader is None:
         raise ModelError(f"{shown} cannot be loaded as a Python module.")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[module_name] = module
+    sys.modules[name] = module
     try:
         with _reported(f"{shown} fails when it is loaded"):
             spec.loader.exec_module(module)
     except ModelError:
-        del sys.modules[module_name]
+        del sys.modules[name]
         raise
     with _reported(f"{shown} fails when {factory} is looked up"):
         build = getattr(module, factory, None)

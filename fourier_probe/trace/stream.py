@@ -1,6 +1,7 @@
-"""The main stream of a model as steps. May import grid, trace, layouts, models.recast.
+"""The main stream of a model as steps. May import blocks, grid, trace, layouts, models.recast.
 
-The rules on a traced forward, in this order (docs/points.md):
+What a rule of the user's names (`blocks`) is a block, with its additions and its output. Else the rules on a traced
+forward are, in this order (docs/points.md):
 
 1. Blocks. The modules whose own forward adds two maps of one shape are the residual blocks; of nested ones the
    outermost counts, unless it holds several of one kind and its sum is not its output: then it is a stage. Modules of
@@ -27,12 +28,14 @@ from typing import Literal
 
 from torch import nn
 
+from fourier_probe.errors import PointError
 from fourier_probe.models.gpsa.recast import GPSAConv2d
 from fourier_probe.trace import axes as ax
+from fourier_probe.trace.blocks import BLOCKS, BlockRequest, named_blocks
 from fourier_probe.trace.coverage import UnreadStep, unread_steps
 from fourier_probe.trace.forward import Attention, Call, Sum, Value
 from fourier_probe.trace.grid import Layout
-from fourier_probe.trace.layouts import Forward
+from fourier_probe.trace.layouts import Forward, Unread
 
 ATTENTION = re.compile(r"attn|attention|gpsa(?!conv)|xca|[ms]h?sa|litemla", re.IGNORECASE)
 GATE = re.compile(  # attention by name that multiplies channels or positions by a number, or weighs branches
@@ -73,6 +76,9 @@ def stream(forward: Forward) -> Stream:
     if not forward.trace.calls:
         return Stream([], [])
     aside = [s for s in forward.trace.sums if any(call.holds(s) for call in _beside_the_stream(forward))]
+    rule, named = _named(forward)
+    if named:
+        return _stream_of(forward, rule, named, aside)
     steps = _block_steps(forward, "add")
     unread = _unread(forward, steps, aside)
     if len(steps) + len(unread) > 1:
@@ -86,6 +92,31 @@ def stream(forward: Forward) -> Stream:
     return Stream(*_trunk(forward))
 
 
+def _named(forward: Forward) -> tuple[str, list[Call]]:
+    """The rule of the user's that knows this network, and the calls of the blocks that it names."""
+    if not len(BLOCKS):
+        return "", []
+    calls = forward.trace.calls
+    called = {call.name: call.module for call in calls}
+    adds = frozenset(call.name for s, call in forward.homes.items() if s.kind == "add" and is_map(forward, s))
+    rule, names = named_blocks(BlockRequest(calls[0].module, called, adds))
+    return rule, [call for call in calls if call.name in names]
+
+
+def _stream_of(forward: Forward, rule: str, blocks: list[Call], aside: list[Sum]) -> Stream:
+    """The stream through blocks that a rule of the user's names; what they add inside is part of them."""
+    steps = _with_loose(forward, _steps_of(forward, blocks, "add"), blocks)
+    read = {step.call for step in steps}
+    unread = [step for step in _unread(forward, steps, aside) if not any(b.start < step.when < b.end for b in blocks)]
+    for block in blocks:
+        answer = forward.read_output(block)
+        if block not in read and isinstance(answer, Unread):
+            unread.append(UnreadStep(block.name, answer.reason, block.end))
+    if not steps:
+        raise PointError(f"block rule {rule!r}: no block has maps that can be laid out ({unread[0].reason}).")
+    return Stream(steps, unread)
+
+
 def _unread(forward: Forward, steps: list[Step], aside: list[Sum]) -> list[UnreadStep]:
     values = [(step.call.returns if step.side == "output" else step.call.takes, step.layout.grid) for step in steps]
     return unread_steps(forward, [(value, grid) for value, grid in values if value is not None], aside)
@@ -93,7 +124,7 @@ def _unread(forward: Forward, steps: list[Step], aside: list[Sum]) -> list[Unrea
 
 def residual_blocks(forward: Forward) -> list[Call]:
     """The calls whose sums are the stream, in execution order; none in a plain network."""
-    return _blocks(forward, "add")
+    return _named(forward)[1] or _blocks(forward, "add")
 
 
 def _beside_the_stream(forward: Forward) -> list[Call]:
