@@ -156,7 +156,7 @@ def test_csv_has_a_row_a_point_and_frequency(tmp_path: Path) -> None:
     rows = list(csv.DictReader((tmp_path / "spectra.csv").read_text().splitlines()))
     diagonal = [row for row in rows if row["profile"] == "diagonal"]
     assert len(diagonal) == 5 + 5 + 4
-    assert len(rows) == len(diagonal) + 4 + 4 + 3
+    assert len(rows) == len(diagonal) + 4 + 4 + 3 + 3 * 7  # rings, scalars
     assert float(diagonal[3]["delta"]) == pytest.approx(found.points[0].delta[3])
     assert [row["usable"] for row in diagonal[:5]] == ["1", "1", "1", "1", "0"]
 
