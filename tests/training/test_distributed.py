@@ -113,6 +113,38 @@ def test_two_processes_equal_one_across_a_conversion(data: Path, tmp_path: Path)
     assert len(two["rng"]) == 2
 
 
+PAPER = {
+    "grad_accum_steps": 2, "bce_loss": True, "clip_mode": "value", "clip_grad": 0.05, "aug_repeats": 2, "mixup": 0.5,
+    "mixup_off_epoch": 2.0, "log_interval": 2, "hflip": 0.5, "crop_padding": 1, "model_ema": False, "probe_every": 0,
+}  # fmt: skip
+
+
+@pytest.mark.slow
+def test_two_processes_equal_one_with_the_options_of_a_paper(data: Path, tmp_path: Path) -> None:
+    config = replace(config_of(data, tmp_path), **PAPER)
+    train(config, tmp_path / "one")
+    together(config, tmp_path / "two", tmp_path)
+    one, two = last(tmp_path / "one"), last(tmp_path / "two")
+    for key, value in one["state_dict"].items():
+        torch.testing.assert_close(two["state_dict"][key], value, rtol=1e-5, atol=1e-9, msg=key)
+    rows = [log(tmp_path / name, "steps.csv") for name in ("one", "two")]
+    assert [row["step"] for row in rows[0]] == ["2", "3", "4", "6", "8"]  # layers switch at steps 3 and 6
+    for first, second in zip(*rows, strict=True):
+        assert (first["images"], first["lr"]) == (second["images"], second["lr"])
+        assert float(first["loss"]) == pytest.approx(float(second["loss"]), rel=1e-5)
+
+
+@pytest.mark.slow
+def test_sharpness_in_two_processes_repeats_exactly_and_is_said_to_differ(data: Path, tmp_path: Path) -> None:
+    config = replace(config_of(data, tmp_path), sam_rho=0.05, probe_every=0)
+    together(config, tmp_path / "whole", tmp_path)
+    together(config, tmp_path / "twice", tmp_path)
+    states = [last(tmp_path / name)["state_dict"] for name in ("whole", "twice")]
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+    (said,) = differences(nn.Linear(1, 1), config, 2)
+    assert "--sam-rho climbs by the gradient of each process" in said
+
+
 CASES = {
     "8 pairs by 3, batch statistics": (3, {"mixup": 0.8, "cutmix": 1.0, "sync_bn": True}),
     "47 images by 2, fewer than a batch": (2, {"batch_size": 500, "val_split": 17 / 64, "epochs": 3, "sync_bn": True}),

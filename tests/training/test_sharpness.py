@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fourier_probe.errors import TrainingError
+from fourier_probe.runtime.distributed import Ranks
 from fourier_probe.training import TrainConfig, train
 from fourier_probe.training.optim import make_optimizer
 from fourier_probe.training.sharpness import climbed
@@ -101,6 +105,36 @@ def test_the_second_pass_draws_the_same_and_leaves_the_statistics_alone() -> Non
     assert torch.equal(net.bn.running_mean, once.bn.running_mean)
     assert int(net.bn.num_batches_tracked) == 1
     assert net.bn.track_running_stats
+
+
+class Wrapped(nn.Module):
+    """Says, as DistributedDataParallel would, whether gradients of a pass are exchanged."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner, self.alone, self.passes = inner, False, list[bool]()
+
+    @contextlib.contextmanager
+    def no_sync(self) -> Iterator[None]:
+        self.alone = True
+        yield
+        self.alone = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.passes.append(not self.alone)
+        scores: Tensor = self.inner(x)
+        return scores
+
+
+@pytest.mark.parametrize(
+    ("more", "exchanged"),
+    [({"sam_rho": RHO}, [False, True]), ({"grad_accum_steps": 3}, [False, False, True]), ({}, [True])],
+)
+def test_gradients_are_exchanged_in_the_last_pass_only(more: dict[str, Any], exchanged: list[bool]) -> None:
+    net = Wrapped(Net().double())
+    config, ranks = TrainConfig(**CONFIG, **more), Ranks(0, 2, torch.device("cpu"))
+    train_step(net, *batch(), make_optimizer(net.inner, config), scaler(), config, ranks=ranks, batch=16)
+    assert net.passes == exchanged
 
 
 @pytest.mark.parametrize("gradient", [torch.nan, torch.inf, 0.0])
