@@ -13,9 +13,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, MaxNLocator
 
+from fourier_probe.plots.reliance import draw_reliance
 from fourier_probe.plots.style import PAGE, canvas, depth_colors, foot, most_columns, panel_columns, short_title, style
 from fourier_probe.probe.sums import quantile
 from fourier_probe.results.information import InformationRecord
+from fourier_probe.results.reliance import RelianceRecord
 
 GROUPS = 20  # of images, for the intervals
 FLOOR = 1e-6  # of a response: below is rounding
@@ -109,9 +111,15 @@ def draw_nmi(ax: Axes, information: Sequence[InformationRecord], t95: float) -> 
 
 
 def attention_figure(
-    layers: Sequence[dict[str, Any]], title: str, information: Sequence[InformationRecord] = ()
+    layers: Sequence[dict[str, Any]],
+    title: str,
+    information: Sequence[InformationRecord] = (),
+    reliance: RelianceRecord | None = None,
 ) -> Figure:
-    """Distance, diversity and response by layer, gates and NMI where there are any; colours are depth, shallow dark."""
+    """Distance, diversity and response by layer, gates and NMI where there are any; colours are depth, shallow dark.
+
+    A gate is no measure of reliance: beside the gates is what exchanging each half costs, where that was measured.
+    """
     gated = any(layer["gate"] is not None for layer in layers)
     with style():
         panels: list[Callable[[Axes], Axes]] = []
@@ -120,6 +128,8 @@ def attention_figure(
             panels += [lambda ax: draw_response(ax, layers)]
         if gated:
             panels.append(lambda ax: draw_gates(ax, layers))
+            if reliance is not None:
+                panels.append(lambda ax: draw_reliance(ax, reliance))
         if information:
             panels.append(lambda ax: draw_nmi(ax, information, quantile(GROUPS)))
         columns = panel_columns(len(panels), most_columns(2 if len(panels) == 4 else 3, PAGE / 3))

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from fourier_probe.plots.attention import attention_figure
+from fourier_probe.results.intervals import Interval
+from fourier_probe.results.reliance import LesionRecord, RelianceRecord
 
 
 def layer(gate: list[float] | None, **more: object) -> dict[str, object]:
@@ -69,3 +71,16 @@ def test_heads_that_are_alike_and_uniform() -> None:
     _, diversity, response = attention_figure([alike], "net").axes
     assert diversity.get_ylim() == (0.0, 1.0)
     assert response.get_ylim()[0] > 0
+
+
+def test_gates_never_stand_alone_where_reliance_was_measured() -> None:
+    lost = Interval(value=-0.3, low=-0.4, high=-0.2)
+    lesion = LesionRecord(
+        layer="a", half="content", test="exchanged", top1=0.5, loss=1.0, top1_change=lost, loss_change=lost
+    )
+    record = RelianceRecord(images=10, top1=0.8, lesions=[lesion])
+    gates, relied = attention_figure([layer([0.7, 0.9])], "net", reliance=record).axes[3:5]
+    assert gates.get_ylabel().startswith("Gate")
+    assert relied.get_ylabel() == "Top-1 lost (percentage points)"
+    assert relied.patches[0].get_height() == pytest.approx(30)
+    assert len([ax for ax in attention_figure([layer(None)], "net", reliance=record).axes]) == 3
