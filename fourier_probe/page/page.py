@@ -11,7 +11,7 @@ from html import escape
 from importlib.resources import files
 
 from fourier_probe.errors import ResultError, printable
-from fourier_probe.page import tables
+from fourier_probe.page import measures, tables
 from fourier_probe.page.inputs import Entry
 from fourier_probe.page.payload import THINNINGS, Thinning, payload
 
@@ -28,8 +28,9 @@ def render(entries: Sequence[Entry], *, title: str | None = None) -> str:
     Raises:
         ResultError: even thinned, the page would be larger than `LIMIT`.
     """
+    further = measures.section(entries)
     for thinning in THINNINGS:
-        html = _filled(entries, title or _title(entries), thinning)
+        html = _filled(entries, title or _title(entries), thinning, further)
         if len(html.encode()) <= LIMIT:
             return html
     raise ResultError(
@@ -38,7 +39,7 @@ def render(entries: Sequence[Entry], *, title: str | None = None) -> str:
     )
 
 
-def _filled(entries: Sequence[Entry], title: str, thinning: Thinning) -> str:
+def _filled(entries: Sequence[Entry], title: str, thinning: Thinning, further: str) -> str:
     data = payload(entries, thinning)
     attention = any(target["attention"] for target in data["targets"])
     training = any(target["training"] for target in data["targets"])
@@ -64,6 +65,8 @@ def _filled(entries: Sequence[Entry], title: str, thinning: Thinning) -> str:
         "metric-notes": tables.metric_notes(data["metrics"]),
         "left-out": tables.left_out_text(entries),
         "attention-hidden": "" if attention else " hidden",
+        "measures": further,
+        "measures-link": measures.link(further),
         "training-hidden": "" if training else " hidden",
         "provenance": tables.provenance(entries),
         "excluded": tables.excluded_text(entries),
