@@ -51,7 +51,7 @@ class Tags(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.attributes += attrs
         self.scripts += tag == "script"
-        if tag not in ("meta", "link", "input", "br"):
+        if tag not in ("meta", "link", "input", "br", "img"):
             self.open.append(tag)
 
     def handle_endtag(self, tag: str) -> None:
