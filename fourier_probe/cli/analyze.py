@@ -43,7 +43,11 @@ if TYPE_CHECKING:
 @options.cka_option
 @options.coverage_options
 @click.option("--label", metavar="TEXT", help="What tables and figures call the target.")
-@click.option("--out", type=click.Path(path_type=Path), help="Folder for the results.  [default: results/NAME]")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Folder for the results.  [default: results/analyze-NAME-DIGITS]",
+)
 @click.option("--force", is_flag=True, help="Overwrite results that are there.")
 @options.figure_options
 @click.option("--json", "as_json", is_flag=True, help="Print spectra.json on stdout instead of the table.")
@@ -59,7 +63,7 @@ def command(target: str, out: Path | None, force: bool, as_json: bool, label: st
     fourier-probe analyze runs/cifar_resnet20 --untrained --out results/before
     torchrun --nproc-per-node 2 -m fourier_probe analyze ckpt.pt --data photos/
     """  # noqa: D301
-    folder = out or Path("results") / atomic.safe_name(target + ("-untrained" if given["untrained"] else ""))
+    folder = out or options.folder("analyze", label or target, {"target": target, **given})
     with options.ranks() as rank:
         if rank == 0:
             atomic.output_folder(folder, results=ANALYZE, force=force)  # before torch is imported

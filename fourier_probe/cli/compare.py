@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 @options.map_options
 @options.cka_option
 @click.option("--label", "labels", metavar="TEXT", multiple=True, help="Of each target, in order; repeat.")
-@click.option("--out", type=click.Path(path_type=Path), default=Path("results/compare"), show_default=True)
+@click.option("--out", type=click.Path(path_type=Path), help="Folder.  [default: results/compare-NAMES-DIGITS]")
 @click.option("--force", is_flag=True, help="Overwrite results that are there.")
 @options.figure_options
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON instead of the table.")
@@ -46,7 +46,7 @@ def command(
     vit: str | None,
     with_untrained: bool,
     labels: tuple[str, ...],
-    out: Path,
+    out: Path | None,
     force: bool,
     as_json: bool,
     **given: Any,
@@ -69,6 +69,8 @@ def command(
     context = click.get_current_context()
     prefer_saved = not any(context.get_parameter_source(name) is ParameterSource.COMMANDLINE for name in given)
     epochs = by == "epoch" and not any(Path(name).is_file() for name in targets)
+    decides = {"targets": targets, "by": by, "cnn": cnn, "vit": vit, "untrained": with_untrained, **given}
+    out = out or options.folder("compare", "-".join(labels or targets), decides)
     atomic.output_folder(out, results=COMPARE_EPOCHS if epochs else COMPARE, force=force)  # before torch is imported
     from fourier_probe.verbs.compare import compare_epochs, compare_opened, is_run, write
 

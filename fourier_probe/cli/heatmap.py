@@ -47,7 +47,11 @@ def _strength(_ctx: click.Context, _param: click.Parameter, eps: float | None) -
 @click.option(
     "--label", "labels", metavar="TEXT", multiple=True, help="What tables and figures call a target; for each."
 )
-@click.option("--out", type=click.Path(path_type=Path), help="Folder for the results.  [default: results/NAME-heatmap]")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Folder for the results.  [default: results/heatmap-NAMES-DIGITS]",
+)
 @click.option("--force", is_flag=True, help="Overwrite results that are there.")
 @options.figure_options
 def command(targets: tuple[str, ...], out: Path | None, force: bool, limit: int, device: str, amp: str,
@@ -69,7 +73,9 @@ def command(targets: tuple[str, ...], out: Path | None, force: bool, limit: int,
         raise click.UsageError(f"--label: {len(labels)} for {len(targets)} targets; give one for each, in order.")
     if given["filters"] and (given["eps"] is not None or given["stride"] != 1):
         raise click.UsageError("--eps and --stride are for noise, and --filters takes parts of the images away.")
-    folder = out or Path("results") / atomic.safe_name(f"{'-'.join(targets)}-heatmap")
+    folder = out or options.folder(
+        "heatmap", "-".join(labels or targets), {"targets": targets, "images": limit, **given}
+    )
     with options.ranks() as rank:
         if rank == 0:
             atomic.output_folder(

@@ -9,13 +9,14 @@ import os
 import shutil
 import sys
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
 from fourier_probe.errors import CheckpointError, DeviceError, printable, suggest
+from fourier_probe.io.folders import default_folder
 from fourier_probe.registry import Registry
 from fourier_probe.runtime.launched import rank_and_world
 
@@ -48,6 +49,15 @@ class Registered(click.ParamType):  # type: ignore[type-arg]  # generic since cl
             near = suggest(str(value), self.registry) or f" Names are {', '.join(self.registry)}."
             self.fail(f"there is no {self.registry.kind} {value!r}.{near} One of your own needs --plugin FILE.py.")
         return value
+
+
+NO_MATTER = ("device", "workers", "batch_size")
+"""Flags that decide how fast a result is there, and not what it is."""
+
+
+def folder(verb: str, label: str, decides: Mapping[str, object]) -> Path:
+    """The folder of results that were given none: another target, data or option has another one."""
+    return default_folder(verb, label, {name: value for name, value in decides.items() if name not in NO_MATTER})
 
 
 def key_values(_ctx: click.Context, _param: click.Parameter, pairs: Sequence[str]) -> dict[str, Any]:

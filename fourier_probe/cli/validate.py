@@ -24,7 +24,9 @@ SHOWN = 20  # classes in the table
 @options.image_options_of(None)
 @click.option("--label", metavar="TEXT", help="What tables and figures call the target.")
 @click.option(
-    "--out", type=click.Path(path_type=Path), help="Folder for the results.  [default: results/NAME-validate]"
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Folder for the results.  [default: results/validate-NAME-DIGITS]",
 )
 @click.option("--force", is_flag=True, help="Overwrite results that are there.")
 @options.figure_options
@@ -39,7 +41,7 @@ def command(target: str, out: Path | None, force: bool, as_json: bool, label: st
     fourier-probe validate ckpt.pt --model resnet18 --data photos/ --images 5000
     fourier-probe validate runs/patch_resnet-planted-linear --data planted
     """  # noqa: D301
-    folder = out or Path("results") / atomic.safe_name(f"{target}-validate")
+    folder = out or options.folder("validate", label or target, {"target": target, **given})
     atomic.output_folder(folder, results=VALIDATE, force=force)  # before torch is imported
     from fourier_probe.verbs.analyze import AMP
     from fourier_probe.verbs.opening import open_target
