@@ -11,23 +11,52 @@ from collections.abc import Iterable
 
 
 class ProbeError(Exception):
-    """Base of every error this package raises on purpose; the command line exits 1 on it."""
+    """Base of every error this package raises on purpose; the command line exits 1 on it.
+
+    >>> issubclass(DataError, ProbeError) and issubclass(UnknownPointError, KeyError)
+    True
+    """
 
 
 class DataError(ProbeError):
-    """Images or labels that cannot be read or used."""
+    """Images or labels that cannot be read or used.
+
+    >>> import fourier_probe as fp
+    >>> fp.open_data("bundle")
+    Traceback (most recent call last):
+    fourier_probe.errors.DataError: ...
+    """
 
 
 class ModelError(ProbeError):
-    """An architecture that is unknown or cannot be built as asked."""
+    """An architecture that is unknown or cannot be built as asked.
+
+    >>> import fourier_probe as fp
+    >>> fp.create("resnet5O")
+    Traceback (most recent call last):
+    fourier_probe.errors.ModelError: unknown model 'resnet5O': ... Did you mean resnet50...
+    """
 
 
 class CheckpointError(ProbeError):
-    """A checkpoint that is unsafe, damaged, or does not fit its model."""
+    """A checkpoint that is unsafe, damaged, or does not fit its model.
+
+    >>> import fourier_probe as fp
+    >>> fp.open_target("gone.pt")
+    Traceback (most recent call last):
+    fourier_probe.errors.CheckpointError: ...
+    """
 
 
 class PointError(ProbeError):
-    """A probe point that does not exist, was never called, or cannot be laid out on a grid."""
+    """A probe point that does not exist, was never called, or cannot be laid out on a grid.
+
+    >>> import torch
+    >>> import fourier_probe as fp
+    >>> fp.find_points(torch.nn.Conv2d(3, 4, 3), torch.rand(1, 3, 8, 8), select=["blocks.*"])
+    Traceback (most recent call last):
+    fourier_probe.errors.PointError: ...
+    """
 
 
 class UnknownPointError(PointError, KeyError):
@@ -37,15 +66,33 @@ class UnknownPointError(PointError, KeyError):
 
 
 class ResultError(ProbeError):
-    """A saved result that cannot be read or compared."""
+    """A saved result that cannot be read or compared.
+
+    >>> import fourier_probe as fp
+    >>> fp.Definition(floor=0)
+    Traceback (most recent call last):
+    fourier_probe.errors.ResultError: floor=0 must be positive and finite; use log='plain' for ln|F| without one.
+    """
 
 
 class OutputError(ProbeError):
-    """A place that cannot be written to."""
+    """A place that cannot be written to.
+
+    >>> from fourier_probe.io import atomic
+    >>> atomic.output_folder("/dev/null/results", results=())
+    Traceback (most recent call last):
+    fourier_probe.errors.OutputError: ...
+    """
 
 
 class TrainingError(ProbeError):
-    """A training run that cannot start, continue or resume."""
+    """A training run that cannot start, continue or resume.
+
+    >>> import fourier_probe as fp
+    >>> fp.TrainConfig.of(epochs=0)
+    Traceback (most recent call last):
+    fourier_probe.errors.TrainingError: ...
+    """
 
 
 class DeviceError(ProbeError):

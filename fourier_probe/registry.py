@@ -93,6 +93,10 @@ class Registry(Generic[T]):
 
         return add
 
+    def discard(self, name: str) -> None:
+        """Forget an entry, if there is one of this name."""
+        self._entries.pop(name, None)
+
     def get(self, name: str) -> T:
         """The thing of this name.
 

@@ -81,6 +81,10 @@ class ImageSet:
 
     Raises:
         DataError: no images, or labels of another number.
+
+    >>> images = ImageSet("mine", "test", labels=np.array([0, 1]), pixels=np.zeros((2, 8, 8, 3), np.uint8))
+    >>> len(images)
+    2
     """
 
     source: str

@@ -46,6 +46,10 @@ def create(name: str, *, pretrained: bool = False, **model_args: Any) -> nn.Modu
 
     Raises:
         ModelError: an unknown name, arguments the model does not take, a factory that fails, or no such weights.
+
+    >>> model = create("cifar_resnet8", num_classes=10, in_chans=1)
+    >>> model.num_classes
+    10
     """
     _check(model_args)
     name = name.removeprefix("timm:")

@@ -35,6 +35,9 @@ class Exhibit:
         more: further tables, suffix -> rows, for NAME-SUFFIX.csv.
         table: columns of the LaTeX table, heading -> key of a row or function of it; none where it is no table.
         name: of the figure, and of its files.
+
+    >>> Exhibit(Figure(), [{"run": "a", "top1": 0.5}], "Top-1 of every run.")
+    Exhibit('figure', 1 rows: Top-1 of every run....)
     """
 
     figure: Figure

@@ -118,6 +118,11 @@ def register_figure(
 
     Raises:
         RegistryError: the name is taken, or is no file name.
+
+    >>> @register_figure("example-figure", "what it shows")
+    ... def example(runs):
+    ...     ...
+    >>> FIGURES.discard("example-figure")
     """
     if not name or safe_name(name) != name:
         raise RegistryError(f"{name!r} cannot be the name of a figure's files: try {safe_name(name)!r}.")

@@ -27,6 +27,9 @@ class Definition:
         groups: number of image groups for the jackknife.
         grouping: how images went into groups, see `probe.groups`; None before an analysis, and in results of version 1,
             whose groups were the index modulo `groups`.
+
+    >>> Definition(log="log1p").formula, Definition.from_json(Definition().to_json()) == Definition()
+    ('ln(1+|F|)', True)
     """
 
     log: Literal["floor", "log1p", "plain"] = "floor"

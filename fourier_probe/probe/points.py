@@ -40,6 +40,11 @@ class Point:
         depth: index of the residual step over their number, 0 to 1.
         layout: how its features lie in memory.
         part: "content" or "positional" where that half of the module's output is read, else empty.
+
+    >>> import torch
+    >>> point = find_points(nn.Conv2d(3, 4, 3, padding=1), torch.rand(1, 3, 8, 8))[0]
+    >>> point.kind, point.layout.grid, point.layout.channels
+    ('stem', (8, 8), 4)
     """
 
     name: str

@@ -201,6 +201,7 @@ def register_metric(
     ...     return (power.amax(2) / power.mean(2).clamp_min(1e-30)).mean(1)
     >>> METRICS.get("peak").label
     'Largest over mean power'
+    >>> METRICS.discard("peak")
     """
     if not re.fullmatch("[a-z][a-z0-9_]*", name):
         raise RegistryError(f"{name!r} cannot be the name of a metric: expected letters a to z, digits and _.")

@@ -85,6 +85,14 @@ class Comparison:
 
     Raises:
         ResultError: results of different images or definitions; names both.
+
+    >>> import torch
+    >>> import fourier_probe as fp
+    >>> layers = [torch.nn.Conv2d(3, 4, 3, padding=1), torch.nn.ReLU()]
+    >>> spectra = fp.analyze(torch.nn.Sequential(*layers), [torch.rand(20, 3, 8, 8)])
+    >>> comparison = Comparison((spectra, spectra), ("a", "b"))
+    >>> comparison.view.quantity, comparison["b"] is spectra
+    ('delta', True)
     """
 
     results: tuple[Spectra, ...]

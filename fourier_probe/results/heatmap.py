@@ -157,6 +157,12 @@ class HeatMap(msgspec.Struct, frozen=True, kw_only=True):
         responses: a row per frequency, the lowest first, or per band.
         sensitivity: of the same images; null without labels, and for filters.
         notes: what a reader must know, such as a clean accuracy at chance.
+
+    >>> import fourier_probe as fp
+    >>> model = fp.create("cifar_resnet8", num_classes=10, in_chans=1)
+    >>> heat = fp.heatmap(model, "bundled", images=4, bands=2)
+    >>> len(heat.responses), heat.images.n
+    (2, 4)
     """
 
     schema: str = SCHEMA

@@ -80,6 +80,13 @@ class PointSpectrum:
             error over images.
         singular: spectrum of the tokens of an image, where it was asked for.
         gate: of the halves of gated attention, the share of the positional half a head, 0 to 1.
+
+    >>> import torch
+    >>> import fourier_probe as fp
+    >>> layers = [torch.nn.Conv2d(3, 4, 3, padding=1), torch.nn.ReLU()]
+    >>> point = fp.analyze(torch.nn.Sequential(*layers), [torch.rand(20, 3, 8, 8)]).points[-1]
+    >>> point.grid, point.frequency.tolist(), point.usable
+    ((8, 8), [0.0, 0.25, 0.5, 0.75, 1.0], 4)
     """
 
     name: str

@@ -62,6 +62,12 @@ class Spectra:
         input: the numbers of the images themselves, as the network saw them, or None; `spectra["input"]` too.
         scalars: label and unit of every scalar metric of the points, also of those nobody has registered.
         profiles: likewise of the radial metrics of the points beside the log density.
+
+    >>> import torch
+    >>> import fourier_probe as fp
+    >>> layers = [torch.nn.Conv2d(3, 4, 3, padding=1), torch.nn.ReLU()]
+    >>> fp.analyze(torch.nn.Sequential(*layers), [torch.rand(20, 3, 8, 8)])
+    Spectra('Sequential', 1 points, 20 images of ...)
     """
 
     target: Provenance

@@ -70,6 +70,12 @@ class Validation(msgspec.Struct, frozen=True, kw_only=True):
         conflict, agreeing: of the planted task, images whose local cue contradicts the label, and the others.
         bound: of the planted task, the top-1 that this network cannot pass.
         notes: what a reader must know, such as a top-1 at chance.
+
+    >>> import fourier_probe as fp
+    >>> model = fp.create("cifar_resnet8", num_classes=10, in_chans=1)
+    >>> validation = fp.validate(model, "bundled", images=20)
+    >>> validation.images.n, len(validation.classes)
+    (20, 10)
     """
 
     schema: str = SCHEMA

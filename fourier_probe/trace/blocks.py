@@ -25,6 +25,12 @@ class BlockRequest:
         model: the network.
         called: the modules that its forward called, by path, in the order in which they were first called.
         adds: paths of those whose own forward adds two maps of one shape.
+
+    >>> from torch import nn
+    >>> layers = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
+    >>> request = BlockRequest(layers, dict(layers.named_modules()))
+    >>> [path for path, module in request.called.items() if isinstance(module, nn.Conv2d)]
+    ['0']
     """
 
     model: nn.Module
@@ -36,7 +42,25 @@ Rule = Callable[[BlockRequest], "Sequence[str] | None"]
 BLOCKS: Registry[Rule] = Registry("block rule")
 """The rules that users added, in that order; the first that names blocks of a network is taken."""
 
-register_blocks = BLOCKS.register
+
+def register_blocks(name: str, *, summary: str = "") -> Callable[[Rule], Rule]:
+    """A decorator that adds a block rule: a function from a `BlockRequest` to paths of modules, or None.
+
+    Args:
+        name: what messages call it.
+        summary: one line on what it is; the first line of the docstring by default.
+
+    Raises:
+        RegistryError: the name is taken.
+
+    >>> @register_blocks("mixers")
+    ... def mixers(request):
+    ...     return [path for path, module in request.called.items() if type(module).__name__ == "Mixer"]
+    >>> BLOCKS.names()
+    ['mixers']
+    >>> BLOCKS.discard("mixers")
+    """
+    return BLOCKS.register(name, summary=summary)
 
 
 def named_blocks(request: BlockRequest) -> tuple[str, list[str]]:

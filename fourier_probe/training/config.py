@@ -60,6 +60,10 @@ class TrainConfig:
 
     Raises:
         TrainingError: a value out of range, not finite, or of a kind that no file can hold; names the flag.
+
+    >>> config = TrainConfig.of(model="cifar_resnet8", data="planted", epochs=2)
+    >>> config.model, config.epochs
+    ('cifar_resnet8', 2)
     """
 
     # fmt: off

@@ -32,6 +32,9 @@ class ScheduleRequest:
         stages: layer -> stage.
         ramp: length of the ramps of `soft`.
         arguments: what `--schedule-arg KEY=VALUE` gave.
+
+    >>> dict(build("constant", ScheduleRequest(["l1", "l2"], at=3)))
+    {'l1': 3, 'l2': 3}
     """
 
     layers: Sequence[str]
@@ -53,7 +56,25 @@ SCHEDULES: Registry[Rule] = Registry("schedule")
 CUSTOM = "custom"
 """The schedule that `--switch LAYER=EPOCH` writes down, layer by layer."""
 
-register_schedule = SCHEDULES.register
+
+def register_schedule(name: str, *, summary: str = "") -> Callable[[Rule], Rule]:
+    """A decorator that adds a schedule: a function from a `ScheduleRequest` to a `PRSSchedule`.
+
+    Args:
+        name: what `--schedule` takes.
+        summary: one line on what it does; the first line of the docstring by default.
+
+    Raises:
+        RegistryError: the name is taken.
+
+    >>> @register_schedule("all-at-2")
+    ... def all_at_2(request):
+    ...     return PRSSchedule({layer: 2 for layer in request.layers}, kind="all-at-2")
+    >>> dict(build("all-at-2", ScheduleRequest(["l1", "l2"])))
+    {'l1': 2, 'l2': 2}
+    >>> SCHEDULES.discard("all-at-2")
+    """
+    return SCHEDULES.register(name, summary=summary)
 
 
 def build(name: str, request: ScheduleRequest) -> PRSSchedule:

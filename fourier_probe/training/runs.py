@@ -42,6 +42,10 @@ class Run:
         path: the folder.
         record: all of config.json.
         note: options that tell it from other runs of the same model, schedule, scale and seed, for labels.
+
+    >>> Run.read(Path("nowhere"))
+    Traceback (most recent call last):
+    fourier_probe.errors.TrainingError: ...
     """
 
     path: Path

@@ -27,6 +27,9 @@ class Page:
         html: all of it.
         labels: of the targets it shows.
         about: what it shows, in a few words.
+
+    >>> Page("<!doctype html>", ("a", "b"), "2 results")
+    Page(2 results, 0 kB)
     """
 
     html: str

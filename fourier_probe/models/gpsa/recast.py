@@ -327,6 +327,10 @@ def recast_(
 
     Raises:
         ModelError: a name that is unknown or no convolution, one given twice, or a convolution that `recast` refuses.
+
+    >>> model = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU())
+    >>> recast_(model, ["0"]), type(model[0]).__name__
+    (['0'], 'GPSAConv2d')
     """
     modules = dict(model.named_modules(remove_duplicate=False))
     generator = torch.Generator().manual_seed(0) if generator is None else generator
