@@ -24,6 +24,12 @@ class HeatMaps:
 
     Attributes:
         maps: of the targets. They may have been given the images at different sizes.
+
+    >>> import fourier_probe as fp
+    >>> models = [fp.create("cifar_resnet8", num_classes=10, in_chans=1) for _ in range(2)]
+    >>> maps = fp.heatmap(models, "bundled", images=4, bands=2, labels=["a", "b"])
+    >>> len(maps)
+    2
     """
 
     maps: tuple[HeatMap, ...]
