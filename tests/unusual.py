@@ -318,6 +318,19 @@ class Maps(nn.Module):
         return out
 
 
+class Growing(nn.Module):
+    """A residual convolution, and another on a map four times as large."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.one, self.two = nn.Conv2d(3, C, 8, 8), Conv(), Conv()
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = nn.functional.interpolate(self.one(self.stem(images)), scale_factor=2.0, mode="nearest")
+        out: Tensor = self.two(x).mean((2, 3))
+        return out
+
+
 class Beside(nn.Module):
     """Attention over what earlier layers gave in place of an addition: nothing is a stream."""
 
@@ -371,5 +384,6 @@ UNUSUAL = [
     Unusual("a U-Net by concatenation", UNet, 5, "stem + 2 convolutions + 2 poolings"),
     Unusual("a reversible network", lambda: Maps(Reversible), 7, "stem + 3 x 2: a half, then both"),
     Unusual("residual convolutions", lambda: Maps(Conv), 4, "stem + 3"),
+    Unusual("a map made larger", Growing, 3, "stem + 2"),
     Unusual("no stream at all", Beside, 1, "nothing is added", 6, "side by side"),
 ]  # fmt: skip

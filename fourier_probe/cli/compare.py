@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 @click.option("--axis", type=click.Choice(["true", "paper"]), default="true", show_default=True, help="Frequency axis.")
 @options.map_options
 @options.cka_option
+@options.grid_option
 @click.option("--label", "labels", metavar="TEXT", multiple=True, help="Of each target, in order; repeat.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder.  [default: results/compare-NAMES-DIGITS]")
 @click.option("--force", is_flag=True, help="Overwrite results that are there.")

@@ -30,6 +30,7 @@ def _strength(_ctx: click.Context, _param: click.Parameter, eps: float | None) -
 @options.model_options
 @options.image_options
 @click.option("--points", metavar="GLOB", multiple=True, help="Also the mean change of features at these probe points.")
+@options.grid_option
 @click.option(
     "--eps",
     type=float,

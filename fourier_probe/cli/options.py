@@ -175,7 +175,7 @@ def records(given: dict[str, Any]) -> tuple[ModelOptions, ImageOptions, ProbeOpt
     from fourier_probe.verbs.opening import ImageOptions
 
     computed = {name: given[name] for name in ("log", "floor", "window", "axis", "metrics") if name in given}
-    listens = "points branches maps map_scale attention kernels tokens cka strict self_check"
+    listens = "points branches maps map_scale attention kernels tokens cka strict self_check grid"
     listen = {name: given[name] for name in listens.split() if name in given}
     return (
         ModelOptions(**{name: given[name] for name in ModelOptions.__dataclass_fields__}),
@@ -200,12 +200,16 @@ def map_options(command: Command) -> Command:
 
 
 cka_option = click.option("--cka", is_flag=True, help="Also how alike layers are: linear CKA of all pairs.")
+grid_option = click.option(
+    "--grid", metavar="HxW", callback=size, help="Grid of token sequences whose order cannot be learnt, as 14x14."
+)
 
 
 def coverage_options(command: Command) -> Command:
     """What to do about steps that cannot be read."""
     for option in reversed(
         [
+            grid_option,
             click.option("--strict", is_flag=True, help="Stop where a step cannot be read or a map lies elsewhere."),
             click.option(
                 "--self-check/--no-self-check",

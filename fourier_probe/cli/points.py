@@ -26,6 +26,7 @@ def command(
     as_json: bool,
     strict: bool,
     self_check: bool,
+    grid: tuple[int, int] | None,
     img_size: tuple[int, int] | None,
     mean: tuple[float, ...] | None,
     std: tuple[float, ...] | None,
@@ -48,7 +49,7 @@ def command(
     if found.model is None:
         raise click.UsageError(f"{target} is a saved result; points needs a model.")
     example = torch.zeros(1, spec.channels, *spec.size)
-    surveyed = survey(found.model, example, select=points, self_check=self_check and not points)
+    surveyed = survey(found.model, example, select=points, self_check=self_check and not points, grid=grid)
     listed = surveyed.points
     if not points:
         tell(surveyed.coverage, strict=strict)

@@ -12,13 +12,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from fourier_probe.errors import PointError, suggest
 from fourier_probe.models.gpsa.attention import gated
+from fourier_probe.runtime.messages import note
 from fourier_probe.trace.coverage import Coverage
 from fourier_probe.trace.forward import Call, eager
-from fourier_probe.trace.grid import Layout
+from fourier_probe.trace.grid import PREFIX_LIMIT, Layout
 from fourier_probe.trace.layouts import Forward, Unread, run_forward
 from fourier_probe.trace.stream import Stream, is_map, operation, stream
 
@@ -73,7 +75,14 @@ class Survey:
     coverage: Coverage
 
 
-def find_points(model: nn.Module, example: Tensor, *, select: Sequence[str] = (), branches: bool = True) -> list[Point]:
+def find_points(
+    model: nn.Module,
+    example: Tensor,
+    *,
+    select: Sequence[str] = (),
+    branches: bool = True,
+    grid: tuple[int, int] | None = None,
+) -> list[Point]:
     """The probe points of a model.
 
     Args:
@@ -84,29 +93,39 @@ def find_points(model: nn.Module, example: Tensor, *, select: Sequence[str] = ()
         branches: also the branches of the model's mixers: convolution and attention of EIT, the content and the
             positional half of gated attention (ConViT, recast convolutions). The halves are computed anew, which costs
             the layer once more.
+        grid: (H, W) of token sequences whose order cannot be learnt from the forward.
 
     Returns:
         Points in execution order.
 
     Raises:
         ModelError: the model does not take images of this size.
-        PointError: nothing was found, a glob matches nothing, a named module was never called, or its features cannot
-            be laid out as maps; names the point, its shape, and near names.
+        PointError: nothing was found, a glob matches nothing, a named module was never called, its features cannot
+            be laid out as maps, or no tokens lie on the grid; names the point, its shape, and near names.
 
     >>> import torch
     >>> model = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2))
     >>> [(point.name, point.op, point.layout.grid) for point in find_points(model, torch.zeros(1, 3, 8, 8))]
     [('1', 'embed', (8, 8)), ('2', 'downsample', (4, 4))]
     """
-    return locate(model, example, select=select, branches=branches).points
+    return locate(model, example, select=select, branches=branches, grid=grid).points
 
 
-def locate(model: nn.Module, example: Tensor, *, select: Sequence[str] = (), branches: bool = True) -> Survey:
+def locate(
+    model: nn.Module,
+    example: Tensor,
+    *,
+    select: Sequence[str] = (),
+    branches: bool = True,
+    grid: tuple[int, int] | None = None,
+) -> Survey:
     """The probe points of a model, as `find_points`, and how much of its forward they cover."""
     model = eager(model)
-    forward = run_forward(model, example)
+    forward = run_forward(model, example, grid)
     seen = stream(forward)
     own = points = _numbered(_with_depth(seen))
+    if grid is not None and not any(point.layout.grid == grid for point in own):
+        _no_such_grid(forward, grid)
     if branches and (points or select):
         points = sorted([*_branches(forward, points), *points], key=_order(forward))
     if select:
@@ -122,8 +141,28 @@ def locate(model: nn.Module, example: Tensor, *, select: Sequence[str] = (), bra
     return Survey(points, own, coverage)
 
 
+def _no_such_grid(forward: Forward, grid: tuple[int, int]) -> None:
+    """A grid that no tokens lie on is an error; in a network without tokens, one of several, it is not used."""
+    batch = forward.trace.batch
+    shapes = [found.shape for found in forward.trace.sums if len(found.shape) == 3]
+    lengths = sorted({shape[1] if shape[0] == batch else shape[0] for shape in shapes})
+    H, W = grid
+    if lengths:
+        raise PointError(
+            f"--grid {H}x{W}: no tokens that are read lie on it. The forward has sequences of "
+            f"{', '.join(map(str, lengths[:5]))}; a grid of {H * W} positions fits {H * W} tokens, or up to "
+            f"{PREFIX_LIMIT} more before them, and nothing whose order was learnt."
+        )
+    note(f"--grid {H}x{W} is not used: {type(forward.trace.calls[0].module).__name__} has no sequences of tokens.")
+
+
 def _nothing(model: nn.Module, forward: Forward, seen: Stream) -> str:
     """Why there is no point at all."""
+    if isinstance(model, torch.jit.ScriptModule):
+        return (
+            f"{type(model).__name__} is a scripted module, which runs no Python and cannot be listened to: give the "
+            "module that was scripted or traced."
+        )
     lost = next((s for s in forward.trace.sums if s.kind == "add" and not is_map(forward, s)), None)
     why = ""
     if lost is not None:
@@ -132,7 +171,8 @@ def _nothing(model: nn.Module, forward: Forward, seen: Stream) -> str:
         why = f" The stream in {lost.owner!r} has shape {lost.shape} for two images: {reason}."
     return (
         f"no probe point was found in {type(model).__name__}: it gives no feature maps that can be laid out on a "
-        f"grid seen in its forward.{why} Name modules with --points GLOB."
+        f"grid seen in its forward.{why} Name modules with --points GLOB, or with --grid HxW the grid of tokens that "
+        "lie row by row."
     )
 
 

@@ -40,6 +40,7 @@ def survey(
     select: Sequence[str] = (),
     branches: bool = True,
     self_check: bool = True,
+    grid: tuple[int, int] | None = None,
 ) -> Survey:
     """The probe points of a model, and how much of its forward they cover.
 
@@ -50,6 +51,7 @@ def survey(
         branches: likewise.
         self_check: also change patches of the example and test that the change lies where the layouts say: six
             forwards of one image. Not on the meta device, where there is nothing to compare.
+        grid: as for `find_points`.
 
     Raises:
         ModelError, PointError: as for `find_points`.
@@ -59,7 +61,7 @@ def survey(
     >>> survey(model, torch.rand(1, 3, 16, 16)).coverage.text()
     '1 of 1 steps read; layout tested at 1 point'
     """
-    found = locate(model, example, select=select, branches=branches)
+    found = locate(model, example, select=select, branches=branches, grid=grid)
     if not self_check or not found.own:
         return found
     check = check_places(eager(model), example, found.own)

@@ -94,6 +94,7 @@ def analyze(
     cka: bool = False,
     strict: bool = False,
     self_check: bool = True,
+    grid: tuple[int, int] | None = None,
     device: torch.device | str | None = None,
     amp: torch.dtype | None = None,
     target: Provenance | None = None,
@@ -118,6 +119,7 @@ def analyze(
             grows with the number of images, 4 bytes a channel.
         strict: stop where a step cannot be read or a map lies elsewhere than said; a note otherwise.
         self_check: test where the maps lie, with six forwards of one image; see `survey`.
+        grid: (H, W) of token sequences whose order cannot be learnt.
         device: where to run; where the model is by default.
         amp: run the forward under autocast to this dtype; spectra are computed in float32 or better all the same.
         target: provenance of the model for the result.
@@ -144,7 +146,7 @@ def analyze(
     device = torch.device(device) if device is not None else home
     try:
         model.to(device)
-        listen = _Listen(points, branches, maps, strict, self_check, tokens, cka)
+        listen = _Listen(points, branches, maps, strict, self_check, tokens, cka, grid)
         totals = _stream(model, numbered(images), definition, listen, device, amp, classes, progress)
     finally:
         model.to(home)
@@ -185,6 +187,7 @@ class _Listen:
     self_check: bool
     tokens: bool = False
     cka: bool = False
+    grid: tuple[int, int] | None = None
 
 
 def _coverage(seen: trace_coverage.Coverage) -> Coverage:
@@ -269,8 +272,8 @@ def _points(model: nn.Module, example: Tensor, listen: _Listen) -> tuple[list[Po
     if given:
         return given, None
     if names:
-        return find_points(model, example, select=names, branches=listen.branches), None
-    found = survey(model, example, branches=listen.branches, self_check=listen.self_check)
+        return find_points(model, example, select=names, branches=listen.branches, grid=listen.grid), None
+    found = survey(model, example, branches=listen.branches, self_check=listen.self_check, grid=listen.grid)
     tell(found.coverage, strict=listen.strict)
     return found.points, found.coverage
 

@@ -62,11 +62,16 @@ def _advice(model: nn.Module, images: Tensor, name: str) -> str:
             f"It takes images of {size[0]} x {size[1]}: give images of a size it takes with --img-size "
             f"{size[0]}x{size[1]}; one that is made for a size, with --model-arg img_size=PX."
         )
+    if _takes_video(model, images):
+        return (
+            "It takes video (five dimensions), and features of several frames are no maps: give the network of one "
+            "frame, or a module whose forward makes a clip of images[:, :, None]."
+        )
     return f"No other size was found that it takes. {_wrapper(name, required)}"
 
 
 def _wrapper(name: str, required: list[str]) -> str:
-    arguments = ", ".join(["images", *(f"{other}=..." for other in required[1:])]) or "images"
+    arguments = ", ".join(["images", *(f"{other}=..." for other in required[1:])])
     return (
         "If it takes something else than a tensor (B, C, H, W), wrap it: "
         f"class Wrapper(torch.nn.Module) with the {name} as self.model and "
@@ -81,6 +86,17 @@ def _another_size(model: nn.Module, images: Tensor) -> tuple[int, int] | None:
     if own == tuple(images.shape[-2:]):
         return None
     return own if _takes(model, images.new_zeros(len(images), images.shape[1], *own)) else None
+
+
+def _takes_video(model: nn.Module, images: Tensor) -> bool:
+    """Whether it takes five dimensions, in either order of frames and channels."""
+    config = getattr(eager(model), "config", None)
+    own = [getattr(config, key, None) for key in ("frames_per_clip", "num_frames")]
+    for frames in [*(count for count in own if isinstance(count, int)), 4, 8, 16]:
+        clip = images[:, None].repeat(1, frames, 1, 1, 1)
+        if _takes(model, clip) or _takes(model, clip.transpose(1, 2)):
+            return True
+    return False
 
 
 def _takes(model: nn.Module, images: Tensor) -> bool:

@@ -332,7 +332,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         kwargs = kwargs or {}
         if not isinstance(function, torch._ops.OpOverload):
             return self._whole_function(function, args, kwargs)
-        if function not in self.whole:
+        if function not in self.whole and not str(function).startswith("aten.upsample"):
             with self:  # an operation made of others is followed in its parts
                 result = function.decompose(*args, **kwargs)
             if result is not NotImplemented:

@@ -19,8 +19,9 @@ Factor = tuple[Literal["b", "f", "y", "x"], int, int]
 """What a part of an axis runs over (images, features, rows, columns), its size, and its stride in rows or columns."""
 
 
-Evidence = Literal["axes", "layers", "size", ""]
-"""Why a layout is believed: its axes were followed from the image; the layers around it read it so; a grid fits."""
+Evidence = Literal["axes", "layers", "size", "hand", ""]
+"""Why a layout is believed: its axes were followed from the image; the layers around it read it so; a grid fits; the
+user gave the grid."""
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from fourier_probe.runtime.modes import evaluating, keeping_random_state
 from fourier_probe.trace import axes as ax
 from fourier_probe.trace.axes import Axes
 from fourier_probe.trace.forward import Call, Sum, Trace, Value, eager, trace
-from fourier_probe.trace.grid import Factor, Grid, Kind4D, Layout, infer_layout
+from fourier_probe.trace.grid import PREFIX_LIMIT, Factor, Grid, Kind4D, Layout, infer_layout
 
 READS_NCHW = re.compile(r"conv2d|batchnorm|norm2d|groupnorm|pool2d|pool(ing)?$|gpsaconv", re.IGNORECASE)
 READS_NHWC = re.compile(r"^(linear|layernorm|rmsnorm)$", re.IGNORECASE)
@@ -45,8 +45,8 @@ class Features:
 class Forward:
     """A trace with the questions the rules ask of it."""
 
-    def __init__(self, found: Trace, image: Grid, declared: Iterable[Grid]) -> None:
-        self.trace, self.image = found, image
+    def __init__(self, found: Trace, image: Grid, declared: Iterable[Grid], by_hand: Grid | None = None) -> None:
+        self.trace, self.image, self.by_hand = found, image, by_hand
         self.grids: list[tuple[int, Grid]] = [(-1, grid) for grid in [*declared, image]]  # certain, and when seen
         self.users: dict[tuple[Value | None, tuple[int, ...] | None], set[Kind4D]] = {}
         for call in found.calls:
@@ -132,8 +132,13 @@ class Forward:
         return kinds.pop() if len(kinds) == 1 else None
 
 
-def run_forward(model: nn.Module, example: Tensor) -> Forward:
+def run_forward(model: nn.Module, example: Tensor, grid: Grid | None = None) -> Forward:
     """One forward of the first of the example's images, in eval mode; the model is left as it was.
+
+    Args:
+        model: any module.
+        example: images.
+        grid: (H, W) of token sequences whose order cannot be learnt.
 
     Raises:
         ModelError: the model does not take the example.
@@ -143,7 +148,7 @@ def run_forward(model: nn.Module, example: Tensor) -> Forward:
     with evaluating(model), keeping_random_state(gpus=True):
         found = trace(model, twice)
     image = (int(example.shape[2]), int(example.shape[3]))
-    return Forward(found, image, declared_grids(model, image))
+    return Forward(found, image, declared_grids(model, image), grid)
 
 
 # --- rules -----------------------------------------------------------------------------------------------------------
@@ -224,10 +229,22 @@ def folded(forward: Forward, features: Features) -> Layout | Unread | None:
 def in_blocks(forward: Forward, features: Features) -> Layout | Unread | None:
     """Positions that were followed but do not lie row by row: windows, unfolded patches, an order of its own."""
     kinds = set().union(*(ax.along(axis) for axis in features.axes)) if features.axes else set()
-    if {"y", "x"} & kinds and "~" not in kinds:
+    if {"y", "x"} & kinds and not {"~", "?"} & kinds:
         axes = ", ".join(ax.show(axis) for axis in features.axes)
         return Unread(f"its positions do not lie row by row but in blocks or in an order of their own ({axes})")
     return None
+
+
+def given(forward: Forward, features: Features) -> Layout | Unread | None:
+    """The user says which grid the tokens lie on, after at most so many others; not of what was followed."""
+    if forward.by_hand is None or len(features.shape) != 3 or forward.trace.batch not in features.shape[:2]:
+        return None
+    batch = 0 if features.shape[0] == forward.trace.batch else 1
+    H, W = forward.by_hand
+    before = features.shape[1 - batch] - H * W
+    if not 0 <= before <= PREFIX_LIMIT:
+        return None
+    return Layout("tokens", (H, W), features.shape[2], before, batch=batch, evidence="hand")
 
 
 def layers_around(forward: Forward, features: Features) -> Layout | Unread | None:
@@ -249,7 +266,16 @@ def _plausible(forward: Forward, layout: Layout | None) -> Layout | None:
     return None if layout and layout.kind == "nhwc" and not forward.looks_like_the_image(layout.grid) else layout
 
 
-LAYOUT_RULES: list[LayoutRule] = [gathered, without_places, followed, folded, in_blocks, layers_around, fitting_grid]
+LAYOUT_RULES: list[LayoutRule] = [
+    followed,
+    folded,
+    in_blocks,
+    given,
+    gathered,
+    without_places,
+    layers_around,
+    fitting_grid,
+]
 """In the order in which they are asked."""
 
 

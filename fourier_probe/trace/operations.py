@@ -390,7 +390,7 @@ _RULES: dict[Any, Rule] = {
     aten._scaled_dot_product_cudnn_attention: _query,
     aten._scaled_dot_product_fused_attention_overrideable: _query,
     **dict.fromkeys([aten.gather, aten.index_select, aten.topk, aten.sort], _gather),
-    aten.index: _index,
+    **dict.fromkeys([aten.index, aten._unsafe_index], _index),
     aten.constant_pad_nd: _pad,
     aten.im2col: _im2col,
     aten.col2im: _col2im,

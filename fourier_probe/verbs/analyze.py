@@ -64,6 +64,7 @@ class ProbeOptions:
         cka: also how alike all points are.
         strict: stop where a step cannot be read or a map lies elsewhere than said.
         self_check: test where the maps lie, with a few forwards of one image.
+        grid: (H, W) of token sequences whose order cannot be learnt.
         device: where to run; null leaves a network where it is and takes a GPU, where there is one, for a named target.
         amp: null, "bf16" or "fp16": the precision of the forward.
     """
@@ -79,6 +80,7 @@ class ProbeOptions:
     cka: bool = False
     strict: bool = False
     self_check: bool = True
+    grid: tuple[int, int] | None = None
     device: torch.device | str | None = None
     amp: str | torch.dtype | None = None
 
@@ -119,6 +121,7 @@ def analyze(
     cka: bool = False,
     strict: bool = False,
     self_check: bool = True,
+    grid: tuple[int, int] | None = None,
     device: torch.device | str | None = None,
     amp: str | torch.dtype | None = None,
     label: str | None = None,
@@ -166,6 +169,7 @@ def analyze(
         cka: also how alike all points are (linear CKA of positions-averaged features).
         strict: stop where a step cannot be read or a map lies elsewhere than said; a note otherwise.
         self_check: test where the maps lie, with six forwards of one image.
+        grid: (H, W) of token sequences whose order cannot be learnt, such as (14, 14).
         device: where to run. A network is left where it is by default, and brought back; a named target runs on a GPU
             where there is one.
         amp: "bf16" or "fp16": precision of the forward; spectra are computed in float32 or better.
@@ -225,6 +229,7 @@ def analyze(
             cka,
             strict,
             self_check,
+            grid,
             device,
             amp,
         ),
@@ -262,6 +267,7 @@ def analyze_target(
             cka=probe.cka,
             strict=probe.strict,
             self_check=probe.self_check,
+            grid=probe.grid,
             device=probe.device,
             amp=AMP[probe.amp] if isinstance(probe.amp, str) else probe.amp,
             target=target.provenance,

@@ -50,6 +50,7 @@ def compare(
     maps: bool = False,
     cka: bool = False,
     map_scale: Literal["common", "panel"] = "common",
+    grid: tuple[int, int] | None = None,
     device: torch.device | str | None = None,
     amp: str | torch.dtype | None = None,
     out: Path | str | None = None,
@@ -87,6 +88,7 @@ def compare(
         maps: also the mean 2-D log-amplitude of each point, and its figure; of saved results, where they hold it.
         cka: also how alike the points of each pair of targets are, and of each target; not of saved results.
         map_scale: colours of the figure of maps: "common" to all panels, or one scale per "panel".
+        grid: (H, W) of token sequences whose order cannot be learnt.
         device: where to run.
         amp: "bf16" or "fp16".
         out: folder for the tables and figures; by default nothing is written.
@@ -120,7 +122,15 @@ def compare(
         data,
         model_options,
         ImageOptions(images, split, batch_size, workers, skip_bad, img_size, mean, std),
-        ProbeOptions(definition=Definition(axis=axis), maps=maps, cka=cka, map_scale=map_scale, device=device, amp=amp),
+        ProbeOptions(
+            definition=Definition(axis=axis),
+            maps=maps,
+            cka=cka,
+            map_scale=map_scale,
+            grid=grid,
+            device=device,
+            amp=amp,
+        ),
         labels=[*names, *[None] * len(ends)],
         ends=len(ends),
         arms=arms,

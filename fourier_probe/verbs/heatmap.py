@@ -41,6 +41,7 @@ def heatmap(  # type: ignore[misc]  # the options are those below
     stride: int = 1,
     seed: int = 0,
     points: Sequence[str] = (),
+    grid: tuple[int, int] | None = None,
     images: int = 1000,
     split: str = "test",
     batch_size: int = 32,
@@ -82,6 +83,7 @@ def heatmap(  # type: ignore[misc]  # the options are those below
         stride: measure every so many frequencies of each axis.
         seed: of the noise.
         points: also the mean relative change of features at these probe points.
+        grid: (H, W) of token sequences whose order cannot be learnt.
         images: how many at most, spread evenly over the source.
         split: of the source.
         batch_size: images, or images times frequencies, of a forward.
@@ -192,7 +194,7 @@ def _measured(
     where = home if device is None else device_of(str(device))
     try:
         network.to(where)
-        selected = find_points(network, read.pixels[:1].to(where), select=list(points)) if points else []
+        selected = find_points(network, read.pixels[:1].to(where), select=list(points), grid=grid) if points else []
         normalised = (read.record.mean, read.record.std)
         noise = NoiseProbe(network, read.pixels, read.labels, *normalised, selected, fitting.batch_size, where)
         return measure(noise, target, read, options, folder)
