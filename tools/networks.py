@@ -241,7 +241,7 @@ lucid("simple_vit_with_register_tokens", "SimpleViT", 7, SEVEN + "; 4 registers 
 lucid("simple_vit_with_qk_norm", "SimpleViT", 7, SEVEN, attention=3)
 lucid("simple_vit_with_value_residual", "SimpleViT", 7, SEVEN, attention=3)
 lucid("simple_vit_with_relative_proj_pos_bias", "SimpleViT", 7, SEVEN, attention=3)
-lucid("simple_vit_with_fft", "SimpleViT", 0, "2 x 3 on tokens of the image and of its FFT in one sequence", options={**PATCHED, "freq_patch_size": 8}, ends=((64, 0), (0, 0)))
+lucid("simple_vit_with_fft", "SimpleViT", 7, "2 x 3 on tokens of the image and of its FFT in one sequence", options={**PATCHED, "freq_patch_size": 8}, ends=((64, 0), (0, 0)))
 lucid("simple_vit_with_patch_dropout", "SimpleViT", 7, SEVEN, attention=3)
 lucid("simple_vit_with_specialized_cls", "SimpleViT", 7, SEVEN, attention=3, ends=((1, 0),), options={**PATCHED, "specialize_qkv_depth": 1})
 lucid("simple_vit_with_sparse_gating", "SimpleViTWithSparseGating", 7, SEVEN + "; 4 registers before", attention=3, ends=((4, 0),))
@@ -287,7 +287,7 @@ lucid("xcit", "XCiT", 10, "stem + 3 x 3", ends=PLAIN, options={**PATCHED, "cls_d
 lucid("mp3", "ViT", 7, SEVEN, attention=3)
 lucid("vat", "ViT", 7, SEVEN, attention=3, ends=((2, 0), (1, 0), (0, 0)))
 lucid("attn_residual_with_dca_simple_vit", "SimpleViT", 7, "stem + 2 x 3: to a mixture of what was before, then to itself", attention=3)
-lucid("ats_vit", "ViT", 7, "stem + 2 x 3; tokens are sampled", ends=CLASS, options={**PATCHED, "max_tokens_per_depth": (64, 32, 16)})
+lucid("ats_vit", "ViT", 5, "stem + 2 + 1 + 1: the other attentions add to a sampled copy", ends=CLASS, options={**PATCHED, "max_tokens_per_depth": (64, 32, 16)})
 lucid("na_vit", "NaViT", 0, "takes a list of images")
 lucid("vit_1d", "ViT", 0, "one-dimensional", options={**SMALL, "seq_len": 64, "patch_size": 8})
 lucid("vit_3d", "ViT", 0, "video", options={**SMALL, "image_size": 64, "image_patch_size": 8, "frames": 4, "frame_patch_size": 2})
@@ -492,7 +492,7 @@ for _case in UNUSUAL:
         _case.points + _case.unread,
         _case.why,
         attention=_case.attention,
-        ends=(_case.ends, (0, 0)),
+        ends=(_case.ends, (0, 0)), folded="columns" in _case.name,
     )
 
 

@@ -152,8 +152,9 @@ def unread_steps(forward: Forward, read: Sequence[tuple[Value, Grid]], aside: Se
     ]
     seen = {
         step
-        for value, (H, W) in read
-        if (step := _latest(value, residual)) is not None and _positions(step) in (0, H * W)
+        for whole, (H, W) in read
+        for value in (whole, *whole.beside)
+        if (step := _latest(value, residual)) is not None and _positions(step) in (None, H * W)
     }
     inside = {s for s in residual for r in seen if s not in seen and r.begins <= s.when < r.when}
     for value, _ in read:  # a block whose own sum is of two branches is read as one step
@@ -184,11 +185,11 @@ def _is_of_parallel_layers(forward: Forward, found: Sum) -> bool:
     return "conv" in ran and "attention" not in ran
 
 
-def _positions(found: Sum) -> int:
-    """Over how many positions a sum runs; 0 where its axes were not followed."""
+def _positions(found: Sum) -> int | None:
+    """Over how many positions a sum runs; None where its axes were not followed."""
     parts = [inner for axis in found.axes for part in axis for inner in (part.inside or (part,))]
     if any(part.along in "?~" for part in parts):
-        return 0
+        return None
     return math.prod(part.size for part in parts if part.along in "yx")
 
 

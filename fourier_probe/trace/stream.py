@@ -273,7 +273,8 @@ def _sums_on_the_stream(forward: Forward, block: Call, kind: str) -> list[Sum]:
     mine = mine if kind == "cat" else [s for s in mine if is_map(forward, s)]
     if kind == "cat" or not mine:
         return mine
-    last = block.returns if isinstance(block.returns, Sum) and block.holds(block.returns) else mine[-1]
+    last = block.returns if isinstance(block.returns, Sum) and is_map(forward, block.returns) else mine[-1]
+    last = last if block.holds(last) else mine[-1]
     chain = _chain(last, block)
     if chain is not None:
         return chain if _goes_on(forward, chain, block) else chain[:-1]
