@@ -146,7 +146,7 @@ def heatmap(  # type: ignore[misc]  # the options are those below
     for each, given, own in zip(opened, targets, folders, strict=True):
         on = "auto" if device is None and not isinstance(given, nn.Module | Target) else device
         fitting = ImageOptions(images, split, batch_size, workers, skip_bad, img_size, mean, std)
-        heats.append(_measured(each, data, fitting, options, points, on, own))
+        heats.append(_measured(each, data, fitting, options, points, grid, on, own))
     result: HeatMap | HeatMaps = HeatMaps(tuple(heats)) if several else heats[0]
     if folder is not None and first:
         from fourier_probe.plots import save_each
@@ -177,6 +177,7 @@ def _measured(
     fitting: ImageOptions,
     options: NoiseOptions,
     points: Sequence[str],
+    grid: tuple[int, int] | None,
     device: torch.device | str | None,
     folder: Path | None,
 ) -> HeatMap:
