@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 QUICK := tests/data tests/models tests/trace tests/probe tests/results tests/plots tests/io tests/runtime
 
-.PHONY: setup demo test quick compat real format
+.PHONY: setup demo test quick compat real docs format
 
 setup: .venv/.installed
 
@@ -36,6 +36,11 @@ compat: setup
 real: setup
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet onnx
 	$(BIN)/python tools/real_networks.py $(or $(PHOTOS),$(error PHOTOS=FOLDER names the photographs)) checkpoints/real
+
+# The documentation as a site, under build/site; open build/site/index.html.
+docs: setup
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --editable '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
 
 format: setup
 	$(BIN)/ruff format .

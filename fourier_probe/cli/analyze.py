@@ -116,7 +116,8 @@ def print_table(result: Spectra, label: str) -> None:
             values["input"] = f"{level.value:+.2f}" + (f" ± {along.quantile * error:.2f}" if error == error else "")
             if not level.alike:
                 values["input"] += " *"
-                meaning = f"{meaning.rstrip('.')}. * of another grid: read it against white noise, {level.white:+.2f}"
+                white = f": read it against white noise, {level.white:+.2f}" if level.white == level.white else ""
+                meaning = f"{meaning.rstrip('.')}. * of another grid{white}"
 
     def show(value: float | None, form: Callable[[float], str]) -> str:
         return form(value) if value is not None and value == value else "-"

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 
 from fourier_probe.errors import ResultError
 from fourier_probe.plots.spectra import depth_colorbar
-from fourier_probe.plots.style import PAGE, depth_colors, short_title, style
+from fourier_probe.plots.style import PAGE, canvas, depth_colors, short_title, style
 from fourier_probe.results.kernels import KernelRecord
 
 Line = Literal["-", "--", "-.", ":"]
@@ -71,7 +71,7 @@ def kernels_figure(kernels: Sequence[KernelRecord], title: str, t95: float) -> F
     if not shown:
         raise ResultError("no layer has a kernel of more than one tap: there is no response to draw.")
     with style():
-        figure = Figure(figsize=(PAGE, 2.7))
+        figure = canvas(PAGE, 2.7)
         axes = figure.subplots(1, 2)
         draw_responses(axes[0], shown, t95)
         draw_tilts(axes[1], shown, t95)

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from fourier_probe.plots.style import COLUMN, PAGE, depth_colors, short_title, style
+from fourier_probe.plots.style import COLUMN, PAGE, canvas, depth_colors, short_title, style
 
 Losses = Sequence[tuple[int, float]]
 """(steps that are done, mean loss of those since the pair before), in order."""
@@ -74,7 +74,7 @@ def loss_figure(runs: Curves, *, ax: Axes | None = None) -> Figure:
         if ax is not None:
             draw_losses(ax, losses, switches)
             return ax.get_figure(root=True) or Figure()
-        figure = Figure(figsize=(1.6 * COLUMN, 0.8 * COLUMN))
+        figure = canvas(1.6 * COLUMN, 0.8 * COLUMN)
         draw_losses(figure.subplots(), losses, switches).set_title(short_title(name))
         return figure
 
@@ -86,7 +86,7 @@ def switches_figure(runs: Curves, *, ax: Axes | None = None) -> Figure:
             (losses, switches), *_ = runs.values()
             draw_switches(ax, losses, switches)
             return ax.get_figure(root=True) or Figure()
-        figure = Figure(figsize=(PAGE, 2.1 * len(runs)))
+        figure = canvas(PAGE, 2.1 * len(runs))
         for row, (name, (losses, switches)) in zip(
             figure.subplots(len(runs), 2, squeeze=False), runs.items(), strict=True
         ):

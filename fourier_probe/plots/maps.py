@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
 from fourier_probe.errors import ResultError
-from fourier_probe.plots.style import literal, style
+from fourier_probe.plots.style import ShownFigure, literal, style
 from fourier_probe.probe.sums import quantile
 from fourier_probe.results.point import INPUT, Array, PointSpectrum
 from fourier_probe.results.spectra import Spectra
@@ -73,7 +73,7 @@ def maps_figure(results: Sequence[Spectra], titles: Sequence[str], *, scale: Sca
     width = LEFT + max(columns, 2) * (SIDE + GAP) + (0.95 if scale == "common" else 0.1)
     height = 0.4 + sum(TITLE + len(rows) * (SIDE + ABOVE) for _, _, rows in blocks)
     with style():
-        figure = Figure(figsize=(width, height))
+        figure = ShownFigure(figsize=(width, height))
         figure.set_layout_engine("none")  # every panel has its place
         top, image = height, None
         for title, result, rows in blocks:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from fourier_probe.errors import ResultError
 from fourier_probe.plots.spectra import depth_colorbar, figure_of
-from fourier_probe.plots.style import COLUMN, MARKERS, PAGE, categories, depth_colors, short_title, style
+from fourier_probe.plots.style import COLUMN, MARKERS, PAGE, canvas, categories, depth_colors, short_title, style
 from fourier_probe.probe.sums import quantile
 from fourier_probe.results.shown import Shown
 from fourier_probe.results.spectra import Spectra
@@ -62,7 +62,7 @@ def metrics_figure(results: Sequence[Spectra], titles: Sequence[str]) -> Figure:
     with style():
         columns = min(len(metrics), 3)
         rows = -(-len(metrics) // columns)
-        figure = Figure(figsize=(COLUMN if columns == 1 else PAGE, 2.6 * rows))
+        figure = canvas(COLUMN if columns == 1 else PAGE, 2.6 * rows)
         axes = figure.subplots(rows, columns, squeeze=False)
         radial = []
         for ax, metric in zip(axes.flat, metrics.values(), strict=False):
@@ -88,7 +88,7 @@ def metrics_figure(results: Sequence[Spectra], titles: Sequence[str]) -> Figure:
 def metric_of_one(result: Spectra, metric: Shown, title: str, *, ax: Axes | None = None) -> Figure:
     """One metric of one result, in axes of the caller's where they are given; returns their figure."""
     with style():
-        drawn: Axes = Figure(figsize=(COLUMN, 2.6)).subplots() if ax is None else ax
+        drawn: Axes = canvas(COLUMN, 2.6).subplots() if ax is None else ax
         figure = figure_of(drawn)
         if metric.kind == "scalar":
             draw_metric(drawn, result, metric)

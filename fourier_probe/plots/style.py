@@ -131,9 +131,19 @@ def style() -> Iterator[None]:
         yield
 
 
+class ShownFigure(Figure):
+    """A figure that a notebook shows by itself, whether pyplot was imported or not."""
+
+    def _repr_png_(self) -> bytes:
+        buffer = io.BytesIO()
+        with style():
+            self.savefig(buffer, format="png", dpi=110)
+        return buffer.getvalue()
+
+
 def canvas(width: float, height: float) -> Figure:
     """An empty figure of this size, inches; of the width that `figure_style` asks for, where it asks."""
-    return Figure(figsize=(_sheet().width or width, height))
+    return ShownFigure(figsize=(_sheet().width or width, height))
 
 
 def most_columns(most: int, panel: float = PAGE / 4) -> int:
