@@ -25,6 +25,7 @@ from fourier_probe.probe.capture import Capture
 from fourier_probe.probe.cka import Pooled
 from fourier_probe.probe.definition import Definition
 from fourier_probe.probe.fast import Scratch, image_statistics
+from fourier_probe.probe.feeding import parts, pixels_at_a_time
 from fourier_probe.probe.groups import Grouping, group_of, grouping_of
 from fourier_probe.probe.logits import class_scores, no_accuracy
 from fourier_probe.probe.metrics import Statistics
@@ -244,22 +245,26 @@ def _stream(
             if totals.pooled is not None:
                 totals.pooled.add(point.name, features)
 
+        pixels = pixels_at_a_time(model, first.images[:2].to(device, dtype), totals.points)
         with Capture(model, totals.points, reduce) as capture:
             for batch in itertools.chain([first], batches):
                 numbers = torch.from_numpy(group_of(batch.index.numpy(), first.total, definition.groups))
-                group = numbers.to(device)
+                groups = numbers.to(device)
                 if totals.pooled is not None:
                     totals.pooled.index.append(batch.index.numpy())
                     totals.pooled.group.append(numbers.numpy())
                 seen = batch.images.to(device, non_blocking=True)
+                scores: list[Tensor | None] = []
                 if definition.axis == "true" or seen.shape[2] == seen.shape[3]:
-                    totals.images.update(statistics(seen), group)
-                # A copy: the model may work in place, and the caller's images are his.
-                output = run(model, seen.to(dtype, copy=True))
-                capture.check()
+                    totals.images.update(statistics(seen), groups)
+                for part in parts(seen, pixels):
+                    group = groups[part]
+                    # A copy: the model may work in place, and the caller's images are his.
+                    scores.append(class_scores(run(model, seen[part].to(dtype, copy=True))))
+                    capture.check()
                 totals.count += torch.bincount(numbers, minlength=definition.groups)
                 totals.digest += batch.digest.sum(0)
-                _count_correct(totals, model, output, batch.labels, classes)
+                _count_correct(totals, model, scores, batch.labels, classes)
                 if progress is not None:
                     progress(len(batch.index))
     return totals
@@ -278,10 +283,15 @@ def _points(model: nn.Module, example: Tensor, listen: _Listen) -> tuple[list[Po
     return found.points, found.coverage
 
 
-def _count_correct(totals: _Totals, model: nn.Module, output: Any, labels: Tensor | None, classes: int | None) -> None:
+def _count_correct(
+    totals: _Totals, model: nn.Module, scored: Sequence[Tensor | None], labels: Tensor | None, classes: int | None
+) -> None:
+    """Count the labels that the scores of a batch, part by part, put first."""
     if labels is None or totals.no_top1:
         return
-    scores = None if getattr(model, "num_classes", None) == 0 else class_scores(output)  # 0: a network without head
+    known = [part for part in scored if part is not None]
+    headless = getattr(model, "num_classes", None) == 0 or len(known) < len(scored)
+    scores = None if headless else torch.cat(known)
     totals.no_top1 = no_accuracy(scores, labels, classes=classes)
     if scores is not None and not totals.no_top1:
         totals.labelled += len(labels)
