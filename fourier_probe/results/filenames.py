@@ -13,5 +13,8 @@ COMPARE = (
     *(f"{name}.{kind}" for name in COMPARE_FIGURES for kind in ("pdf", "png")),
 )
 COMPARE_EPOCHS = ("compare.csv", "epochs.pdf", "epochs.png")
-VALIDATE = ("validation.json", "validation.csv", "confusion.csv", "confusion.pdf", "confusion.png")
+VALIDATE = (
+    *("validation.json", "validation.csv", "confusion.csv", "confusion.pdf", "confusion.png"),
+    *("lesions.csv", "lesions.pdf", "lesions.png", "hessian.csv", "hessian.pdf", "hessian.png"),
+)
 DEMO = ("demo.csv", "demo.pdf", "demo.png")

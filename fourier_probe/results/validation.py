@@ -8,29 +8,30 @@ from __future__ import annotations
 from datetime import datetime, timezone
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
+from fourier_probe.errors import ResultError
 from fourier_probe.io import atomic
 from fourier_probe.io.typed import read_json
 from fourier_probe.results.drawing import drawing
 from fourier_probe.results.filenames import VALIDATE
 from fourier_probe.results.intervals import Interval
-from fourier_probe.results.records import Count, ImagesInfo, Provenance, TopOneBound
+from fourier_probe.results.records import Count, ImagesInfo, LeftOut, Provenance, TopOneBound
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-SCHEMA, VERSION = "fourier-probe/validation", 1
+SCHEMA, VERSION = "fourier-probe/validation", 2
 INTERVALS = (
-    "95 % over images: Wilson for shares, Student for the loss; nothing about training another network, and none where "
-    "there are too few images"
+    "95 % over images: Wilson for shares, Student for losses, Agresti and Min (paired) for changes of top-1; nothing "
+    "about training another network, and none where there are too few images"
 )
 AGAIN = "run `fourier-probe validate` again"
 
@@ -57,6 +58,41 @@ class PartAnswers(msgspec.Struct, frozen=True, kw_only=True):
     top1: Interval
 
 
+class Lesion(msgspec.Struct, frozen=True, kw_only=True):
+    """The answers of the network with one residual step replaced by the identity.
+
+    Attributes:
+        name, op, depth: of the point behind the step.
+        top1: without it. top1_change, loss_change: that minus the whole network's on the same images, paired; the loss
+            in nats, null where it was not finite.
+    """
+
+    name: str
+    op: str
+    depth: float
+    top1: Interval
+    top1_change: Interval
+    loss_change: Interval | None = None
+
+
+class Curvature(msgspec.Struct, frozen=True, kw_only=True):
+    """The Hessian of the loss, weight decay left out, and the loss around the network.
+
+    Attributes:
+        batch_size: images of each minibatch, each of which has a Hessian of its own.
+        eigenvalues: a row per minibatch, the largest first.
+        largest: mean over minibatches of the largest, with Student's interval from 20 minibatches on.
+        at, loss: of two random directions, normalised per filter: multiples, and the loss (nats), a row per multiple of
+            the first. Empty where it was not measured.
+    """
+
+    batch_size: Annotated[int, Meta(ge=1)]
+    eigenvalues: Annotated[list[list[float]], Meta(min_length=1)]
+    largest: Interval
+    at: list[float] = []
+    loss: list[list[float]] = []
+
+
 class Validation(msgspec.Struct, frozen=True, kw_only=True):
     """What a classifier answers on labelled images; the fields are those of validation.json.
 
@@ -69,6 +105,9 @@ class Validation(msgspec.Struct, frozen=True, kw_only=True):
         answers: (class, predicted class, images), where there are any: the confusion matrix.
         conflict, agreeing: of the planted task, images whose local cue contradicts the label, and the others.
         bound: of the planted task, the top-1 that this network cannot pass.
+        lesions: a row per residual step, by depth; null where they were not asked for. kept: steps that cannot be taken
+            out, with the reason.
+        curvature: of the loss; null where it was not asked for.
         notes: what a reader must know, such as a top-1 at chance.
 
     >>> import fourier_probe as fp
@@ -91,6 +130,9 @@ class Validation(msgspec.Struct, frozen=True, kw_only=True):
     conflict: PartAnswers | None = None
     agreeing: PartAnswers | None = None
     bound: TopOneBound | None = None
+    lesions: list[Lesion] | None = None
+    kept: list[LeftOut] = []
+    curvature: Curvature | None = None
     notes: list[str] = []
     intervals: str = INTERVALS
     versions: dict[str, str] = {}
@@ -148,9 +190,28 @@ class Validation(msgspec.Struct, frozen=True, kw_only=True):
         ]
         return pd.DataFrame(cells).set_index("of")
 
-    def plot(self, *, ax: Axes | None = None) -> Figure:
-        """The confusion matrix, as shares of each true class."""
-        return drawing("confusion")(self, ax=ax)
+    def lesion_table(self) -> pd.DataFrame:
+        """A row per residual step: what it is, top-1 without it and the change, with the ends of the intervals."""
+        import pandas as pd
+
+        return pd.DataFrame(
+            [
+                {"step": row.name, "op": row.op, "depth": row.depth, **_ends("top1", row.top1),
+                 **_ends("top1_change", row.top1_change), **_ends("loss_change", row.loss_change)}
+                for row in self.lesions or []
+            ]
+        )  # fmt: skip
+
+    def plot(self, kind: Literal["confusion", "lesions", "hessian"] = "confusion", *, ax: Axes | None = None) -> Figure:
+        """The confusion matrix, as shares of each true class; the lesion profile; or the curvature of the loss.
+
+        Raises:
+            ResultError: it was not measured.
+        """
+        missing = {"lesions": self.lesions is None, "hessian": self.curvature is None}
+        if missing.get(kind, False):
+            raise ResultError(f"this validation holds no {kind}: validate with {kind}=True.")
+        return drawing(kind)(self, ax=ax)
 
     def __repr__(self) -> str:
         top5 = "" if self.top5 is None else f", top-5 {self.top5.value:.1%}"
@@ -180,6 +241,15 @@ class Validation(msgspec.Struct, frozen=True, kw_only=True):
                 ("confusion.csv", self.confusion()),
             ):
                 atomic.write_text(place / name, frame.to_csv(lineterminator="\n"))
+            if self.lesions:
+                atomic.write_text(place / "lesions.csv", self.lesion_table().to_csv(index=False, lineterminator="\n"))
+            if self.curvature is not None:
+                rows = ["minibatch,rank,eigenvalue"] + [
+                    f"{batch},{rank},{value!r}"
+                    for batch, values in enumerate(self.curvature.eigenvalues)
+                    for rank, value in enumerate(values, 1)
+                ]
+                atomic.write_text(place / "hessian.csv", "\n".join(rows) + "\n")
             atomic.write_json(place / VALIDATE[0], msgspec.to_builtins(self, enc_hook=str))
         return folder / VALIDATE[0]
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import torch
 from torch import Tensor, nn
 
 from fourier_probe.data.planted import SIDE, is_planted, variant_of
-from fourier_probe.errors import ModelError
+from fourier_probe.errors import DataError, ModelError
 from fourier_probe.io import atomic
 from fourier_probe.probe.answers import Answers, answers
 from fourier_probe.results import intervals
@@ -23,6 +23,7 @@ from fourier_probe.runtime.messages import note, progress
 from fourier_probe.runtime.versions import versions
 from fourier_probe.targets import ModelOptions, Target
 from fourier_probe.verbs.analyze import AMP
+from fourier_probe.verbs.disturbed import with_curvature, with_lesions
 from fourier_probe.verbs.opening import (
     AnyTarget,
     Data,
@@ -31,6 +32,9 @@ from fourier_probe.verbs.opening import (
     open_any,
     open_stream,
 )
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def validate(
@@ -45,6 +49,8 @@ def validate(
     img_size: tuple[int, int] | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    lesions: bool = False,
+    hessian: bool = False,
     device: torch.device | str | None = None,
     amp: str | torch.dtype | None = None,
     label: str | None = None,
@@ -75,6 +81,9 @@ def validate(
         img_size: (H, W) the network wants to see, pixels, where it does not say.
         mean: per channel, in [0, 1], likewise.
         std: likewise.
+        lesions: also top-1 with each residual step replaced by the identity, one at a time.
+        hessian: also the five largest eigenvalues of the Hessian of the loss on each of 8 minibatches of `batch_size`
+            images, and the loss along two directions.
         device: where to run. A network is left where it is by default, and brought back; a named target runs on a GPU
             where there is one.
         amp: "bf16" or "fp16": precision of the forward.
@@ -111,6 +120,8 @@ def validate(
         opened,
         data,
         ImageOptions(images, split, batch_size, workers, skip_bad, img_size, mean, std),
+        lesions=lesions,
+        hessian=hessian,
         device=device,
         amp=precision,
     )
@@ -124,16 +135,24 @@ def validate_target(
     data: Data | None,
     images: ImageOptions,
     *,
+    lesions: bool = False,
+    hessian: bool = False,
     device: torch.device | str | None = None,
     amp: torch.dtype | None = None,
 ) -> Validation:
     """The answers of an opened target, as a result."""
     if target.model is None:
         raise ModelError(f"{target.label} is a saved result: there is no model to validate.")
+    if (lesions or hessian) and isinstance(data, Iterator):
+        raise DataError("lesions and hessian read the images again, and these can be read once only: give a list.")
     stream = open_stream(target, data, images)
     with progress(f"validate {target.label}", stream.total) as advance:
         seen = answers(target.model, stream.batches, classes=stream.classes, device=device, amp=amp, progress=advance)
     result = _result(target, stream, seen, _bound(target.model, stream))
+    if lesions:
+        result = with_lesions(result, seen, target, data, images, device=device, amp=amp)
+    if hessian:
+        result = with_curvature(result, target, data, images, device=device)
     for text in result.notes:
         note(text)
     return result
@@ -144,7 +163,12 @@ def write(result: Validation, folder: Path) -> list[str]:
     from fourier_probe.plots import save_each
 
     result.save(folder, force=True)
-    save_each({"confusion": result.plot}, folder)
+    figures: dict[str, Callable[[], Figure]] = {"confusion": result.plot}
+    if result.lesions:
+        figures["lesions"] = lambda: result.plot("lesions")
+    if result.curvature is not None:
+        figures["hessian"] = lambda: result.plot("hessian")
+    save_each(figures, folder)
     return [name for name in VALIDATE if (folder / name).exists()]
 
 
