@@ -71,7 +71,8 @@ def test_the_network_is_left_as_it_was() -> None:
 
 def test_it_is_saved_and_read_back_and_what_does_not_agree_is_refused(tmp_path: Path) -> None:
     result = fp.validate(Reads(7), batches(TRUTH, ANSWERS), out=tmp_path / "v")
-    assert {path.name for path in (tmp_path / "v").iterdir()} == set(VALIDATE)
+    asked_for = {name for name in VALIDATE if name.startswith(("lesions", "hessian"))}
+    assert {path.name for path in (tmp_path / "v").iterdir()} == set(VALIDATE) - asked_for
     assert fp.Validation.load(tmp_path / "v") == result
     with pytest.raises(OutputError, match="force"):
         result.save(tmp_path / "v")
