@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("names", nargs=-1)
 @click.option("--list", "listing", is_flag=True, help="List the figures and what they show.")
+@click.option("--json", "as_json", is_flag=True, help="With --list: names and what they show, as JSON.")
 @click.option(
     "--runs",
     type=click.Path(path_type=Path),
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 @click.option("--out", type=click.Path(path_type=Path), default=Path("figures"), show_default=True)
 @click.option("--force", is_flag=True, help="Overwrite figures that are there.")
 @options.figure_options
-def command(names: tuple[str, ...], listing: bool, runs: Path, out: Path, force: bool) -> None:
+def command(names: tuple[str, ...], listing: bool, as_json: bool, runs: Path, out: Path, force: bool) -> None:
     """Draw the figures NAMES (all without any) from finished runs: PDF, PNG, CSV, caption, and LaTeX for tables.
 
     Nothing is trained. Figures whose runs are missing are named, with the line of a sweep plan that would make them;
@@ -40,6 +42,9 @@ def command(names: tuple[str, ...], listing: bool, runs: Path, out: Path, force:
     from fourier_probe.papers import FIGURES
     from fourier_probe.verbs.figures import UndrawnError, figures
 
+    if listing and as_json:
+        click.echo(json.dumps([{"name": entry.name, "shows": entry.summary} for entry in FIGURES.entries()]))
+        return
     if listing:
         options.table("figures", ["name", "shows"], [[entry.name, entry.summary] for entry in FIGURES.entries()])
         return

@@ -54,9 +54,10 @@ def _strength(_ctx: click.Context, _param: click.Parameter, eps: float | None) -
     help="Folder for the results.  [default: results/heatmap-NAMES-DIGITS]",
 )
 @click.option("--force", is_flag=True, help="Overwrite results that are there.")
+@click.option("--json", "as_json", is_flag=True, help="Print heatmap.json on stdout; a list of several targets.")
 @options.figure_options
 def command(targets: tuple[str, ...], out: Path | None, force: bool, limit: int, device: str, amp: str,
-            labels: tuple[str, ...], **given: Any) -> None:  # fmt: skip
+            labels: tuple[str, ...], as_json: bool, **given: Any) -> None:  # fmt: skip
     """Top-1 error of TARGETs under Fourier-basis noise, frequency by frequency (Yin et al. 2019), or under filters.
 
     A run that was stopped goes on where it was when it is started again with the same options, on any number of ranks.
@@ -98,6 +99,11 @@ def command(targets: tuple[str, ...], out: Path | None, force: bool, limit: int,
             click.get_current_context().exit(code)
         if rank:
             return
+    if as_json:
+        import msgspec
+
+        click.echo(msgspec.json.encode(result if isinstance(result, HeatMap) else list(result)).decode())
+        return
     for heat in [result] if isinstance(result, HeatMap) else result:
         print_summary(heat, len(targets) > 1)
     options.say(f"written to {folder}: {', '.join(name for name in FILES if (folder / name).exists())}")
