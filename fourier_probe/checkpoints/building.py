@@ -235,7 +235,7 @@ def _replay(model: nn.Module, checkpoint: Checkpoint) -> None:
         if type(convolution) is nn.Conv2d:  # what is none is refused by `recast_`
             name = f"{layer}.query_weight".removeprefix(checkpoint.prefix)
             width = options.head_dim or recast.default_head_dim(convolution)
-            expected = (math.prod(convolution.kernel_size) * width, convolution.in_channels)
+            expected = ((options.content_maps or math.prod(convolution.kernel_size)) * width, convolution.in_channels)
             query = checkpoint.state.get(name)
             if query is None or query.shape != expected:
                 raise CheckpointError(

@@ -36,6 +36,8 @@ class RecastOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     locality_strength: float | None = None
     gate: float | None = None
     head_dim: Annotated[int, Meta(ge=1, le=65_536)] | None = None
+    content_stride: Annotated[int, Meta(ge=1, le=65_536)] | None = None
+    content_maps: Annotated[int, Meta(ge=1, le=65_536)] | None = None
 
     @property
     def chosen(self) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
+from fourier_probe.models.gpsa.recast import architecture
 from fourier_probe.papers.exhibit import MissingRunsError, Row
 from fourier_probe.results.comparison import check_comparable
 from fourier_probe.results.labels import arguments
@@ -113,7 +114,9 @@ def noted_schedule(run: Run) -> str:
 
 def recast_settings(run: Run) -> str:
     """How a run recasts."""
-    given = ", ".join(f"{name} {value:g}" for name, value in sorted(run.config.recast_args.items())) or "defaults"
+    config = run.config
+    given = ", ".join(f"{name} {value:g}" for name, value in sorted(config.recast_args.items())) or "defaults"
+    given += architecture(config.content_stride, config.content_maps)
     return f"{given}, {f'eased over {run.config.anneal_epochs:g}' if run.config.anneal_epochs else 'not eased'}"
 
 

@@ -120,7 +120,10 @@ def _estimate(task: Task, layout: Layout, times: _Times) -> Estimate:
 
 def _key(config: TrainConfig, layout: Layout) -> dict[str, Any]:
     """What the time of a step depends on: not when layers convert, but which."""
-    apart = (*_FREE_OF, *(name for name in SCHEDULE_FIELDS if name not in ("recast_args",)))
+    apart = (
+        *_FREE_OF,
+        *(name for name in SCHEDULE_FIELDS if name not in ("recast_args", "content_stride", "content_maps")),
+    )
     rest = {name: value for name, value in content(config).items() if name not in apart}
     return {**rest, "data": config.data, "converts": sorted(layout.plan.schedule)}
 

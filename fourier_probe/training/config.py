@@ -37,8 +37,8 @@ FREE = (
 SCHEDULE_FIELDS = (
     "schedule", "early_epoch", "late_epoch", "at_epoch", "early_step", "late_step", "at_step", "switches",
     "switch_ends", "schedule_args", "weighted_mean",
-    "schedule_seed", "convert", "max_key_grid", "soft_epochs", "recast_args", "anneal_epochs", "anneal_steps",
-    "anneal_gate", "anneal_locality", "new_lr_mult", "gate_lr_mult",
+    "schedule_seed", "convert", "max_key_grid", "soft_epochs", "recast_args", "content_stride",
+    "content_maps", "anneal_epochs", "anneal_steps", "anneal_gate", "anneal_locality", "new_lr_mult", "gate_lr_mult",
 )  # fmt: skip
 """What a run and the run it is forked from may differ in."""
 
@@ -176,6 +176,10 @@ class TrainConfig:
     max_key_grid: int = _flag("Schedule", 8, "Largest key grid converted, a side; cost grows as its 4th power.")
     recast_args: dict[str, Any] = _flag("Schedule", dict, "locality_strength, gate (1 if eased, else 4), head_dim.",  # noqa: RUF009
                                         flag="--recast-arg")
+    content_stride: int = _flag("Schedule", 1, "2: content attention looks at means of 2x2 pixels, about 3 times "
+                                "cheaper on large grids: another architecture.", metavar="PX")
+    content_maps: int = _flag("Schedule", 0, "1: one content map for all taps, about 4 times cheaper: another "
+                              "architecture; 0: one a tap.")
     anneal_epochs: float = _flag("Schedule", 0.1, "Ease a layer out of its convolution for so long; 0: not.",
                                  metavar="E")
     anneal_steps: int = _flag("Schedule", -1, "Likewise, in steps; 0: not.", metavar="STEPS")
@@ -339,8 +343,9 @@ _RULES: list[tuple[str, Any, str]] = [
         )
     ),
     *((name, lambda v: v >= 1, "at least 1") for name in (
-        "epochs", "batch_size", "probe_images", "max_key_grid", "grad_accum_steps",
+        "epochs", "batch_size", "probe_images", "max_key_grid", "grad_accum_steps", "content_stride",
     )),
+    ("content_maps", lambda v: v in (0, 1), "0, one a tap, or 1, one for all"),
     *((name, lambda v: 0 <= v < 1, "from 0 to below 1") for name in ("momentum", "model_ema_decay")),
     *((name, math.isfinite, "a finite number") for name in ("anneal_gate", "anneal_locality", "decay_rate")),
     ("data", lambda v: "pipe:" not in str(v).lower(), "data without pipe:, whose shell command is never run"),

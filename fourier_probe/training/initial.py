@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from fourier_probe.errors import CheckpointError, TrainingError, printable, suggest
 from fourier_probe.models import zoo
-from fourier_probe.models.gpsa.recast import GPSAConv2d, recast_
+from fourier_probe.models.gpsa.recast import GPSAConv2d, architecture, recast_
 from fourier_probe.training.config import TrainConfig
 from fourier_probe.training.record import InitialRecord
 
@@ -67,6 +67,11 @@ class Initial:
             mean=spec.mean,
             std=spec.std,
             recast={name: module.head_dim for name, module in layers.items()},
+            content={
+                name: (module.content_stride, module.content_maps)
+                for name, module in layers.items()
+                if architecture(module.content_stride, module.content_maps, module.heads)
+            },
         )
         arguments = dict(provenance.model_args or {})
         return cls(record, arguments, dict(network.state_dict()), target.transform.size, easing)
@@ -80,8 +85,8 @@ class Initial:
         Raises:
             CheckpointError: other weights than the head's do not fit; names them.
         """
-        for layer, head_dim in self.record.recast.items():
-            recast_(model, [layer], head_dim=head_dim)
+        for layer in self.record.recast:
+            recast_(model, [layer], **self._options(layer))
         if not self.state:
             return
         own = model.state_dict()
@@ -117,9 +122,17 @@ class Initial:
     def rows(self) -> list[dict[str, Any]]:
         """The layers that were attention before the run, as rows of a checkpoint's `conversions`."""
         return [
-            {"layer": layer, "epoch": None, "options": {"head_dim": width}, "initial": True}
-            for layer, width in self.record.recast.items()
+            {"layer": layer, "epoch": None, "options": self._options(layer), "initial": True}
+            for layer in self.record.recast
         ]
+
+    def _options(self, layer: str) -> dict[str, int]:
+        """How a layer was recast, as far as its weights do not say."""
+        names = ("content_stride", "content_maps")
+        return {
+            "head_dim": self.record.recast[layer],
+            **dict(zip(names, self.record.content.get(layer, ()), strict=False)),
+        }
 
 
 def named_model(chosen: Mapping[str, Any]) -> str:

@@ -57,14 +57,22 @@ class ConvLayer:
 
 
 def convertible_layers(
-    model: nn.Module, example: Tensor, *, convert: Sequence[str] = (), max_grid: int | None = MAX_GRID
+    model: nn.Module,
+    example: Tensor,
+    *,
+    convert: Sequence[str] = (),
+    max_grid: int | None = MAX_GRID,
+    content_stride: int = 1,
+    content_maps: int | None = None,
 ) -> list[ConvLayer]:
     """The convolutions to convert, in execution order: those of `survey_layers` that nothing excludes.
 
     Raises:
         TrainingError: there is none, with the reasons; or a pattern of `convert` fits no layer that can convert.
     """
-    surveyed = survey_layers(model, example, convert=convert, max_grid=max_grid)
+    surveyed = survey_layers(
+        model, example, convert=convert, max_grid=max_grid, content_stride=content_stride, content_maps=content_maps
+    )
     chosen = [layer for layer in surveyed if not layer.skipped]
     if not chosen:
         reasons = dict.fromkeys(layer.skipped for layer in surveyed)
@@ -77,7 +85,13 @@ def convertible_layers(
 
 
 def survey_layers(
-    model: nn.Module, example: Tensor, *, convert: Sequence[str] = (), max_grid: int | None = MAX_GRID
+    model: nn.Module,
+    example: Tensor,
+    *,
+    convert: Sequence[str] = (),
+    max_grid: int | None = MAX_GRID,
+    content_stride: int = 1,
+    content_maps: int | None = None,
 ) -> list[ConvLayer]:
     """Every convolution that a forward of `example` runs, in order, and why those that stay do.
 
@@ -90,6 +104,8 @@ def survey_layers(
         convert: glob patterns over names. If given, exactly the layers that match convert, whatever their place or
             grid; what cannot be recast at all stays skipped.
         max_grid: pixels a side; key grids of at most max_grid^2 pixels convert. None sets no limit.
+        content_stride: of a recast, for its costs.
+        content_maps: of a recast, likewise.
 
     Raises:
         TrainingError: a pattern matches nothing, or only what cannot be recast; `max_grid` is not positive.
@@ -97,7 +113,8 @@ def survey_layers(
     if max_grid is not None and max_grid < 1:
         raise TrainingError(f"max_grid must be at least 1 pixel, got {max_grid}.")
     trace = _run(model, example)
-    layers = [_describe(name, module, trace.grids[name]) for name, module in trace.convolutions.items()]
+    content = content_stride, content_maps or None
+    layers = [_describe(name, module, trace.grids[name], content) for name, module in trace.convolutions.items()]
     if convert:
         layers = _by_pattern(layers, trace, convert)
     else:
@@ -106,7 +123,9 @@ def survey_layers(
     return _with_stages(layers)
 
 
-def _describe(name: str, module: nn.Module, grids: tuple[tuple[int, int], tuple[int, int]]) -> ConvLayer:
+def _describe(
+    name: str, module: nn.Module, grids: tuple[tuple[int, int], tuple[int, int]], content: tuple[int, int | None]
+) -> ConvLayer:
     """Sizes and costs; `skipped` if it cannot be recast at all."""
     keys, queries = grids
     if not isinstance(module, nn.Conv2d | GPSAConv2d):
@@ -116,7 +135,7 @@ def _describe(name: str, module: nn.Module, grids: tuple[tuple[int, int], tuple[
     if isinstance(module, GPSAConv2d):
         added = module.added_parameters()
     else:
-        added = heads * (4 + 2 * default_head_dim(module) * module.in_channels)
+        added = heads * 4 + (content[1] or heads) * 2 * default_head_dim(module) * module.in_channels
     own = [module.weight] + ([module.bias] if module.bias is not None else [])
     return ConvLayer(
         name=name,
@@ -128,7 +147,7 @@ def _describe(name: str, module: nn.Module, grids: tuple[tuple[int, int], tuple[
         parameters=sum(parameter.numel() for parameter in own),
         added=added,
         multiply_adds=places * heads * (module.in_channels // module.groups) * module.out_channels,
-        multiply_adds_recast=multiply_adds(module, keys),
+        multiply_adds_recast=multiply_adds(module, keys, content_stride=content[0], content_maps=content[1]),
         skipped=refusal(module),
     )
 

@@ -27,6 +27,9 @@ def run_name(config: TrainConfig) -> str:
         parts.append(f"from-{_begins(Path(config.initial_checkpoint))}")
     if config.data_scale != 1:
         parts.append(f"{100 * config.data_scale:g}pc")
+    if config.schedule != "none":  # other architectures
+        parts += [f"stride{config.content_stride}"] * (config.content_stride != 1)
+        parts += [f"{config.content_maps}map"] * (config.content_maps != 0)
     parts += [config.schedule] * (config.schedule != "none") + [f"seed{config.seed}"] * (config.seed != 0)
     return atomic.safe_name("-".join(parts))
 

@@ -62,7 +62,16 @@ class Plan:
             like = next(model.parameters())
             example = torch.zeros(1, spec.channels, *spec.size, dtype=like.dtype, device=like.device)
             patterns = tuple(config.switches) if config.schedule == CUSTOM else config.convert
-            layers = tuple(convertible_layers(model, example, convert=patterns, max_grid=config.max_key_grid))
+            layers = tuple(
+                convertible_layers(
+                    model,
+                    example,
+                    convert=patterns,
+                    max_grid=config.max_key_grid,
+                    content_stride=config.content_stride,
+                    content_maps=config.content_maps,
+                )
+            )
         scale, unit = epochs / config.epochs, "epoch"
         if config.steps or config.val_every:
             total, per_pass = config.steps or epochs * steps, steps

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from fourier_probe.models import zoo
-from fourier_probe.models.gpsa.recast import recast_
+from fourier_probe.models.gpsa.recast import architecture, recast_
 from fourier_probe.training.config import TrainConfig
 from fourier_probe.training.convert import options
 from fourier_probe.training.inputs import open_splits
@@ -136,10 +136,12 @@ def lay_out(config: TrainConfig, model: nn.Module | None = None) -> SchedulePlan
         like = next(model.parameters())
         example = torch.zeros(1, spec.channels, *spec.size, dtype=like.dtype, device=like.device)
         chosen = {layer.name for layer in plan.layers}
-        every = convertible_layers(model, example, max_grid=None)
+        every = convertible_layers(
+            model, example, max_grid=None, content_stride=config.content_stride, content_maps=config.content_maps
+        )
         over_limit = tuple(_planned(layer, plan.schedule) for layer in every if layer.name not in chosen)
     return SchedulePlan(
-        model=name,
+        model=name + architecture(config.content_stride, config.content_maps),
         schedule=config.schedule,
         switches=plan.schedule,
         epochs=plan.epochs,

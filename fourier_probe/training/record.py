@@ -103,6 +103,7 @@ class InitialRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         weights, epoch: which of its weights, trained for how long. mean, std: of its input.
         head: what is new of the head; empty where it is the file's.
         recast: layers that were attention already -> width of their queries and keys.
+        content: those of them that are another architecture than GPSA -> `content_stride` and `content_maps`.
     """
 
     source: str
@@ -113,6 +114,7 @@ class InitialRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     std: tuple[float, ...] = ()
     head: str = ""
     recast: dict[str, int] = {}
+    content: dict[str, tuple[int, int]] = {}
 
 
 class RunRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -61,6 +61,8 @@ class GPSAConv2d(nn.Module):
         locality_strength: initial alpha of every head.
         gate: initial logit of every head.
         head_dim: width of queries and keys; none takes `default_head_dim`.
+        content_stride: side, in pixels, of what the content half looks at.
+        content_maps: maps of the content half: one for all taps, or none for one a tap.
         generator: of the initial queries and keys, on the CPU; none takes a fresh one with seed 0.
     """
 
@@ -71,6 +73,8 @@ class GPSAConv2d(nn.Module):
         locality_strength: float = LOCALITY_STRENGTH,
         gate: float = GATE,
         head_dim: int | None = None,
+        content_stride: int = 1,
+        content_maps: int | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
@@ -91,6 +95,11 @@ class GPSAConv2d(nn.Module):
         self.padding, self.padding_mode = conv.padding, conv.padding_mode
         self.head_dim = head_dim
         self.heads = self.kernel_size[0] * self.kernel_size[1]
+        if content_stride < 1:
+            raise ModelError(f"recast: content_stride must be at least 1 pixel, got {content_stride}.")
+        if content_maps not in (None, 1, self.heads):
+            raise ModelError(f"recast: content_maps must be 1, or {self.heads} for one a tap, got {content_maps}.")
+        self.content_stride, self.content_maps = content_stride, content_maps or self.heads
         self._pads = _pads(conv)
         self._tables: dict[tuple[object, ...], Tensor] = {}
 
@@ -101,7 +110,7 @@ class GPSAConv2d(nn.Module):
         self.locality_strength = nn.Parameter(torch.full((self.heads,), float(locality_strength)).to(device, dtype))
         self.gate = nn.Parameter(torch.full((self.heads,), float(gate)).to(device, dtype))
         generator = torch.Generator().manual_seed(0) if generator is None else generator
-        shape, std = (2, self.heads * head_dim, self.in_channels), _QK_STD / math.sqrt(self.in_channels)
+        shape, std = (2, self.content_maps * head_dim, self.in_channels), _QK_STD / math.sqrt(self.in_channels)
         query, key = (torch.randn(shape, generator=generator) * std).to(device, dtype)
         self.query_weight = nn.Parameter(query.clone())
         self.key_weight = nn.Parameter(key.clone())
@@ -117,7 +126,7 @@ class GPSAConv2d(nn.Module):
             f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}, "
             f"padding={self.padding}, dilation={self.dilation}, groups={self.groups}, bias={self.bias is not None}, "
             f"heads={self.heads}, head_dim={self.head_dim}"
-        )
+        ) + architecture(self.content_stride, self.content_maps, self.heads)
 
     def forward(self, maps: Tensor) -> Tensor:
         """(B, C, H, W), or (C, H, W), -> (B, C', H', W') or (C', H', W').
@@ -132,15 +141,17 @@ class GPSAConv2d(nn.Module):
     def halves(self, maps: Tensor) -> tuple[Tensor, Tensor]:
         """The content and the positional half of the output, each (B, C', H', W'): they add up to output - bias."""
         query, key, grid = self._project(maps)
-        dtype = query.dtype
-        content = attend(query, key, maps.flatten(2).to(dtype), gate=self.gate + self.gate_shift)
-        positional = apply_positional(maps.to(dtype), *self._maps(maps, grid, dtype, gated=True))
-        return self._combine(content, grid, bias=False), self._combine(positional, grid, bias=False)
+        content = self._content(query, key, maps, grid)
+        positional = apply_positional(maps.to(query.dtype), *self._maps(maps, grid, query.dtype, gated=True))
+        return content, self._combine(positional, grid, bias=False)
 
     def attention(self, maps: Tensor) -> Tensor:
         """The gated map written out, (B, heads, H' W', H W): for pictures and distances. Rows may lose the outside."""
         query, key, grid = self._project(maps)
-        content = torch.softmax(query.transpose(-1, -2) @ key, dim=-1)
+        content = torch.softmax(query.transpose(-1, -2) @ key, dim=-1)  # (B, heads or 1, H' W', keys)
+        if self.content_stride > 1:  # a mean's share is that of its pixels, in equal parts
+            cell, count = self._cells(*maps.shape[2:], maps.device)
+            content = (content / count)[..., cell]
         local = dense_map(*self._maps(maps, grid, content.dtype, gated=True))
         return torch.sigmoid(-self.gate - self.gate_shift)[:, None, None].to(content.dtype) * content + local
 
@@ -183,12 +194,15 @@ class GPSAConv2d(nn.Module):
         query, key, grid = self._project(maps)
         dtype = query.dtype  # the autocast dtype, where there is one
         gate = self.gate + self.gate_shift
-        value = maps.flatten(2).to(dtype)  # (B, C, H W)
         queries, keys, blocks = query.shape[-1], key.shape[-1], in_blocks(maps.device)
-        if queries * keys > (DENSE if blocks else DENSE_FUSED):
-            content = attend(query, key, value, gate=gate).view(*maps.shape[:2], self.heads, *grid)
+        one, coarse = self.content_maps < self.heads, self.content_stride > 1
+        if one or coarse or queries * keys > (DENSE if blocks else DENSE_FUSED):
             positional = apply_positional(maps.to(dtype), *self._maps(maps, grid, dtype, gated=True))
-            return self._combine(content + positional, grid, bias=True)
+            if one:
+                return self._content(query, key, maps, grid) + self._combine(positional, grid, bias=True)
+            content = attend(query, key, self._value(maps, dtype), gate=gate)
+            return self._combine(content.view(*maps.shape[:2], self.heads, *grid) + positional, grid, bias=True)
+        value = self._value(maps, dtype)
         positional = dense_map(*self._maps(maps, grid, gate.dtype, gated=False))  # (heads, H' W', H W)
         if not (blocks and folds(self, queries, keys)):
             return self._combine(attend(query, key, value, gate=gate, positional=positional), grid, bias=True)
@@ -197,19 +211,45 @@ class GPSAConv2d(nn.Module):
         out = out.view(maps.shape[0], self.out_channels, *grid)
         return out if self.bias is None else out + self.bias.to(dtype)[:, None, None]
 
+    def _content(self, query: Tensor, key: Tensor, maps: Tensor, grid: tuple[int, int]) -> Tensor:
+        """The content half of the output, (B, C', H', W')."""
+        gate, value = self.gate + self.gate_shift, self._value(maps, query.dtype)
+        if self.content_maps == self.heads:
+            return self._combine(attend(query, key, value, gate=gate), grid, bias=False)
+        kernel = (self.weight.flatten(2) * torch.sigmoid(-gate)).sum(2)[
+            ..., None, None
+        ]  # of all taps, (C', C / groups)
+        return F.conv2d(attend(query, key, value).view(*maps.shape[:2], *grid), kernel, groups=self.groups)
+
+    def _pooled(self, maps: Tensor) -> Tensor:
+        """What the content half looks at: the input, or means over squares of its pixels."""
+        side = self.content_stride
+        return maps if side == 1 else F.avg_pool2d(maps, side, ceil_mode=True, count_include_pad=False)
+
+    def _value(self, maps: Tensor, dtype: torch.dtype) -> Tensor:
+        return self._pooled(maps).flatten(2).to(dtype)  # (B, C, keys)
+
+    def _cells(self, H: int, W: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        """The square that each pixel is in, (H W,), and how many pixels each square has."""
+        side, wide = self.content_stride, -(-W // self.content_stride)
+        y, x = (torch.arange(size, device=device) // side for size in (H, W))
+        cell = (y[:, None] * wide + x).flatten()
+        count = F.avg_pool2d(torch.ones(1, 1, H, W, device=device), side, ceil_mode=True, divisor_override=1)
+        return cell, count.flatten()
+
     def _project(self, maps: Tensor) -> tuple[Tensor, Tensor, tuple[int, int]]:
-        """Queries (B, heads, D, H' W'), scaled, keys (B, heads, D, H W), and the grid (H', W')."""
+        """Queries (B, maps, D, H' W'), scaled, keys (B, maps, D, keys), with what counts them; the grid (H', W')."""
         if maps.dim() != 4 or maps.shape[1] != self.in_channels:
             raise ModelError(f"GPSAConv2d: expected (B, {self.in_channels}, H, W), got {tuple(maps.shape)}.")
         B = maps.shape[0]
         grid = self.output_grid(*maps.shape[2:])
         scaled = self.query_weight * self.head_dim**-0.5
-        if self.stride == (1, 1):
+        if self.stride == (1, 1) and self.content_stride == 1:
             both = F.conv2d(maps, torch.cat([scaled, self.key_weight])[:, :, None, None])
             query, key = both.chunk(2, dim=1)
         else:
             query = F.conv2d(maps, scaled[:, :, None, None], stride=self.stride)
-            key = F.conv2d(maps, self.key_weight[:, :, None, None])
+            key = F.conv2d(self._pooled(maps), self.key_weight[:, :, None, None])
         for axis, size in zip((2, 3), grid, strict=True):
             if query.shape[axis] > size:
                 query = query.narrow(axis, 0, size)
@@ -217,8 +257,13 @@ class GPSAConv2d(nn.Module):
                 last = query.narrow(axis, query.shape[axis] - 1, 1)
                 extra = [size - query.shape[axis] if a == axis else -1 for a in range(4)]
                 query = torch.cat([query, last.expand(extra)], dim=axis)
-        shape = (B, self.heads, self.head_dim, -1)
-        return query.reshape(shape), key.reshape(shape), grid
+        shape = (B, self.content_maps, self.head_dim, -1)
+        query, key = query.reshape(shape), key.reshape(shape)
+        if any(size % self.content_stride for size in maps.shape[2:]):  # a mean counts by its pixels
+            count = self._cells(*maps.shape[2:], maps.device)[1].log().to(key.dtype)
+            key = torch.cat([key, count.expand(*key.shape[:2], 1, -1)], dim=2)
+            query = torch.cat([query, torch.ones_like(query[:, :, :1])], dim=2)
+        return query, key, grid
 
     def _maps(self, maps: Tensor, grid: tuple[int, int], dtype: torch.dtype, *, gated: bool) -> tuple[Tensor, Tensor]:
         """P_y (heads, H', H), times the gate if `gated`, and P_x (heads, W', W); computed in at least float32."""
@@ -278,6 +323,8 @@ def recast(
     locality_strength: float = LOCALITY_STRENGTH,
     gate: float = GATE,
     head_dim: int | None = None,
+    content_stride: int = 1,
+    content_maps: int | None = None,
     generator: torch.Generator | None = None,
 ) -> GPSAConv2d:
     """The convolution as a GPSA layer of (nearly) the same function; `conv` itself is left as it is.
@@ -291,6 +338,8 @@ def recast(
         locality_strength: initial alpha, nats a squared pixel.
         gate: initial logit lambda; the gate is sigmoid(lambda).
         head_dim: width of queries and keys; none takes `default_head_dim(conv)`.
+        content_stride: 2 makes the content half look at means of 2 x 2 pixels: another architecture, cheaper.
+        content_maps: 1 makes one content map serve all taps: another architecture, cheaper.
         generator: of the small random queries and keys (both at zero would be a saddle), on the CPU; none takes a
             fresh generator with seed 0, so that a recast is repeatable and touches no global state.
 
@@ -305,7 +354,15 @@ def recast(
     >>> bool(torch.allclose(layer(image), conv(image), atol=1e-4))
     True
     """
-    return GPSAConv2d(conv, locality_strength=locality_strength, gate=gate, head_dim=head_dim, generator=generator)
+    return GPSAConv2d(
+        conv,
+        locality_strength=locality_strength,
+        gate=gate,
+        head_dim=head_dim,
+        content_stride=content_stride,
+        content_maps=content_maps,
+        generator=generator,
+    )
 
 
 def recast_(
@@ -315,6 +372,8 @@ def recast_(
     locality_strength: float = LOCALITY_STRENGTH,
     gate: float = GATE,
     head_dim: int | None = None,
+    content_stride: int = 1,
+    content_maps: int | None = None,
     generator: torch.Generator | None = None,
 ) -> list[str]:
     """Recast convolutions of any network in place; the options are `recast`'s. All or none.
@@ -352,6 +411,8 @@ def recast_(
             locality_strength=locality_strength,
             gate=gate,
             head_dim=head_dim,
+            content_stride=content_stride,
+            content_maps=content_maps,
             generator=generator,
         )
         done.append(name)
@@ -371,6 +432,8 @@ def logit_change(
     locality_strength: float = LOCALITY_STRENGTH,
     gate: float = GATE,
     head_dim: int | None = None,
+    content_stride: int = 1,
+    content_maps: int | None = None,
     generator: torch.Generator | None = None,
 ) -> float:
     """How much a recast of these layers would change the logits: max |after - before| / max |before|, in eval mode.
@@ -384,6 +447,8 @@ def logit_change(
         locality_strength: initial alpha, nats a squared pixel.
         gate: initial logit lambda.
         head_dim: width of queries and keys; none takes `default_head_dim`.
+        content_stride: of the content half.
+        content_maps: of the content half.
         generator: of the initial queries and keys; none takes a fresh one with seed 0.
 
     Raises:
@@ -397,7 +462,16 @@ def logit_change(
     """
     double = copy.deepcopy(model).eval()
     before = double(images)
-    recast_(double, names, locality_strength=locality_strength, gate=gate, head_dim=head_dim, generator=generator)
+    recast_(
+        double,
+        names,
+        locality_strength=locality_strength,
+        gate=gate,
+        head_dim=head_dim,
+        content_stride=content_stride,
+        content_maps=content_maps,
+        generator=generator,
+    )
     after = double(images)
     if not isinstance(before, Tensor):
         raise ModelError(f"recast: expected logits in a tensor, but {type(model).__name__} returns {type(before)}.")
@@ -450,7 +524,24 @@ def folds(conv: nn.Conv2d | GPSAConv2d, queries: int, keys: int) -> bool:
     return conv.groups == 1 and queries * keys <= DENSE and min(queries, keys) >= 4 * wide
 
 
-def multiply_adds(conv: nn.Conv2d | GPSAConv2d, keys: tuple[int, int], *, head_dim: int | None = None) -> int:
+def architecture(content_stride: int = 1, content_maps: int | None = None, heads: int = 0) -> str:
+    """What tells a recast layer from GPSA, to add to a name; empty where nothing does.
+
+    >>> architecture(), architecture(2, 1)
+    ('', ', content_stride=2, content_maps=1')
+    """
+    stride = f", content_stride={content_stride}" if content_stride > 1 else ""
+    return stride + (f", content_maps={content_maps}" if content_maps and content_maps != heads else "")
+
+
+def multiply_adds(
+    conv: nn.Conv2d | GPSAConv2d,
+    keys: tuple[int, int],
+    *,
+    head_dim: int | None = None,
+    content_stride: int = 1,
+    content_maps: int | None = None,
+) -> int:
     """Multiply-adds of one image through the recast layer on an (H, W) key grid, as used on the CPU, softmax free.
 
     Queries, keys, scores, the content map on the values, the positional half (an axis at a time, or mixed into the
@@ -464,15 +555,21 @@ def multiply_adds(conv: nn.Conv2d | GPSAConv2d, keys: tuple[int, int], *, head_d
     )
     heads, C = kernel[0] * kernel[1], conv.in_channels
     if isinstance(conv, GPSAConv2d):
-        D = conv.head_dim
+        D, content_stride, content_maps = conv.head_dim, conv.content_stride, conv.content_maps
     else:
         D = default_head_dim(conv) if head_dim is None else head_dim
-    queries, N = Ho * Wo, H * W
-    scores = heads * D * C * (queries + N) + heads * queries * N * D
+    queries, N, seen = Ho * Wo, H * W, -(-H // content_stride) * -(-W // content_stride)
+    content_maps = content_maps or heads
+    width = D + any(size % content_stride for size in (H, W))
+    scores = content_maps * (D * C * (queries + seen) + queries * seen * width)
     kernels = heads * (C // conv.groups) * conv.out_channels  # at one place
+    apart = heads * C * Ho * W * (H + Wo)  # the positional half, an axis at a time
+    if content_maps < heads or content_stride > 1:
+        one = queries * (C // conv.groups) * conv.out_channels if content_maps < heads else 0
+        return scores + content_maps * queries * seen * C + one + apart + kernels * queries
     if folds(conv, queries, N):
         return scores + heads * queries * N * (conv.out_channels + 1) + kernels * N
-    positional = heads * queries * N if queries * N <= DENSE else heads * C * Ho * W * (H + Wo)
+    positional = heads * queries * N if queries * N <= DENSE else apart
     return scores + heads * queries * N * C + positional + kernels * queries
 
 
