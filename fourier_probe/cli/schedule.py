@@ -73,14 +73,8 @@ def _print(plan: SchedulePlan) -> None:
     if not plan.switches:
         click.echo("nothing converts")
         return
-    if plan.over_limit:
-        sides = sorted({max(each.keys) for each in plan.over_limit})
-        parts = []
-        for side in sides:
-            same = [each for each in plan.over_limit if max(each.keys) == side]
-            extra = sum(each.multiply_adds_recast - each.multiply_adds for each in same)
-            parts.append(f"{len(same)} with keys of {side} a side (+{extra / 1e6:.0f} M multiply-adds per image)")
-        click.echo(f"over the limit of --max-key-grid, and so not converted: {'; '.join(parts)}")
+    if plan.unconverted:
+        click.echo(plan.unconverted)
     weights = {layer.layer: float(layer.parameters) for layer in plan.layers}
     click.echo(
         f"whole network: {plan.before.parameters:,} -> {plan.after.parameters:,} parameters, "

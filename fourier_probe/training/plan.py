@@ -32,6 +32,7 @@ class Plan:
         layers: the layers that can convert, in execution order; empty for `none`.
         scale: epochs of this run for one of `--epochs`; every epoch given as a number is multiplied by it.
         unit: "epoch", or "round": `steps` steps between two validations.
+        over_limit: layers that stay convolutions because their key grid is over `max_key_grid`.
     """
 
     epochs: int
@@ -40,6 +41,7 @@ class Plan:
     layers: tuple[ConvLayer, ...]
     scale: float
     unit: str = "epoch"
+    over_limit: tuple[ConvLayer, ...] = ()
 
     @classmethod
     def of(cls, config: TrainConfig, model: nn.Module, spec: InputSpec, *, images: int, whole: int, batch: int) -> Plan:
@@ -58,20 +60,20 @@ class Plan:
         if config.iso_steps:
             epochs = max(1, round(config.epochs * max(1, whole // config.batch_size) / steps))
         layers: tuple[ConvLayer, ...] = ()
+        over_limit: tuple[ConvLayer, ...] = ()
         if config.schedule != "none":
             like = next(model.parameters())
             example = torch.zeros(1, spec.channels, *spec.size, dtype=like.dtype, device=like.device)
             patterns = tuple(config.switches) if config.schedule == CUSTOM else config.convert
-            layers = tuple(
-                convertible_layers(
-                    model,
-                    example,
-                    convert=patterns,
-                    max_grid=config.max_key_grid,
-                    content_stride=config.content_stride,
-                    content_maps=config.content_maps,
-                )
-            )
+            sizes: dict[str, Any] = {
+                "content_stride": config.content_stride,
+                "content_maps": config.content_maps or None,
+            }
+            layers = tuple(convertible_layers(model, example, convert=patterns, max_grid=config.max_key_grid, **sizes))
+            if not patterns:
+                every = convertible_layers(model, example, max_grid=None, **sizes)
+                chosen = {layer.name for layer in layers}
+                over_limit = tuple(layer for layer in every if layer.name not in chosen)
         scale, unit = epochs / config.epochs, "epoch"
         if config.steps or config.val_every:
             total, per_pass = config.steps or epochs * steps, steps
@@ -102,7 +104,7 @@ class Plan:
             arguments={"switches": config.switches, "ends": config.switch_ends, **config.schedule_args},
         )
         schedule = build(config.schedule, request)
-        return cls(epochs, steps, schedule, layers, scale, unit)
+        return cls(epochs, steps, schedule, layers, scale, unit, over_limit)
 
     def warmup(self, config: TrainConfig) -> float:
         """Length of the warm-up, epochs or rounds."""
@@ -124,6 +126,27 @@ class Plan:
                 raise TrainingError(f"--checkpoint-at-step {step}: states are kept every {self.steps} steps here.")
         every = bool(config.checkpoint_every) and epoch % config.checkpoint_every == 0
         return every or epoch in config.checkpoint_at or epoch * self.steps in config.checkpoint_at_step
+
+    def unconverted(self) -> str:
+        """What stays convolution because of its key grid, and what converting it would cost; empty where nothing does.
+
+        As a part of the multiply-adds of all layers that could convert, once they have.
+        """
+        parts = []
+        now = sum(layer.multiply_adds_recast for layer in self.layers)
+        for side in sorted({max(layer.keys) for layer in self.over_limit}):
+            same = [layer for layer in self.over_limit if max(layer.keys) == side]
+            extra = sum(layer.multiply_adds_recast - layer.multiply_adds for layer in same)
+            names = f"{same[0].name} to {same[-1].name}" if len(same) > 1 else same[0].name
+            parts.append(
+                f"{names} ({len(same)} with keys of {side} a side, +{extra / 1e6:.1f} M multiply-adds an image)"
+            )
+        if not parts:
+            return ""
+        return (
+            f"over the limit of --max-key-grid, and so not converted: {'; '.join(parts)}; the {len(self.layers)} that "
+            f"convert take {now / 1e6:.1f} M."
+        )
 
     def cost(self, model: nn.Module, plain: zoo.Stats) -> zoo.Stats:
         """Parameters of a model as it stands, and multiply-adds of an image, recast layers as they are used.

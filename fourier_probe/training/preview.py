@@ -6,7 +6,6 @@ import copy
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import nn
 
 from fourier_probe.models import zoo
@@ -14,7 +13,7 @@ from fourier_probe.models.gpsa.recast import architecture, recast_
 from fourier_probe.training.config import TrainConfig
 from fourier_probe.training.convert import options
 from fourier_probe.training.inputs import open_splits
-from fourier_probe.training.layers import ConvLayer, convertible_layers
+from fourier_probe.training.layers import ConvLayer
 from fourier_probe.training.plan import Plan, make_model
 from fourier_probe.training.schedule import PRSSchedule
 
@@ -60,6 +59,7 @@ class SchedulePlan:
         epochs: in all. steps: per epoch. images: to train on.
         layers: that convert, in execution order.
         over_limit: that stay convolutions because their key grid is over `max_key_grid`, with what they would cost.
+        unconverted: the same in a sentence.
         before, after: parameters and multiply-adds for one image, of the network without and with all conversions.
     """
 
@@ -71,6 +71,7 @@ class SchedulePlan:
     images: int
     layers: tuple[PlannedLayer, ...]
     over_limit: tuple[PlannedLayer, ...]
+    unconverted: str
     before: zoo.Stats
     after: zoo.Stats
 
@@ -131,15 +132,6 @@ def lay_out(config: TrainConfig, model: nn.Module | None = None) -> SchedulePlan
     recast_(after, list(plan.schedule), **options(config))
     plain = zoo.stats(model, (spec.channels, *spec.size))
     layers = tuple(_planned(layer, plan.schedule) for layer in plan.layers)
-    over_limit: tuple[PlannedLayer, ...] = ()
-    if plan.layers and not config.convert and not config.switches:
-        like = next(model.parameters())
-        example = torch.zeros(1, spec.channels, *spec.size, dtype=like.dtype, device=like.device)
-        chosen = {layer.name for layer in plan.layers}
-        every = convertible_layers(
-            model, example, max_grid=None, content_stride=config.content_stride, content_maps=config.content_maps
-        )
-        over_limit = tuple(_planned(layer, plan.schedule) for layer in every if layer.name not in chosen)
     return SchedulePlan(
         model=name + architecture(config.content_stride, config.content_maps),
         schedule=config.schedule,
@@ -148,7 +140,8 @@ def lay_out(config: TrainConfig, model: nn.Module | None = None) -> SchedulePlan
         steps=plan.steps,
         images=len(splits.train),
         layers=layers,
-        over_limit=over_limit,
+        over_limit=tuple(_planned(layer, plan.schedule) for layer in plan.over_limit),
+        unconverted=plan.unconverted(),
         before=plain,
         after=plan.cost(after, plain),
     )

@@ -155,6 +155,8 @@ class Session:
         check_output(model, spec, splits.classes, dtype)
         training = Training.of(config, splits.train, spec, ranks)
         plan = Plan.of(config, model, spec, images=len(splits.train), whole=splits.whole, batch=training.batch)
+        if plan.over_limit:
+            progress.note(plan.unconverted())
         plan.keeps(config, 0)  # a step to keep a state at that never comes
         optimizer = make_optimizer(model, config)
         state = State(
