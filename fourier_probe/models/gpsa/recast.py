@@ -223,8 +223,15 @@ class GPSAConv2d(nn.Module):
 
     def _pooled(self, maps: Tensor) -> Tensor:
         """What the content half looks at: the input, or means over squares of its pixels."""
-        side = self.content_stride
-        return maps if side == 1 else F.avg_pool2d(maps, side, ceil_mode=True, count_include_pad=False)
+        side, (H, W) = self.content_stride, maps.shape[2:]
+        if side == 1:
+            return maps
+        # Not avg_pool2d's ceil_mode, which engines that read ONNX take otherwise.
+        means = F.avg_pool2d(F.pad(maps, (0, -W % side, 0, -H % side)), side)
+        if not (H % side or W % side):
+            return means
+        count = self._cells(H, W, maps.device)[1].view(means.shape[2:])
+        return means * (side * side / count).to(means.dtype)
 
     def _value(self, maps: Tensor, dtype: torch.dtype) -> Tensor:
         return self._pooled(maps).flatten(2).to(dtype)  # (B, C, keys)
@@ -234,8 +241,8 @@ class GPSAConv2d(nn.Module):
         side, wide = self.content_stride, -(-W // self.content_stride)
         y, x = (torch.arange(size, device=device) // side for size in (H, W))
         cell = (y[:, None] * wide + x).flatten()
-        count = F.avg_pool2d(torch.ones(1, 1, H, W, device=device), side, ceil_mode=True, divisor_override=1)
-        return cell, count.flatten()
+        tall, broad = ((size - side * torch.arange(-(-size // side), device=device)).clamp(max=side) for size in (H, W))
+        return cell, (tall[:, None] * broad).flatten()
 
     def _project(self, maps: Tensor) -> tuple[Tensor, Tensor, tuple[int, int]]:
         """Queries (B, maps, D, H' W'), scaled, keys (B, maps, D, keys), with what counts them; the grid (H', W')."""
@@ -260,7 +267,7 @@ class GPSAConv2d(nn.Module):
         shape = (B, self.content_maps, self.head_dim, -1)
         query, key = query.reshape(shape), key.reshape(shape)
         if any(size % self.content_stride for size in maps.shape[2:]):  # a mean counts by its pixels
-            count = self._cells(*maps.shape[2:], maps.device)[1].log().to(key.dtype)
+            count = self._cells(*maps.shape[2:], maps.device)[1].float().log().to(key.dtype)
             key = torch.cat([key, count.expand(*key.shape[:2], 1, -1)], dim=2)
             query = torch.cat([query, torch.ones_like(query[:, :, :1])], dim=2)
         return query, key, grid
