@@ -208,8 +208,8 @@ def white_log(power: Tensor, definition: Definition) -> Tensor:
     |F| is Rayleigh: far above the floor this is ln sqrt(power) - gamma / 2 + sqrt(pi) floor / sqrt(power), up to terms
     of (floor^2 / power); near it and below, a quadrature.
     """
-    nothing = float(definition.log_of(torch.zeros((), dtype=torch.float64)))
     if definition.log == "plain":
+        nothing = math.log(torch.finfo(torch.float32).tiny)  # what `log_of` makes of 0
         return power.log().mul_(0.5).sub_(EULER_GAMMA / 2).clamp_min_(nothing)
     floor = 1.0 if definition.log == "log1p" else definition.floor
     amplitude = power.double().sqrt()  # (B, C)
