@@ -126,7 +126,7 @@ class Initial:
             for layer in self.record.recast
         ]
 
-    def _options(self, layer: str) -> dict[str, int]:
+    def _options(self, layer: str) -> dict[str, Any]:
         """How a layer was recast, as far as its weights do not say."""
         names = ("content_stride", "content_maps")
         return {

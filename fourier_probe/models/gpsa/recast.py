@@ -150,7 +150,7 @@ class GPSAConv2d(nn.Module):
         query, key, grid = self._project(maps)
         content = torch.softmax(query.transpose(-1, -2) @ key, dim=-1)  # (B, heads or 1, H' W', keys)
         if self.content_stride > 1:  # a mean's share is that of its pixels, in equal parts
-            cell, count = self._cells(*maps.shape[2:], maps.device)
+            cell, count = self._cells(maps.shape[2], maps.shape[3], maps.device)
             content = (content / count)[..., cell]
         local = dense_map(*self._maps(maps, grid, content.dtype, gated=True))
         return torch.sigmoid(-self.gate - self.gate_shift)[:, None, None].to(content.dtype) * content + local
@@ -267,7 +267,7 @@ class GPSAConv2d(nn.Module):
         shape = (B, self.content_maps, self.head_dim, -1)
         query, key = query.reshape(shape), key.reshape(shape)
         if any(size % self.content_stride for size in maps.shape[2:]):  # a mean counts by its pixels
-            count = self._cells(*maps.shape[2:], maps.device)[1].float().log().to(key.dtype)
+            count = self._cells(maps.shape[2], maps.shape[3], maps.device)[1].float().log().to(key.dtype)
             key = torch.cat([key, count.expand(*key.shape[:2], 1, -1)], dim=2)
             query = torch.cat([query, torch.ones_like(query[:, :, :1])], dim=2)
         return query, key, grid
