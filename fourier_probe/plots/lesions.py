@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from fourier_probe.plots.style import COLUMN, canvas, short_title, style
+from fourier_probe.plots.style import COLUMN, canvas, foot, short_title, style
 from fourier_probe.results.validation import Lesion, Validation
 
 MARKS = {"attention": ("o", "#8c510a"), "mlp": ("s", "#35978f"), "conv": ("^", "#1f4e79"), "downsample": ("D", "0.35")}
@@ -29,8 +29,6 @@ def draw_lesions(ax: Axes, result: Validation) -> Axes:
     ax.set_ylim(0, 1.05)
     ax.set_xlabel("Normalized depth of the removed step")
     ax.set_ylabel("Top-1 (share of images)")
-    if rows:
-        ax.legend(loc="lower right")
     return ax
 
 
@@ -40,9 +38,13 @@ def lesions_figure(result: Validation, *, ax: Axes | None = None) -> Figure:
     with style():
         if ax is not None:
             draw_lesions(ax, result).set_title(title)
+            if result.lesions:
+                ax.legend(loc="lower left", bbox_to_anchor=(0, 1.08), ncols=4)
             return ax.get_figure(root=True) or Figure()
-        figure = canvas(1.25 * COLUMN, 0.8 * COLUMN)
-        draw_lesions(figure.subplots(), result).set_title(title)
+        figure = canvas(1.25 * COLUMN, 0.8 * COLUMN + 0.3)
+        axes = draw_lesions(figure.subplots(), result)
+        axes.set_title(title)
+        foot(figure, axes.get_legend_handles_labels()[0], [f"Bars: 95 % over {result.images.n} images."])
         return figure
 
 
