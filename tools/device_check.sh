@@ -27,7 +27,7 @@ export PYTHONPATH=$root${extras:+:$extras}${PYTHONPATH:+:$PYTHONPATH}
 
 "$python" - <<'PYTHON' 2>&1 | tee "$OUT/machine.txt" || exit 2
 import importlib.util, os, platform, sys
-needed = "torch torchvision timm numpy scipy pandas PIL matplotlib click rich msgspec filelock jinja2 safetensors pytest"
+needed = "torch torchvision timm numpy scipy pandas PIL matplotlib seaborn click rich msgspec filelock jinja2 safetensors pytest"
 missing = [name for name in needed.split() if importlib.util.find_spec(name) is None]
 if missing:
     sys.exit(f"missing modules: {' '.join(missing)}; carry them as wheels (WHEELS=folder) or on PYTHONPATH")

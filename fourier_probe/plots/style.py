@@ -1,4 +1,4 @@
-"""How every figure looks, how large it is, and how it is written. Imports matplotlib, atomic and messages."""
+"""How every figure looks, how large it is, and how it is written. Imports matplotlib, seaborn, atomic and messages."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import seaborn as sns
 from matplotlib import font_manager
 from matplotlib import style as looks
 from matplotlib.artist import Artist
-from matplotlib.colors import Colormap, ListedColormap, to_rgb
+from matplotlib.colors import Colormap, ListedColormap
 from matplotlib.figure import Figure
 
 from fourier_probe.errors import OutputError, printable, suggest
@@ -27,25 +28,7 @@ MARKERS = "osD^vPX*"
 COLUMN, PAGE = 3.5, 7.0  # widths of a journal's column and page, inches
 ATTENTION_SHADE, DOWNSAMPLE_SHADE = "0.90", "#cfe3f5"
 
-COLORBLIND = ("#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#ca9161", "#fbafe4", "#949494")
-"""Colours of things without an order: seaborn's `colorblind` palette, which takes a second to import."""
-
 _RC: dict[Any, Any] = {
-    "axes.axisbelow": True,
-    "axes.edgecolor": ".15",
-    "axes.facecolor": "white",
-    "axes.grid": False,
-    "axes.labelcolor": ".15",
-    "figure.facecolor": "white",
-    "font.family": ["sans-serif"],
-    "font.sans-serif": ["Arial", "DejaVu Sans", "Liberation Sans", "Bitstream Vera Sans", "sans-serif"],
-    "grid.color": ".8",
-    "lines.solid_capstyle": "round",
-    "patch.edgecolor": "w",
-    "patch.force_edgecolor": True,
-    "text.color": ".15",
-    "xtick.color": ".15",
-    "ytick.color": ".15",
     "font.size": 8,
     "axes.labelsize": 8,
     "axes.titlesize": 8,
@@ -127,7 +110,7 @@ def figure_style(width: str | float | None = None, look: str | None = None) -> I
 def style() -> Iterator[None]:
     """Everything drawn inside the block has the project's look, and that of `figure_style`."""
     look = _sheet().look
-    with mpl.rc_context(_RC), looks.context(look or []):
+    with sns.axes_style("ticks"), mpl.rc_context(_RC), looks.context(look or []):
         yield
 
 
@@ -192,9 +175,7 @@ def depth_colors() -> Colormap:
 
 def categories(count: int) -> list[Any]:
     """Distinct colours, safe for colour-blind readers: named ones for up to eight things, else from one scale."""
-    if count <= len(COLORBLIND):
-        return [to_rgb(color) for color in COLORBLIND[: max(count, 1)]]
-    return [mpl.colormaps["viridis"]((i + 1) / (count + 1)) for i in range(count)]
+    return list(sns.color_palette("colorblind" if count <= 8 else "viridis", max(count, 1)))
 
 
 def ordered_colors(count: int) -> list[Any]:

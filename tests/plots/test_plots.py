@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -87,9 +85,3 @@ def test_the_same_figure_is_the_same_bytes(tmp_path: Path, result: Spectra) -> N
     second = [path.read_bytes() for path in save(spectra_figure([result], ["a"]), tmp_path / "two")]
     assert first == second
     assert sorted(p.name for p in tmp_path.iterdir()) == ["one.pdf", "one.png", "two.pdf", "two.png"]
-
-
-def test_figures_need_neither_seaborn_nor_the_statistics_of_scipy() -> None:
-    """They take a second to import, of the ten that a command may take."""
-    code = "import sys, fourier_probe.plots; print(sorted({'seaborn', 'scipy.stats'} & sys.modules.keys()))"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
