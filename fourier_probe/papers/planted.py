@@ -5,6 +5,7 @@ From finished runs on `planted`, of `patch_resnet`. Nothing here trains, or buil
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -13,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from fourier_probe.papers.captions import accuracy, caption
+from fourier_probe.papers.captions import ENOUGH, accuracy, caption
 from fourier_probe.papers.exhibit import Exhibit, MissingRunsError, Row
 from fourier_probe.papers.registered import figure_kind
 from fourier_probe.papers.selection import grouped, is_planted, switches
@@ -236,13 +237,23 @@ def planted_scales(runs: Sequence[Run]) -> Exhibit:
                 shared = sorted(seeds.keys() & arms.get("none", {}).keys())
                 if arm != "none" and len(shared) > 1:
                     apart = [seeds[seed].top1 - arms["none"][seed].top1 for seed in shared]
-                    low, high = bootstrap(apart)
+                    low, high = bootstrap(apart) if len(shared) >= ENOUGH else (math.nan, math.nan)
                     row |= {"minus_none": sum(apart) / len(apart), "minus_none_low": low, "minus_none_high": high}
                     if arm == "attention":
                         gaps[scale] = row
                 rows.append(row)
         if gaps:
-            crossings.append({"variant": variant, "attention_ahead_from": _ahead_from(gaps), "scales": len(gaps)})
+            few = [scale for scale, row in gaps.items() if math.isnan(row["minus_none_low"])]
+            known = {scale: row for scale, row in gaps.items() if scale not in few}
+            ahead = _ahead_from(known)
+            crossings.append(
+                {
+                    "variant": variant,
+                    "attention_ahead_from": ahead,
+                    "scales": len(known),
+                    "unresolved": " ".join(map(str, few)),
+                }
+            )
     with style():
         figure = canvas(PAGE, 2.7)
         axes = figure.subplots(1, len(variants), sharey=True, squeeze=False)[0]
@@ -250,10 +261,7 @@ def planted_scales(runs: Sequence[Run]) -> Exhibit:
             _scale_panel(ax, [t for t in found if t.variant == variant], variant)
         axes[0].set_ylabel("test top-1 (%)")
         axes[-1].legend(*_entries(axes), loc="center left", bbox_to_anchor=(1.01, 0.5))
-    said = "; ".join(
-        f"{row['variant']}: " + (f"{row['attention_ahead_from']:,}" if row["attention_ahead_from"] else "nowhere")
-        for row in crossings
-    )
+    said = "; ".join(_said(row) for row in crossings)
     text = (
         "Test top-1 on the planted task against the number of training images; line: median, dots: seeds, dashed: the "
         "bound of a local score. Images from which attention from the start minus the convolution exceeds "
@@ -262,6 +270,13 @@ def planted_scales(runs: Sequence[Run]) -> Exhibit:
     return Exhibit(
         figure, rows, caption([t.run for t in found], text, reading=True), {"crossover": crossings} if crossings else {}
     )
+
+
+def _said(row: Row) -> str:
+    """A crossing in words."""
+    ahead = f"{row['attention_ahead_from']:,}" if row["attention_ahead_from"] else "none of those measured"
+    few = f" (fewer than {ENOUGH} seeds at {row['unresolved'].replace(' ', ', ')})" if row["unresolved"] else ""
+    return f"{row['variant']}: {ahead}{few}"
 
 
 def _ahead_from(gaps: dict[int, Row]) -> int | None:
@@ -277,7 +292,7 @@ def _ahead_from(gaps: dict[int, Row]) -> int | None:
 def _scale_panel(ax: Axes, found: Sequence[Trial], variant: str) -> None:
     scales = sorted({t.images for t in found})
     present = list(cells(found))
-    for k, (arm, marker) in enumerate(zip(present, MARKERS, strict=False)):
+    for k, arm in enumerate(present):
         line = []
         for scale in scales:
             mine = [100 * t.top1 for t in found if t.arm == arm and t.images == scale]
@@ -285,7 +300,7 @@ def _scale_panel(ax: Axes, found: Sequence[Trial], variant: str) -> None:
             ax.plot([scale * shift] * len(mine), mine, ".", ms=3, color=COLORS[arm], alpha=0.5)
             if mine:
                 line.append((scale * shift, median(mine)))
-        ax.plot(*zip(*line, strict=True), marker=marker, color=COLORS[arm], label=arm)
+        ax.plot(*zip(*line, strict=True), marker=MARKERS[ARMS.index(arm)], color=COLORS[arm], label=arm)
     _bound(ax, variant)
     ax.set_xscale("log")
     ax.xaxis.set_minor_locator(NullLocator())

@@ -29,7 +29,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
     short |= {"warmup_steps": 1, "cooldown_steps": 1, "batch_size": 32}
     train(out=folder / "none", schedule="none", **short)
     train(out=folder / "linear", schedule="linear", late_step=0, early_step=2, **short)
-    for arm, seed, images in product(SWITCHES, range(3), (100, 1000)):
+    for arm, seed, images in product(SWITCHES, range(5), (100, 1000)):
         base = folder / ("none" if arm == "none" else "linear")
         _long(base, folder / f"{arm}-{seed}-{images}", arm, seed, images)
     for base in ("none", "linear"):
@@ -62,7 +62,7 @@ def _long(base: Path, target: Path, arm: str, seed: int, images: int) -> None:
 
 def test_a_trial_is_counted_from_its_last_switch(runs: list[Run]) -> None:
     of = {(t.arm, t.seed, t.images): t for t in map(Trial.of, runs)}
-    assert len(of) == len(runs) == 24
+    assert len(of) == len(runs) == 40
     linear, never = of["linear", 1, 1000], of["none", 0, 1000]
     assert (linear.switched, linear.solved_at, linear.wait) == ((600, 1200), 1600, 400)
     assert (never.solved, never.wait, never.switched) == (False, AFTER, (0, 0))
@@ -74,22 +74,26 @@ def test_primary_contrasts_are_paired_and_corrected(runs: list[Run]) -> None:
     exhibit = planted_steps(runs)
     by = {row["contrast"]: row for row in exhibit.more["contrasts"]}
     assert list(by) == ["linear - constant", "linear - none"]
-    assert by["linear - constant"]["mean"] == 200  # 300, 400, 500 less 100, 200, 300
+    assert by["linear - constant"]["mean"] == 200  # 300 to 700 minus 100 to 500
     assert by["linear - none"]["mean"] == 1
-    assert by["linear - none"]["p"] == by["linear - constant"]["p"] == 0.25  # 2 of the 2^3 flips
-    assert by["linear - none"]["p_holm"] == 0.5
+    assert by["linear - none"]["p"] == by["linear - constant"]["p"] == 2 / 2**5
+    assert by["linear - none"]["p_holm"] == 4 / 2**5
     assert {row["arm"]: row["solved"] for row in exhibit.rows}["none"] == 0
     assert "our reading" in exhibit.caption
 
 
 def test_runs_of_another_design_are_left_out(runs: list[Run]) -> None:
     other = replace(runs[0], record=msgspec.structs.replace(runs[0].record, config=replace(runs[0].config, lr=0.5)))
-    assert len(trials([*runs, other])) == 24
+    assert len(trials([*runs, other])) == 40
 
 
 def test_the_scale_from_which_attention_is_ahead(runs: list[Run]) -> None:
     exhibit = planted_scales(runs)
-    assert exhibit.more["crossover"] == [{"variant": "mixed", "attention_ahead_from": 1000, "scales": 2}]
+    crossing = {"variant": "mixed", "attention_ahead_from": 1000, "scales": 2, "unresolved": ""}
+    assert exhibit.more["crossover"] == [crossing]
+    few = planted_scales([run for run in runs if run.config.seed < 3 or run.config.train_images == 1000])
+    assert few.more["crossover"] == [crossing | {"scales": 1, "unresolved": "100"}]
+    assert "fewer than 5 seeds at 100" in few.caption
 
 
 def test_runs_that_are_missing_are_named(runs: list[Run]) -> None:
