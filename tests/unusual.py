@@ -385,5 +385,5 @@ UNUSUAL = [
     Unusual("a reversible network", lambda: Maps(Reversible), 7, "stem + 3 x 2: a half, then both"),
     Unusual("residual convolutions", lambda: Maps(Conv), 4, "stem + 3"),
     Unusual("a map made larger", Growing, 3, "stem + 2"),
-    Unusual("no stream at all", Beside, 1, "nothing is added", 6, "side by side"),
+    Unusual("no stream at all", Beside, 1, "1 + 3 x 2 layers side by side: nothing is added", 6, "side by side"),
 ]  # fmt: skip

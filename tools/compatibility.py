@@ -48,6 +48,7 @@ from fourier_probe.trace.calling import run  # noqa: E402
 
 DOC = ROOT / "docs" / "compatibility.md"
 BEGIN, END = "<!-- table: begin -->", "<!-- table: end -->"
+BAD = {"FAILS", "WRONG, SILENT", "wrong, flagged"}
 TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-9}
 """Nats, away from the Nyquist bin. A channel that is all but empty at a frequency costs digits in the logarithm."""
 
@@ -331,7 +332,8 @@ def rates(rows: list[dict[str, Any]]) -> list[str]:
     tested = [each for each in right if each["tested"]]
     lines = [
         f"The check of places flags {len(alarms)} of {len(right)} networks that are read rightly (false alarms; in "
-        f"{len(right) - len(tested)} it can decide nothing). Of the same networks read wrongly on purpose it sees:"
+        f"{len(right) - len(tested)} it can decide nothing).",
+        "Of the same networks read wrongly on purpose it sees:",
     ]
     lines += ["", "| misreading | networks | seen |", "|---|---|---|"]
     for kind in MISREADINGS:
@@ -372,10 +374,12 @@ def main() -> None:
             log.write(json.dumps(done[name]) + "\n")
         show(done[name])
     rows = [done[name] for name in names if name in done]
-    print(collections.Counter(each["verdict"] for each in rows))
+    print(", ".join(f"{n} {verdict}" for verdict, n in collections.Counter(each["verdict"] for each in rows).items()))
     if args.write:
         text = DOC.read_text()
         DOC.write_text(text.split(BEGIN)[0] + BEGIN + "\n" + table(rows) + "\n" + END + text.split(END)[1])
+    elif any(each["verdict"] in BAD for each in rows):
+        sys.exit(1)
 
 
 def path(each: dict[str, Any]) -> str:

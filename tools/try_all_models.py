@@ -1,6 +1,7 @@
 """Find the probe points of every model timm registers, print what fails, and write the table of docs/points.md.
 
     python tools/try_all_models.py --log build/points.jsonl            all models; run again to resume
+    python tools/try_all_models.py --log build/points.jsonl --each 1   one of each family, the first by its name
     python tools/try_all_models.py --log build/points.jsonl --write    put the table into docs/points.md
 
 Models are built on torch's meta device, where nothing is allocated or computed, each at its own input size; one whose
@@ -22,7 +23,7 @@ import timm
 import torch
 
 from fourier_probe.errors import ProbeError
-from fourier_probe.probe.points import find_points
+from fourier_probe.probe.points import locate
 
 DOC = Path(__file__).parents[1] / "docs" / "points.md"
 BEGIN, END = "<!-- table: begin -->", "<!-- table: end -->"
@@ -33,9 +34,18 @@ def attempt(name: str, device: str) -> dict[str, Any]:
     with torch.device(device):
         model: Any = timm.create_model(name).eval()
         channels, height, width = model.pretrained_cfg.get("input_size", (3, 224, 224))
-        points = find_points(model, torch.zeros(1, channels, height, width))
+        found = locate(model, torch.zeros(1, channels, height, width))
+    points = found.own
     kinds = collections.Counter(point.op for point in points)
-    return {"points": len(points), "ops": dict(kinds), "grids": sorted({p.layout.grid for p in points}, reverse=True)}
+    reasons = collections.Counter(step.reason for step in found.coverage.unread)
+    return {
+        "points": len(points),
+        "ops": dict(kinds),
+        "grids": sorted({p.layout.grid for p in points}, reverse=True),
+        "steps": found.coverage.steps,
+        "unread": dict(reasons),
+        "evidence": sorted(set(found.coverage.evidence.values())),
+    }
 
 
 def row(name: str, seconds: int) -> dict[str, Any]:
@@ -61,20 +71,32 @@ def row(name: str, seconds: int) -> dict[str, Any]:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Families with their counts, then every failure."""
+    """Families with their counts, then every model that is not read, or not all of it."""
     families = collections.defaultdict(list)
     for each in rows:
         families[each["family"]].append(each)
     good = [each for each in rows if each["error"] is None]
-    lines = [f"{len(good)} of {len(rows)} models have points (timm {timm.__version__}).", ""]
-    lines += ["| family | models | with points | an example |", "|---|---|---|---|"]
+    whole = [each for each in good if not each["unread"]]
+    lines = [
+        f"Of {len(rows)} models tried (timm {timm.__version__}) {len(good)} have points; of {len(whole)} every step is "
+        "read.",
+        "",
+    ]
+    lines += ["| family | models tried | with points | every step read | an example |", "|---|---|---|---|---|"]
     for family, members in sorted(families.items()):
         fine = [each for each in members if each["error"] is None]
         example = "-"
         if fine:
             ops = ", ".join(f"{count} {op}" for op, count in sorted(fine[0]["ops"].items()))
             example = f"`{fine[0]['name']}`: {fine[0]['points']} points ({ops})"
-        lines.append(f"| {family} | {len(members)} | {len(fine)} | {example} |")
+        full = sum(not each["unread"] for each in fine)
+        lines.append(f"| {family} | {len(members)} | {len(fine)} | {full} | {example} |")
+    part = [each for each in good if each["unread"]]
+    if part:
+        lines += ["", "What is read in part:", "", "| model | steps read | not read |", "|---|---|---|"]
+        for each in part:
+            said = "; ".join(f"{count}: {reason}" for reason, count in each["unread"].items())
+            lines.append(f"| `{each['name']}` | {each['points']} of {each['steps']} | {said[:300].replace('|', '/')} |")
     failed = [each for each in rows if each["error"] is not None]
     if failed:
         lines += ["", "What fails:", "", "| model | why |", "|---|---|"]
@@ -87,6 +109,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--log", type=Path, required=True)
     parser.add_argument("--filter", default="*")
+    parser.add_argument("--each", type=int, help="at most so many of each family")
     parser.add_argument("--seconds", type=int, default=60, help="limit a model")
     parser.add_argument("--retry", action="store_true", help="try again what failed")
     parser.add_argument("--write", action="store_true")
@@ -104,9 +127,13 @@ def main() -> None:
         rows = [each for each in rows if each["error"] is None]
         args.log.write_text("".join(json.dumps(each) + "\n" for each in rows))
     done = {each["name"] for each in rows}
+    tried = collections.Counter(each["family"] for each in rows)
     for name in timm.list_models(args.filter):
-        if name in done or "fourier_probe" in timm.models.model_entrypoint(name).__module__:
+        home = timm.models.model_entrypoint(name).__module__
+        family = home.rsplit(".", 1)[-1]
+        if name in done or args.write or "fourier_probe" in home or (args.each and tried[family] >= args.each):
             continue
+        tried[family] += 1
         rows.append(row(name, args.seconds))
         with args.log.open("a") as log:
             log.write(json.dumps(rows[-1]) + "\n")

@@ -111,7 +111,25 @@ def test_points_and_analyze_agree_in_every_mode(name: str) -> None:
     assert len(expected) == (17 if name != "vit" else 5)
     for mode, find in modes():
         assert find(model, images) == expected, mode
-    assert [point.name for point in analyze(torch.compile(model), [images]).points] == [p.name for p in expected]
+    names = [point.name for point in expected]
+    plain = analyze(model, [images], self_check=False)
+    last = model.to(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        inference = analyze(model, [images.clone()], self_check=False)
+    with torch.autocast("cpu", torch.bfloat16):
+        autocast = analyze(model, [images], self_check=False)
+    runs = [
+        inference,
+        autocast,
+        analyze(model, [images], amp=torch.bfloat16, self_check=False),
+        analyze(last, [images.to(memory_format=torch.channels_last)], self_check=False),
+        analyze(torch.compile(model), [images], self_check=False),
+    ]
+    for run in [plain, *runs]:
+        assert [point.name for point in run.points] == names
+        assert [point.grid for point in run.points] == [point.layout.grid for point in expected]
+    for run in (runs[0], runs[3], runs[4]):
+        assert run.points[-1].delta == pytest.approx(plain.points[-1].delta, abs=1e-4)
 
 
 class Other(nn.Module):

@@ -115,6 +115,7 @@ def test_the_map_is_that_which_transformers_returns() -> None:
     [
         ("edgenext_base", 256, {}, "over channels"),
         ("xcit_small_12_p16_224", 96, {"depth": 2}, "over channels"),
+        ("xcit_medium_24_p16_224", 128, {"depth": 2}, "over channels"),
         ("davit_tiny", 96, {}, "over channels|windows of 49|padded"),
     ],
 )
@@ -131,6 +132,15 @@ def test_a_padded_window_is_no_prefix() -> None:
                             downsample_layer=PatchMergingV2).eval()  # fmt: skip
     with pytest.raises(PointError, match="8x8 tokens where the map has 7x7: a padded window"):
         attention_layers(model, [torch.randn(1, 3, 56, 56)])
+
+
+@pytest.mark.slow
+def test_torchvisions_swin_v2_has_windows_alone() -> None:
+    from torchvision.models import swin_v2_t
+
+    torch.manual_seed(0)
+    with pytest.raises(PointError, match="windows of 64 tokens"):
+        attention_layers(swin_v2_t(weights=None).eval(), [torch.randn(1, 3, 224, 224)])
 
 
 def test_windows_and_queries_are_left_out_by_name() -> None:
