@@ -342,7 +342,7 @@ def batch_of(config: TrainConfig, images: int, world: int = 1) -> int:
     """
     unit = 2 if config.mixup or config.cutmix else 1  # timm's Mixup pairs images
     batch = min(config.batch_size, images // unit * unit)
-    if batch // world < config.grad_accum_steps:
+    if batch // world < config.grad_accum_steps > 1:
         raise TrainingError(
             f"--grad-accum-steps {config.grad_accum_steps}: a batch of {batch} images cannot be run in so many parts"
             f"{f' on each of {world} processes' if world > 1 else ''}: give {max(1, batch // world)} or fewer."

@@ -186,7 +186,9 @@ def test_models_lists_ours_and_timms() -> None:
 def test_compare_takes_models_and_saved_results_on_the_same_images(checkpoint: Path, tmp_path: Path) -> None:
     good("analyze", str(checkpoint), *BARE, *FEW, "--out", "saved")
     result = good("compare", "saved", "timm:cifar_vit_patch4", "timm:cifar_vit_patch4", *FEW, "--out", "both")
-    figures = {f"{name}.{kind}" for name in ("spectra", "depth", "zigzag", "steps", "density") for kind in ("pdf", "png")}
+    figures = {
+        f"{name}.{kind}" for name in ("spectra", "depth", "zigzag", "steps", "density") for kind in ("pdf", "png")
+    }
     assert {p.name for p in (tmp_path / "both").iterdir()} == figures | {"compare.csv", "steps.csv", "density.csv"}
     assert "cifar_vit_patch4 #2" in result.stdout
     header, *rows = (tmp_path / "both" / "compare.csv").read_text().splitlines()
@@ -409,7 +411,7 @@ def test_attention_that_cannot_be_read_is_a_note_and_the_spectra_are_written(
     def broken(*_: object, **__: object) -> None:
         raise NotImplementedError("flex_attention in a dispatch mode")
 
-    monkeypatch.setattr("fourier_probe.probe.attention.attention_layers", broken)
+    monkeypatch.setattr("fourier_probe.probe.attention.observe", broken)
     result = good("analyze", "timm:cifar_convit", "--images", "4", "--attention", "--out", "some")
     assert "attention is left out: NotImplementedError: flex_attention" in result.stderr
     assert (tmp_path / "some" / "spectra.json").exists()

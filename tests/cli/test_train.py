@@ -184,8 +184,8 @@ def test_schedule_prints_and_draws_the_plan(data: str, tmp_path: Path) -> None:
         "schedule.png",
         "schedule.pdf",
     }
-    lines = [line.split("|")[1:3] for line in result.stdout.splitlines() if "layer" in line and "conv" in line]
-    assert [cells[1].strip() for cells in lines] == ["8", "7", "6", "5", "4", "3"]
+    lines = [line.split() for line in result.stdout.splitlines() if line.startswith("layer")]
+    assert [cells[1] for cells in lines if ".conv" in cells[0]] == ["8", "7", "6", "5", "4", "3"]
     assert "parameters" in result.stdout
     record = json.loads(Path("plan/schedule.json").read_text())
     added = sum(layer["added"] for layer in record["layers"])
@@ -219,19 +219,20 @@ def test_compare_by_epoch_draws_how_spectra_move(data: str, tmp_path: Path) -> N
     prs = ["--schedule", "constant", "--at-epoch", "1", "--max-key-grid", "16"]
     good("train", *SMALL, *prs, "--data", data, "--epochs", "2", "--probe-every", "1", "--out", "run")
     result = good("compare", "run", "--by", "epoch", "--out", "moved")
-    assert "run@0" in result.stdout
+    assert "cifar_resnet8 width=4, constant@0" in result.stdout
     assert {path.name for path in (tmp_path / "moved").iterdir()} == {"compare.csv", "epochs.pdf", "epochs.png"}
     header, *rows = (tmp_path / "moved" / "compare.csv").read_text().splitlines()
     assert header.startswith("label,")
-    assert {row.split(",")[0] for row in rows} == {"run@0", "run@1", "run@2"}
+    labels = list(dict.fromkeys(row.split('"')[1] for row in rows))
+    assert labels == [f"cifar_resnet8 width=4, constant@{epoch}" for epoch in range(3)]
     assert run("compare", "run", "--by", "epoch", "--out", "moved").exit_code == 1
     files = ("run/spectra/epoch-000.json", "run/spectra/epoch-002.json")
     for names in (files, ("run/epoch-001.pt", "run/last.pt", "--images", "8")):
         found = json.loads(good("compare", *names, "--by", "epoch", "--json", "--out", "files", "--force").stdout)
         assert [row["epoch"] for row in found["targets"]] == ([0, 2] if names == files else [1, 2])
-    assert found["targets"][1]["target"] == "run width=4 constant at 1, epoch 2"
+    assert found["targets"][1]["target"] == "cifar_resnet8 width=4, constant, switch at epoch 1, epoch 2"
     again = good("compare", str(tmp_path / "run"), "--by", "epoch", "--out", "moved", "--force")
-    assert "run@0" in again.stdout and str(tmp_path / "run@0") not in again.stdout
+    assert "constant@0" in again.stdout and str(tmp_path / "run@0") not in again.stdout
     good("train", *SMALL, "--data", data, "--out", "bare")
     refused = run("compare", "bare", "--by", "epoch", "--out", "none")
     assert refused.exit_code == 1

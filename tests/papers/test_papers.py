@@ -321,7 +321,7 @@ def test_missing_runs_are_named_with_a_line_of_a_plan(name: str, make: Make, tmp
     make("vit")
     shutil.rmtree(tmp_path / "runs" / "vit-1.0-0" / "spectra", ignore_errors=True)
     (tmp_path / "runs" / "vit-1.0-0" / "spectra.json").unlink()
-    with pytest.raises(MissingRunsError, match=r"needs"):
+    with pytest.raises(MissingRunsError, match=r"needs|`fourier-probe sweep studies/planted.toml`"):
         FIGURES.get(name)(read_runs(tmp_path / "runs"))
 
 

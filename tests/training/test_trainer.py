@@ -38,7 +38,7 @@ def test_the_folder_holds_what_design_names(whole: Path) -> None:
     record = json.loads((whole / "config.json").read_text())
     assert record["config"]["schedule"] == "linear"
     assert record["plan"]["schedule"]["epochs"]["layer3.0.conv2"] == 1
-    assert {"torch", "timm", "numpy", "python", "fourier_probe"} <= set(record["versions"])
+    assert {"torch", "timm", "numpy", "python", "fourier-probe"} <= set(record["versions"])
     assert set(record["environment"]) == {"torch", "device", "threads", "world"}
     assert record["images"] == {"train": 48, "val": 16, "test": 16, "digest": record["images"]["digest"]}
     assert record["result"]["epochs"] == 4

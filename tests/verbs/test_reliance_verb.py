@@ -88,7 +88,13 @@ def test_the_command_prints_it(tmp_path: Path) -> None:
         group, ["analyze", str(out), "--data", "planted", "--images", "20", "--attention", "--out", str(out)]
     )
     assert result.exit_code == 0, result.output
-    for text in ("reliance: change of top-1", "content exchanged", "gate x tap", "all layers", "reliance.png"):
+    for text in (
+        "reliance: change of top-1",
+        "exchanged: the half comes from another image",
+        "gate x tap",
+        "all layers",
+        "reliance.png",
+    ):
         assert text in result.stdout, text
     record = json.loads((out / "spectra.json").read_text())["reliance"]
     assert record["lesions"][0]["test"] == "exchanged"
