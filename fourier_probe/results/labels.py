@@ -10,6 +10,7 @@ _TELLING = (
     ("weights", "{}"),
     ("schedule", "{}"),
     ("data_scale", "{:g} of the data"),
+    ("train_images", "{:,} images"),
     ("seed", "seed {}"),
     ("epoch", "epoch {}"),
 )
@@ -34,6 +35,8 @@ def legible(target: Provenance, otherwise: str, schedule: str | None = None) -> 
 
     >>> legible(Provenance(arch="cifar_resnet20", schedule="linear", data_scale=0.1), "prs-4a18cc72")
     'cifar_resnet20, linear, 10 % of the data'
+    >>> legible(Provenance(arch="patch_resnet", train_images=3000), "cnn-4a18cc72")
+    'patch_resnet, 3,000 images'
     >>> legible(Provenance(), "net")
     'net'
     """
@@ -44,6 +47,8 @@ def legible(target: Provenance, otherwise: str, schedule: str | None = None) -> 
         parts.append(schedule or str(target.schedule))
     if target.data_scale not in (None, 1.0):
         parts.append(f"{100 * target.data_scale:g} % of the data")
+    if target.train_images:
+        parts.append(f"{target.train_images:,} images")
     if target.weights == "untrained" and target.data is not None:
         parts.append("untrained")
     return ", ".join(parts)
