@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from fourier_probe.errors import OutputError, TrainingError
 from fourier_probe.io import atomic
@@ -123,7 +124,8 @@ def test_kill_9_while_it_is_written(when: str, data: Path, tmp_path: Path) -> No
     run = tmp_path / "run"
     ended = subprocess.run(
         [sys.executable, "-c", KILLED, str(data), str(run), when],
-        cwd=root, env={**os.environ, "PYTHONPATH": str(root)}, capture_output=True, timeout=120, check=False,
+        cwd=root, env={**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": str(torch.get_num_threads())},
+        capture_output=True, timeout=120, check=False,
     )  # fmt: skip
     assert ended.returncode == -signal.SIGKILL, ended.stderr.decode()[-2000:]
     train(tiny(data), run, resume=True)
