@@ -19,12 +19,14 @@ from fourier_probe.cli import options
 def command(results: tuple[str, ...], out: Path, title: str | None, force: bool) -> None:
     """One self-contained HTML page of RUN_OR_RESULTS: summary, spectra to pick and hover, depth profiles, provenance.
 
-    Each is a spectra.json or its folder, a run folder (its analysis, else the last one made while it trained), or a
-    folder that holds several of these. All must be of the same images.
+    Each is a spectra.json or its folder, a run folder (its analysis, else the last one made while it trained), a
+    validation.json or heatmap.json or its folder, or a folder that holds several of these. All analyses must be of the
+    same images.
 
     \b
     fourier-probe report results/timm-resnet50
     fourier-probe report results/a results/b/spectra.json -o ab.html
+    fourier-probe report results/timm-resnet50 results/validate-resnet50 results/heatmap-resnet50
     fourier-probe report runs/study -o study.html --title "PRS at 10 % of the data"
     """  # noqa: D301
     from fourier_probe.verbs.report import report

@@ -27,7 +27,7 @@ SHOWN = 20  # classes in the table
 @click.option(
     "--hessian",
     is_flag=True,
-    help="Also the largest eigenvalues of the loss's Hessian on 8 minibatches, and a landscape.",
+    help="Also the largest eigenvalues of the loss's Hessian on 20 minibatches, and a landscape.",
 )
 @click.option("--label", metavar="TEXT", help="What tables and figures call the target.")
 @click.option(

@@ -484,8 +484,10 @@ function setUpTheme(button) {
 
 setUpTheme(byId("theme"));
 for (const id of ["summary-table", "groups-table"]) if (byId(id)) setUpTable(byId(id));
-setUpFilters();
-setUpSpectra();
-setUpDepth();
-setUp("attention", (target) => target.attention.length, attention);
-setUpTraining();
+if (data.targets.length) { // else the page is of validations and heat maps alone
+  setUpFilters();
+  setUpSpectra();
+  setUpDepth();
+  setUp("attention", (target) => target.attention.length, attention);
+  setUpTraining();
+}

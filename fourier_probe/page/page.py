@@ -1,4 +1,7 @@
-"""The page as one string: template, style, script, tables and data put together. May import payload, tables."""
+"""The page as one string: template, style, script, tables and data put together. May import payload, tables.
+
+What the template has between {{of-analyses}} and {{end}} is left out of a page without analyses.
+"""
 
 from __future__ import annotations
 
@@ -12,25 +15,31 @@ from importlib.resources import files
 
 from fourier_probe.errors import ResultError, printable
 from fourier_probe.page import measures, tables
+from fourier_probe.page.answered import Answered
 from fourier_probe.page.inputs import Entry
 from fourier_probe.page.payload import THINNINGS, Thinning, payload
 
 LIMIT = 5_000_000  # bytes of a page
 
 
-def render(entries: Sequence[Entry], *, title: str | None = None) -> str:
+def render(entries: Sequence[Entry], answered: Answered | None = None, *, title: str | None = None) -> str:
     """The report as HTML: the same string for the same results.
 
     Args:
-        entries: from `gather`.
+        entries: from `gather`; may be empty where something was answered.
+        answered: validations and heat maps.
         title: the heading; the labels by default.
 
     Raises:
         ResultError: even thinned, the page would be larger than `LIMIT`.
     """
-    further = measures.section(entries)
+    answered = answered or Answered()
+    title = title or _title([entry.label for entry in entries] or answered.labels)
+    further = measures.section(entries, answered)
+    if not entries:
+        return _alone(answered, title, further)
     for thinning in THINNINGS:
-        html = _filled(entries, title or _title(entries), thinning, further)
+        html = _filled(entries, title, thinning, further, measures.provenance(answered))
         if len(html.encode()) <= LIMIT:
             return html
     raise ResultError(
@@ -39,17 +48,32 @@ def render(entries: Sequence[Entry], *, title: str | None = None) -> str:
     )
 
 
-def _filled(entries: Sequence[Entry], title: str, thinning: Thinning, further: str) -> str:
+def _alone(answered: Answered, title: str, further: str) -> str:
+    """A page of validations and heat maps, without any analysis: nothing to pick or hover."""
+    labels = answered.labels
+    who = f"{labels[0]} answers" if len(labels) == 1 else f"{len(labels)} networks answer"
+    parts = {
+        "title": escape(title),
+        "lede": escape(f"What {who}: {answered.about}."),
+        "definition": "",
+        "data": json.dumps({"targets": [], "metrics": [], "profiles": [], "view": {"label": ""}}),
+        "measures": further,
+        "measures-link": measures.link(further),
+        "provenance": measures.provenance(answered),
+        "excluded": "",
+        "attention-hidden": " hidden",
+        "training-hidden": " hidden",
+    }
+    return _page(re.sub(r"\{\{of-analyses\}\}.*?\{\{end\}\}\n?", "", _file("page.html"), flags=re.DOTALL), parts)
+
+
+def _filled(entries: Sequence[Entry], title: str, thinning: Thinning, further: str, answered: str) -> str:
     data = payload(entries, thinning)
     attention = any(target["attention"] for target in data["targets"])
     training = any(target["training"] for target in data["targets"])
-    script = _file("chart.js") + _file("page.js")
     text = json.dumps(data, separators=(",", ":"), allow_nan=False)
     parts = {
         "title": escape(title),
-        "style": _file("page.css"),
-        "script": script,
-        "script-hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         "data": text.replace("<", "\\u003c"),  # neither </script> nor <!-- can end or open anything
         "lede": tables.lede(entries),
         "definition": tables.definition_text(entries),
@@ -68,11 +92,21 @@ def _filled(entries: Sequence[Entry], title: str, thinning: Thinning, further: s
         "measures": further,
         "measures-link": measures.link(further),
         "training-hidden": "" if training else " hidden",
-        "provenance": tables.provenance(entries),
+        "provenance": tables.provenance(entries) + answered,
         "excluded": tables.excluded_text(entries),
     }
-    html = re.sub(r"\{\{([a-z-]+)\}\}", lambda found: parts[found[1]], _file("page.html"))
-    return printable(html, lines=True)
+    return _page(re.sub(r"\{\{(of-analyses|end)\}\}\n?", "", _file("page.html")), parts)
+
+
+def _page(template: str, parts: dict[str, str]) -> str:
+    """The template with its parts, style and script."""
+    script = _file("chart.js") + _file("page.js")
+    parts = parts | {
+        "style": _file("page.css"),
+        "script": script,
+        "script-hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    }
+    return printable(re.sub(r"\{\{([a-z-]+)\}\}", lambda found: parts[found[1]], template), lines=True)
 
 
 def _folded(table: str, results: int, grouped: bool) -> str:
@@ -82,9 +116,8 @@ def _folded(table: str, results: int, grouped: bool) -> str:
     return f"<details><summary>Every result ({results})</summary>{table}</details>"
 
 
-def _title(entries: Sequence[Entry]) -> str:
+def _title(labels: Sequence[str]) -> str:
     """The labels, three at most; of many their number."""
-    labels = [entry.label for entry in entries]
     if len(labels) > tables.MANY:
         return f"{len(labels)} networks"
     if len(labels) == 1:

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
+from fourier_probe.plots.sensitivity import draw_sensitivity
 from fourier_probe.plots.style import COLUMN, canvas, categories, foot, most_columns, panel_columns, short_title, style
 from fourier_probe.results.heatmap import HeatMap, NoiseResponse
 from fourier_probe.results.heatmaps import HeatMaps
@@ -251,31 +252,3 @@ def _draw_lines(
     if labelled:
         ax.set_ylim(0, 1.05)
     ax.set_ylabel("Top-1 accuracy (share of images)" if labelled else UNITS["change"])
-
-
-def draw_sensitivity(ax: Axes, heats: Sequence[HeatMap], labels: Sequence[str] | None = None) -> Axes:
-    """The sensitivity spectrum with its 95 % interval; of one heat map also the mean error over the same radii."""
-    for heat, color, label in zip(heats, categories(len(heats)), labels or [""] * len(heats), strict=True):
-        spectrum = heat.sensitivity
-        if spectrum is None:
-            continue
-        ends = [[np.nan] * 2 if p.low is None else [p.low, p.high] for p in spectrum.log_power]
-        low, high = np.array(ends, np.float64).T
-        predicted = heat.prediction()
-        rank = "" if predicted is None else f"rank correlation {predicted[0]:+.2f}"
-        name = ", ".join(part for part in (short_title(label) if label else "", rank) if part)
-        ax.plot(spectrum.radius, [p.value for p in spectrum.log_power], color=color, label=name or "gradient",
-                marker="o" if len(spectrum.radius) < 20 else None, ms=2.5)  # fmt: skip
-        ax.fill_between(spectrum.radius, low, high, color=color, alpha=0.25, linewidth=0)
-    ax.set_xlim(0, 1)
-    ax.set_xlabel(r"Frequency ($\pi$ rad/sample)")
-    ax.set_ylabel("ln power of d loss / d image")
-    pairs = heats[0].over_radii() if len(heats) == 1 else []
-    if pairs and heats[0].definition.kind == "frequencies":
-        other = ax.twinx()
-        radius, error, _ = zip(*pairs, strict=True)
-        other.plot(radius, error, color="0.45", linestyle="--", linewidth=0.9)
-        other.set_ylabel("Mean error over the ring (dashed)")
-    if ax.get_legend_handles_labels()[0]:
-        ax.legend()
-    return ax

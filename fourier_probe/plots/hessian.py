@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from fourier_probe.plots.style import COLUMN, canvas, short_title, style
@@ -11,11 +12,18 @@ from fourier_probe.results.validation import Curvature, Validation
 
 
 def draw_eigenvalues(ax: Axes, curvature: Curvature) -> Axes:
-    """Every eigenvalue of every minibatch by its rank, and the mean over minibatches."""
+    """Every eigenvalue of every minibatch by its rank, and the mean over minibatches with its 95 % interval."""
     values = np.array(curvature.eigenvalues)
     ranks = np.arange(1, values.shape[1] + 1)
-    ax.plot(ranks, values.T, "o", ms=3, color="#8c510a", alpha=0.5)
-    ax.plot(ranks, values.mean(0), color="0.35", linewidth=1, label="mean over minibatches")
+    ax.plot(ranks, values.T, "o", ms=3, color="#8c510a", alpha=0.35, mew=0)
+    means = curvature.ranked()
+    ends = [(each.value, each.value) if each.low is None or each.high is None else (each.low, each.high)
+            for each in means]  # fmt: skip
+    bars = [[each.value - low, high - each.value] for each, (low, high) in zip(means, ends, strict=True)]
+    said = "mean, 95 % over minibatches" if means[0].low is not None else "mean over minibatches"
+    ax.errorbar(ranks + 0.12, [each.value for each in means], np.array(bars).T, color="0.25", marker="o", ms=2.5,
+                linewidth=0.9, elinewidth=0.9, capsize=2, label=said)  # fmt: skip
+    ax.set_xlim(0.5, len(ranks) + 0.5)
     ax.set_xticks(ranks)
     ax.set_xlabel("Rank of the eigenvalue")
     ax.set_ylabel("Eigenvalue of the Hessian")
@@ -25,14 +33,23 @@ def draw_eigenvalues(ax: Axes, curvature: Curvature) -> Axes:
 
 
 def draw_landscape(ax: Axes, curvature: Curvature) -> Axes:
-    """Loss over two filter-normalised directions, contours in nats; the cross is the network itself."""
-    at, loss = np.array(curvature.at), np.array(curvature.loss)
-    drawn = ax.contourf(at, at, loss, levels=14, cmap="viridis")
+    """Loss over two filter-normalised directions, contours in nats, evenly in its logarithm; the cross is the network.
+
+    Raises:
+        ValueError: a loss is not finite.
+    """
+    at, loss = np.array(curvature.at), np.array(curvature.loss, np.float64)
+    low, high = max(float(loss.min()), 1e-6), float(loss.max())
+    high = high if high > low else 2 * low
+    drawn = ax.contourf(at, at, loss.clip(low, high), levels=np.geomspace(low, high, 13), cmap="viridis",
+                        norm=LogNorm(low, high))  # fmt: skip
     ax.plot([0], [0], "+", color="white", ms=6)
     ax.set_aspect("equal")
     ax.set_xlabel("Second direction")
     ax.set_ylabel("First direction")
-    ax.figure.colorbar(drawn, ax=ax, fraction=0.046, pad=0.03).set_label("Loss (nats)")
+    bar = ax.figure.colorbar(drawn, ax=ax, fraction=0.046, pad=0.03, ticks=np.geomspace(low, high, 5), format="{x:.2g}")
+    bar.minorticks_off()
+    bar.set_label("Loss (nats, logarithmic)")
     return ax
 
 

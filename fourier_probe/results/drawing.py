@@ -30,6 +30,7 @@ DRAWINGS = {
     "reliance": "fourier_probe.plots.reliance:reliance_figure",
     "run-loss": "fourier_probe.plots.losses:loss_figure",
     "run-switches": "fourier_probe.plots.losses:switches_figure",
+    "sensitivity": "fourier_probe.plots.sensitivity:sensitivity_figure",
     "spectra": "fourier_probe.plots:spectra_figure",
     "tokens": "fourier_probe.plots.tokens:tokens_figure",
     "steps": "fourier_probe.plots.compare:steps_figure",

@@ -1,14 +1,15 @@
 """What a result may hold beside its spectra: for each its tables, its figure, and how it is read.
 
 One list serves `analyze` (files, what is printed), `Spectra.plot`, `compare` and the report page, so that a measure
-that is added here shows in all of them. May import spectra and drawing.
+that is added here shows in all of them. What validations and heat maps hold is in answer_parts. May import spectra and
+drawing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
 
@@ -25,9 +26,11 @@ if TYPE_CHECKING:
 
     from fourier_probe.results.spectra import Spectra
 
+Result = TypeVar("Result")
+
 
 @dataclass(frozen=True)
-class Part:
+class Part(Generic[Result]):
     """One kind of measure that a result may hold.
 
     Attributes:
@@ -42,14 +45,14 @@ class Part:
 
     name: str
     title: str
-    present: Callable[[Spectra], bool]
+    present: Callable[[Result], bool]
     draw: Callable[..., Figure]
     reading: str
-    frame: Callable[[Spectra], pd.DataFrame] | None = None
-    short: Callable[[Spectra], pd.DataFrame | None] | None = None
+    frame: Callable[[Result], pd.DataFrame] | None = None
+    short: Callable[[Result], pd.DataFrame | None] | None = None
 
 
-def parts_of(result: Spectra) -> list[Part]:
+def parts_of(result: Spectra) -> list[Part[Spectra]]:
     """The parts that a result holds, in the order in which they are shown."""
     return [part for part in PARTS if part.present(result)]
 
@@ -129,7 +132,7 @@ def _mapped(result: Spectra) -> list[PointSpectrum]:
     return [point for point in _with_input(result) if point.map is not None]
 
 
-PARTS: tuple[Part, ...] = (
+PARTS: tuple[Part[Spectra], ...] = (
     Part(
         name="metrics",
         title="Metrics that were added",

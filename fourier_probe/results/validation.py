@@ -20,7 +20,7 @@ from fourier_probe.io import atomic
 from fourier_probe.io.typed import read_json
 from fourier_probe.results.drawing import drawing
 from fourier_probe.results.filenames import VALIDATE
-from fourier_probe.results.intervals import Interval
+from fourier_probe.results.intervals import Interval, mean
 from fourier_probe.results.records import Count, ImagesInfo, LeftOut, Provenance, TopOneBound
 
 if TYPE_CHECKING:
@@ -91,6 +91,12 @@ class Curvature(msgspec.Struct, frozen=True, kw_only=True):
     largest: Interval
     at: list[float] = []
     loss: list[list[float]] = []
+
+    def ranked(self) -> list[Interval]:
+        """Of each rank, the largest eigenvalue first: the mean over minibatches, with an interval from 20 of them."""
+        values = np.array(self.eigenvalues, np.float64)
+        sums = zip(values.sum(0).tolist(), np.square(values).sum(0).tolist(), strict=True)
+        return [mean(total, squares, len(values)) for total, squares in sums]
 
 
 class Validation(msgspec.Struct, frozen=True, kw_only=True):

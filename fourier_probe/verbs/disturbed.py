@@ -17,7 +17,7 @@ from fourier_probe.runtime.messages import note, progress
 from fourier_probe.targets import Target
 from fourier_probe.verbs.opening import Data, ImageOptions, open_stream
 
-MINIBATCHES, EIGENVALUES, GRID = 8, 5, 11
+MINIBATCHES, EIGENVALUES, GRID = 20, 5, 11
 
 
 def with_lesions(

@@ -13,10 +13,7 @@ from fourier_probe.errors import OutputError, ResultError
 from fourier_probe.io import atomic
 
 if TYPE_CHECKING:
-    from fourier_probe.results.spectra import Spectra
-    from fourier_probe.training.runs import Run
-
-    Result = str | Path | Spectra | Run
+    from fourier_probe.page.answered import Named as Result
 
 
 @dataclass(frozen=True)
@@ -61,12 +58,13 @@ def report(
     title: str | None = None,
     force: bool = False,
 ) -> Page:
-    """Results as one HTML page: summary, spectra to pick and hover, depth profiles, training, provenance.
+    """Results as one HTML page: summary, spectra to pick and hover, depth profiles, measures, training, provenance.
 
     Args:
         results: each a `Spectra`, a `Run`, or the path of a spectra.json or its folder, of a run folder (its analysis,
-            else the last one made while it trained), or of a folder that holds several of these; all of the same
-            images, by the same definition.
+            else the last one made while it trained), or of a folder that holds several of these; all analyses of the
+            same images, by the same definition. Also validations and heat maps (`Validation`, `HeatMap`, `HeatMaps`,
+            their files or folders), beside analyses or alone, of any images.
         out: the file to write; None writes nothing.
         title: the heading; the names of the targets by default.
         force: overwrite a file that is there.
@@ -82,16 +80,22 @@ def report(
     """
     if out is not None:
         _free(out, force)  # before any work
-    listed = list(results) if isinstance(results, Sequence) and not isinstance(results, str) else [results]
+    listed: list[Result] = (
+        list(results) if isinstance(results, Sequence) and not isinstance(results, str) else [results]
+    )
     for result in listed:
         if isinstance(result, str | Path):
             _check_exists(str(result))
-    from fourier_probe.page import gather, render
+    from fourier_probe.page import gather, render, split
 
-    entries = gather(listed)
-    images = entries[0].result.images
-    about = f"{len(entries)} target{'s' * (len(entries) > 1)} on {images.n} images of {images.source}"
-    page = Page(render(entries, title=title), tuple(entry.label for entry in entries), about)
+    analyses, answered = split(listed)
+    entries = gather(analyses) if analyses or not answered else []
+    about = [answered.about] if answered else []
+    if entries:
+        images = entries[0].result.images
+        about.insert(0, f"{len(entries)} target{'s' * (len(entries) > 1)} on {images.n} images of {images.source}")
+    labels = tuple(entry.label for entry in entries) or tuple(answered.labels)
+    page = Page(render(entries, answered, title=title), labels, ", ".join(about))
     if out is not None:
         page.save(out, force=force)
     return page

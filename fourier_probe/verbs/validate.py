@@ -82,7 +82,7 @@ def validate(
         mean: per channel, in [0, 1], likewise.
         std: likewise.
         lesions: also top-1 with each residual step replaced by the identity, one at a time.
-        hessian: also the five largest eigenvalues of the Hessian of the loss on each of 8 minibatches of `batch_size`
+        hessian: also the five largest eigenvalues of the Hessian of the loss on each of 20 minibatches of `batch_size`
             images, and the loss along two directions.
         device: where to run. A network is left where it is by default, and brought back; a named target runs on a GPU
             where there is one.

@@ -12,7 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch import nn
 
+import fourier_probe as fp
 from fourier_probe.page import Entry, gather, render
 from fourier_probe.results.spectra import Spectra
 
@@ -232,3 +235,12 @@ def test_seeds_are_one_curve_and_filters_leave_what_they_say(save_result: Save, 
     assert (found["curves"], found["bars"], found["rows"]) == (4, True, 16)
     assert (found["left"], found["said"]) == (4, "4 of 16 results")
     assert (found["after"], found["boxes"], found["each"]) == (1, 4, 4)
+
+
+def test_a_page_without_analyses_is_silent_and_has_its_theme(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+    page = fp.report(fp.heatmap(net, [(torch.rand(4, 3, 8, 8), torch.arange(4) % 3)], bands=2))
+    script = "out.themes = [text(q('#theme'))]; q('#theme').click(); out.themes.push(text(q('#theme')));"
+    found = drive(page.html, f"{script} out.images = count('img');", tmp_path)
+    assert sorted(found["themes"]) == ["Dark", "Light"] and found["images"] == 2
