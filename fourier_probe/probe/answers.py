@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from fourier_probe.data.numbered import numbered
 from fourier_probe.errors import DataError
 from fourier_probe.probe.logits import class_scores, no_accuracy
-from fourier_probe.trace.forward import eager
+from fourier_probe.trace.calling import eager
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,9 @@ from fourier_probe.probe.kernels import GROUPS, KernelResponse, attention_respon
 from fourier_probe.probe.points import Point, find_points
 from fourier_probe.probe.sums import Estimates, jackknife
 from fourier_probe.trace import axes as ax
-from fourier_probe.trace.forward import Attention, eager, trace
+from fourier_probe.trace.calling import eager
+from fourier_probe.trace.events import Attention
+from fourier_probe.trace.forward import trace
 
 Array = NDArray[np.float64]
 

@@ -13,7 +13,7 @@ from fourier_probe.errors import PointError
 from fourier_probe.models.gpsa.attention import gated
 from fourier_probe.probe.points import PARTS, Point
 from fourier_probe.runtime.modes import evaluating, keeping_random_state
-from fourier_probe.trace.forward import pick
+from fourier_probe.trace.tensors import pick
 
 
 class Capture(contextlib.AbstractContextManager["Capture"]):

@@ -17,8 +17,10 @@ from torch import Tensor, nn
 
 from fourier_probe.errors import ModelError
 from fourier_probe.probe.points import find_points
-from fourier_probe.trace.forward import Call, Sum, Value, eager, pick
+from fourier_probe.trace.calling import eager
+from fourier_probe.trace.events import Call, Sum, Value
 from fourier_probe.trace.layouts import Forward, run_forward
+from fourier_probe.trace.tensors import pick
 
 
 @dataclass(frozen=True)

@@ -18,11 +18,14 @@ from torch import Tensor, nn
 from fourier_probe.errors import PointError, suggest
 from fourier_probe.models.gpsa.attention import gated
 from fourier_probe.runtime.messages import note
+from fourier_probe.trace.calling import eager
 from fourier_probe.trace.coverage import Coverage
-from fourier_probe.trace.forward import Call, eager
+from fourier_probe.trace.events import Call
 from fourier_probe.trace.grid import PREFIX_LIMIT, Layout
 from fourier_probe.trace.layouts import Forward, Unread, run_forward
-from fourier_probe.trace.stream import Stream, is_map, operation, stream
+from fourier_probe.trace.op import operation
+from fourier_probe.trace.residual import is_map
+from fourier_probe.trace.stream import Stream, stream
 
 PARTS = ("content", "positional")
 

@@ -14,8 +14,8 @@ from fourier_probe.errors import PointError
 from fourier_probe.probe.places import check_places
 from fourier_probe.probe.points import Survey, locate
 from fourier_probe.runtime.messages import note
+from fourier_probe.trace.calling import eager
 from fourier_probe.trace.coverage import Coverage
-from fourier_probe.trace.forward import eager
 
 __all__ = ["Survey", "survey", "tell"]
 

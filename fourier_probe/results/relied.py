@@ -18,7 +18,7 @@ from fourier_probe.probe.reliance import ESTIMATED_ON, Departure, Reliance, Test
 from fourier_probe.results.intervals import Interval
 from fourier_probe.results.reliance import DepartureRecord, LesionRecord, RelianceRecord
 from fourier_probe.runtime.messages import note, progress
-from fourier_probe.trace.forward import eager
+from fourier_probe.trace.calling import eager
 
 LOOKED_AT = 64  # images on which gate x tap is measured
 

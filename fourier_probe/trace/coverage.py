@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fourier_probe.trace import axes as ax
-from fourier_probe.trace.forward import Sum, Value
+from fourier_probe.trace.events import Sum, Value
 from fourier_probe.trace.grid import Grid
 from fourier_probe.trace.layouts import Forward, Unread
 

@@ -18,7 +18,9 @@ from torch import Tensor, nn
 from fourier_probe.runtime.modes import evaluating, keeping_random_state
 from fourier_probe.trace import axes as ax
 from fourier_probe.trace.axes import Axes
-from fourier_probe.trace.forward import Call, Sum, Trace, Value, eager, trace
+from fourier_probe.trace.calling import eager
+from fourier_probe.trace.events import Call, Sum, Trace, Value
+from fourier_probe.trace.forward import trace
 from fourier_probe.trace.grid import PREFIX_LIMIT, Factor, Grid, Kind4D, Layout, infer_layout
 
 READS_NCHW = re.compile(r"conv2d|batchnorm|norm2d|groupnorm|pool2d|pool(ing)?$|gpsaconv", re.IGNORECASE)

@@ -1,4 +1,4 @@
-"""What each operation does to the axes of its tensors. Imports torch and axes only.
+"""What each operation does to the axes of its tensors. Imports torch, axes and tensors only.
 
 Views are followed exactly. Layers with weights keep the axes they broadcast over and make new features. An operation
 that is not listed keeps an axis where its result has one of that size, and resizes rows and columns.
@@ -8,32 +8,30 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
+from torch._ops import OpOverloadPacket
 
 from fourier_probe.trace import axes as ax
 from fourier_probe.trace.axes import Axes, Axis, Part
+from fourier_probe.trace.tensors import Arguments, Operation, tensors_of
 
 aten = torch.ops.aten
 Look = Callable[[Tensor], Axes]
-Rule = Callable[[Look, dict[str, Any], Tensor], Axes]
+Rule = Callable[[Look, Arguments, Tensor], Axes]
 """Gives the axes of a result from those of the arguments, by their names in the operation's schema."""
 
 
-def follow(
-    function: Any, args: Sequence[Any], kwargs: dict[str, Any], results: Sequence[Tensor], look: Look
-) -> list[Axes]:
+def follow(operation: Operation, results: Sequence[Tensor], look: Look) -> list[Axes]:
     """The axes of each result of an operation."""
-    named = dict(zip((argument.name for argument in function._schema.arguments), args, strict=False)) | kwargs
-    packet = function.overloadpacket
+    named, packet = operation.named, operation.packet
     try:
         if packet in _LISTS:
             return _LISTS[packet](look, named, results)
         rule = _RULES.get(packet)
         if rule is None:
-            rule = _reduced if "keepdim" in {argument.name for argument in function._schema.arguments} else _alike
+            rule = _reduced if "keepdim" in operation.takes else _alike
         out = []
         for index, result in enumerate(results):
             axes = (rule if index == 0 or rule is _reduced else _alike)(look, named, result)
@@ -43,16 +41,7 @@ def follow(
         return [_alike(look, named, result) for result in results]
 
 
-def tensors_of(value: Any) -> list[Tensor]:
-    """The tensors among an operation's arguments."""
-    if isinstance(value, Tensor):
-        return [value]
-    if isinstance(value, dict):
-        value = list(value.values())
-    return [tensor for item in value for tensor in tensors_of(item)] if isinstance(value, list | tuple) else []
-
-
-def by_shape(arguments: Any, result: Tensor, look: Look) -> Axes:
+def by_shape(arguments: object, result: Tensor, look: Look) -> Axes:
     """The axes of a result of an operation of which nothing but its arguments is known."""
     return _alike(look, {"arguments": arguments}, result)
 
@@ -63,7 +52,7 @@ def _fits(axes: Axes, result: Tensor) -> bool:
     )
 
 
-def _alike(look: Look, named: dict[str, Any], result: Tensor) -> Axes:
+def _alike(look: Look, named: Arguments, result: Tensor) -> Axes:
     """Each axis from the first argument that has one of this size there, aligned at the right as in broadcasting."""
     sources = [(look(tensor), tensor.shape) for tensor in tensors_of(named)]
     out: list[Axis] = []
@@ -83,18 +72,18 @@ def _alike(look: Look, named: dict[str, Any], result: Tensor) -> Axes:
     return tuple(out)
 
 
-def _dim(named: dict[str, Any], ndim: int, key: str = "dim", default: int = 0) -> int:
+def _dim(named: Arguments, ndim: int, key: str = "dim", default: int = 0) -> int:
     return int(named.get(key, default)) % max(ndim, 1)
 
 
-def _self(named: dict[str, Any]) -> Tensor:
+def _self(named: Arguments) -> Tensor:
     tensor = named.get("self", named.get("input"))
     if not isinstance(tensor, Tensor):
         raise KeyError("self")
     return tensor
 
 
-def _reduced(look: Look, named: dict[str, Any], result: Tensor) -> Axes:
+def _reduced(look: Look, named: Arguments, result: Tensor) -> Axes:
     source = _self(named)
     dims = named.get("dim")
     dims = list(range(source.ndim)) if dims in (None, []) else [dims] if isinstance(dims, int) else dims
@@ -105,17 +94,17 @@ def _reduced(look: Look, named: dict[str, Any], result: Tensor) -> Axes:
     return tuple(axis for index, axis in enumerate(axes) if index not in gone)
 
 
-def _view(look: Look, named: dict[str, Any], result: Tensor) -> Axes:
+def _view(look: Look, named: Arguments, result: Tensor) -> Axes:
     source = _self(named)
     return ax.view(look(source), list(source.shape), list(result.shape))
 
 
-def _permute(look: Look, named: dict[str, Any], result: Tensor) -> Axes:
+def _permute(look: Look, named: Arguments, result: Tensor) -> Axes:
     axes = look(_self(named))
     return tuple(axes[dim] for dim in named["dims"])
 
 
-def _transpose(look: Look, named: dict[str, Any], result: Tensor) -> Axes:
+def _transpose(look: Look, named: Arguments, result: Tensor) -> Axes:
     axes = list(look(_self(named)))
     a, b = _dim(named, len(axes), "dim0"), _dim(named, len(axes), "dim1", 1)
     if len(axes) > 1:
@@ -123,7 +112,7 @@ def _transpose(look: Look, named: dict[str, Any], result: Tensor) -> Axes:
     return tuple(axes)
 
 
-def _squeeze(look: Look, named: dict[str, Any], result: Tensor) -> Axes:
+def _squeeze(look: Look, named: Arguments, result: Tensor) -> Axes:
     source = _self(named)
     dims = named.get("dim", list(range(source.ndim)))
     dims = {dim % source.ndim for dim in ([dims] if isinstance(dims, int) else dims)}
@@ -131,13 +120,13 @@ def _squeeze(look: Look, named: dict[str, Any], result: Tensor) -> Axes:
     return tuple(axis for index, axis in enumerate(look(source)) if index not in gone)
 
 
-def _unsqueeze(look: Look, named: dict[str, Any], result: Tensor) -> Axes:
+def _unsqueeze(look: Look, named: Arguments, result: Tensor) -> Axes:
     axes = list(look(_self(named)))
     axes.insert(_dim(named, len(axes) + 1), ())
     return tuple(axes)
 
 
-def _expand(look: Look, named: dict[str, Any], result: Tensor) -> Axes:
+def _expand(look: Look, named: Arguments, result: Tensor) -> Axes:
     source = _self(named)
     axes, new = look(source), result.ndim - source.ndim
     out = [ax.features(size) for size in result.shape[:new]]
@@ -146,7 +135,7 @@ def _expand(look: Look, named: dict[str, Any], result: Tensor) -> Axes:
     return tuple(out)
 
 
-def _repeat(look: Look, named: dict[str, Any], result: Tensor) -> Axes:
+def _repeat(look: Look, named: Arguments, result: Tensor) -> Axes:
     source = _self(named)
     axes: list[Axis] = [()] * (result.ndim - source.ndim) + list(look(source))
     sizes = [1] * (result.ndim - source.ndim) + list(source.shape)
@@ -156,7 +145,7 @@ def _repeat(look: Look, named: dict[str, Any], result: Tensor) -> Axes:
     )
 
 
-def _slice(look: Look, named: dict[str, Any], result: Tensor) -> Axes:
+def _slice(look: Look, named: Arguments, result: Tensor) -> Axes:
     source = _self(named)
     dim = _dim(named, source.ndim)
     size = source.shape[dim]
@@ -172,13 +161,13 @@ def _bounded(index: int | None, size: int, default: int) -> int:
     return min(max(index + size if index < 0 else index, 0), size)
 
 
-def _select(look: Look, named: dict[str, Any], result: Tensor) -> Axes:
+def _select(look: Look, named: Arguments, result: Tensor) -> Axes:
     axes = list(look(_self(named)))
     axes.pop(_dim(named, len(axes)))
     return tuple(axes)
 
 
-def _cat(look: Look, named: dict[str, Any], result: Tensor) -> Axes:
+def _cat(look: Look, named: Arguments, result: Tensor) -> Axes:
     pieces = [tensor for tensor in named["tensors"] if tensor.ndim == result.ndim]
     dim = _dim(named, result.ndim)
     out = list(_alike(look, {"tensors": pieces}, result))
@@ -186,7 +175,7 @@ def _cat(look: Look, named: dict[str, Any], result: Tensor) -> Axes:
     return tuple(out)
 
 
-def _stack(look: Look, named: dict[str, Any], result: Tensor) -> Axes:
+def _stack(look: Look, named: Arguments, result: Tensor) -> Axes:
     dim = _dim(named, result.ndim)
     first: Tensor = named["tensors"][0]
     inner = list(_alike(look, named, first))
@@ -194,7 +183,7 @@ def _stack(look: Look, named: dict[str, Any], result: Tensor) -> Axes:
     return tuple(inner)
 
 
-def _convolution(look: Look, named: dict[str, Any], result: Tensor) -> Axes:
+def _convolution(look: Look, named: Arguments, result: Tensor) -> Axes:
     source: Tensor = named["input"]
     axes = look(source)
     if source.ndim == 4 and not any(ax.has_positions(axis) for axis in axes) and any(map(_is_lost, axes[2:])):
@@ -211,7 +200,7 @@ def _is_lost(axis: Axis) -> bool:
 
 
 def _matmul(left: str, right: str) -> Rule:
-    def rule(look: Look, named: dict[str, Any], result: Tensor) -> Axes:
+    def rule(look: Look, named: Arguments, result: Tensor) -> Axes:
         a, b = look(named[left]), look(named[right])
         leading = a[0] if result.ndim == 3 and not ax.along(a[0]) <= {"f"} else b[0]
         return (*((leading,) if result.ndim == 3 else ()), a[-2], b[-1])
@@ -219,17 +208,17 @@ def _matmul(left: str, right: str) -> Rule:
     return rule
 
 
-def _linear(look: Look, named: dict[str, Any], result: Tensor) -> Axes:
+def _linear(look: Look, named: Arguments, result: Tensor) -> Axes:
     return (*look(named["input"])[:-1], ax.features(result.shape[-1]))
 
 
-def _query(look: Look, named: dict[str, Any], result: Tensor) -> Axes:
+def _query(look: Look, named: Arguments, result: Tensor) -> Axes:
     query, key = look(named["query"]), look(named["key"])
     leading = [k if ax.along(q) <= {"f"} else q for q, k in zip(query[:-2], key[:-2], strict=True)]
     return (*leading, query[-2], ax.features(result.shape[-1]))
 
 
-def _gather(look: Look, named: dict[str, Any], result: Tensor) -> Axes:
+def _gather(look: Look, named: Arguments, result: Tensor) -> Axes:
     source = _self(named)
     axes, dim = list(look(source)), _dim(named, source.ndim)
     if axes:
@@ -243,7 +232,7 @@ def _unordered(axis: Axis, size: int) -> Axis:
     return ax.features(size) if ax.along(axis) <= {"f"} else ax.lost(size)
 
 
-def _index(look: Look, named: dict[str, Any], result: Tensor) -> Axes:
+def _index(look: Look, named: Arguments, result: Tensor) -> Axes:
     source, indices = _self(named), list(named["indices"])
     axes = look(source)
     indices += [None] * (len(axes) - len(indices))
@@ -266,7 +255,7 @@ def _index(look: Look, named: dict[str, Any], result: Tensor) -> Axes:
     return (*kept[:where], *new, *kept[where:])
 
 
-def _pad(look: Look, named: dict[str, Any], result: Tensor) -> Axes:
+def _pad(look: Look, named: Arguments, result: Tensor) -> Axes:
     source, pads = _self(named), list(named["pad"])
     axes = list(look(source))
     for index in range(len(pads) // 2):
@@ -284,7 +273,7 @@ def _pad(look: Look, named: dict[str, Any], result: Tensor) -> Axes:
     return tuple(axes)
 
 
-def _im2col(look: Look, named: dict[str, Any], result: Tensor) -> Axes:
+def _im2col(look: Look, named: Arguments, result: Tensor) -> Axes:
     source = _self(named)
     axes = look(source)
     y, x = (
@@ -303,7 +292,7 @@ def _im2col(look: Look, named: dict[str, Any], result: Tensor) -> Axes:
     return (*axes[: source.ndim - 3], ax.features(result.shape[-2]), places)
 
 
-def _col2im(look: Look, named: dict[str, Any], result: Tensor) -> Axes:
+def _col2im(look: Look, named: Arguments, result: Tensor) -> Axes:
     axes = look(_self(named))
     H, W = result.shape[-2:]
     tail: tuple[Axis, Axis] = ((Part("y", H),), (Part("x", W),))
@@ -312,14 +301,14 @@ def _col2im(look: Look, named: dict[str, Any], result: Tensor) -> Axes:
     return (*axes[: result.ndim - 3], ax.features(result.shape[-3]), *tail)
 
 
-def _flip(look: Look, named: dict[str, Any], result: Tensor) -> Axes:
+def _flip(look: Look, named: Arguments, result: Tensor) -> Axes:
     axes = list(look(_self(named)))
     for dim in named["dims"]:
         axes[dim] = ax.flipped(axes[dim])
     return tuple(axes)
 
 
-def _unfold(look: Look, named: dict[str, Any], result: Tensor) -> Axes:
+def _unfold(look: Look, named: Arguments, result: Tensor) -> Axes:
     source = _self(named)
     dim = _dim(named, source.ndim, "dimension")
     axes = list(look(source))
@@ -327,7 +316,7 @@ def _unfold(look: Look, named: dict[str, Any], result: Tensor) -> Axes:
     return (*axes, ax.features(result.shape[-1]))
 
 
-def _strided(look: Look, named: dict[str, Any], result: Tensor) -> Axes:
+def _strided(look: Look, named: Arguments, result: Tensor) -> Axes:
     source = _self(named)
     if source.shape == result.shape and source.stride() == result.stride():
         return look(source)
@@ -338,7 +327,7 @@ def _strided(look: Look, named: dict[str, Any], result: Tensor) -> Axes:
     return tuple(ax.lost(size) for size in result.shape)
 
 
-def _pieces(look: Look, named: dict[str, Any], results: Sequence[Tensor]) -> list[Axes]:
+def _pieces(look: Look, named: Arguments, results: Sequence[Tensor]) -> list[Axes]:
     """Slices of a split, one after the other."""
     source = _self(named)
     dim, begin, out = _dim(named, source.ndim), 0, []
@@ -350,13 +339,13 @@ def _pieces(look: Look, named: dict[str, Any], results: Sequence[Tensor]) -> lis
     return out
 
 
-def _unbound(look: Look, named: dict[str, Any], results: Sequence[Tensor]) -> list[Axes]:
+def _unbound(look: Look, named: Arguments, results: Sequence[Tensor]) -> list[Axes]:
     axes = list(look(_self(named)))
     axes.pop(_dim(named, len(axes)))
     return [tuple(axes)] * len(results)
 
 
-_LISTS: dict[Any, Callable[[Look, dict[str, Any], Sequence[Tensor]], list[Axes]]] = {
+_LISTS: dict[OpOverloadPacket, Callable[[Look, Arguments, Sequence[Tensor]], list[Axes]]] = {
     aten.split: _pieces,
     aten.split_with_sizes: _pieces,
     aten.unsafe_split: _pieces,
@@ -365,7 +354,7 @@ _LISTS: dict[Any, Callable[[Look, dict[str, Any], Sequence[Tensor]], list[Axes]]
     aten.unbind: _unbound,
 }
 
-_RULES: dict[Any, Rule] = {
+_RULES: dict[OpOverloadPacket, Rule] = {
     **dict.fromkeys([aten.view, aten._unsafe_view, aten._reshape_alias, aten.reshape], _view),
     aten.permute: _permute,
     **dict.fromkeys([aten.transpose, aten.t, aten.transpose_], _transpose),

@@ -36,7 +36,7 @@ from fourier_probe.runtime.distributed import gathered, rank_and_world
 from fourier_probe.runtime.messages import note, progress
 from fourier_probe.runtime.versions import versions
 from fourier_probe.targets import Target
-from fourier_probe.trace.forward import giving
+from fourier_probe.trace.calling import giving
 from fourier_probe.verbs.partial import Partial
 from fourier_probe.verbs.pixels import Pixels
 
