@@ -227,14 +227,15 @@ def _replay(model: nn.Module, checkpoint: Checkpoint) -> None:
     """Recast the layers that were recast while the checkpoint was trained."""
     if not checkpoint.conversions:
         return
-    from fourier_probe.models.gpsa import recast
+    from fourier_probe.models.gpsa.recast import recast_
+    from fourier_probe.models.gpsa.sizes import default_head_dim
 
     for conversion in checkpoint.conversions:
         layer, options = conversion.layer, conversion.options
         convolution = dict(model.named_modules()).get(layer)
         if type(convolution) is nn.Conv2d:  # what is none is refused by `recast_`
             name = f"{layer}.query_weight".removeprefix(checkpoint.prefix)
-            width = options.head_dim or recast.default_head_dim(convolution)
+            width = options.head_dim or default_head_dim(convolution)
             expected = ((options.content_maps or math.prod(convolution.kernel_size)) * width, convolution.in_channels)
             query = checkpoint.state.get(name)
             if query is None or query.shape != expected:
@@ -244,7 +245,7 @@ def _replay(model: nn.Module, checkpoint: Checkpoint) -> None:
                     "The file was changed, or another program wrote it."
                 )
         try:
-            recast.recast_(model, [layer], **options.chosen)
+            recast_(model, [layer], **options.chosen)
         except ModelError as error:
             raise CheckpointError(
                 f"{checkpoint.path}: its conversion of {printable(layer, 80)} cannot be repeated: {error}"

@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from fourier_probe.models.gpsa.recast import architecture
+from fourier_probe.models.gpsa.sizes import architecture
 from fourier_probe.papers.exhibit import MissingRunsError, Row
 from fourier_probe.results.comparison import check_comparable
 from fourier_probe.results.labels import arguments

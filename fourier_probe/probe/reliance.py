@@ -24,7 +24,8 @@ from torch import Tensor, nn
 
 from fourier_probe.errors import DataError, ModelError
 from fourier_probe.models.gpsa.attention import gated
-from fourier_probe.models.gpsa.recast import GPSAConv2d, taps
+from fourier_probe.models.gpsa.layer import GPSAConv2d
+from fourier_probe.models.gpsa.sizes import taps
 
 Half = Literal["content", "positional"]
 Test = Literal["exchanged", "off", "off_raw"]

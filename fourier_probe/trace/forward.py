@@ -19,10 +19,10 @@ from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fourier_probe.trace import axes as ax
-from fourier_probe.trace.attended import scores_of_fused, scores_of_multi_head
 from fourier_probe.trace.axes import Axes, Part
 from fourier_probe.trace.calling import eager, giving, run
 from fourier_probe.trace.events import Attention, Call, Ran, Sum, Trace, Value
+from fourier_probe.trace.fused import scores_of_fused, scores_of_multi_head
 from fourier_probe.trace.known import Known
 from fourier_probe.trace.operations import by_shape, follow
 from fourier_probe.trace.tensors import Operation, tensors, tensors_of

@@ -6,7 +6,7 @@ import re
 
 from torch import nn
 
-from fourier_probe.models.gpsa.recast import GPSAConv2d
+from fourier_probe.models.gpsa.layer import GPSAConv2d
 from fourier_probe.trace.events import Call
 from fourier_probe.trace.layouts import Forward
 

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from fourier_probe.errors import TrainingError
-from fourier_probe.models.gpsa.recast import GATE, GPSAConv2d, recast_
+from fourier_probe.models.gpsa.layer import GATE, GPSAConv2d
+from fourier_probe.models.gpsa.recast import recast_
 from fourier_probe.training.config import TrainConfig
 from fourier_probe.training.inputs import derived
 from fourier_probe.training.optim import adopt

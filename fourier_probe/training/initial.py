@@ -15,7 +15,9 @@ from torch import Tensor, nn
 
 from fourier_probe.errors import CheckpointError, TrainingError, printable, suggest
 from fourier_probe.models import zoo
-from fourier_probe.models.gpsa.recast import GPSAConv2d, architecture, recast_
+from fourier_probe.models.gpsa.layer import GPSAConv2d
+from fourier_probe.models.gpsa.recast import recast_
+from fourier_probe.models.gpsa.sizes import architecture
 from fourier_probe.training.config import TrainConfig
 from fourier_probe.training.record import InitialRecord
 

@@ -14,7 +14,9 @@ from fnmatch import fnmatchcase
 from torch import Tensor, nn
 
 from fourier_probe.errors import TrainingError, suggest
-from fourier_probe.models.gpsa.recast import GPSAConv2d, default_head_dim, multiply_adds, refusal
+from fourier_probe.models.gpsa.cost import multiply_adds
+from fourier_probe.models.gpsa.layer import GPSAConv2d, refusal
+from fourier_probe.models.gpsa.sizes import default_head_dim
 from fourier_probe.trace.layouts import run_forward
 from fourier_probe.trace.residual import residual_blocks
 from fourier_probe.training.schedule import stages_by_name

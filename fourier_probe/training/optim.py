@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from fourier_probe.errors import TrainingError, suggest
-from fourier_probe.models.gpsa.recast import GROUPS, GPSAConv2d, added_parameters
+from fourier_probe.models.gpsa.layer import GROUPS, GPSAConv2d
+from fourier_probe.models.gpsa.recast import added_parameters
 from fourier_probe.training.config import TrainConfig
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ from torch import nn
 from fourier_probe.data import ImageSet, InputSpec
 from fourier_probe.errors import ModelError, TrainingError
 from fourier_probe.models import zoo
-from fourier_probe.models.gpsa.recast import GPSAConv2d, multiply_adds
+from fourier_probe.models.gpsa.cost import multiply_adds
+from fourier_probe.models.gpsa.layer import GPSAConv2d
 from fourier_probe.training.config import TrainConfig
 from fourier_probe.training.initial import Initial
 from fourier_probe.training.inputs import Splits, input_spec

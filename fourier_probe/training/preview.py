@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from fourier_probe.models import zoo
-from fourier_probe.models.gpsa.recast import architecture, recast_
+from fourier_probe.models.gpsa.recast import recast_
+from fourier_probe.models.gpsa.sizes import architecture
 from fourier_probe.training.config import TrainConfig
 from fourier_probe.training.convert import options
 from fourier_probe.training.inputs import open_splits

@@ -8,7 +8,8 @@ import torch
 
 from fourier_probe import checkpoints
 from fourier_probe.models import zoo
-from fourier_probe.models.gpsa.recast import GPSAConv2d, recast_
+from fourier_probe.models.gpsa.layer import GPSAConv2d
+from fourier_probe.models.gpsa.recast import recast_
 from fourier_probe.probe.points import find_points
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import math
+import pickle
 from typing import Any
 
 import pytest
@@ -14,16 +15,10 @@ from torch import Tensor, nn
 
 from fourier_probe.errors import ModelError
 from fourier_probe.models.gpsa import attend as gpsa
-from fourier_probe.models.gpsa.recast import (
-    GPSAConv2d,
-    added_parameters,
-    default_head_dim,
-    logit_change,
-    multiply_adds,
-    recast,
-    recast_,
-    refusal,
-)
+from fourier_probe.models.gpsa.cost import multiply_adds
+from fourier_probe.models.gpsa.layer import GPSAConv2d, refusal
+from fourier_probe.models.gpsa.recast import added_parameters, logit_change, recast, recast_
+from fourier_probe.models.gpsa.sizes import default_head_dim
 
 SHAPES: list[dict[str, Any]] = [
     {"kernel_size": 3, "padding": 1},
@@ -121,7 +116,7 @@ def _naive(layer: GPSAConv2d, conv: nn.Conv2d, maps: Tensor) -> Tensor:
 @pytest.mark.parametrize("options", SHAPES, ids=str)
 @torch.no_grad()
 def test_the_function_is_the_formula(options: dict[str, Any], dense: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fourier_probe.models.gpsa.recast.DENSE", dense)
+    monkeypatch.setattr("fourier_probe.models.gpsa.layer.DENSE", dense)
     conv = _conv(**options)
     layer = recast(conv, head_dim=3)
     _unsettle(layer)
@@ -135,8 +130,8 @@ def test_the_function_is_the_formula(options: dict[str, Any], dense: int, monkey
 
 @pytest.mark.parametrize(("dense", "fold"), [(0, False), (gpsa.DENSE, False), (gpsa.DENSE, True)])
 def test_gradients(dense: int, fold: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fourier_probe.models.gpsa.recast.DENSE", dense)
-    monkeypatch.setattr("fourier_probe.models.gpsa.recast.folds", lambda *_: fold)
+    monkeypatch.setattr("fourier_probe.models.gpsa.layer.DENSE", dense)
+    monkeypatch.setattr("fourier_probe.models.gpsa.layer.folds", lambda *_: fold)
     layer = recast(nn.Conv2d(2, 2, 2, stride=(1, 2), padding=1).double(), head_dim=1)
     _unsettle(layer)
     parameters = dict(layer.named_parameters())
@@ -158,7 +153,7 @@ def test_a_kernel_on_the_values_is_the_same_layer(bias: bool, monkeypatch: pytes
     maps = torch.randn(5, 6, 9, 8)
     found = {}
     for fold in (False, True):
-        monkeypatch.setattr("fourier_probe.models.gpsa.recast.folds", lambda *_, fold=fold: fold)
+        monkeypatch.setattr("fourier_probe.models.gpsa.layer.folds", lambda *_, fold=fold: fold)
         layer.zero_grad()
         mine = maps.clone().requires_grad_()
         out = layer(mine)
@@ -176,7 +171,7 @@ def test_no_tensor_of_what_each_head_sees_of_a_batch(monkeypatch: pytest.MonkeyP
     with torch.autograd.graph.saved_tensors_hooks(lambda x: saved.append(x.numel()) or x, lambda x: x):
         layer(maps).sum().backward()
     assert max(saved) <= max(9 * 256 * 256, 4 * 2 * 9 * layer.head_dim * 256)  # the positional map, or those
-    monkeypatch.setattr("fourier_probe.models.gpsa.recast.folds", lambda *_: False)
+    monkeypatch.setattr("fourier_probe.models.gpsa.layer.folds", lambda *_: False)
     assert gpsa.BLOCK < 9 * 256 * 256 <= gpsa.IMAGE  # one image at a time, whole
 
 
@@ -432,3 +427,8 @@ def test_multiply_adds_are_those_of_the_matrix_products() -> None:
                 expected -= layer.heads * queries * keys  # mixing the maps is no product
             assert counter.get_total_flops() == 2 * expected
             assert multiply_adds(layer, grid) == multiply_adds(conv, grid)
+
+
+def test_a_saved_object_of_earlier_versions_finds_its_class() -> None:
+    """The layer had the path `models.gpsa.recast.GPSAConv2d` before it got a module of its own."""
+    assert pickle.loads(b"cfourier_probe.models.gpsa.recast\nGPSAConv2d\n.") is GPSAConv2d  # noqa: S301

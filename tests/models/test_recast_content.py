@@ -11,7 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fourier_probe.errors import ModelError
-from fourier_probe.models.gpsa.recast import GPSAConv2d, architecture, logit_change, multiply_adds, recast
+from fourier_probe.models.gpsa.cost import multiply_adds
+from fourier_probe.models.gpsa.layer import GPSAConv2d
+from fourier_probe.models.gpsa.recast import logit_change, recast
+from fourier_probe.models.gpsa.sizes import architecture
 
 CONTENT = [{"content_stride": 2}, {"content_maps": 1}, {"content_stride": 2, "content_maps": 1}]
 LAYERS: list[dict[str, Any]] = [

@@ -13,7 +13,8 @@ from torch import nn
 from fourier_probe.errors import PointError
 from fourier_probe.models import create
 from fourier_probe.models.gpsa.recast import recast_
-from fourier_probe.probe.attention import attention_layers, map_measures
+from fourier_probe.probe.attention import attention_layers
+from fourier_probe.probe.attention_maps import map_measures
 
 torch.set_num_threads(1)
 

@@ -16,7 +16,8 @@ from torch import nn
 from fourier_probe import analyze, cli
 from fourier_probe.models import create
 from fourier_probe.plots.kernels import kernels_figure
-from fourier_probe.probe.attention import map_measures, mutual_information, observe, offsets
+from fourier_probe.probe.attention import observe
+from fourier_probe.probe.attention_maps import map_measures, mutual_information, offsets
 from fourier_probe.probe.groups import group_of
 from fourier_probe.probe.kernels import attention_response, kernel_responses
 from fourier_probe.results.kernels import KernelRecord

@@ -21,7 +21,7 @@ from fourier_probe.data.augment import Share
 from fourier_probe.models.gpsa import maps as gpsa_maps
 from fourier_probe.models.gpsa.recast import recast
 from fourier_probe.probe import fast, transforms
-from fourier_probe.probe.attention import map_measures
+from fourier_probe.probe.attention_maps import map_measures
 from fourier_probe.probe.capture import Capture
 from fourier_probe.probe.definition import Definition
 from fourier_probe.probe.fast import image_statistics
@@ -141,7 +141,7 @@ def test_a_tensor_on_the_wrong_device_fails(fake: FakeTensorMode, monkeypatch: p
     def wrong(keys: int, queries: int, *, device: torch.device | None = None, **more: object) -> Tensor:
         return right(keys, queries, **more)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("fourier_probe.models.gpsa.recast.axis_offsets", wrong)
+    monkeypatch.setattr("fourier_probe.models.gpsa.layer.axis_offsets", wrong)
     with pytest.raises(RuntimeError, match="device"):
         layer(torch.randn(2, 4, 6, 6, device="cuda"))
     assert fp.recast is recast

@@ -11,7 +11,7 @@ import torch
 import fourier_probe as fp
 from fourier_probe import checkpoints
 from fourier_probe.errors import TrainingError
-from fourier_probe.models.gpsa.recast import GPSAConv2d
+from fourier_probe.models.gpsa.layer import GPSAConv2d
 from fourier_probe.training import TrainConfig, train
 from fourier_probe.training.naming import run_name
 from fourier_probe.training.preview import lay_out

@@ -17,7 +17,8 @@ from fourier_probe import checkpoints
 from fourier_probe.data import open_data, subset
 from fourier_probe.errors import TrainingError
 from fourier_probe.models import zoo
-from fourier_probe.models.gpsa.recast import GPSAConv2d, added_parameters
+from fourier_probe.models.gpsa.layer import GPSAConv2d
+from fourier_probe.models.gpsa.recast import added_parameters
 from fourier_probe.targets import resolve
 from fourier_probe.training import Progress, PRSSchedule, TrainConfig, train
 from fourier_probe.training.convert import convert_
