@@ -14,7 +14,8 @@ from fourier_probe.cli import options
 from fourier_probe.io import atomic
 from fourier_probe.registry import Registry
 from fourier_probe.runtime.launched import rank_and_world
-from fourier_probe.training.config import TrainConfig, checked, flag_of, read_config
+from fourier_probe.training.config import TrainConfig, checked, flag_of
+from fourier_probe.training.config_files import read_config
 
 _SCALARS = {"str": str, "int": int, "float": float}
 

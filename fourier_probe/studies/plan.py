@@ -28,7 +28,8 @@ from pathlib import Path
 
 from fourier_probe.errors import ProbeError, TrainingError, suggest
 from fourier_probe.io import atomic, decode
-from fourier_probe.training.config import NAMES, TrainConfig, checked, read_values
+from fourier_probe.training.config import NAMES, TrainConfig, checked
+from fourier_probe.training.config_files import read_values
 from fourier_probe.training.naming import content_name
 
 SECTIONS = ("shared", "axes", "set", "exclude", "analyze")

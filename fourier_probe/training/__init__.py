@@ -6,7 +6,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fourier_probe.training.config import TrainConfig, read_config
+    from fourier_probe.training.config import TrainConfig
+    from fourier_probe.training.config_files import read_config
     from fourier_probe.training.progress import Progress, Tick
     from fourier_probe.training.schedule import PRSSchedule
     from fourier_probe.training.trainer import train

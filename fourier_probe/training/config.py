@@ -6,7 +6,6 @@ Imports nothing that imports torch, so that the command line can list its flags 
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -202,71 +201,9 @@ class TrainConfig:
     # fmt: on
 
     def __post_init__(self) -> None:
-        for name, test, expected in _RULES:
-            value = getattr(self, name)
-            if not test(value):
-                raise TrainingError(f"{flag_of(name)} is {value!r}: expected {expected}.")
-        for each in fields(self):
-            choices, value = each.metadata.get("choices"), getattr(self, each.name)
-            if choices and value not in choices:
-                raise TrainingError(
-                    f"{flag_of(each.name)} is {value!r}: expected one of {', '.join(choices)}."
-                    f"{suggest(str(value), choices)}"
-                )
-        if self.schedule != CUSTOM and (self.switches or self.switch_ends):
-            raise TrainingError(f"--switch belongs to --schedule {CUSTOM}, and --schedule is {self.schedule}.")
-        for name in NAMES:
-            value = getattr(self, name)
-            decode.check_plain(value, flag_of(name), TrainingError)
-            if isinstance(value, int) and abs(value) >= _LARGEST:
-                raise TrainingError(f"{flag_of(name)} is {decode.shown(value)}: expected less than 2 to the 63.")
-        if self.initial_checkpoint and self.pretrained:
-            raise TrainingError("--initial-checkpoint and --pretrained both give the first weights: choose one.")
-        if self.initial_args and not self.initial_checkpoint:
-            raise TrainingError("--initial-arg says how to read --initial-checkpoint, which is not given.")
-        if self.sched == "multistep" and not self.decay_milestones:
-            raise TrainingError("--sched multistep needs its epochs: --decay-milestones E, repeated.")
-        if self.train_images and self.data_scale != 1:
-            raise TrainingError("--train-images and --data-scale both choose the training images: give one of them.")
-        if self.steps and self.iso_steps:
-            raise TrainingError("--steps fixes the number of steps, as --iso-steps does: give one of them.")
-        if self.data.partition(":")[0] == "planted":
-            self._check_planted()
-        self._check_augmentation()
-        if self.clip_mode != "norm" and not self.clip_grad:
-            usual = "0.01" if self.clip_mode == "agc" else "1"
-            raise TrainingError(f"--clip-mode {self.clip_mode} needs its limit: --clip-grad, such as {usual}.")
-        if self.sam_rho and self.grad_accum_steps > 1:
-            raise TrainingError(
-                "--sam-rho needs the gradient of the whole batch before its second pass; --grad-accum-steps takes it "
-                "in parts: choose one."
-            )
-        if self.sync_bn and self.compile:
-            raise TrainingError("--sync-bn sums over processes within the forward, which --compile cannot: choose one.")
-        if self.model_dtype == "float64" and self.amp != "none":
-            raise TrainingError("--amp lowers the precision that --model-dtype float64 asks for: choose one.")
+        from fourier_probe.training.config_rules import check
 
-    def _check_augmentation(self) -> None:
-        for name in ("aa", "color_jitter"):
-            if self.loader == "device" and getattr(self, name):
-                raise TrainingError(f"{flag_of(name)} runs in processes: drop --loader device.")
-        if self.aa and self.color_jitter:
-            raise TrainingError("timm leaves --color-jitter out beside --aa, which changes colours itself: choose one.")
-        if self.mixup_off_epoch and not (self.mixup or self.cutmix):
-            raise TrainingError("--mixup-off-epoch ends --mixup and --cutmix, and neither is on.")
-
-    def _check_planted(self) -> None:
-        """A flip mirrors glyphs and cue, a shift lets one window see parts of both glyphs, mixing adds objects."""
-        if self.aug_repeats > 1:
-            raise TrainingError(
-                "--aug-repeats has no place on the planted task, where nothing is augmented: leave it out."
-            )
-        changed = next((name for name in DISTORTIONS if getattr(self, name)), None)
-        if changed is not None:
-            raise TrainingError(
-                f"{flag_of(changed)} {getattr(self, changed)} would change what the label of a planted image means: "
-                f"the planted task is trained without it. Leave {flag_of(changed)} out."
-            )
+        check(self)
 
     @classmethod
     def of(cls, given: Mapping[str, Any] | None = None, /, **more: Any) -> TrainConfig:
@@ -290,6 +227,8 @@ class TrainConfig:
             chosen |= {"schedule": CUSTOM, "switches": dict(schedule), "switch_ends": dict(schedule.ends)}
         chosen = {name: checked(name, value, "options") for name, value in chosen.items()}
         if str(chosen.get("data", "")).partition(":")[0] == "planted":
+            from fourier_probe.training.config_rules import DISTORTIONS
+
             chosen = {**dict.fromkeys(DISTORTIONS, 0), "aa": "", **chosen}
             chosen = chosen if chosen.get("initial_checkpoint") else {"model": "patch_resnet", **chosen}
         if chosen.get("initial_checkpoint") and "model" not in chosen:
@@ -319,38 +258,7 @@ class TrainConfig:
         return [name for name in NAMES if getattr(self, name) != getattr(other, name)]
 
 
-_LARGEST = 2**63  # whole numbers that torch takes are below
 NAMES = tuple(each.name for each in fields(TrainConfig))
-DISTORTIONS = ("hflip", "crop_padding", "smoothing", "mixup", "cutmix", "reprob", "aa", "color_jitter")
-"""Options that are 0 on the planted task."""
-
-_RULES: list[tuple[str, Any, str]] = [
-    *((name, lambda v: 0 < v <= 1, "above 0, up to 1") for name in ("data_scale", "scale_min", "layer_decay")),
-    *((name, lambda v: 0 <= v < 1, "from 0 to below 1") for name in ("val_split", "smoothing", "drop", "drop_path")),
-    *(
-        (name, lambda v: 0 <= v <= 1, "a probability, 0 to 1")
-        for name in ("hflip", "reprob", "mixup_prob", "mixup_switch_prob")
-    ),
-    *((name, lambda v: 0 < v < float("inf"), "a number above 0") for name in ("lr", "decay_epochs")),
-    *(
-        (name, lambda v: 0 <= v < float("inf"), "0 or more")
-        for name in (
-            "img_size", "data_seed", "workers", "crop_padding", "mixup", "cutmix", "weight_decay", "clip_grad",
-            "warmup_epochs", "warmup_lr", "min_lr", "early_epoch", "late_epoch", "soft_epochs", "seed", "threads",
-            "anneal_epochs", "checkpoint_every", "probe_every", "train_images", "steps", "val_every", "warmup_steps",
-            "cooldown_steps", "new_lr_mult", "gate_lr_mult", "schedule_seed", "sam_rho", "color_jitter", "aug_repeats",
-            "mixup_off_epoch", "log_interval",
-        )
-    ),
-    *((name, lambda v: v >= 1, "at least 1") for name in (
-        "epochs", "batch_size", "probe_images", "max_key_grid", "grad_accum_steps", "content_stride",
-    )),
-    ("content_maps", lambda v: v in (0, 1), "0, one a tap, or 1, one for all"),
-    *((name, lambda v: 0 <= v < 1, "from 0 to below 1") for name in ("momentum", "model_ema_decay")),
-    *((name, math.isfinite, "a finite number") for name in ("anneal_gate", "anneal_locality", "decay_rate")),
-    ("data", lambda v: "pipe:" not in str(v).lower(), "data without pipe:, whose shell command is never run"),
-    ("at_epoch", math.isfinite, "an epoch or a fraction of the training; below 0: the mean of linear"),
-]  # fmt: skip
 
 
 def flag_of(name: str) -> str:
@@ -363,44 +271,6 @@ def flag_of(name: str) -> str:
         if each.name == name:
             return str(each.metadata.get("flag") or "--" + name.replace("_", "-"))
     return "--" + name.replace("_", "-")
-
-
-def read_config(path: Path) -> dict[str, Any]:
-    """Options out of a YAML, TOML or JSON file, keys with dashes or underscores; a run's config.json works too.
-
-    Raises:
-        TrainingError: the file cannot be read, or names an option that does not exist.
-    """
-    values = read_values(path)
-    if isinstance(values.get("config"), dict):  # a run's config.json
-        values = values["config"]
-    given = {key.replace("-", "_"): value for key, value in values.items()}
-    unknown = [name for name in given if name not in NAMES]
-    if unknown:
-        raise TrainingError(
-            f"{path} has an unknown option {decode.shown(unknown[0])}.{suggest(unknown[0][:80], NAMES)}"
-        )
-    return {name: checked(name, value, str(path)) for name, value in given.items()}
-
-
-def read_values(path: Path) -> dict[str, Any]:
-    """What a YAML, TOML or JSON file holds, which must be keys and values.
-
-    Raises:
-        TrainingError: the file cannot be read, or holds something else.
-    """
-    readers = {
-        ".json": decode.read_json,
-        ".toml": decode.read_toml,
-        ".yaml": decode.read_yaml,
-        ".yml": decode.read_yaml,
-    }
-    if path.suffix not in readers:
-        raise TrainingError(f"{path}: expected a .yaml, .toml or .json file.")
-    values = readers[path.suffix](path, TrainingError)
-    if not isinstance(values, dict):
-        raise TrainingError(f"{path} holds a {type(values).__name__}: expected options, a key each.")
-    return values
 
 
 def checked(name: str, value: object, where: str) -> Any:

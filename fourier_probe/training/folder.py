@@ -123,7 +123,7 @@ def check_record(record: RunRecord, given: Mapping[str, object], folder: str) ->
         DataError: its data have to be named again (`data.trust`).
         TrainingError: so has its model, which is a Python file, or an argument that fetches or opens something.
     """
-    from fourier_probe.checkpoints.formats import NOT_ARCHITECTURE
+    from fourier_probe.checkpoints.description import NOT_ARCHITECTURE
     from fourier_probe.data.trust import NamedData, data_of, shown  # brings torch
 
     if differing := plugins.differing(record.versions):

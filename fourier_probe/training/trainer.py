@@ -22,7 +22,7 @@ from fourier_probe.errors import DataError, TrainingError
 from fourier_probe.io.decode import convert
 from fourier_probe.runtime.distributed import ranks
 from fourier_probe.training import logs, steplog
-from fourier_probe.training import session as sessions
+from fourier_probe.training import resume as beginnings
 from fourier_probe.training.bound import planted_bound
 from fourier_probe.training.config import TrainConfig
 from fourier_probe.training.convert import convert_, ease_, options
@@ -33,7 +33,7 @@ from fourier_probe.training.inputs import Evaluation
 from fourier_probe.training.optim import rate
 from fourier_probe.training.progress import Outlook, Progress, Tick
 from fourier_probe.training.record import RunResult, read_record
-from fourier_probe.training.session import Session
+from fourier_probe.training.session import Session, settings
 from fourier_probe.training.state import seeded
 from fourier_probe.training.steps import Diverged, evaluate, prepare, train_step
 from fourier_probe.training.stop import Stop
@@ -73,7 +73,7 @@ def train(
     out, progress = Path(out), progress or Progress()
     with contextlib.ExitStack() as stack:
         team, stop = stack.enter_context(ranks(config.device)), stack.enter_context(Stop())
-        stack.enter_context(sessions.settings(config, team))
+        stack.enter_context(settings(config, team))
         stack.enter_context(seeded(config.seed, team))
         claimed = RunFolder.claim(out, resume=resume, force=force)
         folder = stack.enter_context(claimed) if team.first else RunFolder(out)
@@ -83,17 +83,17 @@ def train(
             team.barrier()
             initial = _begun(out) if again else None
             session = Session.open(config, team, folder, progress if team.first else Progress(), stop, fork, initial)
-            if again and sessions.resume(session):
+            if again and beginnings.resume(session):
                 session.progress.note(f"{out} is finished: nothing is left to train.")
                 return out
             if not again:
                 if fork is not None:
-                    sessions.fork(session, fork)
+                    beginnings.fork(session, fork)
                 if team.first:
                     folder.clear()
                     folder.write_config(session.record())
                     if fork is not None:
-                        sessions.take_spectra(session, fork)
+                        beginnings.take_spectra(session, fork)
             for reason in differences(session.state.model, config, team.world):
                 session.progress.note(reason)
             with logs.writer(session):

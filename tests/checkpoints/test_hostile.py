@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from fourier_probe.checkpoints import build, read, save
-from fourier_probe.checkpoints.formats import NOT_ARCHITECTURE
+from fourier_probe.checkpoints.description import NOT_ARCHITECTURE
 from fourier_probe.errors import CheckpointError, ModelError, ProbeError
 from fourier_probe.models import create
 

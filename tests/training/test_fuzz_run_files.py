@@ -17,7 +17,8 @@ from fourier_probe.errors import ProbeError
 from fourier_probe.io.tables import to_csv
 from fourier_probe.papers import captions, selection
 from fourier_probe.studies import SweepPlan
-from fourier_probe.training.config import TrainConfig, read_config
+from fourier_probe.training.config import TrainConfig
+from fourier_probe.training.config_files import read_config
 from fourier_probe.training.record import (
     CONVERSIONS,
     METRICS,
