@@ -118,6 +118,19 @@ def suggest(name: str, known: Iterable[str], *, limit: int = 3) -> str:
     return f" Did you mean {', '.join(near)}?" if near else ""
 
 
+def first_line(error: BaseException, otherwise: str = "", *, limit: int = 500) -> str:
+    r"""The first line of what an exception says, safe for a terminal and without a full stop; else its type.
+
+    >>> first_line(ValueError("no such file.\nat line 3")), first_line(KeyError()), first_line(KeyError(), "nothing")
+    ('no such file', 'KeyError', 'nothing')
+    """
+    try:
+        lines = str(error).strip().splitlines()
+    except Exception:  # a message that fails itself
+        lines = []
+    return printable(lines[0] if lines else otherwise or type(error).__name__, limit).rstrip(".")
+
+
 def printable(text: object, limit: int | None = None, *, lines: bool = False) -> str:
     r"""Text out of a file, or a file's name, made safe for a terminal: one line, no control or invisible characters.
 

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import click
 
 from fourier_probe.cli import streams
-from fourier_probe.errors import OutputError, ProbeError, Terminated, printable, suggest
+from fourier_probe.errors import OutputError, ProbeError, Terminated, first_line, printable, suggest
 from fourier_probe.runtime import allocator, messages
 
 COMMANDS = {
@@ -89,6 +89,15 @@ class Verbs(click.Group):
             if error.code in (130, 143):  # a signal
                 raise
             click.echo(f"error: code of the model, or of a plug-in, called sys.exit({error.code!r}).", err=True)
+            ctx.exit(1)
+        except Exception as error:
+            if not isinstance(error, MemoryError) and type(error).__name__ != "OutOfMemoryError":  # torch's
+                raise
+            click.echo(
+                f"error: memory ran out: {first_line(error, 'no message')}. Give fewer images at a time with "
+                "--batch-size, or smaller ones with --img-size.",
+                err=True,
+            )
             ctx.exit(1)
         except KeyboardInterrupt:
             click.echo("interrupted", err=True)

@@ -48,7 +48,8 @@ def command(
     spec = found.input_spec(img_size=img_size, mean=mean, std=std)
     if found.model is None:
         raise click.UsageError(f"{target} is a saved result; points needs a model.")
-    example = torch.zeros(1, spec.channels, *spec.size)
+    like = next((each for each in found.model.parameters() if each.is_floating_point()), torch.empty(0))
+    example = torch.zeros(1, spec.channels, *spec.size, dtype=like.dtype, device=like.device)
     surveyed = survey(found.model, example, select=points, self_check=self_check and not points, grid=grid)
     listed = surveyed.points
     if not points:

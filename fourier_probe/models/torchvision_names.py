@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-from fourier_probe.errors import ModelError, printable, suggest
+from fourier_probe.errors import ModelError, first_line, printable, suggest
 
 PREFIX = "torchvision:"
 
@@ -45,10 +45,9 @@ def create(name: str, *, pretrained: bool, model_args: dict[str, Any]) -> nn.Mod
             name, weights="DEFAULT" if pretrained else None, **{**backbone, **quiet, **model_args}
         )
     except Exception as error:  # whatever a constructor raises, or a download where there is no network
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
         weights = "with pretrained weights " if pretrained else ""
         listed = printable(", ".join(f"{key}={value!r}" for key, value in model_args.items()), 300) or "its defaults"
-        raise ModelError(f"cannot create torchvision:{name} {weights}from {listed}: {first}") from error
+        raise ModelError(f"cannot create torchvision:{name} {weights}from {listed}: {first_line(error)}") from error
     return made
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from fourier_probe import plugins
-from fourier_probe.errors import ModelError, Terminated, printable, suggest
+from fourier_probe.errors import ModelError, Terminated, first_line, printable, suggest
 from fourier_probe.models import torchvision_names
 from fourier_probe.runtime.modes import evaluating, keeping_random_state
 
@@ -72,7 +72,7 @@ def create(name: str, *, pretrained: bool = False, **model_args: Any) -> nn.Modu
         model: nn.Module = timm.create_model(name, pretrained=pretrained, **model_args)
     except Exception as error:  # whatever a constructor raises, or a hub client where there is no network
         weights = "with pretrained weights " if pretrained else ""
-        raise ModelError(f"cannot create {name} {weights}from {_listed(model_args)}: {_first_line(error)}") from error
+        raise ModelError(f"cannot create {name} {weights}from {_listed(model_args)}: {first_line(error)}") from error
     return model
 
 
@@ -211,7 +211,7 @@ def stats(model: nn.Module, size: int | Sequence[int]) -> Stats:
                         each.requires_grad_(True)
     except Exception as error:
         raise ModelError(
-            f"{type(model).__name__} does not take an image of {' x '.join(map(str, shape))}: {_first_line(error)}"
+            f"{type(model).__name__} does not take an image of {' x '.join(map(str, shape))}: {first_line(error)}"
         ) from error
     by_operator = counter.get_flop_counts().get("Global", {})
     products = sum(flops for op, flops in by_operator.items() if "bmm" in str(op) or "attention" in str(op))
@@ -225,7 +225,7 @@ def _from_file(file: Path, factory: str, model_args: dict[str, Any]) -> nn.Modul
     try:
         kind = "" if file.is_file() else "not a regular file" if file.exists() else "no such file"
     except (OSError, ValueError) as error:
-        kind = f"no file can have this name ({_first_line(error)})"
+        kind = f"no file can have this name ({first_line(error)})"
     if kind:
         raise ModelError(f"{kind}: {shown}; expected path/to/file.py:factory.")
     name = plugins.module_name(file)
@@ -249,7 +249,25 @@ def _from_file(file: Path, factory: str, model_args: dict[str, Any]) -> nn.Modul
         model = build(**model_args)
     if not isinstance(model, nn.Module):
         raise ModelError(f"{factory} of {shown} returned {type(model).__name__}, expected a torch.nn.Module.")
+    check_weights(model)
     return model
+
+
+def check_weights(model: nn.Module) -> None:
+    """Refuse a network whose weights have no values yet.
+
+    Raises:
+        ModelError: says why, and what to do.
+    """
+    name = type(model).__name__
+    for path, weight in model.named_parameters():
+        if nn.parameter.is_lazy(weight):
+            raise ModelError(
+                f"{name} has weights without a size ({path}, of a lazy layer): run it once on an image before you give "
+                "it, in the factory where there is one."
+            )
+        if weight.is_meta:
+            raise ModelError(f"{name} has weights without values ({path}, on the meta device): make it on the CPU.")
 
 
 @contextmanager
@@ -261,7 +279,7 @@ def _reported(what: str) -> Iterator[None]:
         raise
     except BaseException as error:
         name = "it calls sys.exit" if isinstance(error, SystemExit) else type(error).__name__
-        raise ModelError(f"{what}: {name}: {_first_line(error)}") from error
+        raise ModelError(f"{what}: {name}: {first_line(error)}") from error
 
 
 def _check(model_args: dict[str, Any]) -> None:
@@ -308,8 +326,3 @@ def _pair(size: int | Sequence[int]) -> tuple[int, int]:
 
 def _listed(model_args: dict[str, Any]) -> str:
     return printable(", ".join(f"{name}={value!r}" for name, value in model_args.items()), 300) or "its defaults"
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return printable(lines[0], 500) if lines else type(error).__name__

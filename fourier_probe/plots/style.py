@@ -20,7 +20,7 @@ from matplotlib.artist import Artist
 from matplotlib.colors import Colormap, ListedColormap
 from matplotlib.figure import Figure
 
-from fourier_probe.errors import OutputError, printable, suggest
+from fourier_probe.errors import OutputError, first_line, printable, suggest
 from fourier_probe.io import atomic
 from fourier_probe.runtime.messages import note
 
@@ -261,6 +261,6 @@ def save_each(figures: Mapping[str, Callable[[], Figure]], folder: Path) -> list
         except OutputError:
             raise
         except Exception as error:  # whatever a drawing raises, the numbers are written and stay
-            first = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
-            note(f"the figure {name} could not be drawn ({type(error).__name__}: {first}); the numbers are written.")
+            reason = f"{type(error).__name__}: {first_line(error, 'no message')}"
+            note(f"the figure {name} could not be drawn ({reason}); the numbers are written.")
     return written

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from fourier_probe.data.numbered import numbered
 from fourier_probe.errors import DataError
 from fourier_probe.probe.logits import class_scores, no_accuracy
-from fourier_probe.trace.calling import eager
+from fourier_probe.trace.calling import eager, run
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def answers(
         model.to(where).eval()
         with torch.inference_mode(), autocast:
             for batch in numbered(images):
-                output = model(batch.images.to(where, like.dtype, copy=True))
+                output = run(model, batch.images.to(where, like.dtype, copy=True))
                 scores = None if getattr(model, "num_classes", None) == 0 else class_scores(output)
                 if batch.labels is None:
                     raise DataError("the images have no labels: there is nothing to compare answers with.")

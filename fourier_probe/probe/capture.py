@@ -51,7 +51,8 @@ class Capture(contextlib.AbstractContextManager["Capture"]):
         with contextlib.ExitStack() as stack:
             stack.enter_context(evaluating(self.model))
             stack.enter_context(keeping_random_state(gpus=True))
-            stack.callback(self.model.register_forward_pre_hook(self._begin).remove)
+            if self.points:
+                stack.callback(self.model.register_forward_pre_hook(self._begin).remove)
             listeners: dict[tuple[str, str, bool], list[Point]] = {}
             for point in self.points:
                 if point.module not in modules:
@@ -92,7 +93,7 @@ class Capture(contextlib.AbstractContextManager["Capture"]):
                     maps = pick(features, point.layout.fits)
                     if maps is None:
                         raise PointError(f"probe point {point.name} gave {type(features).__name__}, no tensor.")
-                    self.reduce(point, point.layout(maps, name=point.name))
+                    self.reduce(point, point.layout(maps.detach(), name=point.name))
                     self._reached.add(point.name)
 
         if side == "output":

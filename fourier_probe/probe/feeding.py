@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from fourier_probe.probe.capture import Capture
 from fourier_probe.probe.points import Point
-from fourier_probe.trace.calling import run
+from fourier_probe.trace.calling import call
 
 PIXELS = 16 * 224 * 224
 """Of a forward on a CPU at most (measured: docs/benchmarks.md)."""
@@ -63,7 +63,7 @@ def _maps(model: nn.Module, images: Tensor, points: Sequence[Point]) -> list[Ten
         maps.append(features[-1].clone())
 
     with torch.no_grad(), Capture(model, points, keep):
-        run(model, images)
+        call(model, images)
     return maps
 
 

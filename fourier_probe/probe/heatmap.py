@@ -23,6 +23,7 @@ from fourier_probe.probe.capture import Capture
 from fourier_probe.probe.filters import ImageFilter
 from fourier_probe.probe.logits import class_scores
 from fourier_probe.probe.points import Point
+from fourier_probe.trace.calling import run
 
 Array = NDArray[np.float64]
 
@@ -267,7 +268,7 @@ class NoiseProbe:
         mean, std = (torch.tensor(list(value)).view(1, -1, 1, 1) for value in (self.mean, self.std))
         dtype = next((p.dtype for p in self.model.parameters() if p.is_floating_point()), torch.float32)
         with torch.inference_mode(), Capture(self.model, self.points, reduce):
-            return self.model(((pixels - mean) / std).to(self.device, dtype))
+            return run(self.model, ((pixels - mean) / std).to(self.device, dtype))
 
 
 def _answers(output: Any) -> Tensor:

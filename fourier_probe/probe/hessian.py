@@ -5,7 +5,7 @@ products, each the gradient of a gradient. Not curvlinops: its forward-over-reve
 attention (version 3.0, torch 2.14, also as plain mathematics), where these agree with the exact Hessian to 1e-9. The
 directions are normalised per filter (Li et al., 1712.09913), norms and biases left out. In eval mode: BatchNorm uses
 its running statistics. Fused attention has no second derivative on the CPU, so attention runs as plain mathematics.
-May import logits, runtime, errors.
+May import logits, runtime, errors, trace.calling.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from fourier_probe.errors import DataError, ModelError
+from fourier_probe.errors import DataError, ModelError, first_line
 from fourier_probe.probe.logits import class_scores
 from fourier_probe.runtime.modes import evaluating, keeping_random_state
+from fourier_probe.trace.calling import run
 
 Array = NDArray[np.float64]
 Minibatch = tuple[Tensor, Tensor]
@@ -69,9 +70,8 @@ def top_eigenvalues(
                 linear = LinearOperator((size, size), matvec=product, dtype=np.float64)
                 values = eigsh(linear, k=wanted, which="LA", v0=start, return_eigenvectors=False)
             except (RuntimeError, NotImplementedError) as error:
-                first = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
                 name = type(model).__name__
-                raise ModelError(f"the loss of {name} has no second derivative here: {first}.") from error
+                raise ModelError(f"the loss of {name} has no second derivative here: {first_line(error)}.") from error
             out.append(sorted(map(float, values), reverse=True))
             if progress is not None:
                 progress(1)
@@ -128,7 +128,7 @@ def _hessian_product(
     model: nn.Module, parameters: Sequence[Tensor], images: Tensor, labels: Tensor
 ) -> Callable[[Array], Array]:
     """The product of the Hessian of the mean cross-entropy with a vector over all parameters."""
-    scores = class_scores(model(images))
+    scores = class_scores(run(model, images))
     if scores is None:
         raise DataError("the model returns no scores of classes")
     loss = F.cross_entropy(scores, labels)

@@ -26,6 +26,7 @@ from fourier_probe.errors import DataError, ModelError
 from fourier_probe.models.gpsa.attention import gated
 from fourier_probe.models.gpsa.layer import GPSAConv2d
 from fourier_probe.models.gpsa.sizes import taps
+from fourier_probe.trace.calling import run
 
 Half = Literal["content", "positional"]
 Test = Literal["exchanged", "off", "off_raw"]
@@ -174,7 +175,7 @@ def estimate_norms_(model: nn.Module, batches: Iterable[Tensor]) -> None:
         norm.momentum = None  # a cumulative mean
         norm.train()
     for batch in batches:
-        model(batch)
+        run(model, batch)
     model.eval()
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
@@ -226,7 +227,7 @@ def departures(model: nn.Module, images: Tensor | None = None) -> list[Departure
     if images is not None:
         handles = [listen(name, layer) for name, layer in layers.items()]
         try:
-            model(images)
+            run(model, images)
         finally:
             for handle in handles:
                 handle.remove()
@@ -257,7 +258,7 @@ class _Answers:
 def _answers(model: nn.Module, images: Tensor, labels: Tensor, batch_size: int) -> _Answers:
     parts = []
     for batch in _even(images, batch_size):
-        scores = model(batch)
+        scores = run(model, batch)
         if not isinstance(scores, Tensor) or scores.ndim != 2:
             raise ModelError(f"reliance: {type(model).__name__} returns no scores (B, classes).")
         parts.append(scores.float())

@@ -18,6 +18,7 @@ from fourier_probe.probe.frequency import half_plane, ring_radii
 from fourier_probe.probe.heatmap import NoiseProbe
 from fourier_probe.probe.logits import class_scores
 from fourier_probe.runtime.modes import evaluating, keeping_random_state
+from fourier_probe.trace.calling import call
 
 
 def gradient_spectra(noise: NoiseProbe, index: Tensor) -> Tensor:
@@ -43,7 +44,7 @@ def gradient_spectra(noise: NoiseProbe, index: Tensor) -> Tensor:
             pixels = noise.pixels[some].clone().requires_grad_()
             with warnings.catch_warnings():  # of networks that look at their input, as plain numbers
                 warnings.filterwarnings("ignore", "Converting a tensor with requires_grad=True")
-                scores = class_scores(noise.model(((pixels - mean) / std).to(noise.device, dtype)))
+                scores = class_scores(call(noise.model, ((pixels - mean) / std).to(noise.device, dtype)))
             if scores is None:
                 raise DataError("the model returns no scores of classes")
             # In double precision the gradient of a sure answer is small and not 0.

@@ -18,7 +18,7 @@ from fourier_probe.probe.reliance import ESTIMATED_ON, Departure, Reliance, Test
 from fourier_probe.results.intervals import Interval
 from fourier_probe.results.reliance import DepartureRecord, LesionRecord, RelianceRecord
 from fourier_probe.runtime.messages import note, progress
-from fourier_probe.trace.calling import eager
+from fourier_probe.trace.calling import eager, run
 
 LOOKED_AT = 64  # images on which gate x tap is measured
 
@@ -46,7 +46,9 @@ def measure(
     images, labels = _read(chosen, spec, batch_size, like)
     with torch.no_grad():
         reason = no_accuracy(
-            class_scores(model(images[:2])), labels, classes=None if chosen.classes is None else len(chosen.classes)
+            class_scores(run(model, images[:2])),
+            labels,
+            classes=None if chosen.classes is None else len(chosen.classes),
         )
     if reason or len(images) < 2:
         note(f"reliance is left out: {reason or 'there is one image, and none to exchange halves with'}.")

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from fourier_probe.checkpoints import files
 from fourier_probe.checkpoints.record import Input, decoded
-from fourier_probe.errors import CheckpointError, ModelError, printable
+from fourier_probe.errors import CheckpointError, ModelError, first_line, printable
 from fourier_probe.io.regular import open_regular
 from fourier_probe.results.records import Provenance
 from fourier_probe.runtime.messages import note
@@ -203,7 +203,7 @@ def _class(folder: Path, config: dict[str, Any], saved_as: str) -> tuple[type[An
         what = "image classifier" if classifier else "network without a head"
         raise CheckpointError(f"{folder / 'config.json'}: in transformers a {kind} is no {what}.") from error
     except Exception as error:  # whatever a configuration makes of values of another type
-        raise CheckpointError(f"{folder / 'config.json'}: {type(error).__name__}: {_first(error)}.") from error
+        raise CheckpointError(f"{folder / 'config.json'}: {type(error).__name__}: {first_line(error)}.") from error
     network = network[0] if isinstance(network, tuple | list) else network
     if getattr(network, "main_input_name", "") != "pixel_values":
         raise ModelError(
@@ -227,7 +227,7 @@ def _built(
         with torch.device("meta"):
             bones = kind(settings)
     except Exception as error:  # whatever a constructor raises
-        raise CheckpointError(f"{folder}: {kind.__name__} cannot be made: {_first(error)}.") from error
+        raise CheckpointError(f"{folder}: {kind.__name__} cannot be made: {first_line(error)}.") from error
     if sum(each.nbytes for each in (*bones.parameters(), *bones.buffers())) > 8 * held + _SLACK:
         raise CheckpointError(f"{folder}: its config.json asks for a far larger network than it holds weights for.")
     with keeping_random_state(0):
@@ -237,7 +237,7 @@ def _built(
         try:
             made, report = kind.from_pretrained(None, config=settings, state_dict=state, output_loading_info=True)
         except Exception as error:  # shapes that differ, among others
-            raise CheckpointError(f"{folder} does not fit {kind.__name__}: {_first(error)}.") from error
+            raise CheckpointError(f"{folder} does not fit {kind.__name__}: {first_line(error)}.") from error
     missing, extra = sorted(report["missing_keys"]), sorted(report["unexpected_keys"])
     if missing:
         raise CheckpointError(
@@ -269,11 +269,11 @@ def _input(folder: Path, config: dict[str, Any]) -> Input:
         try:
             processor = msgspec.convert(_object(path), Processor)
         except msgspec.ValidationError as error:
-            raise CheckpointError(f"{path}: {_first(error)}.") from error
+            raise CheckpointError(f"{path}: {first_line(error)}.") from error
     try:
         return msgspec.convert(msgspec.to_builtins(processor.input(size)), Input)
     except msgspec.ValidationError as error:
-        raise CheckpointError(f"{path}: {_first(error)}.") from error
+        raise CheckpointError(f"{path}: {first_line(error)}.") from error
 
 
 def _transformers(folder: Path) -> Any:
@@ -306,7 +306,3 @@ def _text(path: Path) -> bytes:
 
 def _values(given: float | list[float] | None) -> tuple[float, ...] | None:
     return None if given is None else tuple(given) if isinstance(given, list) else (given,)
-
-
-def _first(error: Exception) -> str:
-    return printable((str(error).strip() or type(error).__name__).splitlines()[0].rstrip("."), 300)

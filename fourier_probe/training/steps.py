@@ -16,6 +16,7 @@ from fourier_probe.errors import ModelError, TrainingError
 from fourier_probe.runtime.distributed import Ranks
 from fourier_probe.runtime.modes import evaluating, keeping_random_state
 from fourier_probe.runtime.sync_batchnorm import synchronised
+from fourier_probe.trace.calling import giving
 from fourier_probe.training.config import TrainConfig
 from fourier_probe.training.inputs import Step
 from fourier_probe.training.optim import clip, cross_entropy, loss_of
@@ -180,16 +181,17 @@ def _backward(
 
 
 def _logits(net: nn.Module, images: Tensor) -> Tensor:
-    try:
-        logits: Tensor = net(images)
-    except ValueError as error:
-        if "more than 1 value per channel" not in str(error):
-            raise
-        raise TrainingError(
-            f"BatchNorm has one value a channel to normalise over: {len(images)} image at a time on this process, and "
-            "maps of 1 x 1. Give a larger --batch-size or --img-size, or fewer processes, fewer --grad-accum-steps or "
-            "--sync-bn."
-        ) from error
+    with giving(net, images, advise=False):
+        try:
+            logits: Tensor = net(images)
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise TrainingError(
+                f"BatchNorm has one value a channel to normalise over: {len(images)} image at a time on this process, "
+                "and maps of 1 x 1. Give a larger --batch-size or --img-size, or fewer processes, fewer "
+                "--grad-accum-steps or --sync-bn."
+            ) from error
     return logits
 
 
@@ -235,18 +237,20 @@ def check_output(model: nn.Module, spec: InputSpec, classes: int, dtype: torch.d
         ModelError: it gives something else; names both numbers.
     """
     parameter = next(model.parameters())
-    try:
-        with evaluating(model), keeping_random_state():
-            scores = model(torch.zeros(1, spec.channels, *spec.size, dtype=dtype, device=parameter.device))
-    except (RuntimeError, AssertionError, ValueError) as error:
+    blank = torch.zeros(1, spec.channels, *spec.size, dtype=dtype, device=parameter.device)
+    with giving(model, blank), evaluating(model), keeping_random_state():
+        scores = model(blank)
+    name = type(model).__name__
+    if not isinstance(scores, Tensor):
         raise ModelError(
-            f"{type(model).__name__} does not take images of {spec.channels} x {spec.size[0]} x {spec.size[1]}: "
-            f"{str(error).splitlines()[0]}; choose another size with --img-size or --model-arg img_size=N."
-        ) from error
-    shape = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
+            f"{name} returns {type(scores).__name__}: a network to be trained returns the scores (B, {classes}) alone. "
+            f"Wrap it: class Wrapper(torch.nn.Module) with the {name} as self.model, whose forward takes them out of "
+            "self.model(images)."
+        )
+    shape = tuple(scores.shape)
     if shape != (1, classes):
-        given = f"{shape[1]} classes" if isinstance(shape, tuple) and len(shape) == 2 else f"an output of {shape}"
+        given = f"{shape[1]} classes" if len(shape) == 2 else f"an output of {shape}"
         raise ModelError(
-            f"{type(model).__name__} has {given}, but the data has {classes} classes: leave num_classes to the data, "
+            f"{name} has {given}, but the data has {classes} classes: leave num_classes to the data, "
             f"or pass --model-arg num_classes={classes}."
         )

@@ -16,7 +16,7 @@ import msgspec
 import torch
 
 from fourier_probe.checkpoints.writing import digest
-from fourier_probe.errors import DataError
+from fourier_probe.errors import DataError, first_line
 from fourier_probe.probe.filters import image_filters
 from fourier_probe.probe.frequency import ring_radii
 from fourier_probe.probe.heatmap import NoiseProbe, Response, default_eps, distinct_frequencies
@@ -152,7 +152,7 @@ def _sensitivity(noise: NoiseProbe) -> Sensitivity | None:
     try:
         mine = gradient_spectra(noise, torch.arange(rank, len(noise.pixels), world))
     except (RuntimeError, DataError, NotImplementedError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = first_line(error)
     parts = gathered((reason, mine))
     spectra = torch.cat([part for why, part in parts if not why and len(part)] or [torch.zeros(0, 0)])
     spectra = spectra[spectra.isfinite().all(1)] if spectra.numel() else spectra

@@ -14,6 +14,7 @@ from typing_extensions import TypeIs
 from fourier_probe.data import Batch, ImageSet, InputSpec, batches, choose, open_data
 from fourier_probe.data.trust import data_of
 from fourier_probe.errors import DataError, ModelError
+from fourier_probe.models import zoo
 from fourier_probe.results.labels import legible
 from fourier_probe.results.records import ImagesInfo, Provenance
 from fourier_probe.runtime.messages import note
@@ -128,6 +129,7 @@ def open_any(target: AnyTarget, options: ModelOptions, *, label: str | None = No
         opened = target
     elif isinstance(target, nn.Module):
         name = type(target).__name__
+        zoo.check_weights(target)
         opened = Target(label=name, provenance=Provenance(source=name), model=target)
     else:
         raise ModelError(

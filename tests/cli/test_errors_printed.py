@@ -44,3 +44,18 @@ def test_a_model_that_calls_sys_exit(tmp_path: Path, code: str) -> None:
     torch.save({"w": torch.zeros(1)}, tmp_path / "a.pt")
     done = CliRunner().invoke(group, ["points", str(tmp_path / "a.pt"), "--model", f"{tmp_path / 'nets.py'}:make"])
     assert done.exit_code == 1 and "sys.exit" in done.stderr, done.output
+
+
+@pytest.mark.parametrize("verb", ["points", "analyze", "compare", "heatmap", "validate", "train"])
+@pytest.mark.parametrize("error", ["MemoryError()", "torch.cuda.OutOfMemoryError('all gone')", "KeyError('pixels')"])
+def test_what_a_forward_raises_is_no_traceback(tmp_path: Path, verb: str, error: str) -> None:
+    (tmp_path / "nets.py").write_text(
+        NET.replace("sys.exit(0)", f"raise {error}").replace("def make():", "def make(num_classes=10, in_chans=3):")
+    )
+    target = f"{tmp_path / 'nets.py'}:make"
+    words = {"points": [], "train": ["--steps", "1", "--train-images", "8", "--batch-size", "8", "--out", "run"]}
+    named = ["--model", target] if verb == "train" else [target] * (2 if verb == "compare" else 1)
+    done = CliRunner().invoke(group, [verb, *named, "--img-size", "32", *words.get(verb, ["--images", "8"])])
+    assert done.exit_code == 1 and isinstance(done.exception, SystemExit), done.exception
+    expected = "KeyError: 'pixels'" if "Key" in error else "memory ran out: "
+    assert expected in done.stderr and ("Wrapper" if "Key" in error else "--batch-size") in done.stderr
