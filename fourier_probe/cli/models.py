@@ -8,6 +8,7 @@ from dataclasses import asdict
 import click
 
 from fourier_probe.cli import options
+from fourier_probe.runtime import model_names
 
 
 @click.command()
@@ -23,6 +24,8 @@ def command(pattern: str | None, img_size: tuple[int, int] | None, as_json: bool
     fourier-probe models
     fourier-probe models 'convit*'
     """  # noqa: D301
+    if pattern is not None:
+        model_names.check_pattern(pattern)
     from fourier_probe.verbs.models import describe_models, list_models
 
     with options.progress("models", len(list_models(pattern))) as advance:

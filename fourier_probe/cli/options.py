@@ -6,6 +6,7 @@ import ast
 import contextlib
 import functools
 import os
+import re
 import shutil
 import sys
 import textwrap
@@ -15,9 +16,10 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
-from fourier_probe.errors import CheckpointError, DeviceError, printable, suggest
+from fourier_probe.errors import CheckpointError, DeviceError, ModelError, printable, suggest
 from fourier_probe.io.folders import default_folder
 from fourier_probe.registry import Registry
+from fourier_probe.runtime import model_names
 from fourier_probe.runtime.launched import rank_and_world
 
 if TYPE_CHECKING:
@@ -105,16 +107,45 @@ def size(_ctx: click.Context, _param: click.Parameter, text: str | None) -> tupl
     return int(parts[0]), int(parts[-1])
 
 
-FILES = (".pt", ".pth", ".tar", ".ckpt", ".safetensors", ".json")
+_FACTORY = re.compile(r"(?P<file>.+\.py):\w+")
 
 
 def existing(_ctx: click.Context, _param: click.Parameter, named: Any) -> Any:
-    """Refuse a target that is plainly a file and is not there, before torch is imported; a verb looks at the others."""
+    """Refuse a target that is certainly none before torch is imported; a verb looks at the others."""
     for name in [named] if isinstance(named, str) else named or ():
-        path = Path(name).expanduser()
-        if path.suffix in FILES and "=" not in name and ":" not in name and not os.path.lexists(path):
-            raise CheckpointError(f"there is no file or folder {name}. A model of timm or ours is named timm:NAME.")
+        _refuse(name)
     return named
+
+
+def _refuse(name: str) -> None:
+    if _there(name):
+        return
+    factory = _FACTORY.fullmatch(name)
+    if factory is not None and "=" not in name and not _there(factory["file"]):
+        raise ModelError(f"no such file: {printable(factory['file'])}; expected path/to/file.py:factory.")
+    if "=" not in name and ":" in name:
+        model_names.check(name)
+    elif "=" not in name:
+        hint = (
+            f"Did you mean timm:{name}?"
+            if name in model_names.registered()
+            else "A model of timm or ours is named timm:NAME."
+        )
+        raise CheckpointError(f"there is no file or folder {printable(name)}. {hint}")
+
+
+def _there(name: str) -> bool:
+    try:
+        return os.path.lexists(Path(name).expanduser())
+    except (OSError, RuntimeError, ValueError):  # no file can be named so: the verb says why
+        return True
+
+
+def model_name(_ctx: click.Context, _param: click.Parameter, name: str | None) -> str | None:
+    """Refuse what is certainly no model before torch is imported; FILE=NAME and factories are for the verb."""
+    if name is not None and "=" not in name:
+        model_names.check(name)
+    return name
 
 
 def model_options(command: Command) -> Command:
@@ -124,6 +155,7 @@ def model_options(command: Command) -> Command:
             click.option(
                 "--model",
                 metavar="NAME",
+                callback=model_name,
                 help="Architecture of files that do not say: timm, ours, torchvision:NAME or file.py:factory. "
                 "Of one file: FILE=NAME.",
             ),

@@ -13,6 +13,7 @@ import click
 from fourier_probe.cli import options
 from fourier_probe.io import atomic
 from fourier_probe.registry import Registry
+from fourier_probe.runtime import model_names
 from fourier_probe.runtime.launched import rank_and_world
 from fourier_probe.training.config import TrainConfig, checked, flag_of
 from fourier_probe.training.config_files import read_config
@@ -81,6 +82,8 @@ def chosen(config_file: Path | None, flags: dict[str, Any]) -> dict[str, Any]:
         value = flags.pop(each.name)
         if value is not None and value != () and value != {}:
             given[each.name] = checked(each.name, value, flag_of(each.name))
+    if "model" in given:
+        model_names.check(given["model"])
     return given
 
 

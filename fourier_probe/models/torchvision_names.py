@@ -1,4 +1,4 @@
-"""`torchvision:NAME`: torchvision's own models, weights only where they are asked for. Imports errors only."""
+"""`torchvision:NAME`: torchvision's own models, weights only where they are asked for. Imports errors, model_names."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-from fourier_probe.errors import ModelError, first_line, printable, suggest
-
-PREFIX = "torchvision:"
+from fourier_probe.errors import ModelError, first_line, printable
+from fourier_probe.runtime.model_names import unknown_of_torchvision
 
 
 class Wanted(NamedTuple):
@@ -31,10 +30,7 @@ def create(name: str, *, pretrained: bool, model_args: dict[str, Any]) -> nn.Mod
 
     known = models.list_models()
     if name not in known:
-        raise ModelError(
-            f"torchvision has no model '{printable(name, 80)}'.{suggest(name[:80], known)} "
-            "python -c 'import torchvision; print(torchvision.models.list_models())' lists them."
-        )
+        raise unknown_of_torchvision(name, known)
     if named := [key for key in model_args if key in ("weights", "weights_backbone", "pretrained")]:
         raise ModelError(f"{named[0]} is no argument to give with --model-arg: --pretrained loads published weights.")
     builder = inspect.signature(models.get_model_builder(name)).parameters

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from fourier_probe import plugins
-from fourier_probe.errors import ModelError, Terminated, first_line, printable, suggest
+from fourier_probe.errors import ModelError, Terminated, first_line, printable
 from fourier_probe.models import torchvision_names
+from fourier_probe.runtime import model_names
 from fourier_probe.runtime.modes import evaluating, keeping_random_state
 
 if TYPE_CHECKING:
@@ -53,19 +54,15 @@ def create(name: str, *, pretrained: bool = False, **model_args: Any) -> nn.Modu
     """
     _check(model_args)
     name = name.removeprefix("timm:")
-    if name.startswith(torchvision_names.PREFIX):
-        plain = name.removeprefix(torchvision_names.PREFIX)
+    if name.startswith(model_names.TORCHVISION):
+        plain = name.removeprefix(model_names.TORCHVISION)
         return torchvision_names.create(plain, pretrained=pretrained, model_args=model_args)
     if factory := FACTORY.fullmatch(name):
         if pretrained:
             raise ModelError(f"pretrained weights were asked for, but {name} is a file: let its factory load them.")
         return _from_file(Path(factory["file"]).expanduser(), factory["factory"], model_args)
     if not is_registered(name):
-        advice = suggest(name[:80], names()) or " `fourier-probe models PATTERN` lists them."
-        raise ModelError(
-            f"unknown model '{printable(name, 80)}': expected the name of a timm model, of one of ours, "
-            f"torchvision:NAME, or path/to/file.py:factory.{advice}"
-        )
+        raise model_names.unknown(name, names())
     import timm
 
     try:
@@ -101,7 +98,7 @@ def is_registered(name: str) -> bool:
 
 def is_typed(name: str) -> bool:
     """Whether `name` is of a kind that only a user may give, not a file: a factory, or a model of torchvision."""
-    return bool(FACTORY.fullmatch(name)) or name.startswith(torchvision_names.PREFIX)
+    return bool(FACTORY.fullmatch(name)) or name.startswith(model_names.TORCHVISION)
 
 
 def names(pattern: str = "*") -> list[str]:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from fourier_probe.errors import CheckpointError, ModelError, printable
 from fourier_probe.models import zoo
-from fourier_probe.models.torchvision_names import PREFIX as TORCHVISION
 from fourier_probe.results.spectra import Spectra
 from fourier_probe.runtime import messages
+from fourier_probe.runtime.model_names import TORCHVISION
 from fourier_probe.targets import named, pretrained_folder
 from fourier_probe.targets.options import ModelOptions
 from fourier_probe.targets.target import Target

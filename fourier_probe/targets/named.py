@@ -11,6 +11,7 @@ from fourier_probe.checkpoints.record import Input
 from fourier_probe.errors import ModelError
 from fourier_probe.models import fresh, torchvision_names, zoo
 from fourier_probe.results.records import Provenance
+from fourier_probe.runtime.model_names import TORCHVISION
 from fourier_probe.runtime.modes import keeping_random_state
 from fourier_probe.targets.options import ModelOptions
 from fourier_probe.targets.target import Target
@@ -26,7 +27,7 @@ def open_torchvision(name: str, options: ModelOptions, own: str | None) -> Targe
     """A model of torchvision's, untrained or with the published weights."""
     _no_file(name, options)
     target = _published(name, name, options)
-    target.label = name.removeprefix(torchvision_names.PREFIX)
+    target.label = name.removeprefix(TORCHVISION)
     wanted = torchvision_names.wanted(target.label)
     side = (options.model_args or {}).get("image_size")  # of its vision transformers
     if wanted is not None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fourier_probe.errors import ModelError
+from fourier_probe.runtime import model_names
 from fourier_probe.runtime.messages import note
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def list_models(pattern: str | None = None) -> list[str]:
 
     names = zoo.names(pattern) if pattern else zoo.ours()
     if not names:
-        raise ModelError(f"no model matches {pattern!r}: patterns are shell globs, as in 'vit_tiny*'.")
+        raise model_names.no_match(pattern or "*")
     return names
 
 

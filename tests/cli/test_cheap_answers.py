@@ -16,7 +16,7 @@ from fourier_probe.cli import group
 try:
     group(json.loads(sys.argv[1]), prog_name="fourier-probe")
 finally:
-    heavy = sorted({"torch", "timm", "matplotlib", "pandas", "scipy"} & sys.modules.keys())
+    heavy = sorted({"torch", "timm", "matplotlib", "pandas", "scipy", "seaborn"} & sys.modules.keys())
     print("imported", *heavy)
 """
 CHEAP = {
@@ -33,6 +33,20 @@ CHEAP = {
     "heatmap of nothing": (["heatmap", "nowhere.ckpt"], 1, "there is no file or folder nowhere.ckpt"),
     "compare of nothing": (["compare", "nowhere.pt", "nowhere/spectra.json"], 1, "there is no file or folder"),
     "a wrong plan": (["sweep", "nowhere.toml"], 2, "does not exist"),
+    "--version": (["--version"], 0, "version"),
+    "a wrong flag": (["analyze", "timm:resnet18", "--imagse", "3"], 2, "No such option"),
+    "a wrong value": (["analyze", "timm:resnet18", "--images", "many"], 2, "not a valid integer"),
+    "a wrong schedule": (["train", "--schedule", "linaer"], 2, "Did you mean linear"),
+    "a wrong schedule to draw": (["schedule", "--schedule", "linaer"], 2, "Did you mean linear"),
+    "a wrong model": (["analyze", "timm:resnet5O"], 1, "Did you mean resnet50"),
+    "a wrong model of ours": (["points", "timm:cifar_resnet2O"], 1, "Did you mean cifar_resnet20"),
+    "a wrong model of torchvision": (["heatmap", "torchvision:resnet5O"], 1, "Did you mean resnet50"),
+    "a wrong model for a file": (["validate", "file", "--model", "resnet5O"], 1, "Did you mean resnet50"),
+    "a wrong model to train": (["train", "--model", "cifar_resnet2O"], 1, "Did you mean cifar_resnet20"),
+    "no model matches": (["models", "resnet5O*"], 1, "no model matches"),
+    "a model without timm:": (["analyze", "resnet50"], 1, "Did you mean timm:resnet50"),
+    "a factory of nothing": (["analyze", "nowhere.py:net"], 1, "no such file: nowhere.py"),
+    "a wrong plug-in": (["--plugin", "nowhere.py", "models"], 1, "expected a Python file"),
     "a place that cannot be written": (["train", "--out", "file/x"], 1, "cannot write into"),
 }
 
