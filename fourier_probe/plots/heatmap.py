@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,10 +13,23 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from fourier_probe.plots.sensitivity import draw_sensitivity
-from fourier_probe.plots.style import COLUMN, canvas, categories, foot, most_columns, panel_columns, short_title, style
-from fourier_probe.results.heatmap import HeatMap, NoiseResponse
+from fourier_probe.plots.style import (
+    COLUMN,
+    canvas,
+    categories,
+    foot,
+    literal,
+    most_columns,
+    ordered_colors,
+    panel_columns,
+    short_title,
+    style,
+)
+from fourier_probe.results.heatmap import NAMES, HeatMap, NoiseResponse
 from fourier_probe.results.heatmaps import HeatMaps
 
+MANY = 9  # panels, above which they are small
+NAMED = 8  # lines, above which they are coloured in order and some alone are named
 UNITS = {"error": "Top-1 error (share of images)", "change": "Relative change of features, |Δf| / |f|"}
 
 
@@ -72,25 +86,29 @@ def heat_map_figure(heat: HeatMap, *, ax: Axes | None = None) -> Figure:
     with style():
         if ax is not None:
             _draw_first(ax, [heat])
-            ax.set_title(heat.title)
+            ax.set_title(literal(heat.title))
             return ax.get_figure(root=True) or Figure()
         if heat.definition.kind != "frequencies":
             return _lines_figure([heat], heat.title)
         panels = len(heat.quantities) + (heat.sensitivity is not None)
-        columns = panel_columns(panels, most_columns(3, COLUMN))
+        side = COLUMN if panels <= MANY else 0.62 * COLUMN
+        columns = panel_columns(panels, most_columns(3 if panels <= MANY else 6, side))
         rows = -(-panels // columns)
-        figure = canvas(1.05 * COLUMN * columns, 0.85 * COLUMN * rows + 0.3)
+        figure = canvas(1.05 * side * columns, 0.85 * side * rows + 0.3)
+        figure.set_layout_engine("compressed")  # bars stay beside their panels, which are square
         axes = figure.subplots(rows, columns, squeeze=False)
-        figure.suptitle(heat.title, fontsize=8)
+        _title(figure, heat.title)
         _draw_planes(list(axes.flat), heat)
         for index, panel in enumerate(axes.flat[: len(heat.quantities)]):
-            if index % columns:
+            if index % columns or panels > MANY:
                 panel.set_ylabel("")
-            if index + columns < panels:
+            if index + columns < panels or panels > MANY:
                 panel.set_xlabel("")
         for panel in axes.flat[panels:]:
             panel.set_visible(False)
         scales = "Each panel has a colour scale of its own. " if panels > 1 else ""
+        scales += "Axes: frequency, rad/sample, vertical upwards. " if panels > MANY else ""
+        scales += f"Named panels: {UNITS['change'][0].lower()}{UNITS['change'][1:]}. " if heat.points else ""
         foot(figure, notes=[f"{scales}No interval is drawn: heatmap.csv has 95 % over {heat.images.n} images."])
         return figure
 
@@ -114,7 +132,7 @@ def heat_maps_figure(heats: HeatMaps, *, ax: Axes | None = None) -> Figure:
         parts = figure.subfigures(len(maps), 1, squeeze=False)[:, 0]
         errors = np.concatenate([np.full(1, np.nan), *(heat.plane().ravel() for heat in maps if heat.clean_error)])
         for part, heat in zip(parts, maps, strict=True):
-            part.suptitle(heat.title, fontsize=8)
+            part.suptitle(_wrapped(heat.title, figure.get_figwidth()), fontsize=8)
             axes = part.subplots(1, columns, squeeze=False)[0]
             scale = (float(np.nanmin(errors)), float(np.nanmax(errors))) if np.isfinite(errors).any() else None
             _draw_planes(list(axes), heat, scale)
@@ -124,13 +142,18 @@ def heat_maps_figure(heats: HeatMaps, *, ax: Axes | None = None) -> Figure:
 
 
 def _draw_planes(axes: list[Axes], heat: HeatMap, error_scale: tuple[float, float] | None = None) -> None:
+    small = len(heat.quantities) + (heat.sensitivity is not None) > MANY
     for panel, quantity in zip(axes, heat.quantities, strict=False):
         low, high = error_scale if error_scale and quantity == "error" else (None, None)
-        draw_heat_map(panel, heat.plane(quantity), unit=UNITS[quantity.split(":")[0]], low=low, high=high)
+        unit = ("Top-1 error" if small else UNITS["error"]) if quantity == "error" else ""  # the foot has the other
+        draw_heat_map(panel, heat.plane(quantity), unit=unit, low=low, high=high)
         if quantity != "error":
             panel.set_title(short_title(quantity.removeprefix("change:")))
     if heat.sensitivity is not None:
-        draw_sensitivity(axes[len(heat.quantities)], [heat])
+        panel = draw_sensitivity(axes[len(heat.quantities)], [heat])
+        for ax in panel.figure.axes if small else []:
+            ax.xaxis.label.set_fontsize(6)
+            ax.yaxis.label.set_fontsize(6)
 
 
 def _lines_figure(heats: list[HeatMap], title: str, labels: list[str] | None = None) -> Figure:
@@ -141,9 +164,10 @@ def _lines_figure(heats: list[HeatMap], title: str, labels: list[str] | None = N
     panels = len(kinds) + beside
     columns = panel_columns(panels, most_columns(3, COLUMN))
     rows = -(-panels // columns)
-    figure = canvas(COLUMN * columns, 0.8 * COLUMN * rows + 0.4)
+    named = min(NAMED, sum(len(heat.quantities) if heat.clean_error is None else 1 for heat in heats))
+    figure = canvas(COLUMN * columns, 0.8 * COLUMN * rows + 0.4 + 0.13 * (-(-named // 3)))
     axes = list(figure.subplots(rows, columns, squeeze=False).flat)
-    figure.suptitle(title, fontsize=8)
+    _title(figure, title)
     for index, (panel, kind) in enumerate(zip(axes, kinds, strict=False)):
         if kind == "bands":
             draw_bands(panel, heats, labels)
@@ -152,17 +176,33 @@ def _lines_figure(heats: list[HeatMap], title: str, labels: list[str] | None = N
         if index % columns:
             panel.set_ylabel("")
     handles = axes[0].get_legend_handles_labels()[0] if _needs_legend(heats) else []
+    lines = len(handles)
+    if lines > NAMED:
+        handles = [handles[round(k * (lines - 1) / (NAMED - 1))] for k in range(NAMED)]
     if any(heat.clean_error is not None for heat in heats):
         without = "without noise" if first.definition.eps is not None else "unfiltered"
         handles = [*handles, Line2D([], [], color="0.45", linestyle="--", linewidth=0.8, label=without)]
     notes = [f"Bars: 95 % over {first.images.n} images."]
+    if lines > NAMED:
+        notes = [f"{lines} lines, in order from dark to bright; some are named. No interval is drawn: "
+                 f"{NAMES[first.definition.kind]}.csv has 95 % over {first.images.n} images."]  # fmt: skip
     if beside:
         draw_sensitivity(axes[len(kinds)], heats, labels)
-        notes.append("Right: the gradient's power by radius; in its legend, the rank correlation with the error.")
+        ranked = any(heat.prediction() is not None for heat in heats)
+        more = "; in its legend, the rank correlation with the error" if ranked else ""
+        notes.append(f"Right: the gradient's power by radius{more}.")
     for panel in axes[panels:]:
         panel.set_visible(False)
     foot(figure, handles, notes)
     return figure
+
+
+def _title(figure: Figure, title: str) -> None:
+    figure.suptitle(_wrapped(title, figure.get_figwidth()), fontsize=8)
+
+
+def _wrapped(title: str, inches: float) -> str:
+    return "\n".join(map(literal, textwrap.wrap(title, int(14 * inches))))
 
 
 def _needs_legend(heats: Sequence[HeatMap]) -> bool:
@@ -233,19 +273,21 @@ def _draw_lines(
 ) -> None:
     """Accuracy, or changes of features where no heat map has labels, with bars and a legend where it is needed."""
     labelled = any(heat.clean_error is not None for heat in heats)
-    colors = categories(len(heats))
-    for heat, of, x, color, label in zip(heats, rows, at, colors, labels or [""] * len(heats), strict=True):
+    lines = len(heats) if labelled else sum(len(heat.quantities) for heat in heats)
+    colors = iter(categories(lines) if lines <= NAMED else ordered_colors(lines))
+    for heat, of, x, label in zip(heats, rows, at, labels or [""] * len(heats), strict=True):
         if labelled and heat.clean_error is None:
             continue  # said in a note of that heat map
         for quantity in ["error"] if labelled else heat.quantities:
+            color = next(colors)
             found = [heat.value(row, quantity) for row in of]
             values = np.array([[np.nan] * 3 if v is None else [v.value, v.low, v.high] for v in found], np.float64)
             value, low, high = (1 - values[:, [0, 2, 1]]).T if labelled else values.T
-            bars = np.stack([value - low, high - value]) if np.isfinite([low, high]).all() else None
+            drawn = lines <= NAMED and np.isfinite([low, high]).all()
+            bars = np.stack([value - low, high - value]) if drawn else None
             point = "" if labelled else short_title(quantity.removeprefix("change:"))
             name = ", ".join(part for part in (short_title(label) if label else "", point) if part)
-            shade = color if labelled or len(heats) > 1 else None
-            ax.errorbar(x, value, bars, marker="o", ms=3, capsize=1.5, elinewidth=0.7, color=shade, label=name)
+            ax.errorbar(x, value, bars, marker="o", ms=3, capsize=1.5, elinewidth=0.7, color=color, label=name)
         if heat.clean_error is not None:
             clean = 1 - heat.clean_error.value
             ax.axhline(clean, color=color if len(heats) > 1 else "0.45", linestyle="--", linewidth=0.8)

@@ -22,11 +22,10 @@ def draw_lesions(ax: Axes, result: Validation) -> Axes:
         values = [row.top1.value for row in own]
         ax.errorbar([row.depth for row in own], values, _bars(own), fmt=mark, ms=3.5, capsize=1.5, elinewidth=0.7,
                     color=color, label=op)  # fmt: skip
-    ax.axhline(result.top1.value, color="0.45", linestyle="--", linewidth=0.8)
-    ax.annotate("whole network", (0.98, result.top1.value), xycoords=("axes fraction", "data"), xytext=(0, 1.5),
-                textcoords="offset points", fontsize=6, color="0.35", ha="right")  # fmt: skip
+    ax.axhline(result.top1.value, color="0.45", linestyle="--", linewidth=0.8, label="whole network")
+    highest = max([result.top1.value, *(row.top1.high or row.top1.value for row in rows)])
     ax.set_xlim(-0.03, 1.03)
-    ax.set_ylim(0, 1.05)
+    ax.set_ylim(0, min(1.05, 1.15 * highest) or 1.05)
     ax.set_xlabel("Normalized depth of the removed step")
     ax.set_ylabel("Top-1 (share of images)")
     return ax

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
 from fourier_probe.errors import ResultError
 from fourier_probe.plots.spectra import depth_colorbar
@@ -28,6 +30,7 @@ def draw_rank(ax: Axes, points: Sequence[PointSpectrum], t95: float) -> Axes:
     ax.plot(depth, most, color="0.45", linestyle="--", linewidth=0.8)
     ax.set_yscale("log")
     ax.set_ylim(0.9, 1.3 * max(most))
+    _plain_ticks(ax.yaxis)
     ax.set_xlim(-0.03, 1.03)
     ax.set_xlabel("Normalized depth")
     ax.set_ylabel("Effective rank (dashed: the most)")
@@ -45,9 +48,17 @@ def draw_singular(ax: Axes, points: Sequence[PointSpectrum], t95: float) -> Axes
         if np.isfinite(error).all():
             ax.fill_between(place, value - t95 * error, value + t95 * error, color=color, alpha=0.2, linewidth=0)
     ax.set_xscale("log")
+    _plain_ticks(ax.xaxis)
     ax.set_xlabel("Number of the singular value")
     ax.set_ylabel("ln of it over the first (nats)")
     return ax
+
+
+def _plain_ticks(axis: Axis) -> None:
+    """Powers of two on a logarithmic axis of whole numbers, written out."""
+    axis.set_major_locator(LogLocator(base=2, numticks=9))
+    axis.set_major_formatter(StrMethodFormatter("{x:.0f}"))
+    axis.set_minor_locator(NullLocator())
 
 
 def tokens_figure(result: Spectra, title: str) -> Figure:

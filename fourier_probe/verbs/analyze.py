@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from fourier_probe.data import batches, choose
+from fourier_probe.data.numbered import numbered
 from fourier_probe.errors import ModelError, ProbeError, ResultError, suggest
 from fourier_probe.io import atomic
 from fourier_probe.probe.definition import Definition
@@ -365,18 +366,21 @@ def _kernel_record(response: KernelResponse) -> KernelRecord:
 def _attention(result: Spectra, target: Target, stream: Stream, data: Data | None, probe: ProbeOptions) -> None:
     """The measures of each attention layer, and reliance, into `result`; a note says what has none, and why."""
     from fourier_probe.probe.attention import observe
+    from fourier_probe.probe.reliance import gated_layers
     from fourier_probe.results.relied import measure
 
     model, chosen, source = target.model, stream.chosen, stream.source
-    if model is None or chosen is None or source.size is None:
-        note("attention is left out: it reads its images again, which batches of your own cannot do; name a source.")
+    if model is None or (chosen is None and isinstance(data, Iterator)):
+        note("attention is left out: it reads its images again, and these can be read once only: give a list.")
         return
-    some = choose(chosen, limit=ATTENTION_IMAGES)
-    spec = target.input_spec(img_size=(source.size[0], source.size[1]), mean=source.mean, std=source.std)
     home = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    spec, total, read = None, None, _few(open_stream(target, data, ImageOptions()).batches) if chosen is None else None
+    if chosen is not None and source.size is not None:
+        some = choose(chosen, limit=ATTENTION_IMAGES)
+        spec = target.input_spec(img_size=(source.size[0], source.size[1]), mean=source.mean, std=source.std)
+        total, read = len(some), (batch.images for batch in batches(some, spec, batch_size=8))
     with _kept("attention", model, probe.device if probe.device is not None else home, home):
-        read = batches(some, spec, batch_size=8)
-        seen = observe(model, (batch.images for batch in read), total=len(some))
+        seen = observe(model, read or [], total=total)
         informed = {each.name for each in seen.information}
         for name, reason in list(seen.left_out.items())[:3]:
             there = "; its NMI is there" if name in informed else ""
@@ -387,8 +391,22 @@ def _attention(result: Spectra, target: Target, stream: Stream, data: Data | Non
         result.information = [_information(each, seen.images) for each in seen.information]
         if probe.kernels:
             result.kernels += [_kernel_record(layer.filter) for layer in seen.layers]
+    if chosen is None or spec is None:
+        if gated_layers(model):
+            note("reliance is left out: it takes the labelled images of a source.")
+        return
     with _kept("reliance", model, probe.device if probe.device is not None else home, home):
         result.reliance = measure(model, chosen, spec, 50, named=data is None or isinstance(data, str | Path))
+
+
+def _few(own: Iterable[Any]) -> Iterator[torch.Tensor]:
+    """The first images of batches of the caller's own, as many as attention looks at."""
+    seen = 0
+    for batch in numbered(own):
+        yield batch.images[: ATTENTION_IMAGES - seen]
+        seen += len(batch.images)
+        if seen >= ATTENTION_IMAGES:
+            return
 
 
 def _information(each: Information, images: int) -> InformationRecord:

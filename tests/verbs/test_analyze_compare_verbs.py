@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
 import torch
 from click.testing import CliRunner
 from matplotlib import pyplot as plt
@@ -18,7 +19,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import fourier_probe as fp
 from fourier_probe.cli import group
 from fourier_probe.errors import DataError, ModelError, ResultError
-from fourier_probe.runtime.messages import ProbeNote
+from fourier_probe.runtime.messages import ProbeNote, listening
 
 NET = {"num_classes": 10, "in_chans": 1, "width": 4}
 
@@ -150,3 +151,15 @@ def test_no_exported_name_is_a_sub_package_and_every_one_is_there() -> None:
     for name in fp.__all__:
         assert getattr(fp, name) is not None
         assert getattr(fp, name).__doc__, name
+
+
+def test_attention_of_batches_of_ones_own_where_they_can_be_read_again() -> None:
+    torch.manual_seed(0)
+    net = timm.create_model("vit_tiny_patch16_224", img_size=32, patch_size=8, depth=1, embed_dim=12, num_heads=2)
+    read = [torch.rand(8, 3, 32, 32) for _ in range(9)]
+    result = fp.analyze(net, read, attention=True, self_check=False)
+    assert result.attention[0]["images"] == 64 and len(result.information) == 1
+    heard: list[str] = []
+    with listening(heard.append):
+        assert not fp.analyze(net, iter(read), attention=True, self_check=False).attention
+    assert any("can be read once only: give a list" in text for text in heard)
