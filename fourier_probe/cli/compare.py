@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 from click.core import ParameterSource
 
-from fourier_probe.cli import options
+from fourier_probe.cli import options, printing
 from fourier_probe.io import atomic
+from fourier_probe.io.folders import is_run
 from fourier_probe.results.filenames import COMPARE, COMPARE_EPOCHS
-
-if TYPE_CHECKING:
-    from fourier_probe.results.compared import Comparison
 
 
 @click.command()
@@ -31,27 +28,17 @@ if TYPE_CHECKING:
 @click.option("--cnn", metavar="TARGET", help="The end at 0 of the inductive-bias coordinate; with --vit.")
 @click.option("--vit", metavar="TARGET", help="The end at 1.")
 @click.option("--with-untrained", is_flag=True, help="Also each architecture before training, as a reference.")
-@click.option("--axis", type=click.Choice(["true", "paper"]), default="true", show_default=True, help="Frequency axis.")
+@options.axis_option
 @options.map_options
 @options.cka_option
 @options.grid_option
 @click.option("--label", "labels", metavar="TEXT", multiple=True, help="Of each target, in order; repeat.")
-@click.option("--out", type=click.Path(path_type=Path), help="Folder.  [default: results/compare-NAMES-DIGITS]")
-@click.option("--force", is_flag=True, help="Overwrite results that are there.")
+@options.out_option("results/compare-NAMES-DIGITS", "Folder.")
+@options.force_option()
 @options.figure_options
-@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON instead of the table.")
-def command(
-    targets: tuple[str, ...],
-    by: str,
-    cnn: str | None,
-    vit: str | None,
-    with_untrained: bool,
-    labels: tuple[str, ...],
-    out: Path | None,
-    force: bool,
-    as_json: bool,
-    **given: Any,
-) -> None:
+@options.json_option("Print the summary as JSON instead of the table.")
+def command(targets: tuple[str, ...], by: str, cnn: str | None, vit: str | None, with_untrained: bool,
+            labels: tuple[str, ...], out: Path | None, force: bool, as_json: bool, **given: Any) -> None:  # fmt: skip
     """Spectra, depth profiles and step changes of TARGETS, analyzed on the same images or read from saved results.
 
     With --cnn and --vit also where each target lies between the two. Intervals are over images, paired.
@@ -65,21 +52,19 @@ def command(
     """  # noqa: D301
     if (cnn is None) != (vit is None):
         raise click.UsageError("--cnn and --vit are the two ends of one segment: give both, or neither.")
-    if labels and len(labels) != len(targets):
-        raise click.UsageError(f"{len(labels)} --label for {len(targets)} targets: give one for each, or none.")
+    options.check_labels(labels, targets)
     context = click.get_current_context()
     prefer_saved = not any(context.get_parameter_source(name) is ParameterSource.COMMANDLINE for name in given)
-    epochs = by == "epoch" and not any(Path(name).is_file() for name in targets)
+    epochs = by == "epoch" and all(map(is_run, targets))
+    if epochs and (cnn or with_untrained):
+        raise click.UsageError("--by epoch reads what runs have written: --cnn, --vit, --with-untrained do nothing.")
     decides = {"targets": targets, "by": by, "cnn": cnn, "vit": vit, "untrained": with_untrained, **given}
     out = out or options.folder("compare", "-".join(labels or targets), decides)
     atomic.output_folder(out, results=COMPARE_EPOCHS if epochs else COMPARE, force=force)  # before torch is imported
-    from fourier_probe.verbs.compare import compare_epochs, compare_opened, is_run, write
+    from fourier_probe.verbs.compare import compare_opened, write
+    from fourier_probe.verbs.epochs import compare_epochs
 
-    if by == "epoch" and all(map(is_run, targets)):
-        if cnn or with_untrained:
-            raise click.UsageError(
-                "--by epoch reads what runs have written: --cnn, --vit, --with-untrained do nothing."
-            )
+    if epochs:
         comparison, written = compare_epochs([Path(name) for name in targets], out, force=True), list(COMPARE_EPOCHS)
     else:
         model, images, probe = options.records(given)
@@ -90,17 +75,5 @@ def command(
             ends=len(ends), by=by, with_untrained=with_untrained, prefer_saved=prefer_saved,
         )  # fmt: skip
         written = write(comparison, out, map_scale=probe.map_scale)
-    show(comparison, as_json=as_json)
-    if not as_json:
-        options.say(f"written to {out}: {', '.join(written)}")
-
-
-def show(comparison: Comparison, *, as_json: bool) -> None:
-    """The tables of a comparison on stdout."""
-    if as_json:
-        click.echo(json.dumps(comparison.to_json(), allow_nan=False))
-        return
-    for table in comparison.tables():
-        options.table(table.title, table.columns, table.rows)
-        if table.caption:
-            options.prose(table.caption)
+    said = f"written to {out}: {', '.join(written)}"
+    printing.answer(as_json, comparison.to_json, lambda: [*comparison.tables(), said])

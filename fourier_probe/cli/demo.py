@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from fourier_probe.cli import options
+from fourier_probe.cli import options, printing
 
 
 @click.command()
@@ -19,6 +19,7 @@ from fourier_probe.cli import options
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1.")
 @click.option("--force", is_flag=True, help="Overwrite what an earlier demo left there.")
 @options.figure_options
+@options.json_option("Print what came of each run as JSON instead of the table.")
 def command(
     out: Path,
     images: str,
@@ -28,6 +29,7 @@ def command(
     seed: int,
     device: str,
     force: bool,
+    as_json: bool,
 ) -> None:
     """Train a CNN, a PRS model and attention from the start on the planted task, and draw what parts them.
 
@@ -54,17 +56,7 @@ def command(
         device=device,
         force=force,
     )
-    minutes, seconds = divmod(round(made.seconds), 60)
-    if made.comparison is not None:
-        from fourier_probe.cli.compare import show
-
-        show(made.comparison, as_json=False)
-        options.say(f"done in {minutes} min {seconds} s: look at {out / 'spectra.png'} and {out / 'depth.png'}")
-    else:
-        frame = made.table().astype(object)
-        rows = [list(map(str, row)) for row in frame.where(frame.notna(), "-").itertuples()]
-        columns = ["run", "test top-1, %", "where cue and label conflict, %", "bound, %"]
-        options.table("the planted task", columns, rows)
-        options.say(f"done in {minutes} min {seconds} s: look at {out / 'demo.png'}")
-    options.note("one seed shows the tool, not a finding: intervals here are over images.")
-    options.say(f"next: fourier-probe analyze {out / 'prs'} --attention, or --help")
+    printing.answer(as_json, made.to_json, made.tables)
+    if not as_json:
+        printing.note("one seed shows the tool, not a finding: intervals here are over images.")
+        printing.say(f"next: fourier-probe analyze {out / 'prs'} --attention, or --help")

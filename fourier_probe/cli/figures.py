@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from fourier_probe.cli import options
+from fourier_probe.cli import options, printing
 
 if TYPE_CHECKING:
     from fourier_probe.papers.exhibit import Exhibit
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("names", nargs=-1)
 @click.option("--list", "listing", is_flag=True, help="List the figures and what they show.")
-@click.option("--json", "as_json", is_flag=True, help="With --list: names and what they show, as JSON.")
+@options.json_option("Print JSON: what was written; with --list names and what they show.")
 @click.option(
     "--runs",
     type=click.Path(path_type=Path),
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     help="Folder of finished runs, as `fourier-probe sweep` leaves them.",
 )
 @click.option("--out", type=click.Path(path_type=Path), default=Path("figures"), show_default=True)
-@click.option("--force", is_flag=True, help="Overwrite figures that are there.")
+@options.force_option("figures that are there")
 @options.figure_options
 def command(names: tuple[str, ...], listing: bool, as_json: bool, runs: Path, out: Path, force: bool) -> None:
     """Draw the figures NAMES (all without any) from finished runs: PDF, PNG, CSV, caption, and LaTeX for tables.
@@ -40,23 +39,30 @@ def command(names: tuple[str, ...], listing: bool, as_json: bool, runs: Path, ou
     fourier-probe figures schedule-table gates-by-depth --runs runs/study
     """  # noqa: D301
     from fourier_probe.papers import FIGURES
+    from fourier_probe.results.text_table import TextTable
     from fourier_probe.verbs.figures import UndrawnError, figures
 
-    if listing and as_json:
-        click.echo(json.dumps([{"name": entry.name, "shows": entry.summary} for entry in FIGURES.entries()]))
-        return
     if listing:
-        options.table("figures", ["name", "shows"], [[entry.name, entry.summary] for entry in FIGURES.entries()])
+        known = FIGURES.entries()
+        printing.answer(
+            as_json,
+            lambda: [{"name": entry.name, "shows": entry.summary} for entry in known],
+            lambda: [TextTable("figures", ("name", "shows"), tuple((entry.name, entry.summary) for entry in known))],
+        )
         return
     try:
         exhibits = figures(*names, runs=runs, out=out, force=force)
     except UndrawnError as error:
-        _print(error.drawn, out)
+        _print(error.drawn, out, as_json)
         raise
-    _print(exhibits, out)
+    _print(exhibits, out, as_json)
 
 
-def _print(exhibits: list[Exhibit], out: Path) -> None:
-    for exhibit in exhibits:
-        kinds = [".pdf", ".png", ".csv", *(f"-{table}.csv" for table in exhibit.more), *[".tex"] * bool(exhibit.table)]
-        options.say(f"{out / exhibit.name}: {', '.join([*kinds, '.txt'])}")
+def _print(exhibits: list[Exhibit], out: Path, as_json: bool) -> None:
+    printing.answer(
+        as_json,
+        lambda: [
+            {"name": exhibit.name, "files": [str(out / name) for name in exhibit.files()]} for exhibit in exhibits
+        ],
+        lambda: [f"{out / exhibit.name}: {', '.join(exhibit.endings())}" for exhibit in exhibits],
+    )

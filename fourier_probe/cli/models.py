@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 import click
 
-from fourier_probe.cli import options
+from fourier_probe.cli import options, printing
 from fourier_probe.runtime import model_names
 
 
@@ -28,7 +28,7 @@ def command(pattern: str | None, img_size: tuple[int, int] | None, as_json: bool
         model_names.check_pattern(pattern)
     from fourier_probe.verbs.models import describe_models, list_models
 
-    with options.progress("models", len(list_models(pattern))) as advance:
+    with printing.progress("models", len(list_models(pattern))) as advance:
         models = describe_models(pattern, img_size=img_size, progress=advance)
     if as_json:
         click.echo(json.dumps([asdict(model) for model in models]))
@@ -48,4 +48,4 @@ def command(pattern: str | None, img_size: tuple[int, int] | None, as_json: bool
         for model in models
     ]
     columns = ["model", "pixels", "parameters (M)", "multiply-adds (G)", "grids of its stages"]
-    options.table(f"{len(rows)} models", columns, rows)
+    printing.table(f"{len(rows)} models", columns, rows)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from fourier_probe.cli import options
+from fourier_probe.cli import options, printing
 
 
 @click.command()
@@ -15,8 +15,9 @@ from fourier_probe.cli import options
     "-o", "--out", type=click.Path(path_type=Path), default=Path("report.html"), show_default=True, help="The page."
 )
 @click.option("--title", help="Heading of the page.  [default: the names of the targets]")
-@click.option("--force", is_flag=True, help="Overwrite a page that is there.")
-def command(results: tuple[str, ...], out: Path, title: str | None, force: bool) -> None:
+@options.force_option("a page that is there")
+@options.json_option("Print what the page shows as JSON.")
+def command(results: tuple[str, ...], out: Path, title: str | None, force: bool, as_json: bool) -> None:
     """One self-contained HTML page of RUN_OR_RESULTS: summary, spectra to pick and hover, depth profiles, provenance.
 
     Each is a spectra.json or its folder, a run folder (its analysis, else the last one made while it trained), a
@@ -32,4 +33,5 @@ def command(results: tuple[str, ...], out: Path, title: str | None, force: bool)
     from fourier_probe.verbs.report import report
 
     page = report(results, out=out, title=title, force=force)
-    options.say(f"written to {out}: {page.about}, {len(page.html.encode()) / 1e3:.0f} kB")
+    written = f"written to {out}: {page.about}, {len(page.html.encode()) / 1e3:.0f} kB"
+    printing.answer(as_json, lambda: {"page": str(out), **page.to_json()}, lambda: [written])

@@ -1,4 +1,4 @@
-"""Where results go that were given no folder. Imports errors, atomic."""
+"""Where results go that were given no folder, and what a run folder is. Imports errors, atomic."""
 
 from __future__ import annotations
 
@@ -36,3 +36,9 @@ def _plain(value: object) -> object:
     if isinstance(value, set | frozenset):
         return sorted(map(str, value))
     return dict(value) if isinstance(value, Mapping) else str(value)
+
+
+def is_run(name: Path | str) -> bool:
+    """Whether a target is a run folder; else it is a checkpoint or a result, each of one epoch."""
+    path = Path(name).expanduser()
+    return (path / "config.json").exists() or (path / "spectra").is_dir()

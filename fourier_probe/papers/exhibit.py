@@ -50,6 +50,15 @@ class Exhibit:
     def __repr__(self) -> str:
         return f"Exhibit({self.name!r}, {len(self.rows)} rows: {self.caption[:60]}...)"
 
+    def endings(self) -> list[str]:
+        """What the names of its files end in."""
+        tables = [".csv", *(f"-{table}.csv" for table in self.more), *[".tex"] * bool(self.table)]
+        return [".pdf", ".png", *tables, ".txt"]
+
+    def files(self) -> list[str]:
+        """The names of its files."""
+        return [self.name + ending for ending in self.endings()]
+
     def to_frame(self) -> pd.DataFrame:
         """The numbers as a table of pandas."""
         return pd.DataFrame(self.rows)

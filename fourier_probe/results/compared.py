@@ -30,6 +30,7 @@ from fourier_probe.results.intervals import over_seeds
 from fourier_probe.results.labels import arguments
 from fourier_probe.results.profile import View, ends_of, input_text, profile, value_at, view_of
 from fourier_probe.results.spectra import Spectra
+from fourier_probe.results.text_table import TextTable
 from fourier_probe.runtime.messages import note
 
 if TYPE_CHECKING:
@@ -38,16 +39,6 @@ if TYPE_CHECKING:
 
 
 SIDE_BY_SIDE = 4  # networks, at most, whose depth profiles are also drawn in panels
-
-
-@dataclass(frozen=True)
-class TextTable:
-    """A table as a terminal or a notebook shows it: cells are text; `caption` says what they mean."""
-
-    title: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    caption: str = ""
 
 
 @dataclass(frozen=True)

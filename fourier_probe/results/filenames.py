@@ -18,3 +18,8 @@ VALIDATE = (
     *("lesions.csv", "lesions.pdf", "lesions.png", "hessian.csv", "hessian.pdf", "hessian.png"),
 )
 DEMO = ("demo.csv", "demo.pdf", "demo.png")
+HEATMAP = (
+    "heatmap.json",
+    *(f"{name}.{kind}" for name in ("heatmap", "bands", "filters") for kind in ("csv", "pdf", "png")),
+)
+SCHEDULE = ("schedule.json", "schedule.pdf", "schedule.png")

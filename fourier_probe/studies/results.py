@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from fourier_probe.errors import ProbeError
 from fourier_probe.io.tables import write_csv
+from fourier_probe.results.text_table import TextTable
 from fourier_probe.studies.tasks import Task
 from fourier_probe.training.runs import Run
 
@@ -41,6 +43,29 @@ def write_results(out: Path, tasks: Sequence[Task], axes: Sequence[str]) -> list
     found = rows(tasks, axes)
     write_csv(out / "results.csv", found, columns(axes))
     return found
+
+
+def results_table(rows: Sequence[Mapping[str, Any]], name: str) -> TextTable:
+    """The rows of results.csv as the command line prints them."""
+
+    def percent(value: float | None) -> str:
+        return "-" if value is None else f"{100 * value:.2f}"
+
+    columns = ("run", "state", "epochs", "val, %", "test, %", "params", "M mult-adds", "s")
+    cells = tuple(
+        (
+            row["name"],
+            row["state"],
+            str(row["epochs_trained"] or "-"),
+            percent(row["val_acc"]),
+            percent(row["test_acc"]),
+            "-" if row["parameters"] is None else f"{row['parameters']:,}",
+            "-" if row["mean_multiply_adds"] is None else f"{row['mean_multiply_adds'] / 1e6:.1f}",
+            "-" if row["seconds"] is None else f"{row['seconds']:.0f}",
+        )
+        for row in rows
+    )
+    return TextTable(f"{name}: top-1 with the last weights; multiply-adds an image, mean over epochs", columns, cells)
 
 
 def _row(task: Task, axes: Sequence[str]) -> dict[str, object]:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import copy
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from fourier_probe.io import atomic
 from fourier_probe.models import zoo
 from fourier_probe.models.gpsa.recast import recast_
 from fourier_probe.models.gpsa.sizes import architecture
+from fourier_probe.results.filenames import SCHEDULE
+from fourier_probe.results.text_table import TextTable
 from fourier_probe.training.config import TrainConfig
 from fourier_probe.training.convert import options
 from fourier_probe.training.inputs import open_splits
@@ -103,6 +107,36 @@ class SchedulePlan:
     def _repr_html_(self) -> str:
         return f"<p>{self!r}</p>{self.to_frame().to_html(index=False)}"
 
+    def tables(self) -> list[TextTable | str]:
+        """What `fourier-probe schedule` prints: a row per layer, then the whole network."""
+        rows = tuple(
+            (
+                each.layer,
+                "-" if each.epoch is None else f"{each.epoch}" + (f"-{each.end}" if each.end else ""),
+                each.stage,
+                "x".join(map(str, each.keys)),
+                f"{each.parameters:,}",
+                f"+{each.added:,}",
+                f"{each.multiply_adds / 1e6:.2f}",
+                f"{each.multiply_adds_recast / 1e6:.2f}",
+            )
+            for each in self.layers
+        )
+        title = f"{self.model}, {self.schedule}, {self.epochs} epochs of {self.steps} steps"
+        columns = ("layer", "epoch", "stage", "keys", "params", "new", "M mult-adds", "as attention")
+        tables: list[TextTable | str] = [TextTable(title, columns, rows)]
+        if not self.switches:
+            return [*tables, "nothing converts"]
+        weights = {layer.layer: float(layer.parameters) for layer in self.layers}
+        return [
+            *tables,
+            *([self.unconverted] if self.unconverted else []),
+            f"whole network: {self.before.parameters:,} -> {self.after.parameters:,} parameters, "
+            f"{self.before.multiply_adds / 1e6:.1f} -> {self.after.multiply_adds / 1e6:.1f} M multiply-adds per image; "
+            f"mean epoch of the switches {self.switches.mean():.2f}, weighted by parameters "
+            f"{self.switches.mean(weights):.2f}",
+        ]
+
     def plot(self) -> Figure:
         """Each layer's time as a convolution and as attention."""
         from fourier_probe.plots.schedule import schedule_figure
@@ -110,6 +144,20 @@ class SchedulePlan:
         names = [layer.layer for layer in self.layers]
         title = f"{self.model}, {self.schedule}"
         return schedule_figure(names, self.switches, self.epochs, ends=self.switches.ends, title=title)
+
+    def save(self, folder: Path | str, *, force: bool = False) -> Path:
+        """Write schedule.json and the drawing; returns the folder.
+
+        Raises:
+            OutputError: the folder cannot be written, or holds a plan already and `force` is not set.
+        """
+        from fourier_probe.plots.style import save
+
+        folder = atomic.output_folder(folder, results=SCHEDULE, force=force)
+        with atomic.staged(folder, SCHEDULE) as stage:
+            atomic.write_json(stage / SCHEDULE[0], self.to_json())
+            save(self.plot(), stage / "schedule")
+        return folder
 
 
 def lay_out(config: TrainConfig, model: nn.Module | None = None) -> SchedulePlan:

@@ -7,11 +7,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from fourier_probe.errors import ResultError, TrainingError
 from fourier_probe.results.drawing import drawing
+from fourier_probe.results.text_table import TextTable
 from fourier_probe.training.config import TrainConfig
 from fourier_probe.training.record import (
     Conversion,
@@ -27,11 +31,20 @@ from fourier_probe.training.record import (
 )
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from fourier_probe.results.reliance import RelianceRecord
     from fourier_probe.results.spectra import Spectra
+
+SPLITS = {
+    "train": "training",
+    "val": "validation",
+    "ema_val": "validation, EMA",
+    "test": "test (once)",
+    "test_conflict": "test, where cue and label conflict",
+}
 
 
 @dataclass(frozen=True, repr=False)
@@ -128,6 +141,48 @@ class Run:
                 "the run again."
             )
         return found
+
+    def to_json(self) -> dict[str, object]:
+        """Plain values: what config.json holds."""
+        plain: dict[str, object] = msgspec.to_builtins(self.record)
+        return plain
+
+    def to_frame(self) -> pd.DataFrame:
+        """metrics.csv: one row per epoch."""
+        import pandas as pd
+
+        return pd.DataFrame([msgspec.structs.asdict(row) for row in self.metrics])
+
+    def table(self) -> pd.DataFrame:
+        """Loss and accuracy of the last weights by kind of images: training, validation, test."""
+        import pandas as pd
+
+        known = dict(self.result.numbers() if self.result else ())
+        rows = {
+            label: (known.get(f"{name}_loss"), known.get(f"{name}_acc"))
+            for name, label in SPLITS.items()
+            if f"{name}_loss" in known or f"{name}_acc" in known
+        }
+        return pd.DataFrame(
+            rows.values(), index=pd.Index(rows, name="images"), columns=["loss", "accuracy"], dtype=float
+        )
+
+    def _repr_html_(self) -> str:
+        return f"<p>{escape(repr(self))}</p>{self.table().to_html(float_format='{:.4f}'.format, na_rep='')}"
+
+    def tables(self) -> list[TextTable | str]:
+        """What `fourier-probe train` prints: what came of it, and where it is."""
+        cells = [
+            (str(name), "-" if loss != loss else f"{loss:.3f}", f"{100 * accuracy:.2f}")
+            for name, loss, accuracy in self.table().dropna(subset="accuracy").itertuples()
+        ]
+        epochs = self.result.epochs if self.result else 0
+        columns = ("images", "loss, nats", "top-1, %")
+        tables: list[TextTable | str] = [TextTable(f"{self.record.arch}, {epochs} epochs", columns, tuple(cells))]
+        if self.result is not None and self.result.bound is not None:
+            tables.append(f"planted task: {self.result.bound}")
+        best = ", best.pt" * (self.path / "best.pt").exists()
+        return [*tables, f"written to {self.path}: config.json, metrics.csv, conversions.csv, last.pt{best}"]
 
     def plot(self, name: str = "loss", *, ax: Axes | None = None) -> Figure:
         """The training loss by step.

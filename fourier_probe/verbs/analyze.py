@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import itertools
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,81 +14,23 @@ import numpy as np
 import torch
 from torch import nn
 
-from fourier_probe.data import batches, choose
-from fourier_probe.data.numbered import numbered
-from fourier_probe.errors import ModelError, ProbeError, ResultError, suggest
+from fourier_probe.errors import ModelError
 from fourier_probe.io import atomic
 from fourier_probe.probe.definition import Definition
 from fourier_probe.probe.points import Point
 from fourier_probe.results.analysis import analyze as analyze_batches
-from fourier_probe.results.cka import CkaRecord
 from fourier_probe.results.filenames import ANALYZE
-from fourier_probe.results.information import InformationRecord
-from fourier_probe.results.kernels import KernelRecord
-from fourier_probe.results.records import ImagesInfo, Provenance
 from fourier_probe.results.spectra import Spectra
-from fourier_probe.runtime.distributed import device_of
 from fourier_probe.runtime.interrupt import interruptible
 from fourier_probe.runtime.messages import note, progress
 from fourier_probe.targets import ModelOptions, Target
-from fourier_probe.verbs.opening import AnyTarget, Data, ImageOptions, Stream, open_any, open_stream
+from fourier_probe.verbs.beside import add_attention, add_kernels, cka_of
+from fourier_probe.verbs.earlier_names import analyze_as_in_0_1
+from fourier_probe.verbs.opening import AnyTarget, Data, ImageOptions, open_any, open_stream
+from fourier_probe.verbs.probing import AMP, ProbeOptions
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-    from fourier_probe.probe.attention import Information
-    from fourier_probe.probe.kernels import KernelResponse
-
-ATTENTION_IMAGES = 64
-"""Images whose attention maps are looked at."""
-
-
-AMP = {"none": None, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-
-@dataclass(frozen=True)
-class ProbeOptions:
-    """Where to listen, and what to compute; the flags of the same names.
-
-    Attributes:
-        points: globs of module or point names, or `Point`s; the model's own points by default.
-        branches: also the branches of EIT and the halves of gated attention.
-        definition: logarithm, window, axis, metrics.
-        maps: the mean 2-D log-amplitude of each point, and its figure.
-        map_scale: colours of that figure: "common" to all panels, or one per "panel".
-        attention: also distance, diversity, response, NMI and gates of each attention layer, and reliance.
-        kernels: also the response of each convolution, and with `attention` of each attention map, as filters.
-        tokens: also effective rank and singular values of the tokens of each image.
-        cka: also how alike all points are.
-        strict: stop where a step cannot be read or a map lies elsewhere than said.
-        self_check: test where the maps lie, with a few forwards of one image.
-        grid: (H, W) of token sequences whose order cannot be learnt.
-        device: where to run; null leaves a network where it is and takes a GPU, where there is one, for a named target.
-        amp: null, "bf16" or "fp16": the precision of the forward.
-    """
-
-    points: Sequence[str] | Sequence[Point] = ()
-    branches: bool = True
-    definition: Definition = field(default_factory=Definition)
-    maps: bool = False
-    map_scale: str = "common"
-    attention: bool = False
-    kernels: bool = False
-    tokens: bool = False
-    cka: bool = False
-    strict: bool = False
-    self_check: bool = True
-    grid: tuple[int, int] | None = None
-    device: torch.device | str | None = None
-    amp: str | torch.dtype | None = None
-
-    def __post_init__(self) -> None:
-        if isinstance(self.device, str):
-            object.__setattr__(self, "device", device_of(self.device))
-        if isinstance(self.amp, str) and self.amp not in AMP:
-            raise ModelError(f"amp {self.amp!r}: expected bf16, fp16 or none.{suggest(self.amp, AMP)}")
-        if self.map_scale not in ("common", "panel"):
-            raise ResultError(f"map_scale {self.map_scale!r}: expected common or panel.")
 
 
 def analyze(
@@ -203,8 +142,8 @@ def analyze(
                  "pretrained": pretrained, "untrained": untrained}  # fmt: skip
         if mixed := next((name for name, value in added.items() if value), None):
             raise TypeError(f"analyze() takes {mixed}= only without the keyword names of version 0.1")
-        return _as_in_0_1(target, data, model, images, old, definition=definition, metrics=metrics, points=points,
-                          branches=branches, maps=maps, device=device, amp=amp)  # fmt: skip
+        return analyze_as_in_0_1(target, data, model, images, old, definition=definition, metrics=metrics,
+                                 points=points, branches=branches, maps=maps, device=device, amp=amp)  # fmt: skip
     if target is None:
         raise ModelError("analyze needs a target: a network, a name or path, or an opened target.")
     folder = None if out is None else atomic.output_folder(out, results=ANALYZE, force=force)
@@ -290,146 +229,10 @@ def analyze_target(
     if probe.cka:
         result.cka = cka_of(result, result, target.label, target.label)
     if probe.kernels and rank == 0:
-        _kernels(result, target, probe)
+        add_kernels(result, target, probe)
     if probe.attention and rank == 0:
-        _attention(result, target, stream, data, probe)
+        add_attention(result, target, stream, data, probe)
     return result
-
-
-def cka_of(ours: Spectra, theirs: Spectra, label: str, other: str) -> CkaRecord | None:
-    """CKA of two results whose features are at hand; a note where there is none."""
-    from fourier_probe.probe.cka import LEAST, similarity
-
-    if ours.pooled is None or theirs.pooled is None:
-        saved = other if theirs.pooled is None else label
-        note(f"CKA with {saved} is left out: a saved result holds no features of images; name the network.")
-        return None
-    if ours.images.n < LEAST:
-        note(f"CKA is left out: it needs {LEAST} images, and there are {ours.images.n}.")
-        return None
-    rows, columns = ours.points, theirs.points
-    group, features = ours.pooled.ordered([point.name for point in rows])
-    same = features if theirs is ours else theirs.pooled.ordered([point.name for point in columns])[1]
-    found = similarity(features, same, group, groups=ours.definition.groups)
-    return CkaRecord(
-        a=label,
-        b=other,
-        rows=[point.name for point in rows],
-        columns=[point.name for point in columns],
-        row_depth=[point.depth for point in rows],
-        column_depth=[point.depth for point in columns],
-        value=_matrix(found.value),
-        stderr=_matrix(found.stderr),
-        images=found.images,
-        minibatch=found.minibatch,
-    )
-
-
-def _matrix(values: np.ndarray[Any, np.dtype[np.float64]]) -> list[list[float | None]]:
-    return [[value if np.isfinite(value) else None for value in row] for row in values.tolist()]
-
-
-def _kernels(result: Spectra, target: Target, probe: ProbeOptions) -> None:
-    """The responses of the kernels of convolutions into `result`; a note where there is none to show."""
-    from fourier_probe.probe.kernels import kernel_responses
-
-    model = target.model
-    point = result.input
-    if model is None or (point is None and result.images.size is None):
-        note("kernels are left out: the size of the images is not known.")
-        return
-    size = point.grid if point is not None else (result.images.size or [1, 1])
-    channels = point.channels if point is not None else len(result.images.mean or [0, 0, 0])
-    like = next(model.parameters(), torch.zeros(()))
-    with _kept("kernels", model, like.device, like.device):
-        responses, left_out = kernel_responses(model, torch.zeros(1, channels, *size).to(like))
-        for name, reason in list(left_out.items())[:3]:
-            note(f"the kernel of {name} is left out: {reason}.")
-        result.kernels = [_kernel_record(response) for response in responses]
-        if not any(record.taps > 1 for record in result.kernels):
-            what = "kernels of one tap alone, which pass all frequencies" if result.kernels else "no convolution"
-            more = "" if probe.attention else "; --attention measures what attention maps pass"
-            note(f"kernels: this network has {what}{more}.")
-
-
-def _kernel_record(response: KernelResponse) -> KernelRecord:
-    values = {
-        name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in vars(response).items()
-    }
-    for name in ("log_power", "stderr"):
-        values[name] = [value if np.isfinite(value) else None for value in values[name]]
-    for name in ("tilt", "tilt_stderr"):
-        values[name] = values[name] if np.isfinite(values[name]) else None
-    return KernelRecord(**values)
-
-
-def _attention(result: Spectra, target: Target, stream: Stream, data: Data | None, probe: ProbeOptions) -> None:
-    """The measures of each attention layer, and reliance, into `result`; a note says what has none, and why."""
-    from fourier_probe.probe.attention import observe
-    from fourier_probe.probe.reliance import gated_layers
-    from fourier_probe.results.relied import measure
-
-    model, chosen, source = target.model, stream.chosen, stream.source
-    if model is None or (chosen is None and isinstance(data, Iterator)):
-        note("attention is left out: it reads its images again, and these can be read once only: give a list.")
-        return
-    home = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
-    spec, total, read = None, None, _few(open_stream(target, data, ImageOptions()).batches) if chosen is None else None
-    if chosen is not None and source.size is not None:
-        some = choose(chosen, limit=ATTENTION_IMAGES)
-        spec = target.input_spec(img_size=(source.size[0], source.size[1]), mean=source.mean, std=source.std)
-        total, read = len(some), (batch.images for batch in batches(some, spec, batch_size=8))
-    with _kept("attention", model, probe.device if probe.device is not None else home, home):
-        seen = observe(model, read or [], total=total)
-        informed = {each.name for each in seen.information}
-        for name, reason in list(seen.left_out.items())[:3]:
-            there = "; its NMI is there" if name in informed else ""
-            note(f"attention of {name} is left out: {reason}{there}.")
-        if not seen.information:
-            note("attention is left out: this network has none with a map.")
-        result.attention = [{**layer.to_json(), "images": seen.images} for layer in seen.layers]
-        result.information = [_information(each, seen.images) for each in seen.information]
-        if probe.kernels:
-            result.kernels += [_kernel_record(layer.filter) for layer in seen.layers]
-    if chosen is None or spec is None:
-        if gated_layers(model):
-            note("reliance is left out: it takes the labelled images of a source.")
-        return
-    with _kept("reliance", model, probe.device if probe.device is not None else home, home):
-        result.reliance = measure(model, chosen, spec, 50, named=data is None or isinstance(data, str | Path))
-
-
-def _few(own: Iterable[Any]) -> Iterator[torch.Tensor]:
-    """The first images of batches of the caller's own, as many as attention looks at."""
-    seen = 0
-    for batch in numbered(own):
-        yield batch.images[: ATTENTION_IMAGES - seen]
-        seen += len(batch.images)
-        if seen >= ATTENTION_IMAGES:
-            return
-
-
-def _information(each: Information, images: int) -> InformationRecord:
-    return InformationRecord(
-        **{name: getattr(each, name) for name in ("name", "over", "queries", "keys", "mean")},
-        nmi=each.nmi.tolist(),
-        stderr=[value if np.isfinite(value) else None for value in each.stderr.tolist()],
-        mean_stderr=each.mean_stderr if np.isfinite(each.mean_stderr) else None,
-        images=images,
-    )
-
-
-@contextlib.contextmanager
-def _kept(what: str, model: nn.Module, device: torch.device | str, home: torch.device) -> Iterator[None]:
-    """The model on a device and back; whatever a foreign network raises is a note: the spectra are done."""
-    try:
-        model.to(device)
-        yield
-    except Exception as error:
-        reason = str(error) if isinstance(error, ProbeError) else f"{type(error).__name__}: {error}"
-        note(f"{what} is left out: {(reason.strip().splitlines() or [''])[0].rstrip('.')}.")
-    finally:
-        model.to(home)
 
 
 def _idle(result: Spectra) -> list[str]:
@@ -476,25 +279,3 @@ def left_out_note(results: list[Spectra]) -> None:
     if names:
         more = f" and {len(names) - 5} more" if len(names) > 5 else ""
         note(f"maps too small to have {view.heading} are not in the profile: {', '.join(names[:5])}{more}.")
-
-
-def _as_in_0_1(target: Any, data: Any, model: Any, images: Any, old: dict[str, Any], **options: Any) -> Spectra:
-    """A call with the keyword names of version 0.1: model=, images=, target=, source=, classes=, progress=."""
-    unknown = set(old) - {"source", "classes", "progress"}
-    if unknown:
-        raise TypeError(f"analyze() got an unexpected keyword argument {sorted(unknown)[0]!r}")
-    warnings.warn(
-        "fourier_probe.analyze(model=, images=, target=, source=, classes=, progress=) are the names of version 0.1: "
-        "give the network first and the batches second; the next version drops them.",
-        DeprecationWarning,
-        stacklevel=3,
-    )
-    network = model if isinstance(model, nn.Module) else target
-    given: Iterable[Any] = images if not (images is None or isinstance(images, int)) else data
-    provenance = Provenance.of(target) if isinstance(target, dict) else None
-    if isinstance(old.get("source"), dict):
-        old["source"] = ImagesInfo.of(old["source"])
-    amp = options.pop("amp")
-    return analyze_batches(
-        network, given, target=provenance, amp=AMP[amp] if isinstance(amp, str) else amp, **old, **options
-    )

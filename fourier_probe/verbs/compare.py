@@ -13,17 +13,21 @@ import torch
 
 from fourier_probe.errors import DataError, ModelError, ResultError
 from fourier_probe.io import atomic
+from fourier_probe.io.folders import is_run
 from fourier_probe.probe.definition import Definition
 from fourier_probe.results.cka import CkaRecord
 from fourier_probe.results.compared import Comparison
 from fourier_probe.results.comparison import check_comparable
-from fourier_probe.results.filenames import COMPARE, COMPARE_EPOCHS
-from fourier_probe.results.labels import arguments, legible, told_apart
+from fourier_probe.results.filenames import COMPARE
+from fourier_probe.results.labels import arguments, told_apart
 from fourier_probe.results.spectra import Spectra
 from fourier_probe.runtime.messages import note
 from fourier_probe.targets import ModelOptions, Target, has_saved
-from fourier_probe.verbs.analyze import ProbeOptions, analyze_target, cka_of, left_out_note
+from fourier_probe.verbs.analyze import analyze_target, left_out_note
+from fourier_probe.verbs.beside import cka_of
+from fourier_probe.verbs.epochs import compare_epochs, switches_of
 from fourier_probe.verbs.opening import AnyTarget, Data, ImageOptions, open_any
+from fourier_probe.verbs.probing import ProbeOptions
 
 Compared = AnyTarget | Spectra
 """A target, or a result."""
@@ -72,7 +76,8 @@ def compare(
         data: as for `analyze`; by default what the first target was trained on. Batches must be a list, since every
             target reads them.
         labels: of the targets, one for each (of an arm, one for all of its seeds); None keeps a target's own.
-        by: panels of the figure of spectra: a target each, or models by data scale, schedule or epoch.
+        by: panels of the figure of spectra: a target each, or models by data scale, schedule or epoch; "epoch" of run
+            folders reads the spectra that they wrote with --probe-every.
         cnn: the end at 0 of the inductive-bias coordinate; with `vit`.
         vit: the end at 1.
         with_untrained: also each architecture before training, as a reference.
@@ -113,8 +118,12 @@ def compare(
     """
     if (cnn is None) != (vit is None):
         raise ResultError("cnn and vit are the two ends of one segment: give both, or neither.")
-    folder = None if out is None else atomic.output_folder(out, results=COMPARE, force=force)
     flat, arms, names = _flattened(targets, labels)
+    if by == "epoch" and (runs := [name for name in flat if isinstance(name, str | Path) and is_run(name)]) == flat:
+        if cnn is not None or with_untrained:
+            raise ResultError("by='epoch' reads what runs have written: cnn, vit and with_untrained do nothing.")
+        return compare_epochs([Path(run) for run in runs], out, force=force)
+    folder = None if out is None else atomic.output_folder(out, results=COMPARE, force=force)
     ends: list[Compared] = [end for end in (cnn, vit) if end is not None]
     model_options = ModelOptions(model, model_args, pretrained, use_ema, untrained, key, prefix, ignore_extra)
     comparison = compare_opened(
@@ -225,63 +234,6 @@ def write(comparison: Comparison, folder: Path, *, map_scale: str = "common") ->
     return [name for name in COMPARE if (folder / name).exists()]
 
 
-# --- epochs of runs ---------------------------------------------------------------------------------------------------
-
-
-def compare_epochs(runs: Sequence[Path], out: Path | str | None = None, *, force: bool = False) -> Comparison:
-    """How the spectra of runs moved while they trained, from what `--probe-every` wrote into RUN/spectra.
-
-    Args:
-        runs: run folders.
-        out: folder for compare.csv and the figure of epochs.
-        force: overwrite what is there.
-
-    Raises:
-        ResultError: a run holds spectra of fewer than two epochs.
-    """
-    from fourier_probe.plots import epochs_figure, save
-
-    folder = None if out is None else atomic.output_folder(out, results=COMPARE_EPOCHS, force=force)
-    series = [_while_training(run) for run in runs]
-    folders = [run.resolve().name for run in runs]
-    targets = [results[-1].target for results in series]
-    shown = [legible(target, folder) for target, folder in zip(targets, folders, strict=True)]
-    names = told_apart(shown, [msgspec.structs.replace(target, epoch=None) for target in targets], folders)
-    labels = [f"{name}@{r.target.epoch}" for name, results in zip(names, series, strict=True) for r in results]
-    comparison = Comparison(tuple(result for results in series for result in results), tuple(labels))
-    if folder is not None:
-        figure = epochs_figure(series, names, [_switches(run) for run in runs], view=comparison.view)
-        with atomic.staged(folder, COMPARE_EPOCHS) as place:
-            atomic.write_text(place / "compare.csv", comparison.to_frame().to_csv(index=False, lineterminator="\n"))
-            save(figure, place / "epochs")
-        left_out_note(list(comparison.results))
-    return comparison
-
-
-def is_run(name: str) -> bool:
-    """Whether a target is a run folder; else it is a checkpoint or a result, each of one epoch."""
-    path = Path(name).expanduser()
-    return (path / "config.json").exists() or (path / "spectra").is_dir()
-
-
-def _while_training(run: Path) -> list[Spectra]:
-    """The results under RUN/spectra, by epoch."""
-    results = [Spectra.load(path) for path in (run / "spectra").glob("epoch-*.json")]
-    if len(results) < 2:
-        raise ResultError(
-            f"{run} holds spectra of {len(results)} epochs and --by epoch needs two: "
-            "train with --probe-every 1, which writes them to RUN/spectra."
-        )
-    return sorted(results, key=lambda result: result.epoch)
-
-
-def _switches(run: Path) -> list[int]:
-    """Epochs at whose start layers were recast, as conversions.csv has them."""
-    from fourier_probe.training.record import read_conversions
-
-    return [row.epoch for row in read_conversions(run)]
-
-
 # --- targets and labels -----------------------------------------------------------------------------------------------
 
 
@@ -342,7 +294,7 @@ def _label(name: Compared, target: Target) -> str:
     parts = [" ".join([label, *(word for word in arguments(provenance) if word not in label)])]
     if target.provenance.schedule == "constant" and isinstance(name, str | Path):
         path = Path(name).expanduser()
-        when = set(_switches(path if path.is_dir() else path.parent))
+        when = set(switches_of(path if path.is_dir() else path.parent))
         parts += [f"switch at epoch {epoch}" for epoch in when if len(when) == 1]
     return ", ".join(parts)
 

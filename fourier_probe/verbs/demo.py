@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from fourier_probe.errors import DataError
 from fourier_probe.io import atomic
 from fourier_probe.results.filenames import COMPARE, DEMO
+from fourier_probe.results.text_table import TextTable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -71,6 +72,23 @@ class Demo:
             }
             rows.append({"run": name} | {key: None if v is None else round(100 * v, 1) for key, v in shares.items()})
         return pd.DataFrame(rows).set_index("run")
+
+    def to_json(self) -> dict[str, object]:
+        """Plain values: the folder, the time it took, and what came of each run."""
+        runs = {name: None if run.result is None else dict(run.result.numbers()) for name, run in self.runs.items()}
+        return {"out": str(self.out), "seconds": round(self.seconds, 1), "runs": runs}
+
+    def tables(self) -> list[TextTable | str]:
+        """What `fourier-probe demo` prints."""
+        minutes, seconds = divmod(round(self.seconds), 60)
+        done = f"done in {minutes} min {seconds} s: look at"
+        if self.comparison is not None:
+            pictures = f"{self.out / 'spectra.png'} and {self.out / 'depth.png'}"
+            return [*self.comparison.tables(), f"{done} {pictures}"]
+        frame = self.table().astype(object)
+        rows = tuple(tuple(map(str, row)) for row in frame.where(frame.notna(), "-").itertuples())
+        columns = ("run", "test top-1, %", "where cue and label conflict, %", "bound, %")
+        return [TextTable("the planted task", columns, rows), f"{done} {self.out / 'demo.png'}"]
 
     def plot(self) -> Figure:
         """The picture: top-1 by step with the bound, which halves PRS relies on, and how their spectra part."""

@@ -40,6 +40,10 @@ class Page:
         """The page inside a notebook, in a frame of its own."""
         return f'<iframe srcdoc="{escape(self.html)}" style="width: 100%; height: 40em; border: 0"></iframe>'
 
+    def to_json(self) -> dict[str, object]:
+        """Plain values: what it shows, without the page."""
+        return {"about": self.about, "labels": list(self.labels), "bytes": len(self.html.encode())}
+
     def save(self, path: Path | str, *, force: bool = False) -> Path:
         """Write the page, whole or not at all; returns its path.
 

@@ -22,7 +22,6 @@ from fourier_probe.runtime.distributed import device_of
 from fourier_probe.runtime.messages import note, progress
 from fourier_probe.runtime.versions import versions
 from fourier_probe.targets import ModelOptions, Target
-from fourier_probe.verbs.analyze import AMP
 from fourier_probe.verbs.disturbed import with_curvature, with_lesions
 from fourier_probe.verbs.opening import (
     AnyTarget,
@@ -32,6 +31,7 @@ from fourier_probe.verbs.opening import (
     open_any,
     open_stream,
 )
+from fourier_probe.verbs.probing import AMP
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -13,9 +13,9 @@ from click.testing import CliRunner, Result
 from rich.console import Console
 
 from fourier_probe import cli
-from fourier_probe.cli.sweep import progress_table
 from fourier_probe.errors import ProbeError
 from fourier_probe.studies import SweepPlan, Task, local
+from fourier_probe.studies.drawn import progress_table
 from fourier_probe.studies.job import run_job
 from fourier_probe.studies.tasks import LOG, log_header
 

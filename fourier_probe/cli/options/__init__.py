@@ -1,0 +1,44 @@
+"""Options shared by several verbs. Nothing here imports torch."""
+
+from fourier_probe.cli.options.images import image_options, image_options_of
+from fourier_probe.cli.options.output import figure_options, folder, force_option, json_option, out_option
+from fourier_probe.cli.options.parsing import existing, key_values, size
+from fourier_probe.cli.options.probing import (
+    axis_option,
+    cka_option,
+    coverage_options,
+    device_of,
+    grid_option,
+    map_options,
+    noise_options,
+    probe_options,
+    ranks,
+    records,
+)
+from fourier_probe.cli.options.targets import check_labels, label_option, model_options
+
+__all__ = [
+    "axis_option",
+    "check_labels",
+    "cka_option",
+    "coverage_options",
+    "device_of",
+    "existing",
+    "figure_options",
+    "folder",
+    "force_option",
+    "grid_option",
+    "image_options",
+    "image_options_of",
+    "json_option",
+    "key_values",
+    "label_option",
+    "map_options",
+    "model_options",
+    "noise_options",
+    "out_option",
+    "probe_options",
+    "ranks",
+    "records",
+    "size",
+]

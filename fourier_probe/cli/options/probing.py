@@ -1,0 +1,139 @@
+"""Where to listen and what to compute; the flags as the records that verbs take. Nothing here imports torch."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fourier_probe.cli.options.parsing import size, strength, together
+from fourier_probe.errors import DeviceError
+from fourier_probe.runtime.launched import rank_and_world
+
+if TYPE_CHECKING:
+    from fourier_probe.targets import ModelOptions
+    from fourier_probe.verbs.opening import ImageOptions
+    from fourier_probe.verbs.probing import ProbeOptions
+
+axis_option = click.option(
+    "--axis", type=click.Choice(["true", "paper"]), default="true", show_default=True, help="Frequency axis."
+)
+map_options = together(
+    click.option("--maps", is_flag=True, help="Also the mean 2-D log-amplitude of each point."),
+    click.option(
+        "--map-scale",
+        type=click.Choice(["common", "panel"]),
+        default="common",
+        show_default=True,
+        help="Colours of --maps: one scale for all panels, or one per panel.",
+    ),
+)
+cka_option = click.option("--cka", is_flag=True, help="Also how alike layers are: linear CKA of all pairs.")
+grid_option = click.option(
+    "--grid", metavar="HxW", callback=size, help="Grid of token sequences whose order cannot be learnt, as 14x14."
+)
+coverage_options = together(
+    grid_option,
+    click.option("--strict", is_flag=True, help="Stop where a step cannot be read or a map lies elsewhere."),
+    click.option(
+        "--self-check/--no-self-check",
+        default=True,
+        show_default=True,
+        help="Change patches of an image to test where the maps lie.",
+    ),
+)
+probe_options = together(
+    click.option(
+        "--points", metavar="GLOB", multiple=True, help="Listen at the modules or points of this name instead."
+    ),
+    click.option(
+        "--branches/--no-branches",
+        default=True,
+        show_default=True,
+        help="Also the branches of EIT and the halves of gated attention.",
+    ),
+    click.option("--metrics", type=click.Choice(["all", "diagonal"]), default="all", show_default=True),
+    axis_option,
+    click.option(
+        "--log", type=click.Choice(["floor", "log1p", "plain"]), default="floor", help="Which logarithm of |F|."
+    ),
+    click.option("--floor", type=float, default=1e-6, show_default=True, help="Of ln(|F| + floor)."),
+    click.option("--window", type=click.Choice(["none", "hann"]), default="none", show_default=True),
+    map_options,
+    click.option("--attention", is_flag=True, help="Also attention distance, response, NMI, gates and reliance."),
+    click.option("--kernels", is_flag=True, help="Also the response of each kernel; with --attention, of each map."),
+    click.option("--tokens", is_flag=True, help="Also effective rank and singular values of the tokens."),
+    cka_option,
+    coverage_options,
+)
+"""Where `analyze` listens, and what it computes."""
+
+noise_options = together(
+    click.option(
+        "--points", metavar="GLOB", multiple=True, help="Also the mean change of features at these probe points."
+    ),
+    grid_option,
+    click.option(
+        "--eps",
+        type=float,
+        callback=strength,
+        help="L2 norm of the noise per channel, pixels in [0, 1].  [default: 4.0 at 32 pixels]",
+    ),
+    click.option(
+        "--stride", type=click.IntRange(min=1), default=1, show_default=True, help="Every so many frequencies."
+    ),
+    click.option(
+        "--bands", type=click.IntRange(min=2), help="Instead: noise limited to each of so many bands of radii."
+    ),
+    click.option(
+        "--filters",
+        is_flag=True,
+        help="Instead: low-pass, high-pass, and without a band; cut-offs are multiples of 1/BANDS.",
+    ),
+    click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the noise."),
+)
+"""What `heatmap` disturbs images with, and where it listens."""
+
+
+def records(given: dict[str, Any]) -> tuple[ModelOptions, ImageOptions, ProbeOptions]:
+    """The flags of `model_options`, `image_options` and `probe_options` as the records that verbs take."""
+    from fourier_probe.probe.definition import Definition
+    from fourier_probe.targets import ModelOptions
+    from fourier_probe.verbs.opening import ImageOptions
+    from fourier_probe.verbs.probing import ProbeOptions
+
+    computed = {name: given[name] for name in ("log", "floor", "window", "axis", "metrics") if name in given}
+    listens = "points branches maps map_scale attention kernels tokens cka strict self_check grid"
+    listen = {name: given[name] for name in listens.split() if name in given}
+    return (
+        ModelOptions(**{name: given[name] for name in ModelOptions.__dataclass_fields__}),
+        ImageOptions(
+            images=given["limit"],
+            **{name: given[name] for name in ImageOptions.__dataclass_fields__ if name != "images"},
+        ),
+        ProbeOptions(definition=Definition(**computed), device=device_of(given["device"]), amp=given["amp"], **listen),
+    )
+
+
+def device_of(name: str) -> str:
+    """The device that `--device` names; `auto` takes a GPU where there is one, and under torchrun the rank's own."""
+    from fourier_probe.runtime import distributed
+
+    try:
+        return str(distributed.device_of(name))
+    except DeviceError as error:
+        raise click.UsageError(str(error)) from error
+
+
+@contextlib.contextmanager
+def ranks() -> Iterator[int]:
+    """Join the other processes where torchrun started several; yields this one's rank."""
+    if rank_and_world()[1] == 1:  # without torch
+        yield 0
+        return
+    from fourier_probe.runtime.distributed import joined
+
+    with joined("gloo") as (rank, _):  # sums are gathered on the CPU, whatever the model runs on
+        yield rank
