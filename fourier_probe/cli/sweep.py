@@ -50,16 +50,14 @@ def command(
         raise click.UsageError("--slurm-arg is for --launcher slurm.")
     from fourier_probe.studies import SweepPlan, sweep
     from fourier_probe.studies.drawn import drawn
-    from fourier_probe.studies.dry_run import dry_run as foresee
     from fourier_probe.studies.results import results_table
     from fourier_probe.studies.run import failures
+    from fourier_probe.verbs import sweep as verbs
 
     study = SweepPlan.read(plan)
     folder = out or Path("runs") / study.name
     if dry_run:
-        for note in study.notes:
-            printing.note(note)
-        foreseen = foresee(study, folder, jobs=jobs)
+        foreseen = verbs.sweep(study, out=folder, jobs=jobs, dry_run=True)
         printing.answer(as_json, foreseen.to_json, foreseen.tables)
         for run in foreseen.runs:
             if run.error and not as_json:

@@ -17,7 +17,7 @@ _HOME = {
     "Progress": "progress",
     "Tick": "progress",
     "TrainConfig": "config",
-    "read_config": "config",
+    "read_config": "config_files",
     "train": "trainer",
 }
 
