@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import signal
 import sys
+import warnings
 from typing import Any, NoReturn
 
 import click
@@ -124,6 +125,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _terminate)
     streams.guard()
     allocator.tame()
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # remarks on odd metadata; what is wrong with an image we say
     try:
         group(prog_name="fourier-probe")
     except OutputError as error:  # of --help and --version, which click prints before it runs anything

@@ -32,6 +32,7 @@ from fourier_probe.results.filenames import COMPARE, COMPARE_EPOCHS
 @options.map_options
 @options.cka_option
 @options.grid_option
+@options.layout_option
 @click.option("--label", "labels", metavar="TEXT", multiple=True, help="Of each target, in order; repeat.")
 @options.out_option("results/compare-NAMES-DIGITS", "Folder.")
 @options.force_option()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,6 +17,7 @@ from fourier_probe.io.regular import open_regular
 
 _NAMED = 5  # bad files that a message names; the rest are counted
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # of Pillow's plugins: none runs a program
+_LARGER = ("GIF", "TIFF")  # may allocate more than the image has, which Pillow tells by a warning
 _LONGEST, _SLIMMEST = 65_535, 100  # pixels of a side; of sides: more, and the resized image takes gigabytes
 
 
@@ -36,6 +39,17 @@ class BadImageError(DataError):
         return f"cannot use {count}: {named}{rest}; mend the files, or pass --skip-bad to leave such images out."
 
 
+_ahead = ContextVar("ahead", default=False)
+
+
+def decode_ahead() -> None:
+    """Say that this thread decodes while others work: warning filters, which all threads share, are left alone.
+
+    What can only be judged with them is then refused here, for the main thread to decode again.
+    """
+    _ahead.set(True)
+
+
 def decode(file: Path | BinaryIO, name: str | None = None) -> Image.Image:
     """Read an image file completely; returns it upright, in mode "L" or "RGB".
 
@@ -54,9 +68,7 @@ def decode(file: Path | BinaryIO, name: str | None = None) -> Image.Image:
     """
     name = name if name is not None else str(file)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
+        with _strict():
             if isinstance(file, Path):  # never by its name: Pillow then maps a turned TIFF with its sides exchanged
                 with open_regular(file) as opened:
                     return _decoded(opened)
@@ -86,9 +98,25 @@ def to_8bit(image: Image.Image) -> Image.Image:
     return image.convert("L" if grey else "RGB")
 
 
+@contextlib.contextmanager
+def _strict() -> Iterator[None]:
+    """Pillow's remarks on odd metadata are left out, and a decompression bomb is an error."""
+    if _ahead.get():
+        yield
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        yield
+
+
 def _decoded(file: BinaryIO) -> Image.Image:
     with Image.open(file, formats=_FORMATS) as image:
         width, height = image.size
+        if Image.MAX_IMAGE_PIXELS is not None and width * height > Image.MAX_IMAGE_PIXELS:
+            raise Image.DecompressionBombError
+        if _ahead.get() and image.format in _LARGER:
+            raise ValueError(f"{image.format} is decoded in the main thread")
         if max(width, height) > min(_LONGEST, _SLIMMEST * min(width, height)):
             raise ValueError(
                 f"{width} x {height} pixels: expected sides of up to {_LONGEST}, the longer up to {_SLIMMEST} times "

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import struct
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -14,11 +16,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from fourier_probe.data.decode import BadImageError
+from fourier_probe.data.decode import BadImageError, decode_ahead
 from fourier_probe.data.images import ImageSet, without_bad
 from fourier_probe.data.subset import spread
 from fourier_probe.data.transform import InputSpec, fit, normalise
 from fourier_probe.errors import DataError
+
+AHEAD = 2
+"""Batches that are decoded while the caller works on the one before."""
 
 
 class Batch(NamedTuple):
@@ -81,8 +86,8 @@ def batches(
         batch_size: images a batch.
         limit: how many images at most; None for all.
         shard: (rank, world): every world-th image from the rank-th on, without padding or duplicates; may be empty.
-        workers: processes that decode files, started by spawn; 0 decodes in this process. An array in memory is always
-            read in this process: there is nothing to decode.
+        workers: processes that decode files, started by spawn; 0 decodes in this process, in a thread of its own. An
+            array in memory is always read in this process: there is nothing to decode.
         skip_bad: leave out images that cannot be read. To learn how many, call `choose` yourself and read `skipped`.
 
     Returns:
@@ -172,7 +177,7 @@ def _stream(blocks: _Blocks, workers: int) -> Iterator[Batch]:
 
 def _loaded(blocks: _Blocks, workers: int) -> Iterator[_Block]:
     if not workers:
-        yield from (blocks[number] for number in range(len(blocks)))
+        yield from _decoded_ahead(blocks) if blocks.images.reader is not None else _here(blocks)
         return
     loader = DataLoader(
         blocks,
@@ -186,6 +191,32 @@ def _loaded(blocks: _Blocks, workers: int) -> Iterator[_Block]:
         yield from loader
     except RuntimeError as error:  # torch's word for a process that was killed, most often for its memory
         raise DataError(f"a loader process failed: {error}; use fewer workers, or none (--workers 0).") from error
+
+
+def _here(blocks: _Blocks, first: int = 0) -> Iterator[_Block]:
+    return (blocks[number] for number in range(first, len(blocks)))
+
+
+def _decoded_ahead(blocks: _Blocks) -> Iterator[_Block]:
+    """The batches, from one thread that is a little ahead: one, for a reader may be of one file.
+
+    A batch with an image that it refuses is decoded again in this thread, which says what is wrong, and so are those
+    after it: messages and their order are what they are without a second thread.
+    """
+    waiting: deque[Future[_Block]] = deque()
+    with ThreadPoolExecutor(1, "decoding", initializer=decode_ahead) as pool:
+        try:
+            for number in range(len(blocks)):
+                while len(waiting) <= AHEAD and number + len(waiting) < len(blocks):
+                    waiting.append(pool.submit(blocks.__getitem__, number + len(waiting)))
+                block = waiting.popleft().result()
+                if block.bad:
+                    pool.shutdown(cancel_futures=True)
+                    yield from _here(blocks, number)
+                    return
+                yield block
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def _as_it_is(block: Any) -> Any:

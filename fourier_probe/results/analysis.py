@@ -25,7 +25,7 @@ from fourier_probe.probe.capture import Capture
 from fourier_probe.probe.cka import Pooled
 from fourier_probe.probe.definition import Definition
 from fourier_probe.probe.fast import Scratch, image_statistics
-from fourier_probe.probe.feeding import parts, pixels_at_a_time
+from fourier_probe.probe.feeding import feeding
 from fourier_probe.probe.groups import Grouping, group_of, grouping_of
 from fourier_probe.probe.logits import class_scores, no_accuracy
 from fourier_probe.probe.metrics import Statistics
@@ -58,6 +58,7 @@ class _Totals:
     labelled: int = 0
     correct: int = 0
     digest: Tensor = field(default_factory=lambda: torch.zeros(4, dtype=torch.int64))
+    channels_last: bool = False
     no_top1: str = ""  # why there is no top-1 although there are labels
     coverage: trace_coverage.Coverage | None = None  # None where points were chosen
     grouping: Grouping | None = None  # None: this process has seen no image
@@ -77,6 +78,7 @@ class _Totals:
         self.labelled += other.labelled
         self.correct += other.correct
         self.digest = self.digest + other.digest
+        self.channels_last = self.channels_last or other.channels_last
         self.no_top1 = self.no_top1 or other.no_top1
         self.grouping = self.grouping or other.grouping
         self.coverage = self.coverage or other.coverage
@@ -98,6 +100,7 @@ def analyze(
     grid: tuple[int, int] | None = None,
     device: torch.device | str | None = None,
     amp: torch.dtype | None = None,
+    channels_last: bool | None = None,
     target: Provenance | None = None,
     source: ImagesInfo | None = None,
     classes: int | None = None,
@@ -123,6 +126,8 @@ def analyze(
         grid: (H, W) of token sequences whose order cannot be learnt.
         device: where to run; where the model is by default.
         amp: run the forward under autocast to this dtype; spectra are computed in float32 or better all the same.
+        channels_last: whether images and convolutions lie channels-last in memory, which changes rounding alone; by
+            default in convolutional networks that give the same then.
         target: provenance of the model for the result.
         source: provenance of the images for the result: source, size, mean, std, skipped.
         classes: number of classes the labels are of, where known; top-1 is left out if the model has another.
@@ -148,7 +153,7 @@ def analyze(
     try:
         model.to(device)
         listen = _Listen(points, branches, maps, strict, self_check, tokens, cka, grid)
-        totals = _stream(model, numbered(images), definition, listen, device, amp, classes, progress)
+        totals = _stream(model, numbered(images), definition, listen, device, amp, channels_last, classes, progress)
     finally:
         model.to(home)
     totals = _merge_ranks(totals)
@@ -165,7 +170,9 @@ def analyze(
         raise PointError(f"every probe point was left out: {excluded[0].name}: {excluded[0].reason}.")
     return Spectra(
         target=target or Provenance(source=type(model).__name__),
-        images=msgspec.structs.replace(source or ImagesInfo(), n=n, digest=digest),
+        images=msgspec.structs.replace(
+            source or ImagesInfo(), n=n, digest=digest, layout="channels_last" if totals.channels_last else None
+        ),
         definition=definition,
         points=spectra,
         top1=totals.correct / totals.labelled if totals.labelled and not totals.no_top1 else None,
@@ -210,6 +217,7 @@ def _stream(
     listen: _Listen,
     device: torch.device,
     amp: torch.dtype | None,
+    channels_last: bool | None,
     classes: int | None,
     progress: Callable[[int], None] | None,
 ) -> _Totals:
@@ -245,8 +253,10 @@ def _stream(
             if totals.pooled is not None:
                 totals.pooled.add(point.name, features)
 
-        pixels = pixels_at_a_time(model, first.images[:2].to(device, dtype), totals.points)
-        with Capture(model, totals.points, reduce) as capture:
+        pair = first.images[:2].to(device, dtype)
+        way = feeding(model, pair, totals.points, channels_last=channels_last)
+        totals.channels_last = way.channels_last
+        with way.weights(model), Capture(model, totals.points, reduce) as capture:
             for batch in itertools.chain([first], batches):
                 numbers = torch.from_numpy(group_of(batch.index.numpy(), first.total, definition.groups))
                 groups = numbers.to(device)
@@ -257,10 +267,9 @@ def _stream(
                 scores: list[Tensor | None] = []
                 if definition.axis == "true" or seen.shape[2] == seen.shape[3]:
                     totals.images.update(statistics(seen), groups)
-                for part in parts(seen, pixels):
+                for part in way.parts(seen):
                     group = groups[part]
-                    # A copy: the model may work in place, and the caller's images are his.
-                    scores.append(class_scores(run(model, seen[part].to(dtype, copy=True))))
+                    scores.append(class_scores(run(model, way.laid_out(seen[part], dtype))))
                     capture.check()
                 totals.count += torch.bincount(numbers, minlength=definition.groups)
                 totals.digest += batch.digest.sum(0)

@@ -73,6 +73,7 @@ class ImagesInfo(Record, frozen=True, kw_only=True):
         size: (H, W) pixels. mean, std: of each channel, subtracted and divided by.
         skipped: unreadable files left out. digest: of the raw pixels in order.
         asked: what a sweep asked for: images, attention.
+        layout: "channels_last" where they and the convolutions lay so in memory, else null; nothing but rounding.
         interrupted: the user stopped the analysis; these are the first n images.
     """
 
@@ -85,6 +86,7 @@ class ImagesInfo(Record, frozen=True, kw_only=True):
     skipped: Count = 0
     digest: str | None = None
     asked: dict[str, Any] | None = None
+    layout: str | None = None
     interrupted: bool = False
 
 

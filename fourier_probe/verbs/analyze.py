@@ -64,6 +64,7 @@ def analyze(
     grid: tuple[int, int] | None = None,
     device: torch.device | str | None = None,
     amp: str | torch.dtype | None = None,
+    channels_last: bool | None = None,
     label: str | None = None,
     out: Path | str | None = None,
     force: bool = False,
@@ -113,6 +114,8 @@ def analyze(
         device: where to run. A network is left where it is by default, and brought back; a named target runs on a GPU
             where there is one.
         amp: "bf16" or "fp16": precision of the forward; spectra are computed in float32 or better.
+        channels_last: whether images and convolutions lie channels-last in memory, for speed: rounding differs and
+            nothing else. By default in convolutional networks that give the same then.
         label: what tables and figures call the target.
         out: folder for spectra.json, .npz, .csv and the figures; by default nothing is written.
         force: overwrite results that are there.
@@ -172,6 +175,7 @@ def analyze(
             grid,
             device,
             amp,
+            channels_last,
         ),
     )
     if folder is not None:
@@ -210,6 +214,7 @@ def analyze_target(
             grid=probe.grid,
             device=probe.device,
             amp=AMP[probe.amp] if isinstance(probe.amp, str) else probe.amp,
+            channels_last=probe.channels_last,
             target=target.provenance,
             source=stream.source,
             classes=stream.classes,

@@ -57,6 +57,7 @@ def compare(
     grid: tuple[int, int] | None = None,
     device: torch.device | str | None = None,
     amp: str | torch.dtype | None = None,
+    channels_last: bool | None = None,
     out: Path | str | None = None,
     force: bool = False,
     model: str | None = None,
@@ -96,6 +97,7 @@ def compare(
         grid: (H, W) of token sequences whose order cannot be learnt.
         device: where to run.
         amp: "bf16" or "fp16".
+        channels_last: memory layout of images and convolutions, for speed; as for `analyze`.
         out: folder for the tables and figures; by default nothing is written.
         force: overwrite results that are there.
         model: architecture of the checkpoints that do not say.
@@ -139,6 +141,7 @@ def compare(
             grid=grid,
             device=device,
             amp=amp,
+            channels_last=channels_last,
         ),
         labels=[*names, *[None] * len(ends)],
         ends=len(ends),

@@ -34,6 +34,7 @@ class ProbeOptions:
         grid: (H, W) of token sequences whose order cannot be learnt.
         device: where to run; null leaves a network where it is and takes a GPU, where there is one, for a named target.
         amp: null, "bf16" or "fp16": the precision of the forward.
+        channels_last: whether images and convolutions lie channels-last in memory; null: where that is the rule.
     """
 
     points: Sequence[str] | Sequence[Point] = ()
@@ -50,6 +51,7 @@ class ProbeOptions:
     grid: tuple[int, int] | None = None
     device: torch.device | str | None = None
     amp: str | torch.dtype | None = None
+    channels_last: bool | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.device, str):

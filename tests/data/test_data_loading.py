@@ -5,15 +5,20 @@ from __future__ import annotations
 import hashlib
 import os
 import struct
+import threading
+import warnings
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+import fourier_probe.data.decode as decode_module
 from fourier_probe.data import BadImageError, Batch, ImageSet, InputSpec, batches, choose, image_digest, open_data
 from fourier_probe.data.images import Files
+from fourier_probe.data.loading import AHEAD
 from fourier_probe.data.subset import spread
 from fourier_probe.errors import DataError
 
@@ -187,14 +192,92 @@ def test_the_digest_of_a_file_is_that_of_its_pixels(tmp_path: Path) -> None:
 # Files, one after the other.
 
 
-def test_files_are_read_when_their_batch_is_due(tmp_path: Path) -> None:
-    images = file_set(tmp_path, 6)
+def test_files_are_read_when_their_batch_is_soon_due(tmp_path: Path) -> None:
+    images = file_set(tmp_path, 2 * (AHEAD + 2))
     stream = batches(images, SPEC, batch_size=2)
     next(stream)
-    (tmp_path / "05.png").unlink()
-    next(stream)
-    with pytest.raises(BadImageError, match=r"05\.png \(no such file or directory\)"):
+    images.reader.paths[-1].unlink()  # type: ignore[union-attr]
+    for _ in range(AHEAD):
         next(stream)
+    with pytest.raises(BadImageError, match=r"07\.png \(no such file or directory\)"):
+        next(stream)
+
+
+def test_the_next_batches_are_decoded_while_one_is_worked_on(tmp_path: Path) -> None:
+    read: list[int] = []
+    seen = threading.Event()
+
+    class Telling(Files):
+        def read(self, index: int) -> Image.Image:
+            read.append(index)
+            if index == 2:
+                seen.set()
+            return super().read(index)
+
+    files = file_set(tmp_path, 6).reader
+    assert isinstance(files, Files)
+    stream = batches(ImageSet("files", "test", reader=Telling(files.paths)), SPEC, batch_size=1)
+    next(stream)
+    assert seen.wait(10)
+    assert max(read) <= AHEAD
+    stream.close()  # type: ignore[attr-defined]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("decoding")]
+
+
+@pytest.mark.parametrize("kind", ["png", "gif", "tiff", "jpg"])
+def test_a_second_thread_changes_nothing(tmp_path: Path, kind: str) -> None:
+    for index in range(7):
+        pixels = np.random.default_rng(index).integers(0, 256, (9, 8 + index, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{index}.{kind}")
+    images = ImageSet("files", "test", reader=Files(tuple(sorted(tmp_path.iterdir()))))
+    ahead = joined([batch._replace(labels=batch.index) for batch in batches(images, SPEC, batch_size=2)])
+    for number in range(7):
+        alone = next(batches(images.take([number]), SPEC, batch_size=1))
+        assert torch.equal(ahead.images[number], alone.images[0])
+        assert ahead.digest[number].tolist() == image_digest(number, images.read(number)).tolist()
+
+
+def test_batches_before_a_bad_file_come_first_and_its_message_is_that_of_this_thread(tmp_path: Path) -> None:
+    images = file_set(tmp_path, 6)
+    (tmp_path / "04.png").write_bytes(b"broken")
+    stream = batches(images, SPEC, batch_size=2)
+    assert [next(stream).index.tolist(), next(stream).index.tolist()] == [[0, 1], [2, 3]]
+    with pytest.raises(BadImageError, match=r"^cannot use 1 image: .*04\.png \(not a bitmap"):
+        next(stream)
+
+
+def test_a_remark_of_the_decoder_fails_nothing_where_warnings_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = file_set(tmp_path, 6)
+    plain = decode_module._decoded
+
+    def remarking(file: BinaryIO) -> Image.Image:
+        warnings.warn("odd metadata", stacklevel=1)
+        return plain(file)
+
+    monkeypatch.setattr(decode_module, "_decoded", remarking)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        filters = list(warnings.filters)
+        assert sum(len(batch.index) for batch in batches(images, SPEC, batch_size=2)) == 6
+        assert list(warnings.filters) == filters
+
+
+def test_the_filters_of_warnings_are_those_of_the_caller_while_a_thread_decodes(tmp_path: Path) -> None:
+    inside: list[bool] = []
+
+    class Looking(Files):
+        def read(self, index: int) -> Image.Image:
+            before = list(warnings.filters)
+            image = super().read(index)
+            inside.append(list(warnings.filters) == before and threading.current_thread().name.startswith("decoding"))
+            return image
+
+    files = file_set(tmp_path, 4).reader
+    assert isinstance(files, Files)
+    list(batches(ImageSet("files", "test", reader=Looking(files.paths)), SPEC, batch_size=2))
+    assert inside == [True] * 4
 
 
 def test_a_message_names_all_bad_files_of_the_batch(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import click
 from fourier_probe.cli.options.parsing import Decorator, inches, together
 from fourier_probe.io.folders import default_folder
 
-NO_MATTER = ("device", "workers", "batch_size")
+NO_MATTER = ("device", "workers", "batch_size", "channels_last")
 """Flags that decide how fast a result is there, and not what it is."""
 
 

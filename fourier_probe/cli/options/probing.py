@@ -34,6 +34,12 @@ cka_option = click.option("--cka", is_flag=True, help="Also how alike layers are
 grid_option = click.option(
     "--grid", metavar="HxW", callback=size, help="Grid of token sequences whose order cannot be learnt, as 14x14."
 )
+layout_option = click.option(
+    "--channels-last/--no-channels-last",
+    default=None,
+    help="Memory layout of images and convolutions, for speed alone.  [default: channels-last in convolutional "
+    "networks]",
+)
 coverage_options = together(
     grid_option,
     click.option("--strict", is_flag=True, help="Stop where a step cannot be read or a map lies elsewhere."),
@@ -67,6 +73,7 @@ probe_options = together(
     click.option("--tokens", is_flag=True, help="Also effective rank and singular values of the tokens."),
     cka_option,
     coverage_options,
+    layout_option,
 )
 """Where `analyze` listens, and what it computes."""
 
@@ -105,7 +112,7 @@ def records(given: dict[str, Any]) -> tuple[ModelOptions, ImageOptions, ProbeOpt
     from fourier_probe.verbs.probing import ProbeOptions
 
     computed = {name: given[name] for name in ("log", "floor", "window", "axis", "metrics") if name in given}
-    listens = "points branches maps map_scale attention kernels tokens cka strict self_check grid"
+    listens = "points branches maps map_scale attention kernels tokens cka strict self_check grid channels_last"
     listen = {name: given[name] for name in listens.split() if name in given}
     return (
         ModelOptions(**{name: given[name] for name in ModelOptions.__dataclass_fields__}),
