@@ -53,7 +53,7 @@ def row(name: str, seconds: int) -> dict[str, Any]:
     found: dict[str, Any] = {"name": name, "family": timm.models.model_entrypoint(name).__module__.rsplit(".", 1)[-1]}
     start = time.time()
     for device in ("meta", "cpu"):
-        signal.alarm(seconds)
+        signal.setitimer(signal.ITIMER_PROF, seconds)
         try:
             found |= attempt(name, device) | {"device": device, "error": None}
             break
@@ -66,7 +66,7 @@ def row(name: str, seconds: int) -> dict[str, Any]:
                 "device": device,
             }
         finally:
-            signal.alarm(0)
+            signal.setitimer(signal.ITIMER_PROF, 0)
     return found | {"seconds": round(time.time() - start, 1)}
 
 
@@ -110,7 +110,7 @@ def main() -> None:
     parser.add_argument("--log", type=Path, required=True)
     parser.add_argument("--filter", default="*")
     parser.add_argument("--each", type=int, help="at most so many of each family")
-    parser.add_argument("--seconds", type=int, default=60, help="limit a model")
+    parser.add_argument("--seconds", type=int, default=60, help="processor time for a model")
     parser.add_argument("--retry", action="store_true", help="try again what failed")
     parser.add_argument("--write", action="store_true")
     args = parser.parse_args()
@@ -118,9 +118,9 @@ def main() -> None:
     torch.set_num_threads(1)
 
     def give_up(_number: int, _frame: object) -> None:
-        raise TimeoutError(f"over {args.seconds} s")
+        raise TimeoutError(f"over {args.seconds} s of processor time")
 
-    signal.signal(signal.SIGALRM, give_up)
+    signal.signal(signal.SIGPROF, give_up)
     args.log.parent.mkdir(parents=True, exist_ok=True)
     rows = [json.loads(line) for line in args.log.read_text().splitlines()] if args.log.exists() else []
     if args.retry:

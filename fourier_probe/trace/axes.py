@@ -17,7 +17,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-Along = Literal["b", "y", "x", "f", "n", "?", "~"]
+Along = Literal["b", "y", "x", "f", "n", "?", "~", "i"]
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Part:
     Attributes:
         along: "b" images of the batch; "y" rows, "x" columns of a map; "f" features, or anything without a place; "n" a
             token sequence with other tokens at its ends; "?" positions in an order that is not known (gathered,
-            dropped); "~" not followed.
+            dropped); "~" not followed; "i" of size 1: the numbers are complex.
         size: how many.
         stride: step in rows or columns from one to the next, negative when flipped.
         inside: of "n", the parts of the positions. before, after: of "n", the other tokens.
@@ -50,6 +50,11 @@ FEATURES: Axis = (Part("f", 8),)
 def features(size: int) -> Axis:
     """An axis without a place."""
     return () if size == 1 else (Part("f", size),)
+
+
+def complex_numbers(axes: Axes) -> Axes:
+    """The axes of a tensor of complex numbers."""
+    return ((*axes[0], Part("i", 1)), *axes[1:]) if axes else axes
 
 
 def lost(size: int) -> Axis:

@@ -148,7 +148,9 @@ def unread_steps(forward: Forward, read: Sequence[tuple[Value, Grid]], aside: Se
     """
     beside = set(aside)
     residual = [
-        s for s in forward.trace.sums if _is_step(s) and s not in beside and not _is_of_parallel_layers(forward, s)
+        s
+        for s in forward.trace.sums
+        if _is_step(s) and s not in beside and not _is_of_parallel_layers(forward, s) and _is_behind_layers(forward, s)
     ]
     seen = {
         step
@@ -174,6 +176,11 @@ def _is_step(found: Sum) -> bool:
         return False
     placed = any(ax.has_positions(axis) or "~" in ax.along(axis) for axis in found.axes)
     return placed or (len(found.shape) == 3 and found.shape[0] > 1 and found.shape[1] > 1)
+
+
+def _is_behind_layers(forward: Forward, found: Sum) -> bool:
+    """Whether a layer ran before; before the first, colours are mixed or normalised."""
+    return not forward.trace.ran or forward.trace.ran[0].when < found.when
 
 
 def _is_of_parallel_layers(forward: Forward, found: Sum) -> bool:

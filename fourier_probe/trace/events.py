@@ -21,12 +21,14 @@ class Value:
         when: the order of events. parents: the values it was made of.
         owner: path of the module whose own forward made it, None of what was there before.
         beside: of a concatenation along tokens, what was concatenated.
+        product: whether it was made by a multiplication or a division.
     """
 
     when: int
     parents: tuple[Value, ...] = ()
     owner: str | None = None
     beside: tuple[Value, ...] = ()
+    product: bool = False
 
     def holds(self, other: Value) -> bool:
         """Whether this is the other beside other tokens, or was made of it and of nothing else later."""
@@ -44,6 +46,11 @@ class Value:
                     seen.add(parent)
                     todo.append(parent)
         return ends
+
+    def without_factor(self, images: Value) -> Value:
+        """What a constant was multiplied with, as in `0.8 * x + f(x)`; else the value itself."""
+        sources = [parent for parent in self.parents if parent.made_of(images)] if self.product else []
+        return sources[0] if len(sources) == 1 else self
 
     def made_of(self, other: Value) -> bool:
         """Whether the other is among what this was made of, at whatever remove."""

@@ -9,6 +9,7 @@ makes a new one. Nothing here decides what a block or a layout is.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
@@ -48,6 +49,7 @@ FUSED = {
     aten._native_multi_head_attention,
 }
 LINEAR = {aten.mm, aten.addmm, aten.linear}
+PRODUCT = {aten.mul, aten.mul_, aten.div, aten.div_}
 POOL = {aten.avg_pool2d, aten.max_pool2d_with_indices, aten.max_pool2d}
 
 
@@ -97,6 +99,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.running: list[Call] = []
         self.seen: Counter[str] = Counter()
         self.whole: set[OpOverload] = set()  # operations that are not made of others
+        self.unfolded: set[int] = set()  # sizes of neighbourhoods, whose keys are gathered by unfold
 
     # --- modules ---
 
@@ -120,7 +123,8 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             call.output, call.returns, call.output_axes = self._seen(tensor)
 
     def _seen(self, tensor: Tensor) -> tuple[tuple[int, ...], Value, Axes]:
-        return tuple(tensor.shape), self.known.value(tensor), self.known.axes(tensor)
+        axes = self.known.axes(tensor)
+        return tuple(tensor.shape), self.known.value(tensor), _marked(tensor, axes)
 
     def _map(self, value: object) -> Tensor | None:
         """The first tensor that is maps of these images as far as its axes tell, else by its shape, else the first."""
@@ -139,10 +143,8 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         )
 
     def _has_places(self, tensor: Tensor) -> bool:
-        if tensor.ndim < 3:
-            return False
         axes = self.known.axes(tensor)
-        return any(map(ax.has_positions, axes)) and any("b" in ax.along(axis) for axis in axes)
+        return (tensor.ndim >= 3 and _has_images_and_places(axes)) or (tensor.ndim == 2 and _is_packed(axes))
 
     def _may_be_maps(self, tensor: Tensor) -> bool:
         return tensor.ndim in (3, 4) and len(tensor) == self.found.batch
@@ -205,14 +207,15 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         value: Value
         if adds:
             value = self._sum("add", parents, owner, tensor, axes, _operands(operation, before))
-            if operation.packet in ONTO and value.skip is not before[0]:
+            if operation.packet in ONTO and value.skip not in (before[0], before[0].without_factor(self.known.images)):
                 self.found.sums.pop()  # a difference of two maps, such as a pooled one minus itself
                 value = Value(self.known.tick(), parents, owner)
         elif function is aten.cat.default and self._joins(operation, tensor, axes):
             value = self._sum("cat", parents, owner, tensor, axes, before)
         else:
             tokens = function is aten.cat.default and any(part.along == "n" for axis in axes for part in axis)
-            value = Value(self.known.tick(), parents, owner, tuple(before) if tokens else ())
+            product = operation.packet in PRODUCT
+            value = Value(self.known.tick(), parents, owner, tuple(before) if tokens else (), product)
         if function._schema.is_mutable:
             self.known.write_in_place(tensor, axes, value)
         else:
@@ -224,7 +227,8 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         operands = [arg for arg in maps if arg.shape == maps[0].shape]
         if len(operands) < 2 or operands[0] is not args[0] or not self.running:
             return False
-        return operands[0].ndim >= 3 and self._is_of_images(*operands)
+        packed = operands[0].ndim == 2 and _is_packed(self.known.axes(operands[0]))
+        return packed or (operands[0].ndim >= 3 and self._is_of_images(*operands))
 
     def _is_of_images(self, *operands: Tensor) -> bool:
         axes = [axis for operand in operands for axis in self.known.axes(operand)]
@@ -253,10 +257,11 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         axes: Axes,
         operands: Sequence[Value],
     ) -> Sum:
-        found = Sum(self.known.tick(), parents, owner, shape=tuple(tensor.shape), axes=axes, kind=kind)
+        found = Sum(self.known.tick(), parents, owner, shape=tuple(tensor.shape), axes=_marked(tensor, axes), kind=kind)
         found.operands = tuple(operands)
         if kind == "add" and len(operands) == 2:
-            for skip, other in (operands, operands[::-1]):
+            for first, other in (operands, operands[::-1]):
+                skip = first.without_factor(self.known.images)
                 if skip is not other and other.made_of(skip) and skip.made_of(self.known.images):
                     found.skip, found.begins = skip, _beginning(other, skip)
         self.found.sums.append(found)
@@ -274,6 +279,8 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.found.ran.append(Ran(self.known.clock, "conv" if spatial else "linear", owner.name))
         elif packet in POOL:
             self.found.ran.append(Ran(self.known.clock, "pool", owner.name))
+        elif packet is aten.im2col:
+            self.unfolded.add(math.prod(operation.named["kernel_size"]))
         elif packet in LINEAR:
             self.found.ran.append(Ran(self.known.clock, "linear", owner.name))
         elif operation.function in SOFTMAX and result.ndim >= 3 and int(args[1]) % result.ndim == result.ndim - 1:
@@ -296,7 +303,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return  # a choice between branches
         heard = Attention(self.known.tick(), owner.name, owner.index, shape, axes)
         self.found.attention.append(heard)
-        if ax.has_positions(axes[-1]) and ax.has_positions(axes[-2]):
+        if ax.has_positions(axes[-2]) and (ax.has_positions(axes[-1]) or shape[-1] in self.unfolded):
             self.found.ran.append(Ran(self.known.clock, "attention", owner.name))
         if self.hear is not None:
             self.hear(heard, maps)
@@ -307,6 +314,19 @@ def _operands(operation: Operation, before: list[Value]) -> tuple[Value, Value]:
     if operation.packet in (aten.addcmul, aten.addcmul_):
         return before[0], Value(max(value.when for value in before), tuple(dict.fromkeys(before[1:3])))
     return before[0], before[1]
+
+
+def _marked(tensor: Tensor, axes: Axes) -> Axes:
+    return ax.complex_numbers(axes) if tensor.is_complex() else axes
+
+
+def _has_images_and_places(axes: Axes) -> bool:
+    return any(map(ax.has_positions, axes)) and any("b" in ax.along(axis) for axis in axes)
+
+
+def _is_packed(axes: Axes) -> bool:
+    """Whether one axis holds the tokens of all images, one image after the other."""
+    return any("b" in ax.along(axis) and ax.has_positions(axis) for axis in axes)
 
 
 def _beginning(branch: Value, skip: Value) -> int:

@@ -34,6 +34,9 @@ class Unread:
     reason: str
 
 
+COMPLEX = Unread("its features are complex numbers, and spectra are of real maps")
+
+
 @dataclass(frozen=True)
 class Features:
     """What is known of a tensor: its shape, its axes, when it was there, and how the layers around it read it."""
@@ -49,6 +52,7 @@ class Forward:
 
     def __init__(self, found: Trace, image: Grid, declared: Iterable[Grid], by_hand: Grid | None = None) -> None:
         self.trace, self.image, self.by_hand = found, image, by_hand
+        found.sums = [s for s in found.sums if not _is_onto_the_image(s, found)]
         self.grids: list[tuple[int, Grid]] = [(-1, grid) for grid in [*declared, image]]  # certain, and when seen
         self.users: dict[tuple[Value | None, tuple[int, ...] | None], set[Kind4D]] = {}
         for call in found.calls:
@@ -153,9 +157,23 @@ def run_forward(model: nn.Module, example: Tensor, grid: Grid | None = None) -> 
     return Forward(found, image, declared_grids(model, image), grid)
 
 
+def _is_onto_the_image(found: Sum, trace: Trace) -> bool:
+    """Whether a network adds to the image itself, as a denoiser does in the end: that is no step of a stream.
+
+    One that goes on so, addition after addition on the image, has its stream there.
+    """
+    first = trace.ran[0].when if trace.ran else 0
+    return found.skip is not None and found.skip.when < first and not any(s.skip is found for s in trace.sums)
+
+
 # --- rules -----------------------------------------------------------------------------------------------------------
 
 LayoutRule = Callable[[Forward, Features], Layout | Unread | None]
+
+
+def complex_numbers(forward: Forward, features: Features) -> Layout | Unread | None:
+    """Complex features have no spectrum of a real map."""
+    return COMPLEX if any("i" in ax.along(axis) for axis in features.axes) else None
 
 
 def gathered(forward: Forward, features: Features) -> Layout | Unread | None:
@@ -269,6 +287,7 @@ def _plausible(forward: Forward, layout: Layout | None) -> Layout | None:
 
 
 LAYOUT_RULES: list[LayoutRule] = [
+    complex_numbers,
     followed,
     folded,
     in_blocks,

@@ -120,6 +120,14 @@ def _squeeze(look: Look, named: Arguments, result: Tensor) -> Axes:
     return tuple(axis for index, axis in enumerate(look(source)) if index not in gone)
 
 
+def _real(look: Look, named: Arguments, result: Tensor) -> Axes:
+    return (*look(_self(named)), ax.features(2))
+
+
+def _complex(look: Look, named: Arguments, result: Tensor) -> Axes:
+    return look(_self(named))[:-1]
+
+
 def _unsqueeze(look: Look, named: Arguments, result: Tensor) -> Axes:
     axes = list(look(_self(named)))
     axes.insert(_dim(named, len(axes) + 1), ())
@@ -192,6 +200,9 @@ def _convolution(look: Look, named: Arguments, result: Tensor) -> Axes:
         axis if was == size and len(axis) > 0 and ax.grid(axis) is not None else ax.resized(axis, size)
         for axis, was, size in zip(axes[2:], source.shape[2:], result.shape[2:], strict=True)
     ]
+    images = axes[1][:1]
+    if images and images[0].along == "b" and named["groups"] % images[0].size == 0:  # a kernel of its own for each
+        return (axes[0], (*images, *ax.features(result.shape[1] // images[0].size)), *spatial)
     return (axes[0], ax.features(result.shape[1]), *spatial)
 
 
@@ -358,6 +369,8 @@ _RULES: dict[OpOverloadPacket, Rule] = {
     **dict.fromkeys([aten.view, aten._unsafe_view, aten._reshape_alias, aten.reshape], _view),
     aten.permute: _permute,
     **dict.fromkeys([aten.transpose, aten.t, aten.transpose_], _transpose),
+    aten.view_as_real: _real,
+    aten.view_as_complex: _complex,
     aten.squeeze: _squeeze,
     aten.unsqueeze: _unsqueeze,
     aten.expand: _expand,

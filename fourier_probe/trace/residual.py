@@ -16,7 +16,7 @@ from fourier_probe.trace import axes as ax
 from fourier_probe.trace.blocks import BLOCKS, BlockRequest, named_blocks
 from fourier_probe.trace.events import Attention, Call, Sum
 from fourier_probe.trace.grid import Layout
-from fourier_probe.trace.layouts import Forward
+from fourier_probe.trace.layouts import COMPLEX, Forward
 
 SIDE_STREAM = {"FeatureBlock"}  # GCViT's global queries: pooled on the side, never added to the stream
 
@@ -49,7 +49,9 @@ def beside_the_stream(forward: Forward) -> list[Call]:
 
 
 def _is_of_one_token(heard: Attention) -> bool:
-    return not ax.has_positions(heard.queries) and heard.shape[-2] == 1 and ax.has_positions(heard.keys)
+    """Whether one token asks that stands among the keys; a map pooled by its own weights (global context) is none."""
+    alone = not ax.has_positions(heard.queries) and heard.shape[-2] == 1
+    return alone and ax.has_positions(heard.keys) and ax.ends(heard.keys) != (0, 0)
 
 
 def _adds(forward: Forward, call: Call) -> bool:
@@ -130,7 +132,8 @@ def is_of_block(forward: Forward, found: Sum) -> bool:
 
 def is_map(forward: Forward, found: Sum) -> bool:
     """Whether a sum may be of maps: a 3-D one must be laid out."""
-    return len(found.shape) == 4 or isinstance(forward.read_sum(found), Layout)
+    answer = forward.read_sum(found)
+    return isinstance(answer, Layout) or (len(found.shape) == 4 and answer is not COMPLEX)
 
 
 def _is_sibling(call: Call) -> bool:

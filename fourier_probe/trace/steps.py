@@ -110,7 +110,8 @@ def _sums_on_the_stream(forward: Forward, block: Call, kind: str) -> list[Sum]:
         return chain if _goes_on(forward, chain, block) else chain[:-1]
     size = math.prod(block.output or ())
     used = [c.takes for c in forward.trace.calls if block.holds(c) and c.returns is not c.takes]
-    return [s for s in mine[:-1] if math.prod(s.shape) == size and s in used]
+    on = [s for s in mine[:-1] if math.prod(s.shape) == size or s.skip is block.takes]
+    return [s for s in on if s in used]
 
 
 def _goes_on(forward: Forward, chain: list[Sum], block: Call) -> bool:
@@ -123,7 +124,7 @@ def _goes_on(forward: Forward, chain: list[Sum], block: Call) -> bool:
 
 def _chain(last: Sum, block: Call) -> list[Sum] | None:
     """The sums from a block's input to `last`, where the operands lead there unchanged."""
-    if block.takes in last.operands:
+    if block.takes in (*last.operands, last.skip):
         return [last]
     for operand in last.operands:
         if isinstance(operand, Sum) and block.holds(operand):

@@ -1,4 +1,4 @@
-"""Networks as researchers write them: every step read where it lies, or named (tests/unusual.py)."""
+"""Networks as researchers write them: every step read where it lies, or named (tests/unusual.py, of_the_field.py)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+from of_the_field import OF_THE_FIELD  # type: ignore[import-not-found]
 from unusual import UNUSUAL, Tokens, Unusual  # type: ignore[import-not-found]
 
 from fourier_probe.probe.capture import Capture
@@ -22,7 +23,7 @@ def image(size: tuple[int, int]) -> torch.Tensor:
     return nn.functional.interpolate(coarse, size=size) + 0.5 * torch.randn(1, 3, *size, generator=generator)
 
 
-@pytest.mark.parametrize("case", UNUSUAL, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", [*UNUSUAL, *OF_THE_FIELD], ids=lambda case: case.name)
 def test_every_step_is_read_or_named(case: Unusual) -> None:
     torch.manual_seed(0)
     model = case.build().eval()
