@@ -14,6 +14,7 @@ from torch import Tensor
 from fourier_probe.errors import DataError, suggest
 
 _LARGEST = 8192  # pixels a side: one image then takes 800 MB
+_WIDEST = 2.0  # std: of values in [0, 1] at most 0.5, and networks without any say 1
 
 _FILTERS = {
     "nearest": Image.Resampling.NEAREST,
@@ -32,8 +33,8 @@ class InputSpec:
     Attributes:
         channels: of the image.
         size: (H, W) pixels.
-        mean: per channel, black 0 and white 1; subtracted.
-        std: per channel; divided by.
+        mean: per channel, in [0, 1], black 0 and white 1; subtracted.
+        std: per channel, above 0, up to 2; divided by.
         interpolation: nearest, box, bilinear, hamming, bicubic or lanczos, as in Pillow (antialiased).
         crop_pct: side of the centre crop over that of the resized image, for image files only; above 0, up to 1.
 
@@ -59,6 +60,8 @@ class InputSpec:
             )
         if min(self.std) <= 0 or not all(map(math.isfinite, (*self.mean, *self.std))):
             raise DataError(f"mean {self.mean}, std {self.std}: expected finite numbers, every std above 0.")
+        if min(self.mean) < 0 or max(self.mean) > 1 + 1e-6 or max(self.std) > _WIDEST:
+            raise DataError(_off_scale(self.mean, self.std))
         if self.interpolation not in _FILTERS:
             raise DataError(
                 f"unknown interpolation {self.interpolation!r}: expected one of {', '.join(_FILTERS)}."
@@ -66,6 +69,16 @@ class InputSpec:
             )
         if not 0 < self.crop_pct <= 1:
             raise DataError(f"crop_pct is {self.crop_pct}: expected a fraction above 0, up to 1 (no crop).")
+
+
+def _off_scale(mean: tuple[float, ...], std: tuple[float, ...]) -> str:
+    """What is wrong with statistics that pixels in [0, 1] cannot have, and what to give."""
+    shown = f"mean ({', '.join(f'{m:g}' for m in mean)}), std ({', '.join(f'{s:g}' for s in std)})"
+    expected = f"{shown}: pixels run from 0 (black) to 1 (white), so a mean is in [0, 1] and a std above 0, up to 2."
+    if min(mean) < 0 or max(*mean, *std) > 255:
+        return expected
+    divided = [",".join(f"{value / 255:.4g}" for value in values) for values in (mean, std)]
+    return f"{expected} Values on the scale 0 to 255: divide by 255, which gives mean {divided[0]}, std {divided[1]}."
 
 
 def fit(pixels: npt.NDArray[np.uint8], spec: InputSpec, *, crop: bool) -> npt.NDArray[np.uint8]:

@@ -102,6 +102,12 @@ def test_other_numbers_of_channels_are_refused() -> None:
         ({"mean": (0.5,)}, "a mean of 1 and a std of 3 channels for an input of 3"),
         ({"std": (1.0, 0.0, 1.0)}, "every std above 0"),
         ({"mean": (0.5, float("nan"), 0.5)}, "finite"),
+        ({"mean": (127.5,) * 3, "std": (51.0,) * 3}, "divide by 255, which gives mean 0.5,0.5,0.5, std 0.2,0.2,0.2"),
+        ({"mean": (0.5, 127.5, 0.5)}, "divide by 255"),
+        ({"std": (0.5, 0.5, 51.0)}, "divide by 255"),
+        ({"std": (2.1,) * 3}, "divide by 255"),
+        ({"mean": (0.5, -0.1, 0.5)}, r"a mean is in \[0, 1\] and a std above 0, up to 2\.$"),
+        ({"mean": (300.0,) * 3}, r"up to 2\.$"),
         ({"interpolation": "bicubik"}, r"'bicubik'.*Did you mean bicubic\?"),
         ({"crop_pct": 0.0}, "crop_pct is 0.0"),
         ({"crop_pct": 1.5}, "crop_pct is 1.5"),
@@ -111,6 +117,13 @@ def test_a_spec_that_cannot_be_is_refused(changed: dict[str, Any], message: str)
     whole: dict[str, Any] = {"channels": 3, "size": (4, 4), "mean": (0.5,) * 3, "std": (0.5,) * 3}
     with pytest.raises(DataError, match=message):
         InputSpec(**(whole | changed))
+
+
+@pytest.mark.parametrize(
+    ("mean", "std"), [((0, 0, 0), (1, 1, 1)), ((0, 0, 0), (1 / 255,) * 3), ((0, 1, 0.5), (2.0,) * 3)]
+)
+def test_statistics_that_networks_have_are_taken(mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+    assert InputSpec(3, (4, 4), mean, std).std == std
 
 
 def test_normalise_by_the_formula() -> None:

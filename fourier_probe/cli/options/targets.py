@@ -37,7 +37,7 @@ model_options = together(
     click.option("--prefix", metavar="NAME.", help="Take the weights whose names begin so, without it."),
     click.option("--ignore-extra", is_flag=True, help="Leave out weights the network has no place for."),
     click.option("--img-size", metavar="PX", callback=size, help="Input size: 224, or 224x320 (height x width)."),
-    click.option("--mean", metavar="R,G,B", callback=numbers, help="Channel mean in [0, 1]."),
+    click.option("--mean", metavar="R,G,B", callback=numbers, help="Channel mean, of pixels in [0, 1]."),
     click.option("--std", metavar="R,G,B", callback=numbers, help="Channel standard deviation."),
 )
 """How to make the model of a target."""
