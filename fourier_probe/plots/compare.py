@@ -35,8 +35,9 @@ from fourier_probe.plots.style import (
     wrapped_title,
 )
 from fourier_probe.results.coordinate import common_axes, surface
-from fourier_probe.results.profile import profile, view_of
+from fourier_probe.results.profile import View, profile, view_of
 from fourier_probe.results.spectra import Spectra
+from fourier_probe.results.steps import StepChanges
 
 OPS = ("attention", "mlp", "conv", "downsample", "embed")
 
@@ -65,29 +66,30 @@ def panels_figure(cells: Mapping[tuple[str, str], Spectra], rows: Sequence[str],
         return figure
 
 
-def draw_steps(ax: Axes, tables: Sequence[Sequence[dict[str, Any]]], labels: Sequence[str]) -> Axes:
-    """Step change of high frequencies by what the step did: a dot per step, the mean with its paired 95 % interval.
+def draw_steps(ax: Axes, tables: Sequence[Sequence[StepChanges]], labels: Sequence[str], view: View) -> Axes:
+    """Step change of high frequencies by what the step did: a dot per step, the mean with its interval, the median.
 
     Args:
         ax: to draw on.
-        tables: rows of `probe.compare.step_changes`, one table a target.
+        tables: of `results.steps.step_changes`, one per target.
         labels: of the targets.
+        view: the quantity of the changes.
     """
-    ops = [op for op in OPS if any(row["op"] == op for table in tables for row in table)]
+    ops = [op for op in OPS if any(kind.op == op for table in tables for kind in table)]
     width = 0.8 / len(tables)
     for index, (table, label, color) in enumerate(zip(tables, labels, categories(len(tables)), strict=True)):
-        for row in table:
-            x = ops.index(row["op"]) - 0.4 + width * (index + 0.5)
-            each = [step["change"] for step in row["each"]]
-            ax.plot([x] * len(each), each, "o", ms=3, mew=0, color=color, alpha=0.45)
-            error = row["quantile"] * row["stderr"] if np.isfinite(row["stderr"]) else None
-            ax.errorbar([x], [row["change"]], error, marker="D", ms=4, color=color, capsize=2, mec="white", mew=0.4)
+        for kind in table:
+            x = ops.index(kind.op) - 0.4 + width * (index + 0.5)
+            ax.plot([x] * kind.steps, [step.change for step in kind.each], "o", ms=3, mew=0, color=color, alpha=0.45)
+            error = kind.quantile * kind.stderr if np.isfinite(kind.stderr) else None
+            ax.errorbar([x], [kind.change], error, marker="D", ms=4, color=color, capsize=2, mec="white", mew=0.4)
+            ax.plot([x], [kind.median], "_", ms=13, mew=1.2, color=color)
         ax.plot([], [], "D", ms=4, color=color, label=short_title(label))
     ax.axhline(0, color="0.45", linewidth=0.6, linestyle=":", zorder=0)
     ax.set_xticks(range(len(ops)), [{"mlp": "MLP", "conv": "convolution"}.get(op, op) for op in ops])
     ax.set_xlim(-0.5, len(ops) - 0.5)
-    frequency = next(row["frequency"] for table in tables for row in table)
-    ax.set_ylabel(rf"Step change of $\Delta$ at {frequency:.2f}$\pi$ (nats)")
+    quantity = rf"$\Delta$ at {view.at:.2f}$\pi$" if view.quantity == "delta" else f"log density at r {view.at:.2f}"
+    ax.set_ylabel(f"Step change of\n{quantity} (nats)")
     return ax
 
 
@@ -117,14 +119,17 @@ def zigzag_figure(results: Sequence[Spectra], titles: Sequence[str]) -> Figure:
         return figure
 
 
-def steps_figure(tables: Sequence[Sequence[dict[str, Any]]], labels: Sequence[str]) -> Figure:
+def steps_figure(tables: Sequence[Sequence[StepChanges]], labels: Sequence[str], view: View) -> Figure:
     """Do attentions lower and MLPs raise the high frequencies? See `draw_steps`."""
     with style():
         figure = canvas(0.75 * PAGE, 2.7)
         ax = figure.subplots()
-        draw_steps(ax, tables, labels)
+        draw_steps(ax, tables, labels, view)
         side_legend(figure, ax)
-        foot(figure, notes=["Dots: one step each. Diamonds: mean over steps; bars: 95 % over images, paired."])
+        foot(
+            figure,
+            notes=["Dots: one step each. Lines: their median. Diamonds: their mean, with 95 % over images, paired."],
+        )
         return figure
 
 

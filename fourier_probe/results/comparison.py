@@ -1,4 +1,4 @@
-"""Several results side by side: what may be compared, depth profiles, steps, tables. May import coordinate, spectra.
+"""Several results side by side: what may be compared, depth profiles, tables. May import coordinate, spectra.
 
 Every interval is a jackknife over the image groups that results on the same images share, so differences are paired;
 results that do not share their groups (`coordinate.paired`) are taken as independent, and said to be.
@@ -6,7 +6,6 @@ results that do not share their groups (`coordinate.paired`) are taken as indepe
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -216,62 +215,6 @@ def hfd_share_difference(point: PointSpectrum, reference: PointSpectrum, *, pair
         sums,
     )
     return float(value["x"]), float(error["x"])
-
-
-def step_changes(result: Spectra, frequency: float | None = None) -> list[dict[str, Any]]:
-    """What the attentions, MLPs and convolutions of a model do to high frequencies, on average over its steps.
-
-    The step change of a point is its delta at `frequency` minus that of the point before it on the same grid: above 0,
-    the step raised high frequencies relative to DC. Steps that subsample have none.
-
-    Args:
-        result: one analysis.
-        frequency: pi rad/sample; by default the highest usable frequency common to the points of this result.
-
-    Returns:
-        Rows of op, steps (their number), change (nats, mean over the steps), stderr (over images, paired), raised (how
-        many of the steps are above 0), and `each`: name, depth, change and stderr of every step.
-    """
-    if result.selected:  # neighbours in the list need not be neighbours in the network
-        return []
-    frequency = common_frequency([result]) if frequency is None else frequency
-    stream = [point for point in result.stream if point.kind in ("stem", "residual")]
-    gap = 1.5 * min((b.depth - a.depth for a, b in itertools.pairwise(stream)), default=0.0)  # a point was left out
-    steps: dict[str, list[tuple[PointSpectrum, dict[str, Array], float]]] = {}
-    for before, after in itertools.pairwise(stream):
-        if before.grid == after.grid and after.highest >= frequency - 1e-9 and after.depth - before.depth <= gap:
-            weights = weights_at(after, frequency)
-            change = float(
-                after.log_amplitude[: after.usable] @ weights - before.log_amplitude[: after.usable] @ weights
-            )
-            steps.setdefault(after.op, []).append((after, _step_sums(before, after, weights), change))
-    rows = []
-    for op, found in sorted(steps.items()):
-        each = []
-        for point, sums, change in found:
-            each.append({"name": point.name, "depth": point.depth, "change": change, "stderr": _error_of(sums)})
-        known = all(sums for _, sums, _ in found)
-        together = {"count": found[0][1]["count"], "x": sum(s["x"] for _, s, _ in found) / len(found)} if known else {}
-        rows.append(
-            {
-                "op": op,
-                "steps": len(found),
-                "change": float(np.mean([change for _, _, change in found])),
-                "stderr": _error_of(together),  # type: ignore[arg-type]
-                "raised": sum(change > 0 for _, _, change in found),
-                "frequency": frequency,
-                "quantile": quantile(result.definition.groups),
-                "each": each,
-            }
-        )
-    return rows
-
-
-def _step_sums(before: PointSpectrum, after: PointSpectrum, weights: Array) -> dict[str, Array]:
-    if before.sums is None or after.sums is None:
-        return {}
-    change = (after.sums["log_amplitude"] - before.sums["log_amplitude"])[:, : after.usable] @ weights
-    return {"count": after.sums["count"], "x": change}
 
 
 def _error_of(sums: dict[str, Array]) -> float:

@@ -1,8 +1,8 @@
 """What a depth profile shows, by one rule: delta on maps of one grid, else the log density, which needs no grid.
 
-Delta is relative to the mean of a map, so it falls as maps grow: white noise reads -3.3 on 7x7 and -5.4 on 56x56. The
-log density, ln(mean power of a ring / mean power of all frequencies but 0), is 0 for white noise on every grid.
-May import comparison, spectra, sums.
+Delta is relative to the mean of a map, so it falls as maps grow: white noise of mean 3 sigma reads -3.3 on 7x7 and
+-5.4 on 56x56. The log density, ln(mean power of a ring / mean power of all frequencies but 0), is 0 for white noise on
+every grid. May import comparison, spectra, sums.
 """
 
 from __future__ import annotations
@@ -206,7 +206,7 @@ def value_at(point: PointSpectrum, view: View) -> tuple[float, float]:
     value = float(np.interp(view.at, point.radius, point.log_density))
     if point.sums is None:
         return value, float(np.interp(view.at, point.radius, point.log_density_stderr))
-    return value, float(jackknife(lambda sums: {"x": _values(point, sums, view)}, point.sums)[1]["x"])
+    return value, float(jackknife(lambda sums: {"x": values_of(point, sums, view)}, point.sums)[1]["x"])
 
 
 def difference_at(
@@ -230,13 +230,13 @@ def difference_at(
 
     def apart(sums: Mapping[str, Array]) -> dict[str, Array]:
         a, b = ({name[2:]: array for name, array in sums.items() if name.startswith(side)} for side in ("a ", "b "))
-        return {"x": _values(point, a, view) - _values(reference, b, view)}
+        return {"x": values_of(point, a, view) - values_of(reference, b, view)}
 
     return ours - theirs, float(jackknife(apart, both)[1]["x"])
 
 
-def _values(point: PointSpectrum, sums: Mapping[str, Array], view: View) -> Array:
-    """The quantity (M,) from sums (M, ...) of image statistics."""
+def values_of(point: PointSpectrum, sums: Mapping[str, Array], view: View) -> Array:
+    """The view's quantity (M,) at a point, from sums (M, ...) of its image statistics."""
     if view.quantity == "delta":
         amplitude = sums["log_amplitude"][:, : point.usable] / sums["count"][:, None]
         return np.asarray(amplitude @ weights_at(point, view.at))

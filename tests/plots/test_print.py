@@ -21,10 +21,11 @@ from fourier_probe.plots.spectra import step_errors
 from fourier_probe.plots.style import panel_columns
 from fourier_probe.probe.metrics import Definition
 from fourier_probe.results.analysis import analyze
-from fourier_probe.results.comparison import coordinates, step_changes
+from fourier_probe.results.comparison import coordinates
 from fourier_probe.results.profile import view_of
 from fourier_probe.results.records import Provenance
 from fourier_probe.results.spectra import Spectra
+from fourier_probe.results.steps import step_changes
 
 
 def network(layers: int) -> torch.nn.Module:
@@ -57,14 +58,14 @@ def many() -> Spectra:
 
 @pytest.fixture(scope="module")
 def figures(few: Spectra, many: Spectra) -> dict[str, Callable[[], Figure]]:
-    steps = step_changes(few)
+    steps, view = step_changes(few), view_of(few)
     placed = coordinates([few, many], [NAME, "b"], few, many)
     return {
         "spectra": lambda: spectra_figure([few], [NAME]),
         "five spectra": lambda: spectra_figure([few] * 5, [NAME] * 5),
         "depth": lambda: depth_figure([many], [NAME]),
         "depths": lambda: depth_figure([few, many], [NAME, "b"]),
-        "steps": lambda: steps_figure([steps, steps], [NAME, "b"]),
+        "steps": lambda: steps_figure([steps, steps], [NAME, "b"], view),
         "coordinate": lambda: coordinate_figure(placed),
         "density": lambda: density_figure([few] * 5, [NAME] * 5),
         "epochs": lambda: epochs_figure([[few, few]] * 2, [NAME, "b"], [[1], []]),

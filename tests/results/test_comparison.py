@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from fourier_probe.data import ImageSet, InputSpec, batches
 from fourier_probe.errors import ResultError
 from fourier_probe.results.analysis import analyze
+from fourier_probe.results.compared import Comparison
 from fourier_probe.results.comparison import (
     check_comparable,
     common_frequency,
@@ -23,11 +24,12 @@ from fourier_probe.results.comparison import (
     hfd_share_difference,
     key_of,
     paired,
-    step_changes,
     summary,
 )
 from fourier_probe.results.coordinate import Axes, place
+from fourier_probe.results.profile import profile
 from fourier_probe.results.spectra import Spectra
+from fourier_probe.results.steps import Step, StepChanges, step_changes
 
 
 class Residual(nn.Module):
@@ -59,27 +61,56 @@ def of(*signs: float, n: int = 60) -> Spectra:
 
 
 def test_a_blur_lowers_and_a_sharpening_raises_high_frequencies() -> None:
-    (row,) = step_changes(of(-1.0, -1.0, 1.0))
-    assert (row["op"], row["steps"], row["raised"]) == ("conv", 3, 1)
-    assert [step["change"] < 0 for step in row["each"]] == [True, True, False]
-    assert row["change"] == pytest.approx(np.mean([step["change"] for step in row["each"]]))
-    assert 0 < row["stderr"] < 0.1
+    (kind,) = step_changes(of(-1.0, -1.0, 1.0))
+    assert (kind.op, kind.steps, kind.raised) == ("conv", 3, 1)
+    changes = [step.change for step in kind.each]
+    assert [change < 0 for change in changes] == [True, True, False]
+    assert (kind.change, kind.median) == pytest.approx((np.mean(changes), sorted(changes)[1]))
+    assert 0 < kind.stderr < 0.1
 
 
 def test_the_change_is_that_of_delta_and_its_error_is_paired() -> None:
     result = of(1.0)
-    (row,) = step_changes(result)
+    (kind,) = step_changes(result)
     before, after = result.stream
     last = after.usable - 1
-    assert row["frequency"] == pytest.approx(after.frequency[last])
-    assert row["change"] == pytest.approx(after.delta[last] - before.delta[last])
+    assert kind.frequency == pytest.approx(after.frequency[last])
+    assert kind.change == pytest.approx(after.delta[last] - before.delta[last])
     unpaired = np.hypot(after.stderr[last], before.stderr[last])
-    assert row["stderr"] < 0.5 * unpaired
+    assert kind.stderr < 0.5 * unpaired
+    assert kind.stderr == pytest.approx(kind.each[0].stderr)  # a mean over one step
     bare = copy.deepcopy(result)
     for point in bare.points:
         point.sums = None
-    assert step_changes(bare)[0]["change"] == pytest.approx(row["change"])
-    assert np.isnan(step_changes(bare)[0]["stderr"])
+    assert step_changes(bare)[0].change == pytest.approx(kind.change)
+    assert np.isnan(step_changes(bare)[0].stderr)
+
+
+def test_steps_are_counted_in_the_quantity_of_the_figure_beside_the_table() -> None:
+    """Grids differ: the log density, as the depth profile has it; delta may rise where it falls."""
+    torch.manual_seed(0)
+    layers = [Residual(1.0), nn.AvgPool2d(2), Residual(-1.0), Residual(-1.0)]
+    images = torch.rand(40, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+    result = analyze(nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), *layers), [images])
+    comparison = Comparison((result,), ("net",))
+    assert comparison.view.quantity == "log_density"
+    (changes,) = comparison.steps
+    along = profile(result, comparison.view)
+    value = dict(zip(along.names, along.value, strict=True))
+    before = dict(zip(along.names[1:], along.value, strict=False))
+    assert {step.name for kind in changes for step in kind.each}
+    for step in (step for kind in changes for step in kind.each):
+        assert step.change == pytest.approx(value[step.name] - before[step.name])
+    table = next(table for table in comparison.tables() if table.title.startswith("what each step does"))
+    assert comparison.view.heading in table.title
+
+
+def test_one_step_that_decides_a_mean_is_named() -> None:
+    steps = [Step(f"block {n}", n / 4, change, 0.0) for n, change in enumerate((-0.1, 2.7, -0.1, -0.2))]
+    kind = StepChanges("conv", "delta", 0.8, 0.575, 0.0, -0.1, 1, 2.0, tuple(steps))
+    assert kind.carrier == steps[1]
+    assert replace(kind, change=-0.1, each=(steps[0], steps[2], steps[0])).carrier is None
+    assert replace(kind, each=tuple(steps[:2])).carrier is None  # of two steps each is half
 
 
 def test_a_difference_of_shares_is_paired() -> None:
@@ -134,9 +165,9 @@ def test_a_key_that_a_result_does_not_say() -> None:
 
 def test_no_step_is_made_of_points_that_are_no_neighbours() -> None:
     result = of(1.0, -1.0, 1.0)
-    assert step_changes(result)[0]["steps"] == 3
+    assert step_changes(result)[0].steps == 3
     del result.points[1]  # as where features were not finite
-    assert [step["name"] for step in step_changes(result)[0]["each"]] == [result.points[2].name]
+    assert [step.name for step in step_changes(result)[0].each] == [result.points[2].name]
     result.selected = True
     assert step_changes(result) == []
 

@@ -19,9 +19,10 @@ from torch import nn
 from fourier_probe.errors import ProbeError, ResultError
 from fourier_probe.page import gather, render
 from fourier_probe.results.analysis import analyze
-from fourier_probe.results.comparison import check_comparable, coordinates, step_changes, summary
+from fourier_probe.results.comparison import check_comparable, coordinates, summary
 from fourier_probe.results.records import Coverage, ImagesInfo, LeftOut, Provenance
 from fourier_probe.results.spectra import Spectra
+from fourier_probe.results.steps import step_changes
 
 OTHERS: tuple[Any, ...] = ("x", 7, -1, 2.5, None, True, [], {}, [["x"]], {"x": 1})
 
