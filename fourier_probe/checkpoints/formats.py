@@ -87,7 +87,7 @@ class Checkpoint:
     def says(self) -> str:
         """What the file says it is, for messages."""
         arguments = ", ".join(f"{name}={value!r}" for name, value in self.model_args.items())
-        what = printable(f"{self.arch}({arguments})", 300) if self.arch else "no architecture"
+        what = printable(f"{self.arch}({arguments})", 300) if self.arch else "of an architecture that it does not name"
         return f"{what}{'' if self.epoch is None else f' at epoch {self.epoch}'}, written by {self.format}"
 
 

@@ -99,6 +99,9 @@ def _nothing(name: str) -> str:
             "transformers (no config.json of its kind). Name a checkpoint file, or the folder of a "
             "finished `fourier-probe train`."
         )
+    file, colon, _ = name.rpartition(":")
+    if colon and file.endswith(".py"):
+        return f"{printable(name)} names no factory: expected path/to/file.py:factory, the name of a function in it."
     source, equals, _ = name.rpartition("=")
     if equals and not Path(source).expanduser().exists():
         return (

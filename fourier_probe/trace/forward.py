@@ -261,9 +261,10 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         found.operands = tuple(operands)
         if kind == "add" and len(operands) == 2:
             for first, other in (operands, operands[::-1]):
-                skip = first.without_factor(self.known.images)
-                if skip is not other and other.made_of(skip) and skip.made_of(self.known.images):
-                    found.skip, found.begins = skip, _beginning(other, skip)
+                for skip in dict.fromkeys((first, first.without_factor(self.known.images))):
+                    if skip is not other and other.made_of(skip) and skip.made_of(self.known.images):
+                        found.skip, found.begins = skip, _beginning(other, skip)
+                        break
         self.found.sums.append(found)
         return found
 

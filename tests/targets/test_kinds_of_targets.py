@@ -9,7 +9,7 @@ import timm
 import torch
 
 import fourier_probe as fp
-from fourier_probe.errors import CheckpointError, ModelError
+from fourier_probe.errors import CheckpointError, ModelError, ProbeError
 from fourier_probe.runtime.messages import ProbeNote
 from fourier_probe.targets import ModelOptions, resolve
 from fourier_probe.targets.kinds import split
@@ -99,6 +99,19 @@ def test_a_file_that_says_keeps_its_word_and_one_named_for_itself_does_not() -> 
 )
 def test_names_that_are_no_target(name: str, message: str) -> None:
     with pytest.raises((ModelError, CheckpointError), match=message):
+        resolve(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("net.py", r"net\.py is Python code: name the function .* net\.py:NAME"),
+        ("net.py:", r"names no factory: expected path/to/file\.py:factory"),
+        ("net.py:make.it", r"names no factory"),
+    ],
+)
+def test_python_code_without_a_factory(here: Path, name: str, message: str) -> None:
+    with pytest.raises(ProbeError, match=message):
         resolve(name)
 
 
