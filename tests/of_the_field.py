@@ -586,6 +586,29 @@ class Widening(nn.Module):
         return out
 
 
+def espcn() -> nn.Sequential:
+    """Plain convolutions, and pixels made of channels in the end."""
+    return nn.Sequential(
+        nn.Conv2d(3, C, 5, padding=2), nn.Tanh(), nn.Conv2d(C, C, 3, padding=1), nn.Tanh(),
+        nn.Conv2d(C, 12, 3, padding=1), nn.PixelShuffle(2),
+    )  # fmt: skip
+
+
+class Restorer(nn.Module):
+    """Residual blocks under a long skip, then a tail of twice the size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.body = nn.Conv2d(3, C, 3, padding=1), nn.Sequential(Conv(), Conv())
+        self.end = nn.Conv2d(C, C, 3, padding=1)
+        self.tail = nn.Sequential(nn.Conv2d(C, 4 * C, 3, padding=1), nn.PixelShuffle(2), nn.Conv2d(C, 3, 3, padding=1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.stem(images)
+        out: Tensor = self.tail(x + self.end(self.body(x)))
+        return out + F.interpolate(images, scale_factor=2)
+
+
 LAST = "; no module takes in the last sum"
 OF_THE_FIELD = [
     Unusual("MLP-Mixer", lambda: Chain(lambda: Block(MixTokens())), 7, "stem + 2 x 3"),
@@ -619,6 +642,8 @@ OF_THE_FIELD = [
     Unusual("pixels folded into channels", Unshuffled, 3, "stem + 2", size=(64, 96)),
     Unusual("zigzag", Zigzag, 1, "patches; 6 gathered", 6, "gathered"),
     Unusual("a denoiser", Denoiser, 4, "4 convolutions; what is added to the image is no step", size=(64, 96)),
+    Unusual("ESPCN", espcn, 3, "3 convolutions; the tail is no point", size=(32, 48)),
+    Unusual("a restorer", Restorer, 4, "stem + 2 + the long skip; the tail is no point", size=(32, 48)),
     Unusual("colours mixed first", Colours, 4, "stem + 3; the colours' own addition is no step"),
     Unusual("global context", lambda: Maps(Context), 4, "stem + 3; positions are weighed, no token asks"),
     Unusual("windows by einsum", lambda: Chain(lambda: Block(Windows())), 7, "stem + 2 x 3", attention=3),
