@@ -1,7 +1,11 @@
 """What a whole `analyze` costs beside the script a user would write: whole processes, from the shell to the figure.
 
     python benchmarks/commands.py --images photos/                            the table of docs/benchmarks.md
+    python benchmarks/commands.py --images photos/ --only resnet50            a part of it
     python benchmarks/commands.py --images photos/ --count 100 --repeats 1    a smoke run
+
+Each run that is done is written to --log (build/commands.jsonl) and not done again: a stopped one goes on, parts add up
+to the whole table. Delete the file for new numbers.
 
 `photos/` is a folder of classes, as torchvision's ImageFolder reads it. Of each pair of runs one follows the other, in
 alternating order, after a warm read of the images; reported are medians, of the ratios too. The peer is `peer` below:
@@ -9,12 +13,14 @@ timm, ImageFolder and DataLoader at batch 32, features cloned by hooks, the publ
 `fourier-probe analyze` as it comes: all metrics, three files and two figures. Weights are random in both.
 
 Peak memory is that of the process. CPU seconds (user and system, all threads) say more than wall time where other
-programs are running too. The second table says where our time goes, in a run of its own, timed from inside.
+programs are running too. The second table says where our time goes, in a run of its own, timed from inside. Image files
+are decoded in a thread meanwhile: its seconds are its own and not part of the sum.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import platform
 import statistics
@@ -22,7 +28,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -142,17 +148,28 @@ def parts(arguments: list[str]) -> None:
 
     clocked(opening, "resolve", "making the model")
     clocked(analysis, "survey", "tracing")
-    clocked(loading._Blocks, "__getitem__", "decoding")
+    clocked(analysis, "feeding", "choosing the layout")
     clocked(analysis, "run", "forward")
     clocked(analysis, "image_statistics", "statistics")
     clocked(analyze, "write", "files and drawing")
+    decode, decoding = loading._Blocks.__getitem__, [0.0]
+
+    def decoded(self: Any, number: int) -> Any:
+        begin = time.thread_time()
+        try:
+            return decode(self, number)
+        finally:
+            decoding[0] += time.thread_time() - begin
+
+    loading._Blocks.__getitem__ = decoded  # type: ignore[method-assign]
     allocator.tame()
     group(arguments, standalone_mode=False)
     whole = Seconds.since(start)
     spent["forward"] -= spent["statistics"]
     spent["rest"] = whole - sum(spent.values(), Seconds(0, 0))
     spent["whole"] = whole
-    print("PARTS", *(f"{part} {value.wall:.1f} ({value.cpu:.1f})" for part, value in spent.items()), sep="|")
+    where = [f"{part} {value.wall:.1f} ({value.cpu:.1f})" for part, value in spent.items()]
+    print("PARTS", *where, f"decoding, beside, ({decoding[0]:.1f})", sep="|")
 
 
 # --- measuring -------------------------------------------------------------------------------------------------------
@@ -174,7 +191,25 @@ def run(command: list[str]) -> tuple[Cost, str]:
     return Cost(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024), text
 
 
-def measure(name: str, args: argparse.Namespace, folder: Path) -> tuple[str, str]:
+class Log:
+    """Runs that are done, a line of JSON each."""
+
+    def __init__(self, path: Path, images: str, count: int) -> None:
+        self.path, self.of = path, [str(Path(images).resolve()), count]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lines = map(json.loads, path.read_text().splitlines() if path.exists() else [])
+        self.done = {tuple(line["run"]): line["result"] for line in lines if line["of"] == self.of}
+
+    def result(self, run: tuple[str, ...], make: Callable[[], Any]) -> Any:
+        """The result of a run, made if it is not there."""
+        if run not in self.done:
+            self.done[run] = make()
+            with self.path.open("a") as file:
+                file.write(json.dumps({"of": self.of, "run": run, "result": self.done[run]}) + "\n")
+        return self.done[run]
+
+
+def measure(name: str, args: argparse.Namespace, folder: Path, log: Log) -> tuple[str, str]:
     """The row of each table for one model."""
     count = str(args.count)
     analyze = ["analyze", f"timm:{name}", "--data", args.images, "--images", count, "--force", "--out", str(folder)]
@@ -185,7 +220,8 @@ def measure(name: str, args: argparse.Namespace, folder: Path) -> tuple[str, str
     costs: dict[str, list[Cost]] = {"peer": [], "ours": []}
     for turn in range(args.repeats):
         for side in ("peer", "ours") if turn % 2 == 0 else ("ours", "peer"):
-            costs[side].append(run(commands[side])[0])
+            of = (name, side, str(turn))
+            costs[side].append(Cost(*log.result(of, lambda side=side: astuple(run(commands[side])[0]))))
 
     def middle(side: str, of: Callable[[Cost], float]) -> float:
         return statistics.median(map(of, costs[side]))
@@ -199,8 +235,12 @@ def measure(name: str, args: argparse.Namespace, folder: Path) -> tuple[str, str
         f"{middle('peer', cpu):.1f}", f"{middle('ours', cpu):.1f}", f"{ratio(cpu):.2f}",
         f"{middle('peer', peak):.0f}", f"{middle('ours', peak):.0f}",
     ]  # fmt: skip
-    _, text = run([sys.executable, __file__, "--parts", *analyze])
-    line = next(line for line in text.splitlines() if line.startswith("PARTS|"))
+
+    def inside() -> str:
+        text = run([sys.executable, __file__, "--parts", *analyze])[1]
+        return next(line for line in text.splitlines() if line.startswith("PARTS|"))
+
+    line = log.result((name, "parts"), inside)
     where = ", ".join(line.split("|")[1:])
     return f"| {' | '.join(row)} |", f"| {name} | {where} |"
 
@@ -214,7 +254,8 @@ def main() -> None:
         return parts(sys.argv[2:])
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--images", required=True, metavar="FOLDER", help="a folder of classes of photographs")
-    parser.add_argument("--models", nargs="+", default=MODELS)
+    parser.add_argument("--only", "--models", dest="models", nargs="+", default=MODELS, metavar="MODEL")
+    parser.add_argument("--log", type=Path, default=Path("build/commands.jsonl"), help="runs that are done")
     parser.add_argument("--count", type=int, default=500)
     parser.add_argument("--repeats", type=int, default=3)
     args = parser.parse_args()
@@ -227,9 +268,10 @@ def main() -> None:
     print("| model | peer | ours | ratio | peer, CPU | ours, CPU | ratio | peer, peak | ours, peak |")
     print("|---|---|---|---|---|---|---|---|---|", flush=True)
     rows = []
+    log = Log(args.log, args.images, args.count)
     with tempfile.TemporaryDirectory() as folder:
         for name in args.models:
-            row, where = measure(name, args, Path(folder))
+            row, where = measure(name, args, Path(folder), log)
             print(row, flush=True)
             rows.append(where)
     print("\n| model | where our seconds go (CPU seconds) |\n|---|---|\n" + "\n".join(rows))

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+NOT_FINITE = "the model's scores are not finite"
 _FEATURES = ("pooler", "pooled", "embed", "feature", "hidden", "loss", "attention")
 """Parts of the names under which libraries return vectors (B, K) that rank nothing."""
 
@@ -57,15 +58,22 @@ def no_accuracy(scores: Tensor | None, labels: Tensor, *, classes: int | None = 
     >>> no_accuracy(torch.zeros(1, 10), torch.tensor([98]))
     'the largest label is 98 and the model has 10 classes, 0 to 9'
     """
+    reason = no_classes(scores, labels, classes=classes)
+    if reason or scores is None:
+        return reason
+    return "" if bool(scores.isfinite().all()) else NOT_FINITE
+
+
+def no_classes(scores: Tensor | None, labels: Tensor, *, classes: int | None = None) -> str:
+    """The same, but for scores that are not finite: nothing that a GPU is to be waited for."""
     if scores is None:
         return "the model returns no scores of classes, (images, classes)"
     ours = scores.shape[1]
     if classes not in (None, ours):
         return f"the labels are of {classes} classes and the model has {ours}"
-    if labels.numel() and int(labels.max()) >= ours:
-        return f"the largest label is {int(labels.max())} and the model has {ours} classes, 0 to {ours - 1}"
-    if labels.numel() and int(labels.min()) < 0:
-        return f"the smallest label is {int(labels.min())} and classes begin at 0"
-    if not bool(scores.isfinite().all()):
-        return "the model's scores are not finite"
+    numbers = labels.cpu().numpy()
+    if numbers.size and numbers.max() >= ours:
+        return f"the largest label is {numbers.max()} and the model has {ours} classes, 0 to {ours - 1}"
+    if numbers.size and numbers.min() < 0:
+        return f"the smallest label is {numbers.min()} and classes begin at 0"
     return ""

@@ -27,7 +27,7 @@ from fourier_probe.probe.definition import Definition
 from fourier_probe.probe.fast import Scratch, image_statistics
 from fourier_probe.probe.feeding import feeding
 from fourier_probe.probe.groups import Grouping, group_of, grouping_of
-from fourier_probe.probe.logits import class_scores, no_accuracy
+from fourier_probe.probe.logits import NOT_FINITE, class_scores, no_classes
 from fourier_probe.probe.metrics import Statistics
 from fourier_probe.probe.points import Point, find_points
 from fourier_probe.probe.registered import added
@@ -256,14 +256,15 @@ def _stream(
         pair = first.images[:2].to(device, dtype)
         way = feeding(model, pair, totals.points, channels_last=channels_last)
         totals.channels_last = way.channels_last
+        correct: list[Tensor] = []
         with way.weights(model), Capture(model, totals.points, reduce) as capture:
             for batch in itertools.chain([first], batches):
                 numbers = torch.from_numpy(group_of(batch.index.numpy(), first.total, definition.groups))
-                groups = numbers.to(device)
+                groups = _sent(numbers, device)
                 if totals.pooled is not None:
                     totals.pooled.index.append(batch.index.numpy())
                     totals.pooled.group.append(numbers.numpy())
-                seen = batch.images.to(device, non_blocking=True)
+                seen = _sent(batch.images, device)
                 scores: list[Tensor | None] = []
                 if definition.axis == "true" or seen.shape[2] == seen.shape[3]:
                     totals.images.update(statistics(seen), groups)
@@ -273,10 +274,17 @@ def _stream(
                     capture.check()
                 totals.count += torch.bincount(numbers, minlength=definition.groups)
                 totals.digest += batch.digest.sum(0)
-                _count_correct(totals, model, scores, batch.labels, classes)
+                _count_correct(correct, totals, model, scores, batch.labels, classes)
                 if progress is not None:
                     progress(len(batch.index))
+        _read_correct(correct, totals)
     return totals
+
+
+def _sent(values: Tensor, device: torch.device) -> Tensor:
+    """On the device; a GPU fetches them by itself, from memory that stays where it is."""
+    pinned = values.pin_memory() if device.type == "cuda" and values.device.type == "cpu" else values
+    return pinned.to(device, non_blocking=True)
 
 
 def _points(model: nn.Module, example: Tensor, listen: _Listen) -> tuple[list[Point], trace_coverage.Coverage | None]:
@@ -293,18 +301,32 @@ def _points(model: nn.Module, example: Tensor, listen: _Listen) -> tuple[list[Po
 
 
 def _count_correct(
-    totals: _Totals, model: nn.Module, scored: Sequence[Tensor | None], labels: Tensor | None, classes: int | None
+    correct: list[Tensor],
+    totals: _Totals,
+    model: nn.Module,
+    scored: Sequence[Tensor | None],
+    labels: Tensor | None,
+    classes: int | None,
 ) -> None:
-    """Count the labels that the scores of a batch, part by part, put first."""
+    """Count, on the device, the labels that the scores of a batch, part by part, put first."""
     if labels is None or totals.no_top1:
         return
     known = [part for part in scored if part is not None]
     headless = getattr(model, "num_classes", None) == 0 or len(known) < len(scored)
     scores = None if headless else torch.cat(known)
-    totals.no_top1 = no_accuracy(scores, labels, classes=classes)
+    totals.no_top1 = no_classes(scores, labels, classes=classes)
     if scores is not None and not totals.no_top1:
         totals.labelled += len(labels)
-        totals.correct += int((scores.argmax(1).cpu() == labels).sum())
+        right = (scores.argmax(1) == _sent(labels, scores.device)).sum()
+        correct.append(torch.where(scores.isfinite().all(), right, -1))
+
+
+def _read_correct(correct: Sequence[Tensor], totals: _Totals) -> None:
+    """What was counted, once all is done: only here a GPU is waited for."""
+    counts = torch.stack(list(correct)).tolist() if correct else []
+    if min(counts, default=0) < 0:
+        totals.no_top1 = totals.no_top1 or NOT_FINITE
+    totals.correct = sum(counts)
 
 
 def _results(totals: _Totals, definition: Definition) -> tuple[list[PointSpectrum], list[LeftOut]]:

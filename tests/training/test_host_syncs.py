@@ -22,6 +22,7 @@ from fourier_probe.probe.fast import image_statistics
 from fourier_probe.probe.groups import group_of
 from fourier_probe.probe.points import find_points
 from fourier_probe.probe.sums import Sums
+from fourier_probe.results.analysis import analyze
 from fourier_probe.training import TrainConfig
 from fourier_probe.training.inputs import Step
 from fourier_probe.training.optim import make_optimizer
@@ -60,6 +61,19 @@ def test_a_training_step_never_waits_unless_it_looks(more: dict[str, float]) -> 
             inputs, targets = prepare(step, config, spec, None)
             train_step(model, inputs, targets, optimizer, scaler, config, check=check)
         assert dict(waits.counts) == ({"_local_scalar_dense": 1} if check else {})
+
+
+def test_a_whole_analysis_waits_no_more_often_for_more_batches() -> None:
+    """Labels, groups and top-1 included: what is read is read before the first batch and after the last."""
+    model = timm.create_model("cifar_resnet8", width=4, num_classes=4).eval()
+    counts = []
+    for count in (2, 5):
+        batches = [(torch.randn(4, 3, 16, 16), torch.arange(4)) for _ in range(count)]
+        with Waits() as waits:
+            result = analyze(model, batches)
+        counts.append(dict(waits.counts))
+        assert result.top1 is not None
+    assert counts[0] == counts[1]
 
 
 def test_an_analyzed_batch_never_waits() -> None:
