@@ -6,6 +6,7 @@ import csv
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -264,3 +265,50 @@ def test_ranks_of_torchrun_merge_a_metric_of_a_plugin() -> None:
     one, two = (fp.Spectra.load(folder).points[-1] for folder in ("one", "two"))
     assert two.scalars["cross"] == pytest.approx(one.scalars["cross"], rel=1e-6)
     assert two.profiles["diagonal_excess"].value == pytest.approx(one.profiles["diagonal_excess"].value, rel=1e-6)
+
+
+BOTH = """
+import fourier_probe as fp
+from fourier_probe.errors import TrainingError
+
+@fp.register_metric("loud", label="mean square")
+def loud(request: fp.MetricRequest):
+    return request.maps.square().mean((1, 2, 3))
+
+@fp.register_schedule("last-only", summary="the last layer alone")
+def last_only(request: fp.ScheduleRequest) -> fp.PRSSchedule:
+    return fp.PRSSchedule({request.layers[-1]: 1})
+"""
+TINY = {
+    "model": "cifar_resnet8", "model_args": {"width": 4}, "data": "planted", "train_images": 32, "epochs": 2,
+    "batch_size": 16, "workers": 0, "device": "cpu", "threads": 1, "probe_every": 1, "probe_images": 20,
+    "checkpoint_every": 1,
+}  # fmt: skip
+
+
+def loud(file: Path) -> list[float]:
+    return [point["loud"] for point in json.loads(file.read_text())["points"]]
+
+
+@pytest.mark.slow
+def test_a_metric_and_a_schedule_are_there_in_the_children_of_a_sweep_and_after_resume() -> None:
+    Path("both.py").write_text(BOTH)
+    plan = {"shared": TINY, "axes": {"schedule": ["none", "last-only"]}, "analyze": {"images": 20}}
+    Path("plan.json").write_text(json.dumps(plan))
+    run("-m", "fourier_probe", "sweep", "plan.json", "--plugin", "both.py", "--out", "study")
+    folders = [path.parent for path in Path("study").glob("*/config.json")]
+    assert len(folders) == 2
+    for folder in folders:
+        files = [folder / "spectra.json", *sorted((folder / "spectra").glob("epoch-*.json"))]
+        assert len(files) == 4 and all(value > 0 for file in files for value in loud(file))
+        config = json.loads((folder / "config.json").read_text())
+        assert config["versions"]["plugin both.py"]
+    (own,), (plain,) = ([f for f in folders if ("last-only" in f.name) == mine] for mine in (True, False))
+    assert len(json.loads((own / "config.json").read_text())["plan"]["schedule"]["epochs"]) == 1
+    # As if it had been stopped after its first epoch, which it shares with the other, before the layer converts.
+    before = loud(own / "spectra" / "epoch-002.json")
+    shutil.copy(plain / "epoch-001.pt", own / "last.pt")
+    (own / "spectra" / "epoch-002.json").unlink()
+    run("-m", "fourier_probe", "train", "--out", str(own), "--resume", "--plugin", "both.py")
+    assert loud(own / "spectra" / "epoch-002.json") == pytest.approx(before, rel=1e-5)
+    assert len((own / "conversions.csv").read_text().splitlines()) == 2

@@ -7,13 +7,16 @@ import io
 import numbers
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
 from fourier_probe.errors import ProbeError
 from fourier_probe.io import atomic
 from fourier_probe.io.decode import convert, read_text
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Row = TypeVar("Row", bound=msgspec.Struct)
 Record = Mapping[str, object]
@@ -42,6 +45,11 @@ def to_csv(rows: Sequence[Record], columns: Sequence[str] | None = None, *, nan:
 def write_csv(path: Path, rows: Sequence[Record], columns: Sequence[str] | None = None) -> None:
     """`to_csv` into a file, whole or not at all."""
     atomic.write_text(path, to_csv(rows, columns))
+
+
+def write_frame(path: Path, frame: pd.DataFrame, *, index: bool = False) -> None:
+    """A table of pandas as CSV, whole or not at all; numbers in full, so that they are read back as they were."""
+    atomic.write_text(path, frame.to_csv(index=index, lineterminator="\n"))
 
 
 def read_csv(path: Path, kind: type[Row], error: type[ProbeError]) -> list[Row]:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from fourier_probe.data.numbered import numbered
 from fourier_probe.errors import DataError
 from fourier_probe.probe.logits import class_scores, no_accuracy
+from fourier_probe.runtime.modes import evaluating
 from fourier_probe.trace.calling import eager, run
 
 
@@ -65,14 +66,13 @@ def answers(
     model = eager(model)
     like = next(model.parameters(), torch.zeros(()))
     home, where = like.device, like.device if device is None else torch.device(device)
-    modes = {module: module.training for module in model.modules()}
     parts: list[tuple[Tensor, Tensor, Tensor, Tensor, Tensor]] = []
     digest = torch.zeros(4, dtype=torch.int64)
     count, size = 0, (0, 0)
     autocast = torch.autocast(where.type, amp) if amp is not None else contextlib.nullcontext()
     try:
-        model.to(where).eval()
-        with torch.inference_mode(), autocast:
+        model.to(where)
+        with evaluating(model), torch.inference_mode(), autocast:
             for batch in numbered(images):
                 output = run(model, batch.images.to(where, like.dtype, copy=True))
                 scores = None if getattr(model, "num_classes", None) == 0 else class_scores(output)
@@ -94,8 +94,6 @@ def answers(
                     progress(len(truth))
     finally:
         model.to(home)
-        for module, mode in modes.items():
-            module.training = mode
     if not parts:
         raise DataError("there are no images to validate on: the source is empty. Give at least one image.")
     truth, predicted, five, loss, index = (torch.cat(column) for column in zip(*parts, strict=True))

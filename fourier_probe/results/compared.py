@@ -13,21 +13,21 @@ import msgspec
 
 from fourier_probe.errors import ResultError, suggest
 from fourier_probe.io import atomic
-from fourier_probe.io.tables import to_csv
-from fourier_probe.results.cka import CkaRecord, cka_frame, most_alike
+from fourier_probe.io.tables import to_csv, write_frame
+from fourier_probe.results.cka import CkaRecord, cka_frame
+from fourier_probe.results.compared_tables import summary_table, tables_of
 from fourier_probe.results.comparison import (
     check_comparable,
     common_table,
     coordinates,
     key_of,
-    paired,
     summary,
 )
 from fourier_probe.results.drawing import drawing
 from fourier_probe.results.filenames import COMPARE
 from fourier_probe.results.intervals import over_seeds
 from fourier_probe.results.labels import arguments
-from fourier_probe.results.profile import View, ends_of, input_text, profile, value_at, view_of
+from fourier_probe.results.profile import View, ends_of, profile, value_at, view_of
 from fourier_probe.results.spectra import Spectra
 from fourier_probe.results.steps import StepChanges, step_changes
 from fourier_probe.results.text_table import TextTable
@@ -170,18 +170,11 @@ class Comparison:
 
     def tables(self) -> list[TextTable]:
         """What `fourier-probe compare` prints: the summary, what steps do, seeds as one arm, and the coordinate."""
-        tables = [
-            self._summary_table(),
-            self._steps_table(),
-            self._arms_table(),
-            self._coordinate_table(),
-            self._cka_table(),
-        ]
-        return [table for table in tables if table.rows]
+        return tables_of(self)
 
     def table(self) -> TextTable:
         """The summary."""
-        return self._summary_table()
+        return summary_table(self)
 
     def _repr_html_(self) -> str:
         import html
@@ -195,117 +188,6 @@ class Comparison:
                 f"<p>{html.escape(table.title)}</p>{frame.to_html(index=False)}<p>{html.escape(table.caption)}</p>"
             )
         return "".join(shown)
-
-    def _summary_table(self) -> TextTable:
-        t95 = self.rows[0]["quantile"]
-        named = [] if self.by == "model" else [self.by]
-        ends = ends_of(self.results, self.view)
-        cells = [
-            (
-                row["target"],
-                *(_shown(row[name.replace("-", "_")], "{}") for name in named),
-                str(row["weights"]),
-                _shown(row["top1"], "{:.1%}"),
-                str(row["points"]),
-                _shown(end.first, "{:+.2f}"),
-                _interval(end.last, end.last_stderr, "{:+.2f}", t95),
-                _interval(end.last_difference, end.last_difference_stderr, "{:+.2f}", t95) if index else "-",
-                _shown(row["last_hfd_share"], "{:.3f}") + _shown(row["last_hfd_share_white"], " ({:.3f})"),
-                _interval(row["hfd_share_difference"], row["hfd_share_difference_stderr"], "{:+.3f}", t95)
-                if index
-                else "-",
-                _shown(row["last_slope"], "{:+.2f}"),
-                f"{row['first_grid']} to {row['last_grid']}",
-            )
-            for index, (row, end) in enumerate(zip(self.rows, ends, strict=True))
-        ]
-        columns = ("target", *named, "weights", "top-1", "points", "first", "last", "last - first target's",
-                   "HFD last (white)", "HFD - first target's", "slope last", "grid")  # fmt: skip
-        seen = self.results[0].images
-        pairs = "paired" if paired(self.results) else "not paired (no shared image groups)"
-        title = f"{seen.n} images of {seen.source}; {self.view.heading}, nats, ± 95 % over images, {pairs}"
-        return TextTable(
-            title,
-            columns,
-            tuple(cells),
-            " ".join([self.view.why, *input_text(self.results, self.labels, self.view), *self._coverage()]),
-        )
-
-    def _coverage(self) -> list[str]:
-        """A sentence on how much of each network was read, where that is known."""
-        read = [
-            f"{label} {result.coverage.text()}"
-            for label, result in zip(self.labels, self.results, strict=True)
-            if result.coverage is not None
-        ]
-        return [f"Coverage: {'; '.join(read)}."] if read else []
-
-    def _steps_table(self) -> TextTable:
-        kinds = [(label, kind) for label, changes in zip(self.labels, self.steps, strict=True) for kind in changes]
-        cells = tuple(
-            (label, kind.op, _interval(kind.change, kind.stderr, "{:+.3f}", kind.quantile), f"{kind.median:+.3f}",
-             f"{kind.raised} of {kind.steps}")
-            for label, kind in kinds
-        )  # fmt: skip
-        title = f"what each step does: {self.view.heading} after it minus before it, nats"
-        caption = (
-            "A step is one attention, MLP or convolution block; above 0 it raises high frequencies. Mean ± 95 % over "
-            "images, paired; a step that changes the grid is left out."
-        )
-        for label, kind in kinds:
-            if (step := kind.carrier) is not None:
-                caption += (
-                    f" The mean of {label}, {kind.op}, hangs on one step, {step.name} ({step.change:+.2f}): read the "
-                    "median."
-                )
-        return TextTable(title, ("target", "step", "mean over steps", "median step", "raising it"), cells, caption)
-
-    def _arms_table(self) -> TextTable:
-        def both(value: float, half: float, form: str) -> str:
-            return _shown(value, form) + (f" ± {form.replace('+', '').format(half)}" if half == half else "")
-
-        cells = tuple(
-            (arm.arm, str(arm.seeds), both(arm.value, arm.half, "{:+.2f}"), both(arm.top1, arm.top1_half, "{:.1%}"))
-            for arm in self.over_seeds
-        )
-        columns = ("arm", "seeds", f"{self.view.heading} at the last point, nats", "top-1")
-        return TextTable("seeds as one arm: mean ± 95 %, Student's t over seeds", columns, cells)
-
-    def _coordinate_table(self) -> TextTable:
-        if not self.places:
-            return TextTable("", (), ())
-        t95, first = self.rows[0]["quantile"], self.places[0]
-        cells = tuple(
-            (
-                row["target"],
-                _interval(row["t"], row["t_stderr"], "{:+.2f}", t95) if row["t"] == row["t"] else "undefined",
-                _interval(row["distance"], row["distance_stderr"], "{:.2f}", t95),
-                _shown(row["cosine"], "{:+.2f}"),
-            )
-            for row in self.places
-        )
-        how = "points match one to one" if first["matched"] else "depths and radii interpolated onto a common grid"
-        scatter = f"{first['scatter']:.2f}" if first["scatter"] == first["scatter"] else "unknown (no image groups)"
-        title = (
-            f"between CNN (0) and ViT (1): segment {first['segment']:.2f} nats, scatter of its ends {scatter}; {how}"
-        )
-        undefined = "The two ends lie closer together than twice their scatter over images: t is undefined."
-        caption = undefined if first["t"] != first["t"] else ""
-        return TextTable(title, ("target", "t", "distance / segment", "cosine"), cells, caption)
-
-    def _cka_table(self) -> TextTable:
-        t95 = self.rows[0]["quantile"]
-        cells = []
-        for record in self.cka:
-            best = most_alike(record)
-            if record.own or best is None:
-                continue
-            ends = [_interval(*record.at(at, at), "{:.3f}", t95) for at in (0, -1)]
-            pair = f"{record.rows[best[0]]} and {record.columns[best[1]]}"
-            cells.append((record.a, record.b, *ends, pair, _interval(*record.at(*best), "{:.3f}", t95)))
-        columns = ("target", "with", "first points", "last points", "most alike", "CKA")
-        seen = self.cka[0].images if self.cka else 0
-        return TextTable(f"similarity of layers: linear CKA, {seen} images, ± 95 % over images", columns, tuple(cells))
 
     # --- figures and files ---
 
@@ -356,11 +238,11 @@ class Comparison:
         """
         folder = atomic.output_folder(folder, results=COMPARE, force=force)
         with atomic.staged(folder, COMPARE) as place:
-            atomic.write_text(place / "compare.csv", self.to_frame().to_csv(index=False, lineterminator="\n"))
+            write_frame(place / "compare.csv", self.to_frame())
             for name, rows in self._more_tables().items():
                 atomic.write_text(place / f"{name}.csv", to_csv(rows, nan=""))
             if self.cka:
-                atomic.write_text(place / "cka.csv", cka_frame(self.cka).to_csv(index=False, lineterminator="\n"))
+                write_frame(place / "cka.csv", cka_frame(self.cka))
         return Path(folder)
 
     def _more_tables(self) -> dict[str, list[dict[str, Any]]]:
@@ -438,15 +320,6 @@ def scale_text(scale: float) -> str:
     ('10 %', '3,000 images')
     """
     return f"{scale:,} images" if isinstance(scale, int) else f"{100 * scale:g} %"
-
-
-def _shown(value: Any, form: str) -> str:
-    return form.format(value) if value is not None and value == value else "-"
-
-
-def _interval(value: Any, error: Any, form: str, t95: float) -> str:
-    known = error is not None and error == error and value is not None and value == value
-    return _shown(value, form) + (" ± " + form.replace("+", "").format(t95 * error) if known else "")
 
 
 def _plain(value: Any) -> Any:

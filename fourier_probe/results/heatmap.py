@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from fourier_probe.errors import ResultError, suggest
 from fourier_probe.io import atomic
+from fourier_probe.io.tables import write_frame
 from fourier_probe.io.typed import read_json
 from fourier_probe.results.drawing import drawing
 from fourier_probe.results.intervals import Interval
@@ -338,7 +339,7 @@ class HeatMap(msgspec.Struct, frozen=True, kw_only=True):
         folder = atomic.output_folder(folder, results=FILES, force=force)
         table = f"{NAMES[self.definition.kind]}.csv"
         with atomic.staged(folder, (*FIGURES, *FILES[1:], FILES[0])) as place:  # figures of an older result go
-            atomic.write_text(place / table, self.to_frame().to_csv(index=False, lineterminator="\n"))
+            write_frame(place / table, self.to_frame())
             try:
                 atomic.write_json(place / FILES[0], msgspec.to_builtins(self))
             except ValueError as error:

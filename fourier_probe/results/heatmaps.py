@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from fourier_probe.errors import ResultError, suggest
 from fourier_probe.io import atomic
+from fourier_probe.io.tables import write_frame
 from fourier_probe.results.drawing import drawing
 from fourier_probe.results.heatmap import FIGURES, FILES, NAMES, HeatMap
 
@@ -118,7 +119,7 @@ class HeatMaps:
             heat.save(folder / name, force=True)
         table = f"{NAMES[self.maps[0].definition.kind]}.csv"
         with atomic.staged(folder, (*FIGURES, *FILES)) as place:  # what an older result left goes
-            atomic.write_text(place / table, self.to_frame().to_csv(index=False, lineterminator="\n"))
+            write_frame(place / table, self.to_frame())
         return folder / table
 
     @classmethod

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from fourier_probe.errors import ResultError
 from fourier_probe.io import atomic
+from fourier_probe.io.tables import write_frame
 from fourier_probe.io.typed import read_json
 from fourier_probe.results.drawing import drawing
 from fourier_probe.results.filenames import VALIDATE
@@ -246,9 +247,9 @@ class Validation(msgspec.Struct, frozen=True, kw_only=True):
                 ("validation.csv", self.to_frame().set_index("class")),
                 ("confusion.csv", self.confusion()),
             ):
-                atomic.write_text(place / name, frame.to_csv(lineterminator="\n"))
+                write_frame(place / name, frame, index=True)
             if self.lesions:
-                atomic.write_text(place / "lesions.csv", self.lesion_table().to_csv(index=False, lineterminator="\n"))
+                write_frame(place / "lesions.csv", self.lesion_table())
             if self.curvature is not None:
                 rows = ["minibatch,rank,eigenvalue"] + [
                     f"{batch},{rank},{value!r}"

@@ -21,6 +21,7 @@ from typing import Any, NoReturn
 import msgspec
 
 from fourier_probe.errors import DataError, PointError, ProbeError, Terminated, printable
+from fourier_probe.plugins import load_installed
 from fourier_probe.studies.plan import Analysis
 from fourier_probe.studies.tasks import Begin, Job, holds_analysis
 from fourier_probe.training.config import FREE, TrainConfig
@@ -45,6 +46,7 @@ def main() -> None:
     if given.leash:
         threading.Thread(target=_leash, daemon=True).start()
     try:
+        load_installed()  # and the files that the sweep was given with --plugin
         run_job(given.run, threads=given.threads)
     except ProbeError as error:
         sys.exit(f"error: {printable(' '.join(str(error).split()))}")

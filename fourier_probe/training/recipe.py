@@ -16,6 +16,8 @@ The learning rate is for the recipe's own batch size and scales with the batch, 
 
 from __future__ import annotations
 
+import ast
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -131,15 +133,15 @@ def suited(model: str, model_args: Mapping[str, Any]) -> str:
     """
     from fourier_probe.models import zoo
 
-    key = (model, repr(sorted(model_args.items())))
     if zoo.FACTORY.fullmatch(model):  # the user's file may change
         return _suited(model, model_args)
-    if key not in _SUITED:  # a sweep asks for the same few models again and again
-        _SUITED[key] = _suited(model, model_args)
-    return _SUITED[key]
+    return _of_name(model, repr(dict(sorted(model_args.items()))))
 
 
-_SUITED: dict[tuple[str, str], str] = {}
+@functools.cache
+def _of_name(model: str, model_args: str) -> str:
+    """The recipe of a model that a name fixes: a sweep asks for the same few again and again."""
+    return _suited(model, ast.literal_eval(model_args))
 
 
 def _suited(model: str, model_args: Mapping[str, Any]) -> str:

@@ -16,6 +16,7 @@ from torch import nn
 
 from fourier_probe.errors import ModelError
 from fourier_probe.io import atomic
+from fourier_probe.io.tables import write_frame
 from fourier_probe.probe.definition import Definition
 from fourier_probe.probe.points import Point
 from fourier_probe.results.analysis import analyze as analyze_batches
@@ -26,7 +27,7 @@ from fourier_probe.runtime.messages import note, progress
 from fourier_probe.targets import ModelOptions, Target
 from fourier_probe.verbs.beside import add_attention, add_kernels, cka_of
 from fourier_probe.verbs.earlier_names import analyze_as_in_0_1
-from fourier_probe.verbs.opening import AnyTarget, Data, ImageOptions, open_any, open_stream
+from fourier_probe.verbs.opening import AnyTarget, Data, ImageOptions, device_for, open_any, open_stream
 from fourier_probe.verbs.probing import AMP, ProbeOptions
 
 if TYPE_CHECKING:
@@ -153,8 +154,7 @@ def analyze(
     opened = open_any(
         target, ModelOptions(model, model_args, pretrained, use_ema, untrained, key, prefix, ignore_extra), label=label
     )
-    if device is None and not isinstance(target, nn.Module | Target):
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = device_for(target, device)
     computed = definition or Definition(log=log, floor=floor, window=window, axis=axis, metrics=metrics)
     result = analyze_target(
         opened,
@@ -253,14 +253,13 @@ def write(result: Spectra, label: str, folder: Path, *, map_scale: str = "common
     """The three result files, tables of what was measured beside, then the figures; returns what was written."""
     from fourier_probe.plots import depth_figure, save_each, spectra_figure
     from fourier_probe.results.comparison import has_frequencies
-    from fourier_probe.results.frame import csv
     from fourier_probe.results.parts import parts_of
 
     parts = parts_of(result)
     with atomic.staged(folder, (*ANALYZE[1:], ANALYZE[0])) as place:  # the result itself last, old figures go
         for part in parts:
             if part.frame is not None:
-                atomic.write_text(place / f"{part.name}.csv", csv(part.frame(result)))
+                write_frame(place / f"{part.name}.csv", part.frame(result))
         result.save(place)
     figures: dict[str, Callable[[], Figure]] = {"spectra": lambda: spectra_figure([result], [label])}
     if has_frequencies(result):

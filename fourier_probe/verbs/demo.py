@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from fourier_probe.errors import DataError
 from fourier_probe.io import atomic
+from fourier_probe.io.tables import write_frame
 from fourier_probe.results.filenames import COMPARE, DEMO
 from fourier_probe.results.text_table import TextTable
 
@@ -172,7 +173,7 @@ def _planted(folder: Path, steps: int | None, seed: int, device: str) -> Demo:
             folder / name, "planted", images=LOOKED_AT, attention=True, batch_size=50, out=folder / name, force=True
         )
     made = Demo(folder, runs, spectra)
-    atomic.write_text(folder / "demo.csv", made.table().to_csv(lineterminator="\n"))
+    write_frame(folder / "demo.csv", made.table(), index=True)
     save_each({"demo": made.plot}, folder)
     return made
 

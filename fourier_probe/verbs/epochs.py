@@ -9,6 +9,7 @@ import msgspec
 
 from fourier_probe.errors import ResultError
 from fourier_probe.io import atomic
+from fourier_probe.io.tables import write_frame
 from fourier_probe.results.compared import Comparison
 from fourier_probe.results.filenames import COMPARE_EPOCHS
 from fourier_probe.results.labels import legible, told_apart
@@ -40,7 +41,7 @@ def compare_epochs(runs: Sequence[Path], out: Path | str | None = None, *, force
     if folder is not None:
         figure = epochs_figure(series, names, [switches_of(run) for run in runs], view=comparison.view)
         with atomic.staged(folder, COMPARE_EPOCHS) as place:
-            atomic.write_text(place / "compare.csv", comparison.to_frame().to_csv(index=False, lineterminator="\n"))
+            write_frame(place / "compare.csv", comparison.to_frame())
             save(figure, place / "epochs")
         left_out_note(list(comparison.results))
     return comparison

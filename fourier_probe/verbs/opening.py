@@ -114,6 +114,13 @@ def open_target(
     return opened
 
 
+def device_for(target: AnyTarget, device: torch.device | str | None) -> torch.device | str | None:
+    """Where to run: what was asked for; else a GPU where there is one for a named target, and a network stays."""
+    if device is not None or isinstance(target, nn.Module | Target):
+        return device
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def open_any(target: AnyTarget, options: ModelOptions, *, label: str | None = None, saved: bool = False) -> Target:
     """As `open_target`; a saved result is opened too, and of a run folder taken first where `saved` is set."""
     if isinstance(target, str | Path):

@@ -28,6 +28,7 @@ from fourier_probe.verbs.opening import (
     Data,
     ImageOptions,
     Stream,
+    device_for,
     open_any,
     open_stream,
 )
@@ -112,8 +113,7 @@ def validate(
     opened = open_any(
         target, ModelOptions(model, model_args, pretrained, use_ema, untrained, key, prefix, ignore_extra), label=label
     )
-    if device is None and not isinstance(target, nn.Module | Target):
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = device_for(target, device)
     device = device_of(device) if isinstance(device, str) else device
     precision = AMP[amp] if isinstance(amp, str) else amp
     result = validate_target(

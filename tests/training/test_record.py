@@ -100,3 +100,11 @@ def test_no_run(tmp_path: Path) -> None:
     (tmp_path / "config.json").mkdir()
     with pytest.raises(TrainingError, match=r"cannot read .*config.json: a folder, not a regular file"):
         Run.read(tmp_path)
+
+
+def test_a_run_is_a_table_and_a_frame() -> None:
+    run = Run.read(Path(__file__).parents[2] / "checkpoints" / "cifar_convit-cifar100-10pc-0c09ab8d")
+    table, frame = run.table(), run.to_frame()
+    assert list(table.columns) == ["loss", "accuracy"] and "validation" in table.index
+    assert len(frame) == run.result.epochs and {"epoch", "train_loss"} <= set(frame.columns)  # type: ignore[union-attr]
+    assert "<table" in run._repr_html_() and run.to_json()["arch"] == run.record.arch
