@@ -58,7 +58,7 @@ def top_eigenvalues(
     from scipy.sparse.linalg import LinearOperator, eigsh
 
     out: list[list[float]] = []
-    with _twice_differentiable(model) as parameters:
+    with twice_differentiable(model) as parameters:
         size = sum(parameter.numel() for parameter in parameters)
         wanted = min(count, size - 1)
         if wanted < 1:
@@ -66,7 +66,7 @@ def top_eigenvalues(
         start = torch.randn(size, generator=torch.Generator().manual_seed(0), dtype=torch.float64).numpy()
         for images, labels in batches:
             try:
-                product = _hessian_product(model, parameters, images, labels)
+                product = hessian_product(model, parameters, images, labels)
                 linear = LinearOperator((size, size), matvec=product, dtype=np.float64)
                 values = eigsh(linear, k=wanted, which="LA", v0=start, return_eigenvectors=False)
             except (RuntimeError, NotImplementedError) as error:
@@ -124,7 +124,7 @@ def landscape(
     return at, losses
 
 
-def _hessian_product(
+def hessian_product(
     model: nn.Module, parameters: Sequence[Tensor], images: Tensor, labels: Tensor
 ) -> Callable[[Array], Array]:
     """The product of the Hessian of the mean cross-entropy with a vector over all parameters."""
@@ -159,7 +159,7 @@ def _like(weight: Tensor, generator: torch.Generator) -> Tensor:
 
 
 @contextlib.contextmanager
-def _twice_differentiable(model: nn.Module) -> Iterator[list[nn.Parameter]]:
+def twice_differentiable(model: nn.Module) -> Iterator[list[nn.Parameter]]:
     """Eval mode, gradients for every floating parameter, attention as plain mathematics; all as before afterwards."""
     parameters = [parameter for parameter in model.parameters() if parameter.is_floating_point()]
     before = [parameter.requires_grad for parameter in parameters]

@@ -254,12 +254,14 @@ def _selected(model: nn.Module, forward: Forward, own: list[Point], select: Sequ
         names = fnmatch.filter(known, glob)
         if not names:
             raise PointError(f"--points {glob!r} matches no probe point and no module.{suggest(glob, known)}")
+        mapped: list[Point] = []
         for name in names:
-            named = (
-                [by_name[name]] if name in by_name else _module_points(model, forward, own, name, exact=name == glob)
-            )
-            for point in named:
-                chosen.setdefault((point.module, point.side, point.call, point.part), point)
+            exact = name == glob or len(names) == 1
+            mapped += [by_name[name]] if name in by_name else _module_points(model, forward, own, name, exact=exact)
+        if not mapped:
+            raise PointError(f"--points {glob!r} matches {len(names)} modules, and none of them has a map.")
+        for point in mapped:
+            chosen.setdefault((point.module, point.side, point.call, point.part), point)
     return sorted(chosen.values(), key=_order(forward))
 
 
@@ -272,6 +274,8 @@ def _module_points(model: nn.Module, forward: Forward, own: list[Point], name: s
         raise PointError(f"module {name!r} is never called in the forward of {type(model).__name__}.")
     for call in calls:
         layout = forward.of_output(call)
+        if layout is None and not exact:
+            continue  # one of many that a glob matches
         if layout is None:
             raise PointError(
                 f"point {name}: its output of shape {_shown(call.output)} for two images cannot be laid out as maps "

@@ -14,6 +14,7 @@ import torch
 from fourier_probe.errors import DataError, ModelError, ResultError
 from fourier_probe.io import atomic
 from fourier_probe.io.folders import is_run
+from fourier_probe.probe.cka import LEAST
 from fourier_probe.probe.definition import Definition
 from fourier_probe.results.cka import CkaRecord
 from fourier_probe.results.compared import Comparison
@@ -207,8 +208,10 @@ def compare_opened(
 
 
 def _cka(results: Sequence[Spectra], labels: Sequence[str]) -> tuple[CkaRecord, ...]:
-    """CKA of each target with itself and with each after it."""
-    records = []
+    """CKA of each target with itself and with each after it; none of too few images, as each analysis has said."""
+    records: list[CkaRecord] = []
+    if min(result.images.n for result in results) < LEAST:
+        return ()
     for at, (result, label) in enumerate(zip(results, labels, strict=True)):
         for other, name in zip(results[at:], labels[at:], strict=True):
             if other is result and result.cka is not None:

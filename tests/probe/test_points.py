@@ -347,12 +347,19 @@ def test_select_takes_modules_and_points_by_glob_in_order() -> None:
         ("nothing*", "matches no probe point and no module"),
         ("head", r"point head: its output of shape \(2, 1000\) for two images cannot be laid out"),
         ("blocks.0.attn.attn_drop", "never called|cannot be laid out"),
+        ("head*", r"matches 2 modules, and none of them has a map"),
     ],
 )
 def test_bad_names(glob: str, message: str) -> None:
     model = made("vit_tiny_patch16_224", img_size=32)
     with pytest.raises(PointError, match=message):
         find_points(model, torch.zeros(1, 3, 32, 32), select=[glob])
+
+
+def test_a_glob_leaves_out_modules_without_a_map() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+    points = find_points(model, torch.zeros(1, 3, 8, 8), select=["*"])
+    assert [point.name for point in points][:2] == ["0", "1"] and "4" not in {point.name for point in points}
 
 
 def test_a_model_without_maps_says_what_to_do() -> None:
