@@ -606,7 +606,9 @@ def test_what_is_never_called_or_has_no_place_is_named() -> None:
     with pytest.raises(PointError, match="module 'unused' is never called in the forward of Shared"):
         find_points(model, image, select=["unused"])
     with pytest.raises(PointError, match=r"point head: its output of shape \(2, 2\)"):
-        find_points(model, image, select=["*"])
+        find_points(model, image, select=["head"])
+    names = {point.name for point in find_points(model, image, select=["*"])}
+    assert names and not names & {"head", "unused"}
 
 
 def test_a_stream_without_a_grid_is_an_error_with_its_shape() -> None:
