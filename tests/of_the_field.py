@@ -609,6 +609,24 @@ class Restorer(nn.Module):
         return out + F.interpolate(images, scale_factor=2)
 
 
+class Turned(Mix):  # type: ignore[misc]
+    """Values are turned by their positions, as rotary embeddings turn queries: an addition inside the branch."""
+
+    def value(self, v: Tensor) -> Tensor:
+        angles = torch.arange(v.shape[2])[:, None] / torch.arange(1, v.shape[3] + 1)
+        return v * angles.cos() + v.flip(-1) * angles.sin()
+
+
+class TurnedApart(Tokens):
+    """The same on tokens in an order that is not known: six steps that are not read, and no more."""
+
+    def __init__(self) -> None:
+        super().__init__(mix=Turned)
+
+    def before(self, x: Tensor) -> Tensor:
+        return x[:, torch.randperm(N)]
+
+
 LAST = "; no module takes in the last sum"
 OF_THE_FIELD = [
     Unusual("MLP-Mixer", lambda: Chain(lambda: Block(MixTokens())), 7, "stem + 2 x 3"),
@@ -644,6 +662,7 @@ OF_THE_FIELD = [
     Unusual("a denoiser", Denoiser, 4, "4 convolutions; what is added to the image is no step", size=(64, 96)),
     Unusual("ESPCN", espcn, 3, "3 convolutions; the tail is no point", size=(32, 48)),
     Unusual("a restorer", Restorer, 4, "stem + 2 + the long skip; the tail is no point", size=(32, 48)),
+    Unusual("rotations of unordered tokens", TurnedApart, 1, "patches; 6 gathered, rotations are none", 6, "gathered"),
     Unusual("colours mixed first", Colours, 4, "stem + 3; the colours' own addition is no step"),
     Unusual("global context", lambda: Maps(Context), 4, "stem + 3; positions are weighed, no token asks"),
     Unusual("windows by einsum", lambda: Chain(lambda: Block(Windows())), 7, "stem + 2 x 3", attention=3),

@@ -78,8 +78,9 @@ def table(rows: list[dict[str, Any]]) -> str:
     good = [each for each in rows if each["error"] is None]
     whole = [each for each in good if not each["unread"]]
     lines = [
-        f"Of {len(rows)} models tried (timm {timm.__version__}) {len(good)} have points; of {len(whole)} every step is "
-        "read.",
+        f"Of timm's {(known := len(registered()))} models (timm {timm.__version__}) {len(rows)} were tried"
+        f"{', of every family some' if len(rows) < known else ''}; "
+        f"{len(good)} of these have points, and of {len(whole)} every step is read.",
         "",
     ]
     lines += ["| family | models tried | with points | every step read | an example |", "|---|---|---|---|---|"]
@@ -102,6 +103,11 @@ def table(rows: list[dict[str, Any]]) -> str:
         lines += ["", "What fails:", "", "| model | why |", "|---|---|"]
         lines += [f"| `{each['name']}` | {each['error'][:160].replace('|', '/')} |" for each in failed]
     return "\n".join(lines)
+
+
+def registered() -> list[str]:
+    """The models that timm itself registers."""
+    return [name for name in timm.list_models() if "fourier_probe" not in timm.models.model_entrypoint(name).__module__]
 
 
 def main() -> None:

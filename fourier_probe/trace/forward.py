@@ -214,7 +214,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             value = self._sum("cat", parents, owner, tensor, axes, before)
         else:
             tokens = function is aten.cat.default and any(part.along == "n" for axis in axes for part in axis)
-            product = operation.packet in PRODUCT
+            product = operation.packet in PRODUCT and _has_one_factor(operation, tensor)
             value = Value(self.known.tick(), parents, owner, tuple(before) if tokens else (), product)
         if function._schema.is_mutable:
             self.known.write_in_place(tensor, axes, value)
@@ -328,6 +328,13 @@ def _has_images_and_places(axes: Axes) -> bool:
 def _is_packed(axes: Axes) -> bool:
     """Whether one axis holds the tokens of all images, one image after the other."""
     return any("b" in ax.along(axis) and ax.has_positions(axis) for axis in axes)
+
+
+def _has_one_factor(operation: Operation, result: Tensor) -> bool:
+    """Whether a tensor was multiplied with a number, or one for each channel; rotations of positions are no factor."""
+    factors = [each for each in operation.tensors if each.shape != result.shape]
+    whole = len(operation.tensors) - len(factors)
+    return whole == 1 and all(sum(size > 1 for size in each.shape) <= 1 for each in factors)
 
 
 def _beginning(branch: Value, skip: Value) -> int:
