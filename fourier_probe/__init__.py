@@ -14,7 +14,7 @@ Every verb of the command line is a function of the same name and defaults. Name
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from fourier_probe.checkpoints.readers import CheckpointContents, register_reader
@@ -187,7 +187,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name == "__version__":
         from fourier_probe.runtime.versions import own
 

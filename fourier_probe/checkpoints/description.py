@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from fourier_probe.checkpoints.record import (
     LARGEST,
@@ -24,7 +23,7 @@ NOT_ARCHITECTURE = {
 }  # fmt: skip
 
 
-def format_of(values: dict[str, Any]) -> str:
+def format_of(values: dict[str, object]) -> str:
     """Who wrote a file, by the names in it."""
     if "digest" in values and "version" in values:
         return "fourier-probe"
@@ -35,23 +34,25 @@ def format_of(values: dict[str, Any]) -> str:
     return "timm" if "args" in values else "pytorch"
 
 
-def settings_of(values: dict[str, Any]) -> dict[str, Any]:
+def settings_of(values: dict[str, object]) -> dict[str, object]:
     """The run's configuration, under whichever name."""
     found = (values.get(key) for key in ("config", "args", "hyper_parameters"))
     return next((dict(each) for each in found if isinstance(each, dict)), {})
 
 
-def architecture_of(values: dict[str, Any], settings: dict[str, Any]) -> str | None:
+def architecture_of(values: dict[str, object], settings: dict[str, object]) -> str | None:
     """The name of the architecture, if the file gives one."""
     named = (place.get(key) for place in (values, settings) for key in _ARCH)
     return next((each for each in named if isinstance(each, str) and 0 < len(each) <= 1000), None)
 
 
-def arguments_of(values: dict[str, Any], settings: dict[str, Any], kind: str) -> tuple[dict[str, Any], dict[str, Any]]:
+def arguments_of(
+    values: dict[str, object], settings: dict[str, object], kind: str
+) -> tuple[dict[str, object], dict[str, object]]:
     """Arguments the model was created with, and those it may have been."""
     said = values.get("model_args")
     found = dict(said) if isinstance(said, dict) else {}
-    hints: dict[str, Any] = {}
+    hints: dict[str, object] = {}
     if kind != "fourier-probe":
         extra = settings.get("model_kwargs")
         found = {**_timm_args(settings), **(extra if isinstance(extra, dict) else {}), **_timm_args(values), **found}
@@ -61,10 +62,10 @@ def arguments_of(values: dict[str, Any], settings: dict[str, Any], kind: str) ->
     return {str(name): each for name, each in found.items() if name not in NOT_ARCHITECTURE}, hints
 
 
-def _timm_args(settings: dict[str, Any]) -> dict[str, Any]:
+def _timm_args(settings: dict[str, object]) -> dict[str, object]:
     """What timm's training script hands to `create_model`, under its names there."""
 
-    def pairs() -> Iterator[tuple[str, Any]]:
+    def pairs() -> Iterator[tuple[str, object]]:
         size = settings.get("input_size")
         if isinstance(size, list | tuple) and len(size) == 3:
             yield "in_chans", size[0]
@@ -81,9 +82,9 @@ def _timm_args(settings: dict[str, Any]) -> dict[str, Any]:
     return dict(pairs())
 
 
-def from_metadata(metadata: dict[str, str]) -> tuple[dict[str, Any], list[str]]:
+def from_metadata(metadata: dict[str, str]) -> tuple[dict[str, object], list[str]]:
     """What a safetensors file says of its architecture (strings, some of them JSON), and what of it is left out."""
-    said: dict[str, Any] = {}
+    said: dict[str, object] = {}
     ignored: list[str] = []
     for key, text in metadata.items():
         if key in ("arch", "architecture"):
@@ -100,7 +101,7 @@ def from_metadata(metadata: dict[str, str]) -> tuple[dict[str, Any], list[str]]:
     return said, ignored
 
 
-def from_hub(config: HubConfig) -> dict[str, Any]:
+def from_hub(config: HubConfig) -> dict[str, object]:
     """What the config.json beside a file of the hub says."""
     fields = {"arch": config.architecture, "num_classes": config.num_classes, "global_pool": config.global_pool}
     return {**fields, "model_args": config.model_args or {}}

@@ -86,7 +86,7 @@ def _guarded(path: Path, read: Callable[[], Any]) -> Any:
         ) from error
 
 
-def _load_zip(path: Path, file: IO[bytes], size: int) -> Any:
+def _load_zip(path: Path, file: IO[bytes], size: int) -> object:
     with zipfile.ZipFile(file) as archive:
         entries = {entry.filename: entry for entry in archive.infolist()}
         names = [name for name in entries if name.rpartition("/")[2] == "data.pkl"]
@@ -109,7 +109,7 @@ def _load_zip(path: Path, file: IO[bytes], size: int) -> Any:
             raise CheckpointError(f"{path} was written on a big-endian machine: load and save it there as safetensors.")
         storages: dict[str, bytearray] = {}
 
-        def locate(dtype: torch.dtype, place: tuple[Any, ...]) -> Stored:
+        def locate(dtype: torch.dtype, place: tuple[object, ...]) -> Stored:
             key = str(place[0])
             if key not in storages:
                 storages[key] = bytearray(archive.read(f"{root}data/{key}"))  # which checks the CRC-32
@@ -153,7 +153,7 @@ def _load_legacy(file: IO[bytes], size: int) -> Any:
     return plain(values)
 
 
-def _of_length(stored: Stored, numbers: Any) -> Stored:
+def _of_length(stored: Stored, numbers: object) -> Stored:
     if type(numbers) is not int or numbers * stored.dtype.itemsize != len(stored.data):
         raise ValueError(f"a storage of {str(numbers)[:20]} numbers has {len(stored.data)} bytes")
     return stored

@@ -168,7 +168,7 @@ def read(
     )
 
 
-def _verify(path: Path, values: dict[str, Any], record: Record) -> None:
+def _verify(path: Path, values: dict[str, object], record: Record) -> None:
     """Refuse a file of ours that is newer than this code, or whose tensors are not those that were saved."""
     if record.version > VERSION:
         raise CheckpointError(

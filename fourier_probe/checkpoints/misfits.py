@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 from torch import Tensor, nn
 
@@ -65,7 +64,7 @@ def _resized(have: Tensor, want: Tensor, model: nn.Module) -> str:
 
 def _trained_at(have: Tensor, want: Tensor, model: nn.Module) -> int | None:
     """Pixels of a square image whose tokens have these embeddings (1, N, C)."""
-    patches: Any = getattr(model, "patch_embed", None)
+    patches: object = getattr(model, "patch_embed", None)
     patch, grid = getattr(patches, "patch_size", None), getattr(patches, "grid_size", None)
     if not patch or not grid or have.dim() != 3 or want.dim() != 3:
         return None

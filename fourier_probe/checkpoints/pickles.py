@@ -71,21 +71,21 @@ class _Record:
     state: Any
     items: list[Any]  # of append and extend; pairs where items were set by key
 
-    def __new__(cls, *args: Any) -> _Record:
+    def __new__(cls, *args: object) -> _Record:
         record = super().__new__(cls)
         record.args, record.state, record.items = args, None, []
         return record
 
-    def __setstate__(self, state: Any) -> None:
+    def __setstate__(self, state: object) -> None:
         self.state = state
 
-    def __setitem__(self, key: Any, value: Any) -> None:
+    def __setitem__(self, key: object, value: object) -> None:
         self.items.append((key, value))
 
     def append(self, value: Any) -> None:
         self.items.append(value)
 
-    def extend(self, values: list[Any]) -> None:
+    def extend(self, values: list[object]) -> None:
         self.items.extend(values)
 
 
@@ -110,7 +110,7 @@ class _Reader(pickle.Unpickler):
             self._classes[full] = type("record", (_Record,), {"name": full})
         return self._classes[full]
 
-    def persistent_load(self, pid: Any) -> Stored | None:
+    def persistent_load(self, pid: object) -> Stored | None:
         if not isinstance(pid, tuple) or len(pid) < 5 or pid[0] not in ("storage", b"storage"):
             raise ValueError("it refers to something that is no storage of numbers")
         dtype = _dtype(getattr(pid[1], "name", ""))
@@ -119,7 +119,7 @@ class _Reader(pickle.Unpickler):
         return self._locate(dtype, pid[2:])
 
 
-def records(data: bytes, locate: Locate | None = None) -> Any:
+def records(data: bytes, locate: Locate | None = None) -> object:
     """The content of one pickle, with records for what it names: for `plain`.
 
     Raises:
@@ -201,13 +201,13 @@ class Plain:
         self._budget.spend(numbers * dtype.itemsize)
         return torch.frombuffer(stored.data, dtype=dtype).as_strided(size, stride, offset)
 
-    def pairs(self, record: _Record) -> dict[Any, Any]:
+    def pairs(self, record: _Record) -> dict[object, object]:
         """A dictionary of some kind: its arguments, then the items set."""
         source = record.args[0] if record.args else ()
         items = source.items() if isinstance(source, dict) else source if isinstance(source, list | tuple) else ()
         return {self(key): self(value) for key, value in (*items, *record.items)}
 
-    def sequence(self, record: _Record) -> list[Any]:
+    def sequence(self, record: _Record) -> list[object]:
         """A list or set: its argument, then what was appended."""
         source = record.args[0] if record.args else ()
         if not isinstance(source, list | tuple | set | frozenset | dict):
@@ -218,7 +218,7 @@ class Plain:
         """A string in some dress."""
         return ":".join(str(self(value)) for value in record.args)
 
-    def data(self, value: Any) -> bytes:
+    def data(self, value: object) -> bytes:
         """Bytes, which old protocols write as text."""
         if isinstance(value, _Record):
             value = value.args[0] if value.args else b""
@@ -229,13 +229,13 @@ class Plain:
         self._budget.spend(_NODE + len(value))
         return bytes(value)
 
-    def number(self, record: _Record) -> Any:
+    def number(self, record: _Record) -> object:
         """A numpy scalar."""
         dtype, data = _numpy_dtype(record.args[0]), self.data(record.args[1])
         (value,) = np.frombuffer(data, dtype).tolist() if len(data) == dtype.itemsize else (None,)
         return value
 
-    def array(self, record: _Record) -> Any:
+    def array(self, record: _Record) -> object:
         """A numpy array, as nested lists."""
         shape, code, fortran, data = record.state[-4:]
         dtype = _numpy_dtype(code)
@@ -245,13 +245,13 @@ class Plain:
         self._budget.spend(_NODE * sum(math.prod(shape[:depth]) for depth in range(len(shape) + 1)))
         return np.frombuffer(numbers, dtype).reshape(shape, order="F" if fortran else "C").tolist()
 
-    def rebuilt(self, record: _Record) -> Any:
+    def rebuilt(self, record: _Record) -> object:
         """A tensor of a class of its own (a parameter, a buffer): the tensor."""
         inner = record.args[0](*record.args[2]) if isinstance(record.args[0], type) else record.args[0]
         return self(inner)
 
 
-def _nowhere(_dtype: torch.dtype, _place: tuple[Any, ...]) -> Stored:
+def _nowhere(_dtype: torch.dtype, _place: tuple[object, ...]) -> Stored:
     raise ValueError("it refers to a storage, and has none")
 
 

@@ -105,7 +105,7 @@ def register_reader(name: str, summary: str = "", *, recognise: Callable[[Values
     return add
 
 
-def read_with_plugins(values: dict[str, Any]) -> tuple[str, dict[str, Any]] | None:
+def read_with_plugins(values: dict[str, object]) -> tuple[str, dict[str, object]] | None:
     """Name of the first reader that recognises the values, and what it says they hold; None where none does.
 
     Raises:

@@ -75,9 +75,9 @@ def _dense(path: Path, key: str, found: dict[str, Any]) -> dict[str, Tensor]:
     return found
 
 
-def under_key(path: Path, values: dict[str, Any], key: str) -> dict[str, Tensor]:
+def under_key(path: Path, values: dict[str, object], key: str) -> dict[str, Tensor]:
     """The weights at `key`, dots between the names of nested dictionaries."""
-    inside: Any = values
+    inside: object = values
     for depth, part in enumerate(parts := [key] if key in values else key.split(".")):
         if not isinstance(inside, dict) or part not in inside:
             where = ".".join(parts[:depth]) or "the file"

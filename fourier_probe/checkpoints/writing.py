@@ -40,7 +40,7 @@ def save(path: Path | str, payload: dict[str, Any]) -> None:
     atomic.write_bytes(path, buffer.getvalue())
 
 
-def digest(values: Any) -> str:
+def digest(values: object) -> str:
     """SHA-256 of all tensors in nested values: where they are, type, shape and bytes, whatever the order.
 
     >>> digest({"a": torch.zeros(2), "b": 1}) == digest({"b": 2, "a": torch.zeros(2)})
@@ -56,7 +56,7 @@ def digest(values: Any) -> str:
     return hashed.hexdigest()
 
 
-def _tensors(value: Any, where: str) -> Iterator[tuple[str, Tensor]]:
+def _tensors(value: object, where: str) -> Iterator[tuple[str, Tensor]]:
     if isinstance(value, Tensor):
         yield where, value
     elif isinstance(value, dict):

@@ -75,7 +75,7 @@ class Verbs(click.Group):
             ctx.exit(1)
         return super().parse_args(ctx, rest)
 
-    def invoke(self, ctx: click.Context) -> Any:
+    def invoke(self, ctx: click.Context) -> object:
         """Run; exit 1 on a `ProbeError`, 130 on Ctrl-C."""
         try:
             with messages.printing():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -20,7 +19,7 @@ from fourier_probe.training.naming import run_name
 @options.force_option("a drawing that is there")
 @options.figure_options
 @options.json_option("Print the plan as JSON instead of the table.")
-def command(config_file: Path | None, out: Path | None, force: bool, as_json: bool, **flags: Any) -> None:
+def command(config_file: Path | None, out: Path | None, force: bool, as_json: bool, **flags: object) -> None:
     """Print and draw the plan of `train` with the same flags: each layer's epoch, parameters and multiply-adds.
 
     A plan without --schedule is that of `linear`.

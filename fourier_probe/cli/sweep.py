@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -32,7 +31,7 @@ from fourier_probe.cli import options, printing
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the runs.  [default: runs/PLAN]")
 @options.json_option("Print the rows of results.csv as JSON.")
 def command(
-    plan: Path, jobs: int, launcher: str, slurm: dict[str, Any], dry_run: bool, out: Path | None, as_json: bool
+    plan: Path, jobs: int, launcher: str, slurm: dict[str, object], dry_run: bool, out: Path | None, as_json: bool
 ) -> None:
     """Run the study of a PLAN file; the same command again does what is left of it.
 

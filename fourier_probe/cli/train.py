@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -21,7 +20,13 @@ from fourier_probe.runtime.launched import rank_and_world
 @options.force_option("the run in the folder")
 @options.json_option("Print config.json with the result on stdout.")
 def command(
-    config_file: Path | None, out: Path | None, resume: bool, fork: str | None, force: bool, as_json: bool, **flags: Any
+    config_file: Path | None,
+    out: Path | None,
+    resume: bool,
+    fork: str | None,
+    force: bool,
+    as_json: bool,
+    **flags: object,
 ) -> None:
     """Train a model; with --schedule its convolutions become attention, layer by layer (PRS).
 

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -219,5 +219,5 @@ def _decoded_ahead(blocks: _Blocks) -> Iterator[_Block]:
             pool.shutdown(cancel_futures=True)
 
 
-def _as_it_is(block: Any) -> Any:
+def _as_it_is(block: object) -> object:
     return block

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +13,7 @@ from fourier_probe.errors import DataError
 from fourier_probe.runtime.distributed import rank_and_world
 
 
-def numbered(images: Iterable[Any]) -> Iterator[Batch]:
+def numbered(images: Iterable[object]) -> Iterator[Batch]:
     """This rank's batches. A `Batch` is taken as it comes; anything else is numbered and dealt out in turn."""
     rank, world = rank_and_world()
     start = 0
@@ -36,7 +35,7 @@ def numbered(images: Iterable[Any]) -> Iterator[Batch]:
             yield Batch(batch, None if labels is None else _labels(labels, len(batch), turn), index, digest)
 
 
-def _labels(labels: Any, count: int, turn: int) -> Tensor:
+def _labels(labels: object, count: int, turn: int) -> Tensor:
     """Class indices (B,) from (B,) or (B, 1)."""
     found = torch.as_tensor(labels).cpu()
     if found.shape == (count, 1):

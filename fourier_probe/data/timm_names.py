@@ -70,7 +70,7 @@ def _default_root(name: str) -> Path:
     return Path(base) if base else Path.home() / ".cache" / "fourier-probe" / name.rpartition("/")[2].lower()
 
 
-def _create(name: str, root: str | None, split: str, source: str) -> Any:
+def _create(name: str, root: str | None, split: str, source: str) -> object:
     """`timm.data.create_dataset` with the split's name in that data set; whatever it prints goes to stderr."""
     from timm.data import create_dataset
 
@@ -103,7 +103,7 @@ def _create(name: str, root: str | None, split: str, source: str) -> Any:
     ) from cause
 
 
-def _from_torchvision(source: str, dataset: Any, split: str) -> ImageSet:
+def _from_torchvision(source: str, dataset: object, split: str) -> ImageSet:
     classes = getattr(dataset, "classes", None)
     names = tuple(str(name) for name in classes) if classes else None
     if hasattr(dataset, "data") and hasattr(dataset, "targets"):

@@ -12,7 +12,6 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from fourier_probe.errors import OutputError
 
@@ -85,7 +84,7 @@ def write_text(path: Path | str, text: str) -> None:
     write_bytes(path, text.encode(errors="backslashreplace"))
 
 
-def write_json(path: Path | str, value: Any) -> None:
+def write_json(path: Path | str, value: object) -> None:
     """`write_bytes` of JSON, a list of numbers on one line; NaN and infinity are refused: no JSON reader takes them."""
     text = json.dumps(value, indent=1, allow_nan=False)
     text = _NUMBERS.sub(lambda found: f"[{re.sub(_BREAK, ' ', found[1])}]", text)

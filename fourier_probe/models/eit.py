@@ -271,7 +271,7 @@ _VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
-def _cfg(variant: dict[str, Any]) -> dict[str, Any]:
+def _cfg(variant: dict[str, object]) -> dict[str, object]:
     small = "img_size" in variant
     return {
         "url": "",
@@ -297,48 +297,48 @@ def _eit(variant: str, pretrained: bool, kwargs: dict[str, Any]) -> nn.Module:
 
 
 @register_model
-def eit_mini(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+def eit_mini(pretrained: bool = False, **kwargs: object) -> nn.Module:
     """3.5M parameters at 1000 classes, 224 pixels."""
     return _eit("eit_mini", pretrained, kwargs)
 
 
 @register_model
-def eit_tiny(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+def eit_tiny(pretrained: bool = False, **kwargs: object) -> nn.Module:
     """8.9M parameters at 1000 classes, 224 pixels."""
     return _eit("eit_tiny", pretrained, kwargs)
 
 
 @register_model
-def eit_base(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+def eit_base(pretrained: bool = False, **kwargs: object) -> nn.Module:
     """16.0M parameters at 1000 classes, 224 pixels."""
     return _eit("eit_base", pretrained, kwargs)
 
 
 @register_model
-def eit_large(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+def eit_large(pretrained: bool = False, **kwargs: object) -> nn.Module:
     """25.3M parameters at 1000 classes, 224 pixels."""
     return _eit("eit_large", pretrained, kwargs)
 
 
 @register_model
-def eit_small(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+def eit_small(pretrained: bool = False, **kwargs: object) -> nn.Module:
     """`eit_mini` on 32-pixel images: 3.1M parameters."""
     return _eit("eit_small", pretrained, kwargs)
 
 
 @register_model
-def eit_small_w320(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+def eit_small_w320(pretrained: bool = False, **kwargs: object) -> nn.Module:
     """Width 320, 10 heads (ours): 5.0M parameters, to set beside the `_x4` models for small images."""
     return _eit("eit_small_w320", pretrained, kwargs)
 
 
 @register_model
-def eit_small_w144(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+def eit_small_w144(pretrained: bool = False, **kwargs: object) -> nn.Module:
     """Width 144, 6 heads (ours): about 1M parameters."""
     return _eit("eit_small_w144", pretrained, kwargs)
 
 
 @register_model
-def eit_small_w80(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+def eit_small_w80(pretrained: bool = False, **kwargs: object) -> nn.Module:
     """Width 80, 5 heads (ours): about 0.3M parameters, to set beside `cifar_resnet20` and `cifar_vit_patch4`."""
     return _eit("eit_small_w80", pretrained, kwargs)

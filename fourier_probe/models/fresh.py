@@ -30,7 +30,7 @@ def untrained(name: str, **model_args: Any) -> nn.Module:
     return made
 
 
-def check(name: str, made: nn.Module, model_args: dict[str, Any]) -> None:
+def check(name: str, made: nn.Module, model_args: dict[str, object]) -> None:
     """Compare a factory's network from `SEED` with another from the next seed.
 
     Raises:

@@ -118,7 +118,7 @@ def _stage(inputs: int, outputs: int, blocks: int, *, stride: int) -> nn.Sequent
     return nn.Sequential(first, *(BasicBlock(outputs, outputs) for _ in range(blocks - 1)))
 
 
-def _cfg(**kwargs: Any) -> dict[str, Any]:
+def _cfg(**kwargs: object) -> dict[str, object]:
     return {
         "url": "",
         "num_classes": 100,
@@ -135,7 +135,7 @@ def _cfg(**kwargs: Any) -> dict[str, Any]:
     }
 
 
-def _vit_cfg() -> dict[str, Any]:
+def _vit_cfg() -> dict[str, object]:
     return _cfg(pool_size=None, fixed_input_size=True, first_conv="patch_embed.proj", classifier="head")
 
 
@@ -188,78 +188,78 @@ def _convit(variant: str, pretrained: bool, width: int, kwargs: dict[str, Any]) 
 
 
 @register_model
-def cifar_resnet8(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+def cifar_resnet8(pretrained: bool = False, **kwargs: object) -> nn.Module:
     """One block a stage, 0.08M parameters: for tests and demonstrations."""
     return _resnet("cifar_resnet8", pretrained, 1, 16, kwargs)
 
 
 @register_model
-def cifar_resnet20(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+def cifar_resnet20(pretrained: bool = False, **kwargs: object) -> nn.Module:
     """The smallest network of He et al. 2015, table 6: 0.28M parameters."""
     return _resnet("cifar_resnet20", pretrained, 3, 16, kwargs)
 
 
 @register_model
-def cifar_resnet20_x2(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+def cifar_resnet20_x2(pretrained: bool = False, **kwargs: object) -> nn.Module:
     """Twice as wide, 1.1M parameters."""
     return _resnet("cifar_resnet20_x2", pretrained, 3, 32, kwargs)
 
 
 @register_model
-def cifar_resnet20_x4(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+def cifar_resnet20_x4(pretrained: bool = False, **kwargs: object) -> nn.Module:
     """Four times as wide, 4.4M parameters."""
     return _resnet("cifar_resnet20_x4", pretrained, 3, 64, kwargs)
 
 
 @register_model
-def cifar_vit_patch4(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+def cifar_vit_patch4(pretrained: bool = False, **kwargs: object) -> nn.Module:
     """Width 64, 2 heads: 0.31M parameters, to set beside `cifar_resnet20`."""
     return _vit("cifar_vit_patch4", pretrained, 64, kwargs)
 
 
 @register_model
-def cifar_vit_patch4_x2(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+def cifar_vit_patch4_x2(pretrained: bool = False, **kwargs: object) -> nn.Module:
     """Width 128, 4 heads: 1.2M parameters, to set beside `cifar_resnet20_x2`."""
     return _vit("cifar_vit_patch4_x2", pretrained, 128, kwargs)
 
 
 @register_model
-def cifar_vit_patch4_x4(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+def cifar_vit_patch4_x4(pretrained: bool = False, **kwargs: object) -> nn.Module:
     """Width 256, 8 heads: 4.8M parameters, to set beside `cifar_resnet20_x4`."""
     return _vit("cifar_vit_patch4_x4", pretrained, 256, kwargs)
 
 
 @register_model
-def cifar_vit_patch2(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+def cifar_vit_patch2(pretrained: bool = False, **kwargs: object) -> nn.Module:
     """`cifar_vit_patch4` on 2x2 patches, a 16x16 grid: 0.32M parameters."""
     return _vit("cifar_vit_patch2", pretrained, 64, kwargs, patch=2)
 
 
 @register_model
-def cifar_vit_patch2_x2(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+def cifar_vit_patch2_x2(pretrained: bool = False, **kwargs: object) -> nn.Module:
     """Width 128, 4 heads: 1.2M parameters."""
     return _vit("cifar_vit_patch2_x2", pretrained, 128, kwargs, patch=2)
 
 
 @register_model
-def cifar_vit_patch2_x4(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+def cifar_vit_patch2_x4(pretrained: bool = False, **kwargs: object) -> nn.Module:
     """Width 256, 8 heads: 4.8M parameters."""
     return _vit("cifar_vit_patch2_x4", pretrained, 256, kwargs, patch=2)
 
 
 @register_model
-def cifar_convit(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+def cifar_convit(pretrained: bool = False, **kwargs: object) -> nn.Module:
     """Width 64: 0.31M parameters, to set beside `cifar_vit_patch4`."""
     return _convit("cifar_convit", pretrained, 64, kwargs)
 
 
 @register_model
-def cifar_convit_x2(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+def cifar_convit_x2(pretrained: bool = False, **kwargs: object) -> nn.Module:
     """Width 128: 1.2M parameters."""
     return _convit("cifar_convit_x2", pretrained, 128, kwargs)
 
 
 @register_model
-def cifar_convit_x4(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+def cifar_convit_x4(pretrained: bool = False, **kwargs: object) -> nn.Module:
     """Width 256: 4.8M parameters."""
     return _convit("cifar_convit_x4", pretrained, 256, kwargs)

@@ -216,7 +216,7 @@ def stats(model: nn.Module, size: int | Sequence[int]) -> Stats:
     return Stats(parameters, counter.get_total_flops() // 2, products // 2)
 
 
-def _from_file(file: Path, factory: str, model_args: dict[str, Any]) -> nn.Module:
+def _from_file(file: Path, factory: str, model_args: dict[str, object]) -> nn.Module:
     """`factory(**model_args)` of a Python file, which is run once a call."""
     shown = printable(file)
     try:
@@ -279,7 +279,7 @@ def _reported(what: str) -> Iterator[None]:
         raise ModelError(f"{what}: {name}: {first_line(error)}") from error
 
 
-def _check(model_args: dict[str, Any]) -> None:
+def _check(model_args: dict[str, object]) -> None:
     """Refuse values that no model takes, before a constructor makes what it will of them."""
     for name, least in (("num_classes", 0), ("in_chans", 1), ("img_size", 1)):
         value = model_args.get(name)
@@ -321,5 +321,5 @@ def _pair(size: int | Sequence[int]) -> tuple[int, int]:
     return sides[0], sides[1]
 
 
-def _listed(model_args: dict[str, Any]) -> str:
+def _listed(model_args: dict[str, object]) -> str:
     return printable(", ".join(f"{name}={value!r}" for name, value in model_args.items()), 300) or "its defaults"

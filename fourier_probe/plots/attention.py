@@ -155,7 +155,7 @@ def attention_figure(
         return figure
 
 
-def _intervals_said(layers: Sequence[dict[str, Any]], information: Sequence[InformationRecord], seen: str) -> str:
+def _intervals_said(layers: Sequence[dict[str, object]], information: Sequence[InformationRecord], seen: str) -> str:
     """Which of the bars are intervals."""
     known = any(_diversity_error(layer) is not None for layer in layers)
     known = known or any(record.mean_stderr is not None for record in information)
@@ -163,7 +163,7 @@ def _intervals_said(layers: Sequence[dict[str, Any]], information: Sequence[Info
     return f"{bars} Diversity: standard deviation over heads." if layers else bars
 
 
-def _layer_colorbar(figure: Figure, ax: Axes, layers: Sequence[dict[str, Any]]) -> None:
+def _layer_colorbar(figure: Figure, ax: Axes, layers: Sequence[dict[str, object]]) -> None:
     """What the colours of the responses are: depth, or the order of the layers."""
     if len(layers) == 1:
         return
@@ -176,7 +176,7 @@ def _layer_colorbar(figure: Figure, ax: Axes, layers: Sequence[dict[str, Any]]) 
         bar.ax.yaxis.set_major_locator(MaxNLocator(integer=True))
 
 
-def _by_depth(layers: Sequence[dict[str, Any]]) -> bool:
+def _by_depth(layers: Sequence[dict[str, object]]) -> bool:
     return all(layer.get("depth") is not None for layer in layers)
 
 
@@ -185,14 +185,14 @@ def _places(layers: Sequence[dict[str, Any]]) -> list[float]:
     return [float(layer["depth"]) if _by_depth(layers) else at for at, layer in enumerate(layers, 1)]
 
 
-def _shades(layers: Sequence[dict[str, Any]]) -> list[Any]:
+def _shades(layers: Sequence[dict[str, object]]) -> list[object]:
     """A colour a layer, by depth or by order."""
     last = max(len(layers) - 1, 1)
     depth = _places(layers) if _by_depth(layers) else [at / last for at in range(len(layers))]
     return [depth_colors()(place) for place in depth]
 
 
-def _depth_axis(ax: Axes, layers: Sequence[dict[str, Any]]) -> Axes:
+def _depth_axis(ax: Axes, layers: Sequence[dict[str, object]]) -> Axes:
     if _by_depth(layers):
         ax.set_xlim(-0.03, 1.03)
         ax.set_xlabel("Normalized depth")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -19,7 +18,7 @@ from fourier_probe.results.spectra import Spectra
 
 
 def draw_metric(
-    ax: Axes, result: Spectra, metric: Shown, *, color: Any = "#1f4e79", marker: str = "o", label: str | None = None
+    ax: Axes, result: Spectra, metric: Shown, *, color: object = "#1f4e79", marker: str = "o", label: str | None = None
 ) -> Axes:
     """A metric of the stream against depth, with 95 % intervals over images; a radial one at its largest radius."""
     depth, value, stderr = metric.along(result.stream)

@@ -137,7 +137,7 @@ def draw_depth_profile(
     ax: Axes,
     profile: DepthProfile,
     *,
-    color: Any = "#1f4e79",
+    color: object = "#1f4e79",
     marker: str = "o",
     label: str | None = None,
     shade: bool = True,
@@ -181,7 +181,9 @@ def draw_depth_profile(
 INPUT_PLACE = -0.11  # of the images themselves, left of depth 0
 
 
-def draw_input(ax: Axes, level: InputLevel, *, quantile: float, color: Any = "0.15", label: str | None = None) -> Axes:
+def draw_input(
+    ax: Axes, level: InputLevel, *, quantile: float, color: object = "0.15", label: str | None = None
+) -> Axes:
     """The images themselves at the left of a depth profile that is drawn already.
 
     A filled diamond may be set beside the points as it is. A hollow one is delta on another grid, which is read against
@@ -211,7 +213,7 @@ def draw_input(ax: Axes, level: InputLevel, *, quantile: float, color: Any = "0.
     return ax
 
 
-def _draw_inputs(ax: Axes, results: Sequence[Spectra], view: View, looks: Sequence[Any]) -> None:
+def _draw_inputs(ax: Axes, results: Sequence[Spectra], view: View, looks: Sequence[object]) -> None:
     """The images of results beside their profiles: once where all networks saw the same, else in each one's colour."""
     levels = [(input_level(result, view), result, color) for result, color in zip(results, looks, strict=True)]
     known = [(level, result, color) for level, result, color in levels if level is not None]

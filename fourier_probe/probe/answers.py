@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -43,7 +42,7 @@ class Answers:
 
 def answers(
     model: nn.Module,
-    images: Iterable[Any],
+    images: Iterable[object],
     *,
     classes: int | None = None,
     device: torch.device | str | None = None,

@@ -71,7 +71,7 @@ class AttentionLayer:
     stderr_of: dict[str, Array]
     filter: KernelResponse
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Plain values for the result file; what is not finite becomes null."""
         plain = {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in vars(self).items()}
         errors = {
@@ -119,7 +119,7 @@ class Observed:
 
 
 def attention_layers(
-    model: nn.Module, images: Iterable[Any], *, device: torch.device | str | None = None
+    model: nn.Module, images: Iterable[object], *, device: torch.device | str | None = None
 ) -> tuple[list[AttentionLayer], dict[str, str]]:
     """The measures of every self-attention layer whose tokens lie on a grid.
 

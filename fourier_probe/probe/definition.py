@@ -65,7 +65,7 @@ class Definition:
         floor = f"{self.floor:g}".replace("e-0", "e-")
         return {"floor": f"ln(|F|+{floor})", "log1p": "ln(1+|F|)", "plain": "ln|F|"}[self.log]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Plain values for the result file; `log` becomes the formula."""
         return {**asdict(self), "log": self.formula, "log_kind": self.log}
 

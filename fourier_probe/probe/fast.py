@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -121,7 +120,7 @@ def _at_a_time(x: Tensor) -> int:
     return threads * max(CACHED * len(x) // max(x.numel() * threads, 1), 1)
 
 
-def _no_autocast(device: str) -> contextlib.AbstractContextManager[Any]:
+def _no_autocast(device: str) -> contextlib.AbstractContextManager[object]:
     return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else contextlib.nullcontext()
 
 

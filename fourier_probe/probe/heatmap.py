@@ -236,9 +236,9 @@ class NoiseProbe:
     @torch.inference_mode()
     def _add(
         self,
-        out: Mapping[Any, Response],
+        out: Mapping[object, Response],
         index: Tensor,
-        disturbances: Sequence[tuple[Any, Callable[[Tensor, Tensor], Tensor]]],
+        disturbances: Sequence[tuple[object, Callable[[Tensor, Tensor], Tensor]]],
     ) -> None:
         images = self.pixels[index]
         clean: dict[str, Tensor] = {}
@@ -264,14 +264,14 @@ class NoiseProbe:
             for point, change in changes.items():
                 response.add_change(point, change[turn])
 
-    def _forward(self, pixels: Tensor, reduce: Callable[[Point, Tensor], None]) -> Any:
+    def _forward(self, pixels: Tensor, reduce: Callable[[Point, Tensor], None]) -> object:
         mean, std = (torch.tensor(list(value)).view(1, -1, 1, 1) for value in (self.mean, self.std))
         dtype = next((p.dtype for p in self.model.parameters() if p.is_floating_point()), torch.float32)
         with torch.inference_mode(), Capture(self.model, self.points, reduce):
             return run(self.model, ((pixels - mean) / std).to(self.device, dtype))
 
 
-def _answers(output: Any) -> Tensor:
+def _answers(output: object) -> Tensor:
     """The class (B,) that a model ranks first; -1, which is always wrong, where a score is not finite."""
     scores = class_scores(output)
     if scores is None:

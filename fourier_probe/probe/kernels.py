@@ -148,7 +148,7 @@ class _Heard(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._depths: list[float] = []
         self._keys: dict[tuple[str, int, tuple[int, ...]], None] = {}
 
-    def leave(self, _module: nn.Module, _inputs: Any, _output: Any) -> None:
+    def leave(self, _module: nn.Module, _inputs: object, _output: object) -> None:
         """The innermost running module is done."""
         self.running.pop()
 
@@ -170,8 +170,8 @@ class _Heard(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return function(*args, **(kwargs or {}))
 
     def _hear(
-        self, _images: Tensor, weight: Tensor, _bias: Any, stride: list[int], _padding: list[int], dilation: list[int],
-        transposed: bool, _output_padding: list[int], groups: int,
+        self, _images: Tensor, weight: Tensor, _bias: object, stride: list[int], _padding: list[int],
+        dilation: list[int], transposed: bool, _output_padding: list[int], groups: int,
     ) -> None:  # fmt: skip
         name = self.running[-1] if self.running else ""
         if weight.ndim != 4:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -80,11 +79,11 @@ def without(model: nn.Module, step: Removable) -> Iterator[None]:
     model = eager(model)
     count = 0
 
-    def begin(_module: nn.Module, _inputs: Any) -> None:
+    def begin(_module: nn.Module, _inputs: object) -> None:
         nonlocal count
         count = 0
 
-    def silence(_module: nn.Module, _inputs: Any, output: Any) -> Any:
+    def silence(_module: nn.Module, _inputs: object, output: object) -> object:
         nonlocal count
         count += 1
         return _zeroed(output, step) if count - 1 == step.call else output
@@ -113,7 +112,7 @@ def _returning(forward: Forward, branch: Value) -> Call | None:
     return max(calls, key=lambda call: call.end, default=None)
 
 
-def _zeroed(output: Any, step: Removable) -> Any:
+def _zeroed(output: object, step: Removable) -> object:
     """The output with the tensor that is added replaced by zeros."""
     wanted = pick(output, lambda tensor: tuple(tensor.shape[1:]) == step.shape[1:])
     if isinstance(output, Tensor):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from torch import Tensor
 
@@ -13,7 +12,7 @@ _FEATURES = ("pooler", "pooled", "embed", "feature", "hidden", "loss", "attentio
 """Parts of the names under which libraries return vectors (B, K) that rank nothing."""
 
 
-def class_scores(output: Any) -> Tensor | None:
+def class_scores(output: object) -> Tensor | None:
     """The logits (B, K) in whatever a model returns; None where there are none.
 
     A tensor is taken as it is. Else an attribute or key `logits` decides; without one, the first floating tensor (B, K)
@@ -34,7 +33,7 @@ def class_scores(output: Any) -> Tensor | None:
     return next((scores for part in _parts(output) if (scores := class_scores(part)) is not None), None)
 
 
-def _parts(output: Any) -> Iterator[Any]:
+def _parts(output: object) -> Iterator[object]:
     if isinstance(output, Mapping):
         items = list(output.items())
     elif isinstance(output, tuple | list):

@@ -86,7 +86,7 @@ class _Totals:
 
 def analyze(
     model: nn.Module,
-    images: Iterable[Any],
+    images: Iterable[object],
     *,
     metrics: Literal["all", "diagonal"] = "all",
     definition: Definition | None = None,
@@ -333,7 +333,7 @@ def _results(totals: _Totals, definition: Definition) -> tuple[list[PointSpectru
     spectra: list[PointSpectrum] = []
     excluded: list[LeftOut] = []
     for point in totals.points:
-        meta: dict[str, Any] = {name: getattr(point, name) for name in ("name", "kind", "op", "depth")}
+        meta: dict[str, object] = {name: getattr(point, name) for name in ("name", "kind", "op", "depth")}
         meta |= {"grid": point.layout.grid, "channels": point.layout.channels, "gate": totals.gates.get(point.name)}
         result = _result(totals.sums[point.name], meta, totals, definition)
         (spectra if isinstance(result, PointSpectrum) else excluded).append(result)  # type: ignore[arg-type]

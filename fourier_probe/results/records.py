@@ -20,7 +20,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     extra: dict[str, Any] = {}
 
     @classmethod
-    def of(cls, value: Mapping[str, Any]) -> Self:
+    def of(cls, value: Mapping[str, object]) -> Self:
         """A record from a mapping; what has no field of its own goes into `extra`.
 
         Raises:
@@ -33,7 +33,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
         except msgspec.ValidationError as error:
             raise ResultError(f"{cls.__name__}: {error}.") from error
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Its fields, then what is in `extra`."""
         return {name: getattr(self, name) for name in self._names()} | self.extra
 

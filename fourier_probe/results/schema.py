@@ -245,9 +245,9 @@ def read(path: Path) -> Read:
     )
 
 
-def point_json(point: PointSpectrum) -> dict[str, Any]:
+def point_json(point: PointSpectrum) -> dict[str, object]:
     """A point as plain values; what is not finite (there is no such number) becomes null."""
-    value: dict[str, Any] = {
+    value: dict[str, object] = {
         name: _plain(getattr(point, name))
         for name in "name kind op depth grid channels frequency usable log_amplitude delta stderr".split()
     }
@@ -335,7 +335,7 @@ def _number(number: float | None) -> float | None:
     return None if number is None or not math.isfinite(number) else float(number)
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     """An array as a list, what is not finite as null; anything else as it is."""
     return [_number(number) for number in value.tolist()] if isinstance(value, np.ndarray) else value
 

@@ -245,7 +245,7 @@ class Spectra:
             groupsums.attach(beside, result.points, result._identity(), result.definition.groups, result.input)
         return result
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """What spectra.json holds; where there is no such number (an interval of 19 images) is null.
 
         Raises:
@@ -254,7 +254,7 @@ class Spectra:
         import msgspec
 
         metrics = self.metrics
-        value: dict[str, Any] = {
+        value: dict[str, object] = {
             "schema": schema.SCHEMA,
             "version": schema.VERSION,
             "target": self.target.to_json(),

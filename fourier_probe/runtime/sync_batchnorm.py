@@ -19,7 +19,7 @@ from torch.overrides import TorchFunctionMode
 from fourier_probe.runtime.distributed import Ranks
 
 
-def synchronised(ranks: Ranks) -> contextlib.AbstractContextManager[Any]:
+def synchronised(ranks: Ranks) -> contextlib.AbstractContextManager[object]:
     """Inside, batch normalisation in training takes its statistics over all ranks."""
     return _Synchronised() if ranks.world > 1 else contextlib.nullcontext()
 
@@ -40,13 +40,13 @@ class _Sum(torch.autograd.Function):
     """Sum over ranks; so is its gradient."""
 
     @staticmethod
-    def forward(ctx: Any, values: Tensor) -> Tensor:
+    def forward(ctx: object, values: Tensor) -> Tensor:
         total = values.clone()
         torch.distributed.all_reduce(total)
         return total
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+    def backward(ctx: object, gradient: Tensor) -> Tensor:
         total = gradient.contiguous().clone()
         torch.distributed.all_reduce(total)
         return total

@@ -8,7 +8,7 @@ rows = sweep(SweepPlan.read("studies/small.toml"), "runs/small", jobs=2)
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from fourier_probe.studies.estimate import Estimate, estimate
@@ -31,7 +31,7 @@ _HOME = {
 __all__ = ["Analysis", "Entry", "Estimate", "SweepPlan", "Task", "Watch", "estimate", "sweep"]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name not in _HOME:
         raise AttributeError(f"module 'fourier_probe.studies' has no attribute {name!r}")
     return getattr(importlib.import_module(f"fourier_probe.studies.{_HOME[name]}"), name)

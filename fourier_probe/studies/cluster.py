@@ -36,7 +36,7 @@ class RemoteRun:
             self._child.terminate()
             raise
 
-    def checkpoint(self) -> Any:
+    def checkpoint(self) -> object:
         """Before a timeout or preemption: save, and go on from there in a new job."""
         import submitit
 
@@ -45,11 +45,11 @@ class RemoteRun:
             self._child.wait()
         return submitit.helpers.DelayedSubmission(RemoteRun(self.folder))
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return {"folder": self.folder, "_child": None}
 
 
-def make_executor(out: Path, parameters: Mapping[str, Any]) -> Any:
+def make_executor(out: Path, parameters: Mapping[str, object]) -> object:
     """A submitit executor that keeps its files in OUT/submitit. Starts and writes nothing.
 
     Args:

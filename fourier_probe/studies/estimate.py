@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 
@@ -118,7 +117,7 @@ def _estimate(task: Task, layout: Layout, times: _Times) -> Estimate:
     return Estimate(plan.epochs, total, (plan.epochs - begin) * plan.steps, seconds)
 
 
-def _key(config: TrainConfig, layout: Layout) -> dict[str, Any]:
+def _key(config: TrainConfig, layout: Layout) -> dict[str, object]:
     """What the time of a step depends on: not when layers convert, but which."""
     apart = (
         *_FREE_OF,

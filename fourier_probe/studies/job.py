@@ -180,7 +180,7 @@ class Said(Progress):
         print(f"warning: {text}", file=sys.stderr, flush=True)
 
 
-def _patiently(work: Callable[[], Any]) -> None:
+def _patiently(work: Callable[[], object]) -> None:
     """Wait for the orphan of a sweep that was killed to let go of the folder."""
     until = time.monotonic() + PATIENCE
     while True:

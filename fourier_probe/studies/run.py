@@ -30,9 +30,9 @@ def sweep(
     *,
     jobs: int = 1,
     launcher: str = "local",
-    slurm: Mapping[str, Any] | None = None,
+    slurm: Mapping[str, object] | None = None,
     watch: Watch | None = None,
-) -> list[dict[str, Any]]:
+) -> list[dict[str, object]]:
     """Run what a plan means; returns the rows of results.csv (`sweep.results`), failed runs among them.
 
     Args:
@@ -52,7 +52,7 @@ def sweep(
     out, watch = Path(out), watch or Watch()
     if launcher not in ("local", "slurm"):
         raise TrainingError(f"launcher is {launcher!r}: expected local or slurm.")
-    executor: Any = None
+    executor: object = None
     if launcher == "slurm":
         from fourier_probe.studies.cluster import make_executor
 

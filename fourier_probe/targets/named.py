@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
@@ -61,7 +60,7 @@ def _published(name: str, arch: str, options: ModelOptions) -> Target:
     return Target(label=arch, provenance=provenance, model=_made(arch, pretrained, arguments))
 
 
-def _made(name: str, pretrained: bool, arguments: dict[str, Any]) -> nn.Module:
+def _made(name: str, pretrained: bool, arguments: dict[str, object]) -> nn.Module:
     with keeping_random_state(fresh.SEED):
         return zoo.create(name, pretrained=pretrained, **arguments).eval()
 

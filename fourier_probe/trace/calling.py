@@ -6,7 +6,6 @@ import contextlib
 import inspect
 import time
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +27,7 @@ def eager(model: nn.Module) -> nn.Module:
     return inner if isinstance(inner, nn.Module) else model
 
 
-def run(model: nn.Module, images: Tensor) -> Any:
+def run(model: nn.Module, images: Tensor) -> object:
     """The model's output for images: its first argument, or the one that takes images by its name.
 
     Raises:
@@ -38,7 +37,7 @@ def run(model: nn.Module, images: Tensor) -> Any:
         return call(model, images)
 
 
-def call(model: nn.Module, images: Any) -> Any:
+def call(model: nn.Module, images: object) -> object:
     """As `run`, with the model's own exceptions.
 
     >>> call(nn.Identity(), "images")
@@ -118,7 +117,7 @@ def _advice(model: nn.Module, images: Tensor, name: str, error: BaseException) -
     return f"No other size was found that it takes (in {mode} mode, as here). {_wrapper(model, name)}"
 
 
-def _other_inputs(model: nn.Module, images: Tensor) -> Iterator[tuple[Any, str]]:
+def _other_inputs(model: nn.Module, images: Tensor) -> Iterator[tuple[object, str]]:
     """What a model may take in place of these images, and what to do then."""
     like = next((p for p in model.parameters() if p.is_floating_point()), images)
     if like.is_meta:
@@ -190,7 +189,7 @@ def _plainly(*, gradients: bool = False) -> Iterator[None]:
         yield
 
 
-def _takes(model: nn.Module, given: Any, modes: contextlib.AbstractContextManager[None] | None = None) -> bool:
+def _takes(model: nn.Module, given: object, modes: contextlib.AbstractContextManager[None] | None = None) -> bool:
     try:
         with modes or _plainly():
             call(model, given.clone() if isinstance(given, Tensor) else given)

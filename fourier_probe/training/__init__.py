@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from fourier_probe.training.config import TrainConfig
@@ -24,7 +24,7 @@ _HOME = {
 __all__ = ["PRSSchedule", "Progress", "Tick", "TrainConfig", "read_config", "train"]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name not in _HOME:
         raise AttributeError(f"module 'fourier_probe.training' has no attribute {name!r}")
     return getattr(importlib.import_module(f"fourier_probe.training.{_HOME[name]}"), name)

@@ -18,7 +18,7 @@ _AFTER_SWITCH = ("anneal_epochs", "anneal_gate", "anneal_locality", "new_lr_mult
 """Of `SCHEDULE_FIELDS`, those that a converted layer is trained under."""
 
 
-def check_data(payload: dict[str, Any], session: Session, path: Path) -> None:
+def check_data(payload: dict[str, object], session: Session, path: Path) -> None:
     """Refuse images or labels other than those that a run was trained on."""
     if payload.get("data_digest") != session.splits.digest:
         raise TrainingError(

@@ -241,7 +241,7 @@ class TrainConfig:
         return cls(**{**chosen, **usual, **{k: v for k, v in chosen.items() if k != "recipe"}})
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> TrainConfig:
+    def from_json(cls, values: Mapping[str, object]) -> TrainConfig:
         """The config that `to_json` wrote; fields it lacks (an older version) have their defaults.
 
         Raises:
@@ -249,7 +249,7 @@ class TrainConfig:
         """
         return decode.convert(dict(values), cls, "config", TrainingError)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Plain values, lists for tuples."""
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
@@ -273,7 +273,7 @@ def flag_of(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def checked(name: str, value: object, where: str) -> Any:
+def checked(name: str, value: object, where: str) -> object:
     """`value` in the type of the field `name`; raises TrainingError if it is of another."""
     kind = _types()[name]
     value = str(value) if kind is str and isinstance(value, Path) else value
@@ -290,5 +290,5 @@ def checked(name: str, value: object, where: str) -> Any:
 
 
 @functools.cache
-def _types() -> dict[str, Any]:
+def _types() -> dict[str, object]:
     return get_type_hints(TrainConfig)

@@ -100,7 +100,7 @@ class Decoding:
         """
         sampler = _Rows()
         dataset = _Images(images, spec, _transform(config, images, spec), config.seed)
-        loader: DataLoader[Any] = DataLoader(
+        loader: DataLoader[object] = DataLoader(
             dataset,
             batch_sampler=sampler,
             num_workers=config.workers,
@@ -134,7 +134,7 @@ class Decoding:
             iterator._shutdown_workers()  # type: ignore[attr-defined]
 
 
-def _collate(items: list[Any]) -> Any:
+def _collate(items: list[object]) -> object:
     """A batch as timm collates it, uint8; or what is bad of it, if anything is."""
     from timm.data.loader import fast_collate
 
@@ -148,7 +148,7 @@ def _outlive_signals(_worker: int) -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def _transform(config: TrainConfig, images: ImageSet, spec: InputSpec) -> Callable[[Any], Any] | None:
+def _transform(config: TrainConfig, images: ImageSet, spec: InputSpec) -> Callable[[object], object] | None:
     from timm.data import create_transform, rand_augment_transform
 
     if config.aa and not config.aa.startswith("rand"):
@@ -159,12 +159,14 @@ def _transform(config: TrainConfig, images: ImageSet, spec: InputSpec) -> Callab
             if config.color_jitter:
                 from torchvision.transforms import ColorJitter
 
-                jitter: Callable[[Any], Any] = ColorJitter(*(config.color_jitter,) * 3)  # as timm's transform has it
+                jitter: Callable[[object], object] = ColorJitter(
+                    *(config.color_jitter,) * 3
+                )  # as timm's transform has it
                 return jitter
             if not config.aa:
                 return None
             options = {"img_mean": fill if spec.channels == 3 else fill[0], "translate_const": int(spec.size[0] * 0.45)}
-            made: Callable[[Any], Any] = rand_augment_transform(config.aa, options)
+            made: Callable[[object], object] = rand_augment_transform(config.aa, options)
             return made
         made = create_transform(
             (spec.channels, *spec.size),

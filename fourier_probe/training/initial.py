@@ -121,7 +121,7 @@ class Initial:
         return "; ".join(parts) + "."
 
     @property
-    def rows(self) -> list[dict[str, Any]]:
+    def rows(self) -> list[dict[str, object]]:
         """The layers that were attention before the run, as rows of a checkpoint's `conversions`."""
         return [
             {"layer": layer, "epoch": None, "options": self._options(layer), "initial": True}

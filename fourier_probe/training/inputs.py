@@ -11,7 +11,7 @@ import hashlib
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -383,7 +383,7 @@ def _test(source: str, train: ImageSet) -> tuple[ImageSet | None, str]:
     return None, f"{source} has neither a test nor a val split: nothing is tested."
 
 
-def _paths(images: ImageSet) -> tuple[Any, ...] | None:
+def _paths(images: ImageSet) -> tuple[object, ...] | None:
     return images.reader.paths if isinstance(images.reader, Files) else None
 
 

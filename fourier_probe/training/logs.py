@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fourier_probe.data import batches, choose
 from fourier_probe.errors import TrainingError
@@ -36,7 +36,7 @@ def writer(session: Session) -> Iterator[None]:
         session.board = None
 
 
-def epoch(session: Session, row: dict[str, Any]) -> None:
+def epoch(session: Session, row: dict[str, object]) -> None:
     """Pass on a finished epoch."""
     session.progress.epoch(row)
     if session.board is not None:

@@ -33,7 +33,7 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimiz
     spared = set(getattr(model, "no_weight_decay", set)())
     gained = {name for names in added_parameters(model).values() for name in names}  # of layers that are recast already
     depths = _depths(model, config)
-    made: list[dict[str, Any]] = []
+    made: list[dict[str, object]] = []
     for scale in sorted(set(depths.values())) or [1.0]:
         groups: dict[str, list[nn.Parameter]] = {"decay": [], "no_decay": []}
         for name, parameter in model.named_parameters():
@@ -109,7 +109,7 @@ def clip(optimizer: torch.optim.Optimizer, net: nn.Module, norm: Tensor, config:
         dispatch_clip_grad(clipped, config.clip_grad, mode=config.clip_mode)
 
 
-def make_scheduler(optimizer: torch.optim.Optimizer, config: TrainConfig, plan: Plan) -> Any:
+def make_scheduler(optimizer: torch.optim.Optimizer, config: TrainConfig, plan: Plan) -> object:
     """A learning-rate schedule of timm's, or `wsd`; updated every step.
 
     Args:
@@ -139,7 +139,7 @@ def make_scheduler(optimizer: torch.optim.Optimizer, config: TrainConfig, plan: 
     return scheduler
 
 
-def warmup_stable_decay(optimizer: torch.optim.Optimizer, config: TrainConfig, plan: Plan) -> Any:
+def warmup_stable_decay(optimizer: torch.optim.Optimizer, config: TrainConfig, plan: Plan) -> object:
     """Linear warm-up, constant rate, linear decay over the last steps: a function of the step alone.
 
     So runs that switch at different times share one curve, and a longer run is the shorter one up to its decay.

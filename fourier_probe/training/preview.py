@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from torch import nn
 
@@ -87,7 +87,7 @@ class SchedulePlan:
             "multiply-adds)"
         )
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Plain values: what schedule.json holds."""
         lengths = {"epochs": self.epochs, "steps": self.steps, "images": self.images}
         layers, over_limit = (

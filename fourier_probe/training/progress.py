@@ -67,7 +67,7 @@ class Progress:
     def step(self, tick: Tick) -> None:
         """A step is done; not called for every one of them on a GPU."""
 
-    def epoch(self, row: dict[str, Any]) -> None:
+    def epoch(self, row: dict[str, object]) -> None:
         """An epoch is done; `row` is its line of metrics.csv."""
 
     def note(self, text: str) -> None:

@@ -125,7 +125,7 @@ def _steps(chosen: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, int
     return {"steps": steps, "warmup_steps": 0 if "warmup_epochs" in given else steps // 10}
 
 
-def suited(model: str, model_args: Mapping[str, Any]) -> str:
+def suited(model: str, model_args: Mapping[str, object]) -> str:
     """The recipe of a model's family: by BatchNorm without attention, and by the size it is made for.
 
     Raises:

@@ -78,7 +78,7 @@ class PRSSchedule(Mapping[str, int]):
 
     __hash__ = None  # type: ignore[assignment]  # equal to plain mappings, which have none
 
-    def __reduce__(self) -> tuple[Callable[[Mapping[str, Any]], PRSSchedule], tuple[dict[str, Any]]]:
+    def __reduce__(self) -> tuple[Callable[[Mapping[str, object]], PRSSchedule], tuple[dict[str, object]]]:
         return PRSSchedule.from_dict, (self.to_dict(),)
 
     @property
@@ -139,7 +139,7 @@ class PRSSchedule(Mapping[str, int]):
             raise TrainingError("schedule: weights must be finite, not negative, and not all zero.")
         return math.fsum(values[layer] * epoch for layer, epoch in self.items()) / total
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Plain values for JSON or a checkpoint; `from_dict` is its inverse."""
         return {"kind": self._kind, "epochs": dict(self._epochs), "ends": dict(self._ends)}
 
@@ -378,7 +378,7 @@ def _nearest(value: Fraction) -> int:
     return math.floor(value + Fraction(1, 2))
 
 
-def _whole(epoch: Any, what: str) -> int:
+def _whole(epoch: object, what: str) -> int:
     if isinstance(epoch, bool) or not isinstance(epoch, int | float) or epoch != epoch // 1 or epoch < 0:
         raise TrainingError(f"schedule: {what} needs a whole epoch, 0 or later, got {epoch!r}.")
     return int(epoch)

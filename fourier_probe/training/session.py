@@ -234,11 +234,11 @@ class Session:
             created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         )
 
-    def input(self) -> dict[str, Any]:
+    def input(self) -> dict[str, object]:
         """Size, mean and std as checkpoints carry them."""
         return {"size": list(self.spec.size), "mean": list(self.spec.mean), "std": list(self.spec.std)}
 
-    def payload(self, metrics: dict[str, Any], *, finished: bool = False) -> dict[str, Any]:
+    def payload(self, metrics: dict[str, object], *, finished: bool = False) -> dict[str, object]:
         """The values of a checkpoint; every rank must call."""
         record = {**self.arch, "config": {**self.config.to_json(), "input": self.input()}}
         extra = {

@@ -78,7 +78,7 @@ class State:
         """The weights that validation and test are about: the average where there is one."""
         return self.model if self.ema is None else self.ema.module
 
-    def payload(self, ranks: Ranks, record: dict[str, Any], metrics: dict[str, Any]) -> dict[str, Any]:
+    def payload(self, ranks: Ranks, record: dict[str, object], metrics: dict[str, object]) -> dict[str, object]:
         """The values of a checkpoint; every rank must call, for its random state.
 
         Args:
@@ -174,26 +174,26 @@ def seeded(seed: int, ranks: Ranks) -> Iterator[None]:
         _there(saved, ranks.device)
 
 
-def random_states(ranks: Ranks) -> list[dict[str, Any]]:
+def random_states(ranks: Ranks) -> list[dict[str, object]]:
     """The global generators of every rank, as plain values."""
     mine = _here(ranks.device)
     if ranks.world == 1:
         return [mine]
-    every: list[dict[str, Any]] = [mine] * ranks.world
+    every: list[dict[str, object]] = [mine] * ranks.world
     torch.distributed.all_gather_object(every, mine)
     return every
 
 
-def restore_random(states: list[dict[str, Any]], ranks: Ranks) -> None:
+def restore_random(states: list[dict[str, object]], ranks: Ranks) -> None:
     """This rank's generators as they were; left alone where there were fewer ranks."""
     if ranks.rank < len(states):
         _there(states[ranks.rank], ranks.device)
 
 
-def _here(device: torch.device) -> dict[str, Any]:
+def _here(device: torch.device) -> dict[str, object]:
     kind, keys, position, has_gauss, gauss = np.random.get_state()  # noqa: NPY002
     version, numbers, following = random.getstate()
-    state: dict[str, Any] = {
+    state: dict[str, object] = {
         "torch": torch.get_rng_state(),
         "numpy": [
             str(kind),

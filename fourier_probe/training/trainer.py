@@ -304,7 +304,7 @@ def _keep(session: Session) -> bool:
     return session.plan.keeps(session.config, epoch) or epoch == session.plan.schedule.first
 
 
-def _save(session: Session, payload: dict[str, Any]) -> None:
+def _save(session: Session, payload: dict[str, object]) -> None:
     if session.config.log_interval:  # first: of a run that is killed between the two, rows too many are dropped
         session.folder.write_steps(session.steps)
     checkpoints.save(session.folder.last, payload)

@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Callable, Sequence
 from numbers import Integral
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 import numpy as np
@@ -70,14 +70,14 @@ def analyze(
     out: Path | str | None = None,
     force: bool = False,
     model: str | None = None,
-    model_args: dict[str, Any] | None = None,
+    model_args: dict[str, object] | None = None,
     pretrained: bool = False,
     use_ema: bool | None = None,
     untrained: bool = False,
     key: str | None = None,
     prefix: str | None = None,
     ignore_extra: bool = False,
-    **old: Any,
+    **old: object,
 ) -> Spectra:
     """Relative log-amplitude spectra, and the other metrics, of every layer of a network over a set of images.
 

@@ -135,7 +135,7 @@ def add_attention(result: Spectra, target: Target, stream: Stream, data: Data | 
         result.reliance = measure(model, chosen, spec, 50, named=data is None or isinstance(data, str | Path))
 
 
-def _few(own: Iterable[Any]) -> Iterator[torch.Tensor]:
+def _few(own: Iterable[object]) -> Iterator[torch.Tensor]:
     """The first images of batches of the caller's own, as many as attention looks at."""
     seen = 0
     for batch in numbered(own):

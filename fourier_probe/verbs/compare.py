@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 import torch
@@ -62,7 +62,7 @@ def compare(
     out: Path | str | None = None,
     force: bool = False,
     model: str | None = None,
-    model_args: dict[str, Any] | None = None,
+    model_args: dict[str, object] | None = None,
     pretrained: bool = False,
     use_ema: bool | None = None,
     untrained: bool = False,

@@ -75,7 +75,7 @@ def open_target(
     target: AnyTarget,
     *,
     model: str | None = None,
-    model_args: dict[str, Any] | None = None,
+    model_args: dict[str, object] | None = None,
     pretrained: bool = False,
     use_ema: bool | None = None,
     untrained: bool = False,
@@ -215,7 +215,7 @@ def described(chosen: ImageSet, spec: InputSpec) -> ImagesInfo:
     )
 
 
-def _first(data: Iterable[Any], count: int | None, batch_size: int) -> Iterator[Any]:
+def _first(data: Iterable[object], count: int | None, batch_size: int) -> Iterator[object]:
     """The first `count` images of the caller's own batches, of one tensor of images, or of single images."""
     items = torch.split(data, batch_size) if isinstance(data, torch.Tensor) and data.ndim == 4 else data
     seen = 0

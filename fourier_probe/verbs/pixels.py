@@ -48,7 +48,7 @@ def pixels_of_source(chosen: ImageSet, spec: InputSpec, batch_size: int, workers
 
 
 def pixels_of_batches(
-    given: Iterable[Any], count: int, mean: Sequence[float] | None, std: Sequence[float] | None
+    given: Iterable[object], count: int, mean: Sequence[float] | None, std: Sequence[float] | None
 ) -> Pixels:
     """Batches of the caller's own; the first `count` images of them."""
     pixels: list[Tensor] = []

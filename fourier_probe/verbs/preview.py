@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from torch import nn
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from fourier_probe.training.preview import SchedulePlan
 
 
-def preview(model: str | nn.Module = "cifar_resnet20", *, schedule: str = "linear", **options: Any) -> SchedulePlan:
+def preview(model: str | nn.Module = "cifar_resnet20", *, schedule: str = "linear", **options: object) -> SchedulePlan:
     """The plan of `train` with the same options: each layer's epoch, parameters and multiply-adds; nothing trains.
 
     Args:

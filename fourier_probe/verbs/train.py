@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from fourier_probe.training.config import TrainConfig
 from fourier_probe.training.folder import check_record
@@ -15,14 +14,14 @@ from fourier_probe.training.runs import Run
 
 
 def train(
-    config: TrainConfig | Mapping[str, Any] | None = None,
+    config: TrainConfig | Mapping[str, object] | None = None,
     *,
     out: Path | str | None = None,
     resume: bool = False,
     fork: str | None = None,
     force: bool = False,
     progress: Progress | None = None,
-    **options: Any,
+    **options: object,
 ) -> Run:
     """Train a model; with `schedule` its convolutions become attention, layer by layer (PRS).
 
@@ -61,7 +60,7 @@ def train(
 
 
 def _config(
-    config: TrainConfig | Mapping[str, Any] | None, out: Path | None, resume: bool, options: Mapping[str, Any]
+    config: TrainConfig | Mapping[str, object] | None, out: Path | None, resume: bool, options: Mapping[str, object]
 ) -> TrainConfig:
     """The config to run; when resuming, the run's own with what was given on top."""
     if isinstance(config, TrainConfig):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 import torch
@@ -58,7 +58,7 @@ def validate(
     out: Path | str | None = None,
     force: bool = False,
     model: str | None = None,
-    model_args: dict[str, Any] | None = None,
+    model_args: dict[str, object] | None = None,
     pretrained: bool = False,
     use_ema: bool | None = None,
     untrained: bool = False,

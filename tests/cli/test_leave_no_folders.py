@@ -55,6 +55,7 @@ PLACES = [part for part in FAILING.values() if any("OUT" in word for word in par
 @pytest.mark.parametrize("command", PLACES, ids=lambda parts: parts[0])
 def test_a_place_that_cannot_be_written_is_named_before_any_work(command: list[str], tmp_path: Path) -> None:
     (tmp_path / "bad.toml").write_text('[shared]\nmodel = "cifar_resnet8"\n')
+    (tmp_path / "run" / "spectra").mkdir(parents=True)
     (tmp_path / "file").write_text("mine")
     if command[0] == "figures":
         command = ["figures", "schedule-table", "--out", "OUT"]

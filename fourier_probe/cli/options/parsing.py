@@ -35,7 +35,7 @@ class Registered(click.ParamType):  # type: ignore[type-arg]  # generic since cl
 
     name = "name"
 
-    def __init__(self, registry: Registry[Any]) -> None:
+    def __init__(self, registry: Registry[object]) -> None:
         self.registry = registry
 
     def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
@@ -50,9 +50,9 @@ class Registered(click.ParamType):  # type: ignore[type-arg]  # generic since cl
         return value
 
 
-def key_values(_ctx: click.Context, _param: click.Parameter, pairs: Sequence[str]) -> dict[str, Any]:
+def key_values(_ctx: click.Context, _param: click.Parameter, pairs: Sequence[str]) -> dict[str, object]:
     """KEY=VALUE options as a dictionary; a value is a Python literal where it reads as one, else a string."""
-    out: dict[str, Any] = {}
+    out: dict[str, object] = {}
     for pair in pairs:
         key, equals, text = pair.partition("=")
         if not equals or not key.isidentifier():

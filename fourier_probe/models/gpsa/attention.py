@@ -207,5 +207,5 @@ def _attention_dropout(module: nn.Module) -> float:
     return float(getattr(module.get_submodule("attn_drop"), "p", 0.0))
 
 
-def _drop_positional_bias(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+def _drop_positional_bias(module: nn.Module, state: dict[str, object], prefix: str, *_: object) -> None:
     state.pop(f"{prefix}pos_proj.bias", None)
