@@ -36,9 +36,7 @@ from fourier_probe.results.comparison import DepthProfile
 from fourier_probe.results.point import PointSpectrum
 from fourier_probe.results.profile import InputLevel, View, difference_at, input_level, profile, view_of
 from fourier_probe.results.spectra import Spectra
-from fourier_probe.runtime.messages import note
 
-PANELS = 24  # of one figure of spectra: more have no room on a page, and take half a second each
 BANDED = 8  # curves, at most, that all have a band; of more, the bands of the first and last do not run together
 
 
@@ -272,12 +270,7 @@ def depth_colorbar(figure: Figure, axes: Axes | Sequence[Axes]) -> None:
 
 
 def spectra_figure(results: Sequence[Spectra], titles: Sequence[str]) -> Figure:
-    """Spectra side by side, one panel per result, shared axes, one colour bar; of many, the first 24, which it says."""
-    more = []
-    if len(results) > PANELS:
-        more = [f"The first {PANELS} of {len(results)} targets."]
-        note(f"the figure of spectra shows the first {PANELS} of {len(results)} targets; tables hold all of them.")
-        results, titles = results[:PANELS], titles[:PANELS]
+    """Spectra side by side, one panel per result, shared axes, one colour bar."""
     with style():
         columns = panel_columns(len(results))
         rows = -(-len(results) // columns)
@@ -289,7 +282,7 @@ def spectra_figure(results: Sequence[Spectra], titles: Sequence[str]) -> Figure:
             ax.set_title(fitting, fontsize=8 if max(map(len, titles)) <= 24 or columns < 3 else 6)
         label_outer(axes, len(results), axes.flat[0].get_xlabel(), axes.flat[0].get_ylabel())
         depth_colorbar(figure, list(axes.flat))
-        spectra_foot(figure, results, more)
+        spectra_foot(figure, results)
         return figure
 
 

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+DRAWN = 24  # targets, at most, in figures of a panel or a curve each: a page and a legend have no room for more
 SIDE_BY_SIDE = 4  # networks, at most, whose depth profiles are also drawn in panels
 
 
@@ -192,8 +193,13 @@ class Comparison:
     # --- figures and files ---
 
     def figures(self, *, map_scale: str = "common") -> dict[str, Callable[[], Figure]]:
-        """Each figure by name, drawn when called; steps, density, coordinate and maps only where there are any."""
-        results, labels = list(self.results), list(self.labels)
+        """Each figure by name, drawn when called; steps, density, coordinate and maps only where there are any.
+
+        Of many targets the first 24 are drawn, which a note says.
+        """
+        results, labels = list(self.results)[:DRAWN], list(self.labels)[:DRAWN]
+        if len(self.results) > DRAWN:
+            note(f"figures show the first {DRAWN} of {len(self.results)} targets; tables hold all of them.")
         cells = None if self.by == "model" else self._cells()
         figures: dict[str, Callable[[], Figure]] = {}
         figures["spectra"] = (
@@ -202,7 +208,7 @@ class Comparison:
         figures["depth"] = lambda: drawing("depth")(results, labels)
         if 1 < len(results) <= SIDE_BY_SIDE:
             figures["zigzag"] = lambda: drawing("zigzag")(results, labels)
-        stepping = [(changes, label) for changes, label in zip(self.steps, labels, strict=True) if changes]
+        stepping = [(changes, label) for changes, label in zip(self.steps, labels, strict=False) if changes]
         if stepping:
             steps, whose = [changes for changes, _ in stepping], [label for _, label in stepping]
             figures["steps"] = lambda: drawing("steps")(steps, whose, self.view)

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from fourier_probe.data import ImageSet, InputSpec, batches
 from fourier_probe.errors import ResultError
+from fourier_probe.results import compared
 from fourier_probe.results.analysis import analyze
-from fourier_probe.results.compared import Comparison
+from fourier_probe.results.compared import DRAWN, Comparison
 from fourier_probe.results.comparison import (
     check_comparable,
     common_frequency,
@@ -30,6 +31,7 @@ from fourier_probe.results.coordinate import Axes, place
 from fourier_probe.results.profile import profile
 from fourier_probe.results.spectra import Spectra
 from fourier_probe.results.steps import Step, StepChanges, step_changes
+from fourier_probe.runtime.messages import listening
 
 
 class Residual(nn.Module):
@@ -200,3 +202,19 @@ def test_the_coordinate_without_shared_groups_adds_the_variances() -> None:
     assert (together.paired, place(model, cnn, vit, axes).paired) == (False, True)
     itself = place(cnn, cnn.copy(), vit, axes, paired=False)  # the end itself is no independent draw
     assert (itself.t, itself.t_stderr) == (0, pytest.approx(0, abs=1e-9))
+
+
+def test_of_many_targets_the_first_are_drawn_and_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: dict[str, int] = {}
+    monkeypatch.setattr(
+        compared, "drawing", lambda name: lambda results, *_, **__: drawn.__setitem__(name, len(results))
+    )
+    many = DRAWN + 2
+    comparison = Comparison((of(1.0, -1.0),) * many, tuple(f"net {number}" for number in range(many)))
+    with listening((notes := []).append):
+        for draw in comparison.figures().values():
+            draw()
+    assert {"spectra", "depth", "steps"} <= drawn.keys()
+    assert set(drawn.values()) == {DRAWN}
+    assert [text for text in notes if f"the first {DRAWN} of {many} targets" in text]
+    assert len(comparison.rows) == many
