@@ -128,7 +128,7 @@ def parts(arguments: list[str]) -> None:
     import fourier_probe.plots  # noqa: F401 - part of what is imported
     from fourier_probe.cli import group
     from fourier_probe.data import loading
-    from fourier_probe.results import analysis
+    from fourier_probe.probe import measuring
     from fourier_probe.runtime import allocator
     from fourier_probe.verbs import analyze, opening
 
@@ -147,10 +147,10 @@ def parts(arguments: list[str]) -> None:
         setattr(holder, name, timed)
 
     clocked(opening, "resolve", "making the model")
-    clocked(analysis, "survey", "tracing")
-    clocked(analysis, "feeding", "choosing the layout")
-    clocked(analysis, "run", "forward")
-    clocked(analysis, "image_statistics", "statistics")
+    clocked(measuring, "survey", "tracing")
+    clocked(measuring, "feeding", "choosing the layout")
+    clocked(measuring, "run", "forward")
+    clocked(measuring, "image_statistics", "statistics")
     clocked(analyze, "write", "files and drawing")
     decode, decoding = loading._Blocks.__getitem__, [0.0]
 

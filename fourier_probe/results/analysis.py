@@ -1,87 +1,33 @@
-"""Stream images through a network and add up what its probe points respond to: a `Spectra`. Imports probe, results.
+"""Sums of what probe points respond to as a `Spectra`, or both in one call. May import probe and the rest of results.
 
-Memory does not grow with the number of images: each batch is reduced to sums inside the hooks. Under torchrun every
-rank sees its share of the images and all ranks return the result of the whole.
+Under torchrun every rank sees its share of the images and all ranks return the result of the whole.
 """
 
 from __future__ import annotations
 
-import contextlib
-import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import msgspec
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from fourier_probe.data import Batch
-from fourier_probe.data.numbered import numbered
-from fourier_probe.errors import DataError, PointError
-from fourier_probe.models.gpsa.attention import gated
-from fourier_probe.probe.capture import Capture
-from fourier_probe.probe.cka import Pooled
+from fourier_probe.errors import PointError
 from fourier_probe.probe.definition import Definition
-from fourier_probe.probe.fast import Scratch, image_statistics
-from fourier_probe.probe.feeding import feeding
-from fourier_probe.probe.groups import Grouping, group_of, grouping_of
-from fourier_probe.probe.logits import NOT_FINITE, class_scores, no_classes
-from fourier_probe.probe.metrics import Statistics
-from fourier_probe.probe.points import Point, find_points
+from fourier_probe.probe.measuring import Listen, measure
+from fourier_probe.probe.points import Point
 from fourier_probe.probe.registered import added
 from fourier_probe.probe.sums import Sums
-from fourier_probe.probe.survey import survey, tell
-from fourier_probe.probe.tokens import token_statistics
+from fourier_probe.probe.totals import Totals
 from fourier_probe.results.estimates import add_steps, point_spectrum
 from fourier_probe.results.point import INPUT, PointSpectrum
 from fourier_probe.results.records import Coverage, ImagesInfo, LeftOut, Provenance
 from fourier_probe.results.spectra import Spectra
-from fourier_probe.runtime.distributed import rank_and_world
 from fourier_probe.runtime.messages import note
 from fourier_probe.trace import coverage as trace_coverage
-from fourier_probe.trace.calling import eager, run
-
-
-@dataclass
-class _Totals:
-    """What one process has seen: sums, never images."""
-
-    points: list[Point] = field(default_factory=list)
-    gates: dict[str, list[float]] = field(default_factory=dict)  # a head, of the points on halves of gated attention
-    sums: dict[str, Sums] = field(default_factory=dict)
-    images: Sums | None = None  # of the images themselves
-    pooled: Pooled | None = None  # features of each image, for CKA
-    shape: tuple[int, int, int] = (0, 0, 0)  # of an image: C, H, W
-    count: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))  # images of each group
-    labelled: int = 0
-    correct: int = 0
-    digest: Tensor = field(default_factory=lambda: torch.zeros(4, dtype=torch.int64))
-    channels_last: bool = False
-    no_top1: str = ""  # why there is no top-1 although there are labels
-    coverage: trace_coverage.Coverage | None = None  # None where points were chosen
-    grouping: Grouping | None = None  # None: this process has seen no image
-
-    def merge(self, other: _Totals) -> None:
-        self.points, self.gates = self.points or other.points, self.gates or other.gates
-        for name, sums in other.sums.items():
-            self.sums.setdefault(name, Sums(sums.groups)).merge(sums)
-        if other.images is not None:
-            self.images = self.images or Sums(other.images.groups)
-            self.images.merge(other.images)
-        self.shape = self.shape if any(self.shape) else other.shape
-        if other.pooled is not None:
-            self.pooled = self.pooled or Pooled()
-            self.pooled.merge(other.pooled)
-        self.count = self.count + other.count
-        self.labelled += other.labelled
-        self.correct += other.correct
-        self.digest = self.digest + other.digest
-        self.channels_last = self.channels_last or other.channels_last
-        self.no_top1 = self.no_top1 or other.no_top1
-        self.grouping = self.grouping or other.grouping
-        self.coverage = self.coverage or other.coverage
+from fourier_probe.trace.calling import eager
 
 
 def analyze(
@@ -147,19 +93,30 @@ def analyze(
     (6, (8, 8))
     """
     definition = definition or Definition(metrics=metrics)
-    model = eager(model)
-    home = _device_of(model)
-    device = torch.device(device) if device is not None else home
-    try:
-        model.to(device)
-        listen = _Listen(points, branches, maps, strict, self_check, tokens, cka, grid)
-        totals = _stream(model, numbered(images), definition, listen, device, amp, channels_last, classes, progress)
-    finally:
-        model.to(home)
-    totals = _merge_ranks(totals)
-    n = int(totals.count.sum())
-    if n == 0:
-        raise DataError("there are no images to analyze: the source is empty. Give at least one image.")
+    listen = Listen(points, branches, maps, strict, self_check, tokens, cka, grid)
+    totals = measure(
+        model, images, definition, listen,
+        device=device, amp=amp, channels_last=channels_last, classes=classes, progress=progress,
+    )  # fmt: skip
+    provenance = target or Provenance(source=type(eager(model)).__name__)
+    return spectra_of(totals, definition, target=provenance, source=source or ImagesInfo(), selected=bool(points))
+
+
+def spectra_of(
+    totals: Totals, definition: Definition, *, target: Provenance, source: ImagesInfo, selected: bool = False
+) -> Spectra:
+    """The result that sums are of: numbers with errors, and what was left out.
+
+    Args:
+        totals: of all images, as `probe.measuring.measure` gives them.
+        definition: what they were computed by.
+        target: provenance of the model.
+        source: provenance of the images.
+        selected: whether the points were chosen, not the model's own.
+
+    Raises:
+        PointError: every point was left out.
+    """
     digest = totals.digest.numpy().astype("<i8").tobytes().hex()
     definition = replace(definition, grouping=totals.grouping)
     spectra, excluded = _results(totals, definition)
@@ -168,34 +125,19 @@ def analyze(
         note(f"top-1 is left out: {totals.no_top1}.")
     if not spectra:
         raise PointError(f"every probe point was left out: {excluded[0].name}: {excluded[0].reason}.")
+    layout = "channels_last" if totals.channels_last else None
     return Spectra(
-        target=target or Provenance(source=type(model).__name__),
-        images=msgspec.structs.replace(
-            source or ImagesInfo(), n=n, digest=digest, layout="channels_last" if totals.channels_last else None
-        ),
+        target=target,
+        images=msgspec.structs.replace(source, n=int(totals.count.sum()), digest=digest, layout=layout),
         definition=definition,
         points=spectra,
         top1=totals.correct / totals.labelled if totals.labelled and not totals.no_top1 else None,
         excluded=excluded,
-        selected=bool(points),
+        selected=selected,
         input=images_point,
         pooled=totals.pooled,
         coverage=None if totals.coverage is None else _coverage(totals.coverage),
     )
-
-
-@dataclass(frozen=True)
-class _Listen:
-    """Where to listen, as `analyze` takes it."""
-
-    points: Sequence[str] | Sequence[Point]
-    branches: bool
-    maps: bool
-    strict: bool
-    self_check: bool
-    tokens: bool = False
-    cka: bool = False
-    grid: tuple[int, int] | None = None
 
 
 def _coverage(seen: trace_coverage.Coverage) -> Coverage:
@@ -210,126 +152,7 @@ def _coverage(seen: trace_coverage.Coverage) -> Coverage:
     )
 
 
-def _stream(
-    model: nn.Module,
-    batches: Iterator[Batch],
-    definition: Definition,
-    listen: _Listen,
-    device: torch.device,
-    amp: torch.dtype | None,
-    channels_last: bool | None,
-    classes: int | None,
-    progress: Callable[[int], None] | None,
-) -> _Totals:
-    totals = _Totals(count=torch.zeros(definition.groups, dtype=torch.int64))
-    first = next(batches, None)
-    if first is None:
-        return totals
-    totals.grouping = grouping_of(first.total)
-    autocast = torch.autocast(device.type, amp) if amp is not None else contextlib.nullcontext()
-    dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), first.images.dtype)
-    with torch.inference_mode(), autocast:
-        totals.points, totals.coverage = _points(model, first.images[:1].to(device, dtype), listen)
-        totals.sums = {point.name: Sums(definition.groups) for point in totals.points}
-        totals.images, totals.pooled = Sums(definition.groups), Pooled() if listen.cka else None
-        _, *shape = first.images.shape
-        totals.shape = (shape[0], shape[1], shape[2])
-        gated_points = [point for point in totals.points if point.part]
-        totals.gates = {p.name: gated(model.get_submodule(p.module)).gates().double().tolist() for p in gated_points}
-        group = torch.zeros(0, dtype=torch.int64)
-        metrics, scratch = added(), Scratch()
-
-        def statistics(maps: Tensor) -> Statistics:
-            found = image_statistics(maps, definition, maps=listen.maps, metrics=metrics, scratch=scratch)
-            return {**found, **token_statistics(maps)} if listen.tokens else found
-
-        def reduce(point: Point, features: Tensor) -> None:
-            if features.shape[0] != len(group):
-                raise PointError(
-                    f"probe point {point.name} gave {features.shape[0]} maps for {len(group)} images: the model merges "
-                    "or splits images there; leave the point out with --points."
-                )
-            totals.sums[point.name].update(statistics(features), group)
-            if totals.pooled is not None:
-                totals.pooled.add(point.name, features)
-
-        pair = first.images[:2].to(device, dtype)
-        way = feeding(model, pair, totals.points, channels_last=channels_last)
-        totals.channels_last = way.channels_last
-        correct: list[Tensor] = []
-        with way.weights(model), Capture(model, totals.points, reduce) as capture:
-            for batch in itertools.chain([first], batches):
-                numbers = torch.from_numpy(group_of(batch.index.numpy(), first.total, definition.groups))
-                groups = _sent(numbers, device)
-                if totals.pooled is not None:
-                    totals.pooled.index.append(batch.index.numpy())
-                    totals.pooled.group.append(numbers.numpy())
-                seen = _sent(batch.images, device)
-                scores: list[Tensor | None] = []
-                if definition.axis == "true" or seen.shape[2] == seen.shape[3]:
-                    totals.images.update(statistics(seen), groups)
-                for part in way.parts(seen):
-                    group = groups[part]
-                    scores.append(class_scores(run(model, way.laid_out(seen[part], dtype))))
-                    capture.check()
-                totals.count += torch.bincount(numbers, minlength=definition.groups)
-                totals.digest += batch.digest.sum(0)
-                _count_correct(correct, totals, model, scores, batch.labels, classes)
-                if progress is not None:
-                    progress(len(batch.index))
-        _read_correct(correct, totals)
-    return totals
-
-
-def _sent(values: Tensor, device: torch.device) -> Tensor:
-    """On the device; a GPU fetches them by itself, from memory that stays where it is."""
-    pinned = values.pin_memory() if device.type == "cuda" and values.device.type == "cpu" else values
-    return pinned.to(device, non_blocking=True)
-
-
-def _points(model: nn.Module, example: Tensor, listen: _Listen) -> tuple[list[Point], trace_coverage.Coverage | None]:
-    """Where to listen; the coverage too where that is the model's own points."""
-    given = [point for point in listen.points if isinstance(point, Point)]
-    names = [name for name in listen.points if isinstance(name, str)]
-    if given:
-        return given, None
-    if names:
-        return find_points(model, example, select=names, branches=listen.branches, grid=listen.grid), None
-    found = survey(model, example, branches=listen.branches, self_check=listen.self_check, grid=listen.grid)
-    tell(found.coverage, strict=listen.strict)
-    return found.points, found.coverage
-
-
-def _count_correct(
-    correct: list[Tensor],
-    totals: _Totals,
-    model: nn.Module,
-    scored: Sequence[Tensor | None],
-    labels: Tensor | None,
-    classes: int | None,
-) -> None:
-    """Count, on the device, the labels that the scores of a batch, part by part, put first."""
-    if labels is None or totals.no_top1:
-        return
-    known = [part for part in scored if part is not None]
-    headless = getattr(model, "num_classes", None) == 0 or len(known) < len(scored)
-    scores = None if headless else torch.cat(known)
-    totals.no_top1 = no_classes(scores, labels, classes=classes)
-    if scores is not None and not totals.no_top1:
-        totals.labelled += len(labels)
-        right = (scores.argmax(1) == _sent(labels, scores.device)).sum()
-        correct.append(torch.where(scores.isfinite().all(), right, -1))
-
-
-def _read_correct(correct: Sequence[Tensor], totals: _Totals) -> None:
-    """What was counted, once all is done: only here a GPU is waited for."""
-    counts = torch.stack(list(correct)).tolist() if correct else []
-    if min(counts, default=0) < 0:
-        totals.no_top1 = totals.no_top1 or NOT_FINITE
-    totals.correct = sum(counts)
-
-
-def _results(totals: _Totals, definition: Definition) -> tuple[list[PointSpectrum], list[LeftOut]]:
+def _results(totals: Totals, definition: Definition) -> tuple[list[PointSpectrum], list[LeftOut]]:
     spectra: list[PointSpectrum] = []
     excluded: list[LeftOut] = []
     for point in totals.points:
@@ -346,7 +169,7 @@ def _results(totals: _Totals, definition: Definition) -> tuple[list[PointSpectru
     return spectra, excluded
 
 
-def _images(totals: _Totals, definition: Definition, excluded: list[LeftOut]) -> PointSpectrum | None:
+def _images(totals: Totals, definition: Definition, excluded: list[LeftOut]) -> PointSpectrum | None:
     """The same numbers of the images themselves, as the network saw them."""
     if totals.images is None or totals.images.rows is None:
         return None
@@ -359,7 +182,7 @@ def _images(totals: _Totals, definition: Definition, excluded: list[LeftOut]) ->
     return result
 
 
-def _result(sums: Sums, meta: dict[str, Any], totals: _Totals, definition: Definition) -> PointSpectrum | LeftOut:
+def _result(sums: Sums, meta: dict[str, Any], totals: Totals, definition: Definition) -> PointSpectrum | LeftOut:
     sums = sums.cpu()
     if sums.bad is not None and int(sums.bad):
         share = f"{int(sums.bad)} of {int(totals.count.sum())} images"
@@ -369,22 +192,3 @@ def _result(sums: Sums, meta: dict[str, Any], totals: _Totals, definition: Defin
 
 
 # --- batches in, ranks together --------------------------------------------------------------------------------------
-
-
-def _merge_ranks(totals: _Totals) -> _Totals:
-    world = rank_and_world()[1]
-    if world == 1:
-        return totals
-    totals.sums = {name: sums.cpu() for name, sums in totals.sums.items()}
-    totals.images = None if totals.images is None else totals.images.cpu()
-    gathered: list[_Totals] = [totals] * world
-    torch.distributed.all_gather_object(gathered, totals)
-    merged = _Totals(count=torch.zeros_like(totals.count))
-    for part in gathered:
-        merged.merge(part)
-    return merged
-
-
-def _device_of(model: nn.Module) -> torch.device:
-    tensor = next(itertools.chain(model.parameters(), model.buffers()), None)
-    return torch.device("cpu") if tensor is None else tensor.device

@@ -18,8 +18,9 @@ from fourier_probe.errors import ModelError
 from fourier_probe.io import atomic
 from fourier_probe.io.tables import write_frame
 from fourier_probe.probe.definition import Definition
+from fourier_probe.probe.measuring import Listen, measure
 from fourier_probe.probe.points import Point
-from fourier_probe.results.analysis import analyze as analyze_batches
+from fourier_probe.results.analysis import spectra_of
 from fourier_probe.results.filenames import ANALYZE
 from fourier_probe.results.spectra import Spectra
 from fourier_probe.runtime.interrupt import interruptible
@@ -200,25 +201,22 @@ def analyze_target(
         raise ModelError(f"{target.label} is a saved result: there is no model to analyze.")
     stream = open_stream(target, data, images, rank=rank, world=world)
     with interruptible() as interrupt, progress(f"analyze {target.label}", stream.mine) as advance:
-        result = analyze_batches(
+        totals = measure(
             target.model,
             interrupt.stopping(stream.batches),
-            definition=probe.definition,
-            points=probe.points,
-            branches=probe.branches,
-            maps=probe.maps,
-            tokens=probe.tokens,
-            cka=probe.cka,
-            strict=probe.strict,
-            self_check=probe.self_check,
-            grid=probe.grid,
+            probe.definition,
+            Listen(
+                probe.points, probe.branches, probe.maps, probe.strict, probe.self_check, probe.tokens, probe.cka,
+                probe.grid,
+            ),
             device=probe.device,
             amp=AMP[probe.amp] if isinstance(probe.amp, str) else probe.amp,
             channels_last=probe.channels_last,
-            target=target.provenance,
-            source=stream.source,
             classes=stream.classes,
             progress=advance,
+        )  # fmt: skip
+        result = spectra_of(
+            totals, probe.definition, target=target.provenance, source=stream.source, selected=bool(probe.points)
         )
     if interrupt.requested and result.images.n != stream.total:
         result.images = msgspec.structs.replace(result.images, interrupted=True)

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from fourier_probe.probe import feeding as ways
+from fourier_probe.probe import measuring
 from fourier_probe.probe.feeding import PIXELS, Feeding, feeding
 from fourier_probe.probe.points import find_points
-from fourier_probe.results import analysis
 from fourier_probe.results.analysis import analyze
 from fourier_probe.results.spectra import Spectra
 
@@ -72,7 +72,7 @@ def test_batches_in_parts_give_the_same_numbers(monkeypatch: pytest.MonkeyPatch)
     ours = analyze(model, given, progress=steps.append)
     assert sizes[-8:] == [8, 8, 4, 8, 8, 4, 8, 2]
     assert steps == [20, 20, 10]  # progress, and Ctrl-C between them, by the caller's batches still
-    monkeypatch.setattr(analysis, "feeding", lambda *_, **__: Feeding(channels_last=True))
+    monkeypatch.setattr(measuring, "feeding", lambda *_, **__: Feeding(channels_last=True))
     plain = analyze(model, given)
     assert (ours.images, ours.top1) == (plain.images, plain.top1)
     for one, other in zip(ours.points, plain.points, strict=True):

@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from fourier_probe.plots.spectra import depth_figure
-from fourier_probe.results.analysis import _Totals, analyze
+from fourier_probe.probe.totals import Totals
+from fourier_probe.results.analysis import analyze
 from fourier_probe.results.compared import Comparison
 from fourier_probe.results.profile import input_level, input_text, view_of
 from fourier_probe.results.spectra import Spectra
@@ -88,9 +89,9 @@ def test_the_mark_stands_left_of_depth_0_filled_only_where_it_may_be_compared() 
 def test_ranks_add_up_their_images() -> None:
     whole = result()["input"]
     parts = [analyze(network(), [part]) for part in torch.split(pictures(), 20)]
-    merged = _Totals(count=torch.zeros(20, dtype=torch.int64))
+    merged = Totals(count=torch.zeros(20, dtype=torch.int64))
     assert whole.sums["count"].sum() == sum(part["input"].sums["count"].sum() for part in parts)
-    merged.merge(_Totals(count=torch.ones(20, dtype=torch.int64), shape=(3, 8, 8)))
+    merged.merge(Totals(count=torch.ones(20, dtype=torch.int64), shape=(3, 8, 8)))
     assert merged.shape == (3, 8, 8)
 
 
