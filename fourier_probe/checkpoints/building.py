@@ -24,7 +24,7 @@ _SLACK = 256 << 20  # bytes that a model may have beside its weights: masks, tab
 
 
 def architecture(
-    checkpoint: Checkpoint, *, model: str | None = None, model_args: dict[str, Any] | None = None
+    checkpoint: Checkpoint, *, model: str | None = None, model_args: dict[str, object] | None = None
 ) -> tuple[str, dict[str, Any]]:
     """Name and arguments the checkpoint's model is made with: given, else of the file, else read off its weights.
 
@@ -53,7 +53,7 @@ def build(
     checkpoint: Checkpoint,
     *,
     model: str | None = None,
-    model_args: dict[str, Any] | None = None,
+    model_args: dict[str, object] | None = None,
     untrained: bool = False,
     ignore_extra: bool = False,
 ) -> nn.Module:
@@ -124,7 +124,7 @@ def _at_most(modules: int) -> Iterator[None]:
         handle.remove()
 
 
-def _skeleton(checkpoint: Checkpoint, name: str, arguments: dict[str, Any]) -> nn.Module:
+def _skeleton(checkpoint: Checkpoint, name: str, arguments: dict[str, object]) -> nn.Module:
     """The model without numbers; never created in full on the word of a file."""
     theirs = checkpoint.model_args if _speaks_of(checkpoint, name) else {}
     try:
@@ -144,7 +144,7 @@ def _modules(checkpoint: Checkpoint) -> int:
 
 
 def _fitting(
-    checkpoint: Checkpoint, model: nn.Module, name: str, arguments: dict[str, Any], ignore_extra: bool
+    checkpoint: Checkpoint, model: nn.Module, name: str, arguments: dict[str, object], ignore_extra: bool
 ) -> dict[str, Tensor]:
     """The weights under the model's names, every name and shape matched."""
     fresh = model.state_dict()
@@ -193,13 +193,13 @@ def _speaks_of(checkpoint: Checkpoint, name: str) -> bool:
     return name == checkpoint.arch or bool(moved)
 
 
-def _inferred(name: str, arguments: dict[str, Any], checkpoint: Checkpoint) -> dict[str, Any]:
+def _inferred(name: str, arguments: dict[str, object], checkpoint: Checkpoint) -> dict[str, object]:
     """`arguments` with what the weights tell of the rest."""
     state = checkpoint.state
     bones = _skeleton(checkpoint, name, arguments)
     expected = bones.state_dict()
     config = getattr(bones, "pretrained_cfg", {})
-    read: dict[str, Any] = {}
+    read: dict[str, object] = {}
     head, stem = _first(config.get("classifier")), _first(config.get("first_conv"))
     if head and f"{head}.weight" in expected:
         if f"{head}.weight" in state and state[f"{head}.weight"].dim() > 0:

@@ -61,7 +61,7 @@ def load(path: Path) -> Contents:
         raise CheckpointError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
 
 
-def _guarded(path: Path, read: Callable[[], Any]) -> Any:
+def _guarded(path: Path, read: Callable[[], object]) -> Any:
     """`read()`, whose every failure is this file's: a cut or forged file can make its reader raise anything."""
     try:
         return read()
@@ -118,7 +118,7 @@ def _load_zip(path: Path, file: IO[bytes], size: int) -> object:
         return Plain(Budget(size))(records(archive.read(names[0]), locate))
 
 
-def _load_legacy(file: IO[bytes], size: int) -> Any:
+def _load_legacy(file: IO[bytes], size: int) -> object:
     """Magic number, protocol, system, values, keys of the storages: a pickle each; then the storages."""
     file.seek(0)
     plain, storages, left = Plain(Budget(size)), dict[str, Stored](), size
@@ -169,7 +169,7 @@ def _next_pickle(file: IO[bytes]) -> bytes:
     return file.read(end - start)
 
 
-def _load_safetensors(path: Path, file: IO[bytes], size: int) -> tuple[dict[str, Any], dict[str, str]]:
+def _load_safetensors(path: Path, file: IO[bytes], size: int) -> tuple[dict[str, object], dict[str, str]]:
     from safetensors import safe_open
 
     file.seek(0)

@@ -82,14 +82,14 @@ class _Record:
     def __setitem__(self, key: object, value: object) -> None:
         self.items.append((key, value))
 
-    def append(self, value: Any) -> None:
+    def append(self, value: object) -> None:
         self.items.append(value)
 
     def extend(self, values: list[object]) -> None:
         self.items.extend(values)
 
 
-Locate = Callable[[torch.dtype, tuple[Any, ...]], Stored]
+Locate = Callable[[torch.dtype, tuple[object, ...]], Stored]
 """Type of a storage and its (key, location, number of elements, ...) in the pickle -> its numbers."""
 
 
@@ -286,7 +286,7 @@ _UNUSED = re.compile(
     r"|torch\._utils\._rebuild_(sparse|nested|meta|device|qtensor|wrapper)\w*"
     r"|builtins\.(bool|int|float)|numpy\.(dtype|ndarray)"
 )
-_Meaning = Callable[[Plain, _Record], Any]
+_Meaning = Callable[[Plain, _Record], object]
 _MEANINGS: dict[str, _Meaning] = {
     "argparse.Namespace": lambda plain, record: plain(record.state or {}),
     "collections.defaultdict": lambda plain, record: plain.pairs(record),  # its argument is no pairs

@@ -19,7 +19,7 @@ from torch import Tensor
 from fourier_probe.errors import CheckpointError, ProbeError, printable
 from fourier_probe.registry import Registry, RegistryError
 
-Values = Mapping[str, Any]
+Values = Mapping[str, object]
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class CheckpointContents:
     config: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
 
-    def values(self) -> dict[str, Any]:
+    def values(self) -> dict[str, object]:
         """The same as the plain values that `formats.read` goes on from; what is empty is left out."""
         named = {name: getattr(self, name) for name in self.__dataclass_fields__}
         plain = {name: dict(value) if isinstance(value, Mapping) else value for name, value in named.items()}

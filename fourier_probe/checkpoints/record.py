@@ -106,7 +106,7 @@ class HubConfig(msgspec.Struct, frozen=True):
 _Typed = TypeVar("_Typed", bound=msgspec.Struct)
 
 
-def typed(values: Mapping[Any, Any], kind: type[_Typed], path: Path) -> _Typed:
+def typed(values: Mapping[object, object], kind: type[_Typed], path: Path) -> _Typed:
     """The fields of `kind` in `values`.
 
     Raises:
@@ -120,7 +120,7 @@ def typed(values: Mapping[Any, Any], kind: type[_Typed], path: Path) -> _Typed:
         ) from error
 
 
-def as_far_as_typed(values: Mapping[Any, Any], kind: type[_Typed]) -> tuple[_Typed, list[str]]:
+def as_far_as_typed(values: Mapping[Any, object], kind: type[_Typed]) -> tuple[_Typed, list[str]]:
     """The fields of `kind` in `values` that have its types, and why the others are left out."""
     fields, reasons = {}, []
     for name in kind.__struct_fields__:
@@ -159,7 +159,7 @@ def hub_config(path: Path) -> tuple[HubConfig | None, str]:
     return config, f"config.json beside it: {reason}" if reason else ""
 
 
-def arguments(values: Mapping[Any, Any], path: Path) -> dict[str, Any]:
+def arguments(values: Mapping[Any, object], path: Path) -> dict[str, object]:
     """Arguments of a model that a file gives.
 
     Raises:
@@ -167,7 +167,7 @@ def arguments(values: Mapping[Any, Any], path: Path) -> dict[str, Any]:
     """
     left = 10_000  # values in all
 
-    def check(value: Any, where: str, depth: int) -> None:
+    def check(value: object, where: str, depth: int) -> None:
         nonlocal left
         left -= 1
         if isinstance(value, dict):
@@ -192,7 +192,7 @@ def arguments(values: Mapping[Any, Any], path: Path) -> dict[str, Any]:
     return {str(name): value for name, value in values.items()}
 
 
-def _unfit(value: Any, limit: int) -> str:
+def _unfit(value: object, limit: int) -> str:
     if isinstance(value, bool) or value is None:
         return ""
     if isinstance(value, int):

@@ -18,7 +18,7 @@ VERSION = 1  # of the keys below; a reader refuses a newer one
 _SCALARS = (type(None), bool, int, float, str, bytes)
 
 
-def save(path: Path | str, payload: dict[str, Any]) -> None:
+def save(path: Path | str, payload: dict[str, object]) -> None:
     """Write a checkpoint: `payload` with `digest` (SHA-256 of its tensors) and `version` added.
 
     Tensors are written from the CPU, without the rest of a storage they are a view of; an `OrderedDict` becomes a

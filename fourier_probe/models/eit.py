@@ -291,7 +291,7 @@ def _cfg(variant: dict[str, object]) -> dict[str, object]:
 default_cfgs = generate_default_cfgs({name: _cfg(variant) for name, variant in _VARIANTS.items()})
 
 
-def _eit(variant: str, pretrained: bool, kwargs: dict[str, Any]) -> nn.Module:
+def _eit(variant: str, pretrained: bool, kwargs: dict[str, object]) -> nn.Module:
     model: nn.Module = build_model_with_cfg(EIT, variant, pretrained, **{**_VARIANTS[variant], **kwargs})
     return model
 

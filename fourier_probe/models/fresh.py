@@ -18,7 +18,7 @@ SEED = 0
 """Of the weights of a network that is not trained."""
 
 
-def untrained(name: str, **model_args: Any) -> nn.Module:
+def untrained(name: str, **model_args: object) -> nn.Module:
     """A network before any training, from `SEED`; torch's generator is left as it was.
 
     Raises:

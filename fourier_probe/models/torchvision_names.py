@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from torch import nn
 
@@ -18,7 +18,7 @@ class Wanted(NamedTuple):
     std: tuple[float, ...]
 
 
-def create(name: str, *, pretrained: bool, model_args: dict[str, Any]) -> nn.Module:
+def create(name: str, *, pretrained: bool, model_args: dict[str, object]) -> nn.Module:
     """A model of torchvision's, of the name after `torchvision:`.
 
     Raises:

@@ -130,12 +130,12 @@ def _target(entry: Entry, view: View, thinning: Thinning, axes: list[list[float 
     }
 
 
-def _input(entry: Entry, view: View) -> dict[str, Any] | None:
+def _input(entry: Entry, view: View) -> dict[str, object] | None:
     """The images themselves: what stands left of depth 0."""
     point, level = entry.result.input, input_level(entry.result, view)
     if point is None:
         return None
-    value: dict[str, Any] = {
+    value: dict[str, object] = {
         "name": "images",
         "op": point.op,
         "grid": "×".join(map(str, point.grid)),  # noqa: RUF001
@@ -149,9 +149,9 @@ def _input(entry: Entry, view: View) -> dict[str, Any] | None:
     return value | _further(entry, point, Thinning())
 
 
-def _point(point: PointSpectrum, thinning: Thinning, axes: list[list[float | None]]) -> dict[str, Any]:
+def _point(point: PointSpectrum, thinning: Thinning, axes: list[list[float | None]]) -> dict[str, object]:
     keep = _thinned(len(point.frequency), point.usable, thinning.bins)
-    value: dict[str, Any] = {
+    value: dict[str, object] = {
         "name": point.name,
         "op": point.op,
         "depth": _short(point.depth),
@@ -176,9 +176,9 @@ def _point(point: PointSpectrum, thinning: Thinning, axes: list[list[float | Non
     return value
 
 
-def _further(entry: Entry, point: PointSpectrum, thinning: Thinning) -> dict[str, Any]:
+def _further(entry: Entry, point: PointSpectrum, thinning: Thinning) -> dict[str, object]:
     """Metrics that are not of this package at a point: [value, stderr] of a scalar, a list over rings of a profile."""
-    value: dict[str, Any] = {}
+    value: dict[str, object] = {}
     for metric in entry.result.metrics:
         if metric.ours:
             continue
@@ -194,7 +194,7 @@ def _further(entry: Entry, point: PointSpectrum, thinning: Thinning) -> dict[str
     return value
 
 
-def _attention(layer: dict[str, Any]) -> dict[str, Any]:
+def _attention(layer: dict[str, Any]) -> dict[str, object]:
     gate = layer.get("gate")
     return {
         "name": str(layer["name"]),
@@ -204,7 +204,7 @@ def _attention(layer: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _training(run: Run) -> dict[str, Any] | None:
+def _training(run: Run) -> dict[str, object] | None:
     """The log of a run, one row per epoch, and how many layers were recast at the start of which; counted from 1."""
     rows = run.metrics
     if not rows:

@@ -312,12 +312,12 @@ def _target(label: str, index: int) -> Cell:
     return f'<span class="swatch {look}" aria-hidden="true"></span>{escape(label)}', label
 
 
-def _text(value: Any) -> Cell:
+def _text(value: object) -> Cell:
     return (_DASH, None) if value is None else (escape(str(value)), str(value))
 
 
 def _number(
-    value: Any, form: str, half: float | None = None, beside: float | None = None, points: bool = False
+    value: object, form: str, half: float | None = None, beside: float | None = None, points: bool = False
 ) -> Cell:
     """A number with its 95 % interval, which may be in percentage points, or a reference in brackets."""
     if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
@@ -341,9 +341,9 @@ def _numbers(values: Any) -> str:
     return ", ".join(f"{value:.4g}" if isinstance(value, float) else str(value) for value in values or [])
 
 
-def _plain(value: Any) -> str:
+def _plain(value: object) -> str:
     return _DASH if value is None or value == "" else escape(str(value))
 
 
-def _code(value: Any) -> str:
+def _code(value: object) -> str:
     return _DASH if value is None or value == "" else f"<code>{escape(str(value))}</code>"

@@ -101,7 +101,7 @@ def by_seed(runs: Iterable[Run]) -> dict[int, Run]:
 
 def grouped_rows(rows: Sequence[Row], key: str) -> dict[Any, list[Row]]:
     """Rows by the value of a column."""
-    out: dict[Any, list[Row]] = {}
+    out: dict[object, list[Row]] = {}
     for row in rows:
         out.setdefault(row[key], []).append(row)
     return out

@@ -152,7 +152,7 @@ def draw_coordinate(ax: Axes, rows: Sequence[dict[str, Any]]) -> Axes:
     return ax
 
 
-def coordinate_figure(rows: Sequence[dict[str, Any]]) -> Figure:
+def coordinate_figure(rows: Sequence[dict[str, object]]) -> Figure:
     """Where targets lie between a CNN and a ViT; see `probe.coordinate`."""
     with style():
         figure = canvas(0.75 * PAGE, 2.7)

@@ -28,7 +28,7 @@ MARKERS = "osD^vPX*"
 COLUMN, PAGE = 3.5, 7.0  # widths of a journal's column and page, inches
 ATTENTION_SHADE, DOWNSAMPLE_SHADE = "0.90", "#cfe3f5"
 
-_RC: dict[Any, Any] = {
+_RC: dict[Any, object] = {
     "font.size": 8,
     "axes.labelsize": 8,
     "axes.titlesize": 8,
@@ -173,7 +173,7 @@ def depth_colors() -> Colormap:
     return ListedColormap([mpl.colormaps["plasma"](0.93 * i / 255) for i in range(256)], name="depth")
 
 
-def categories(count: int) -> list[Any]:
+def categories(count: int) -> list[object]:
     """Distinct colours, safe for colour-blind readers: named ones for up to eight things, else from one scale."""
     return list(sns.color_palette("colorblind" if count <= 8 else "viridis", max(count, 1)))
 

@@ -79,8 +79,8 @@ class Listener:
                 stack.callback(self.model.get_submodule(name).register_forward_pre_hook(hook).remove)
             yield
 
-    def _ask(self, name: str) -> Callable[[nn.Module, tuple[Any, ...]], None]:
-        def ask(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+    def _ask(self, name: str) -> Callable[[nn.Module, tuple[object, ...]], None]:
+        def ask(module: nn.Module, inputs: tuple[object, ...]) -> None:
             method: Any = getattr(module, "attention", None) or module.get_attention
             self.busy = True
             try:

@@ -80,12 +80,12 @@ class Capture(contextlib.AbstractContextManager["Capture"]):
                 f"{', '.join(missing[:5])}. Choose others with --points; `fourier-probe points` lists them."
             )
 
-    def _begin(self, _module: nn.Module, _inputs: Any) -> None:
+    def _begin(self, _module: nn.Module, _inputs: object) -> None:
         self.calls.clear()
         self._reached.clear()
 
     def _listen(self, module: nn.Module, key: str, side: str, points: list[Point]) -> Any:
-        def heard(features: Any) -> None:
+        def heard(features: object) -> None:
             call = self.calls[key]
             self.calls[key] += 1
             for point in points:
@@ -105,7 +105,7 @@ class Capture(contextlib.AbstractContextManager["Capture"]):
         if layer is None:
             raise PointError(f"probe point {points[0].name}: {type(module).__name__} is no gated attention any more.")
 
-        def heard(_module: nn.Module, inputs: Any, _output: Any) -> None:
+        def heard(_module: nn.Module, inputs: Any, _output: object) -> None:
             call = self.calls[key]
             self.calls[key] += 1
             wanted = [point for point in points if point.call == call]

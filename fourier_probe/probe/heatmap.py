@@ -213,7 +213,7 @@ class NoiseProbe:
     def respond(
         self,
         disturbances: Sequence[Callable[[Tensor, Tensor], Tensor]],
-        names: Sequence[Any],
+        names: Sequence[object],
         progress: Callable[[int], None] | None = None,
     ) -> dict[Any, Response]:
         """Responses to any disturbances, functions of pixels (b, C, H, W) and their indices (b,).

@@ -163,8 +163,8 @@ class _Heard(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return self._depths + [1.0] * (len(self.seen) - len(self._depths))
 
     def __torch_dispatch__(
-        self, function: Any, _types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
+        self, function: Any, _types: object, args: tuple[Any, ...] = (), kwargs: Mapping[str, object] | None = None
+    ) -> object:
         if function is torch.ops.aten.convolution.default:
             self._hear(*args)
         return function(*args, **(kwargs or {}))

@@ -148,7 +148,7 @@ class Comparison:
         """One row per arm: mean and interval over its seeds; empty where each result stands for itself."""
         return [self._arm(arm) for arm in dict.fromkeys(self.arms)]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Plain values; not-a-number becomes null."""
         return {
             "targets": _plain(self.rows),
@@ -251,8 +251,8 @@ class Comparison:
                 write_frame(place / "cka.csv", cka_frame(self.cka))
         return Path(folder)
 
-    def _more_tables(self) -> dict[str, list[dict[str, Any]]]:
-        tables: dict[str, list[dict[str, Any]]] = {}
+    def _more_tables(self) -> dict[str, list[dict[str, object]]]:
+        tables: dict[str, list[dict[str, object]]] = {}
         steps = [
             {"target": label, "op": kind.op, "quantity": kind.quantity, "frequency": kind.frequency, **step}
             for label, changes in zip(self.labels, self.steps, strict=True)
@@ -272,7 +272,7 @@ class Comparison:
             tables["coordinate"] = self.places
         return tables
 
-    def _density(self) -> list[dict[str, Any]] | None:
+    def _density(self) -> list[dict[str, object]] | None:
         try:
             return common_table(self.results, self.labels)
         except ResultError as error:
@@ -328,7 +328,7 @@ def scale_text(scale: float) -> str:
     return f"{scale:,} images" if isinstance(scale, int) else f"{100 * scale:g} %"
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     """What JSON has: not-a-number becomes null."""
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fourier_probe.results.cka import most_alike
 from fourier_probe.results.comparison import paired
@@ -149,7 +149,7 @@ def _cka_table(comparison: Comparison) -> TextTable:
     return TextTable(f"similarity of layers: linear CKA, {seen} images, ± 95 % over images", columns, tuple(cells))
 
 
-def _shown(value: Any, form: str) -> str:
+def _shown(value: object, form: str) -> str:
     return form.format(value) if value is not None and value == value else "-"
 
 

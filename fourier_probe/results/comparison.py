@@ -132,7 +132,7 @@ KEYS = {"model": "arch", "data-scale": "data_scale", "schedule": "schedule", "ep
 """What results can be set side by side by, and the field of `target` that says it."""
 
 
-def key_of(result: Spectra, by: str) -> Any:
+def key_of(result: Spectra, by: str) -> object:
     """The value of a key of `KEYS` for one result.
 
     Raises:
@@ -158,11 +158,11 @@ def summary(results: Sequence[Spectra], labels: Sequence[str]) -> list[dict[str,
         result's, with its standard error, `paired` or not. `quantile`: standard errors of a 95 % interval.
     """
     frequency = common_frequency(results)
-    rows: list[dict[str, Any]] = []
+    rows: list[dict[str, object]] = []
     reference: PointSpectrum | None = None
     for label, result in zip(labels, results, strict=True):
         profile = depth_profile(result, frequency)
-        row: dict[str, Any] = {
+        row: dict[str, object] = {
             "target": label,
             "model": result.target.arch,
             **{name: getattr(result.target, name) for name in ("data_scale", "schedule", "seed", "epoch")},
@@ -223,7 +223,7 @@ def _error_of(sums: dict[str, Array]) -> float:
     return float(jackknife(lambda s: {"x": s["x"] / s["count"]}, sums)[1]["x"])
 
 
-def common_table(results: Sequence[Spectra], labels: Sequence[str]) -> list[dict[str, Any]]:
+def common_table(results: Sequence[Spectra], labels: Sequence[str]) -> list[dict[str, object]]:
     """`log_density` of every result interpolated onto common depths and radii, a row a value; see `coordinate`."""
     axes = common_axes(results)
     rows = []
@@ -238,7 +238,9 @@ def common_table(results: Sequence[Spectra], labels: Sequence[str]) -> list[dict
     return rows
 
 
-def coordinates(results: Sequence[Spectra], labels: Sequence[str], cnn: Spectra, vit: Spectra) -> list[dict[str, Any]]:
+def coordinates(
+    results: Sequence[Spectra], labels: Sequence[str], cnn: Spectra, vit: Spectra
+) -> list[dict[str, object]]:
     """The inductive-bias coordinate of every result between two ends, and of white noise; a row each.
 
     One grid of depths and radii serves all, so that rows are comparable.

@@ -38,7 +38,7 @@ class InformationRecord(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError(f"`stderr` is not of {len(self.nmi)} heads")
 
 
-def attention_frame(layers: Sequence[Mapping[str, Any]], information: Sequence[InformationRecord]) -> pd.DataFrame:
+def attention_frame(layers: Sequence[Mapping[str, object]], information: Sequence[InformationRecord]) -> pd.DataFrame:
     """A row per attention and head: NMI of all, distance of those over a grid, with standard errors."""
     import pandas as pd
 
@@ -62,7 +62,7 @@ def attention_frame(layers: Sequence[Mapping[str, Any]], information: Sequence[I
 
 
 def attention_table(
-    layers: Sequence[Mapping[str, Any]], information: Sequence[InformationRecord], t95: float
+    layers: Sequence[Mapping[str, object]], information: Sequence[InformationRecord], t95: float
 ) -> pd.DataFrame:
     """A row per attention: mean NMI, mean distance, diversity, with half of its 95 % interval where there is one."""
     import pandas as pd
@@ -87,7 +87,7 @@ def attention_table(
 
 
 def _together(
-    layers: Sequence[Mapping[str, Any]], information: Sequence[InformationRecord]
+    layers: Sequence[Mapping[str, object]], information: Sequence[InformationRecord]
 ) -> list[tuple[str, InformationRecord | None, Mapping[str, Any] | None]]:
     """Each attention by name, in the order of execution, with what is known of it."""
     known = {record.name: record for record in information}

@@ -352,17 +352,17 @@ def _ascending(name: str, values: Sequence[float]) -> None:
         raise ValueError(f"`{name}` does not ascend")
 
 
-def finite(value: dict[str, Any]) -> dict[str, Any]:
+def finite(value: dict[str, object]) -> dict[str, object]:
     """The same values, every string of which is text that JSON and UTF-8 can hold.
 
     Raises:
         ResultError: a number is not finite; its field is named. msgspec would write null in its place.
     """
-    checked: dict[str, Any] = _finite(value, "$")
+    checked: dict[str, object] = _finite(value, "$")
     return checked
 
 
-def _finite(value: Any, where: str) -> Any:
+def _finite(value: object, where: str) -> Any:
     if isinstance(value, dict):
         return {_text(str(key)): _finite(item, f"{where}.{key}") for key, item in value.items()}
     if isinstance(value, list | tuple):

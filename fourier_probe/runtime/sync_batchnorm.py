@@ -27,11 +27,11 @@ def synchronised(ranks: Ranks) -> contextlib.AbstractContextManager[object]:
 class _Synchronised(TorchFunctionMode):
     def __torch_function__(
         self,
-        func: Callable[..., Any],
+        func: Callable[..., object],
         types: Iterable[type],
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
+    ) -> object:
         made = batch_norm if func is F.batch_norm else func
         return made(*args, **(kwargs or {}))
 

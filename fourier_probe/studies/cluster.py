@@ -17,7 +17,7 @@ from fourier_probe.studies.watch import Watch
 from fourier_probe.training.stop import Stop
 
 LOOK = 1.0  # seconds between two looks at the jobs
-DEFAULTS: dict[str, Any] = {"name": "fourier-probe", "timeout_min": 24 * 60, "cpus_per_task": 4}
+DEFAULTS: dict[str, object] = {"name": "fourier-probe", "timeout_min": 24 * 60, "cpus_per_task": 4}
 
 
 class RemoteRun:
@@ -93,7 +93,7 @@ def run_cluster(
         ended: called after each run.
     """
     record = Path(str(executor.folder).replace("%j", "")) / "jobs.json"
-    jobs: dict[str, tuple[Task, Any]] = {}
+    jobs: dict[str, tuple[Task, object]] = {}
     known = _known(record)
     for task in tasks:
         if task.state == "waiting" and task.name in known:

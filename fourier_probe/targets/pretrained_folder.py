@@ -104,7 +104,7 @@ def open_folder(name: str, options: ModelOptions, own: str | None) -> Target:
     return Target(label=folder.resolve().name, provenance=provenance, model=model, transform=_input(folder, config))
 
 
-def refuse(folder: Path, config: dict[str, Any]) -> None:
+def refuse(folder: Path, config: dict[str, object]) -> None:
     """Refuse what would run code, fetch weights or kernels, or unpickle.
 
     Raises:
@@ -124,7 +124,7 @@ def refuse(folder: Path, config: dict[str, Any]) -> None:
             )
 
 
-def _problem(key: str, value: Any) -> str:
+def _problem(key: str, value: object) -> str:
     if value is None or value is False or value in ({}, [], ""):
         return ""
     if key == "auto_map":
@@ -142,7 +142,7 @@ def _problem(key: str, value: Any) -> str:
     return ""
 
 
-def _walk(value: Any, where: str, depth: int) -> Iterator[tuple[str, str, Any]]:
+def _walk(value: object, where: str, depth: int) -> Iterator[tuple[str, str, object]]:
     """Every key of nested dictionaries: where it is, the key, the value."""
     if depth > 50:
         raise CheckpointError("config.json is nested too deeply to be a network's.")
@@ -184,7 +184,7 @@ def _weights(folder: Path) -> tuple[dict[str, Tensor], str]:
     return state, digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
-def _class(folder: Path, config: dict[str, Any], saved_as: str) -> tuple[type[Any], Any]:
+def _class(folder: Path, config: dict[str, object], saved_as: str) -> tuple[type[object], object]:
     """The class of the network and its configuration: a classifier where it was saved as one."""
     transformers = _transformers(folder)
     kind = config.get("model_type")
@@ -215,8 +215,8 @@ def _class(folder: Path, config: dict[str, Any], saved_as: str) -> tuple[type[An
 
 def _built(
     folder: Path,
-    network: tuple[type[Any], Any],
-    config: dict[str, Any],
+    network: tuple[type[Any], object],
+    config: dict[str, object],
     state: dict[str, Tensor],
     untrained: bool,
     ignore_extra: bool,
@@ -255,7 +255,7 @@ def _built(
     return made.float().eval()
 
 
-def _input(folder: Path, config: dict[str, Any]) -> Input:
+def _input(folder: Path, config: dict[str, object]) -> Input:
     own = config.get("image_size")
     size = (own, own) if isinstance(own, int) else tuple(own) if isinstance(own, list) and len(own) == 2 else None
     path = folder / "preprocessor_config.json"
@@ -288,7 +288,7 @@ def _transformers(folder: Path) -> Any:
     return transformers
 
 
-def _object(path: Path) -> dict[str, Any]:
+def _object(path: Path) -> dict[str, object]:
     values, reason = decoded(_text(path))
     if reason or not isinstance(values, dict):
         raise CheckpointError(f"{path}: {reason or 'expected a JSON object'}.")

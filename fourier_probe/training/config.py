@@ -42,7 +42,7 @@ SCHEDULE_FIELDS = (
 """What a run and the run it is forked from may differ in."""
 
 
-def _flag(section: str, default: Any, text: str, **more: Any) -> Any:
+def _flag(section: str, default: object, text: str, **more: object) -> Any:
     """A field that the command line and config files offer under its own name."""
     made = {"default_factory": default} if callable(default) else {"default": default}
     return field(**made, metadata={"section": section, "help": text, **more})
@@ -206,7 +206,7 @@ class TrainConfig:
         check(self)
 
     @classmethod
-    def of(cls, given: Mapping[str, Any] | None = None, /, **more: Any) -> TrainConfig:
+    def of(cls, given: Mapping[str, object] | None = None, /, **more: object) -> TrainConfig:
         """A config from what the user gave, and a recipe for the rest.
 
         Args:

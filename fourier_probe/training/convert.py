@@ -58,7 +58,7 @@ def options(config: TrainConfig) -> dict[str, Any]:
     """Arguments of `recast`: as given, else its own, but a layer that is eased out comes to rest at ConViT's gate."""
     length = config.anneal_epochs if config.anneal_steps < 0 else config.anneal_steps
     eased = length > 0 or config.schedule == "soft"
-    coarse: dict[str, Any] = {"content_stride": config.content_stride} if config.content_stride != 1 else {}
+    coarse: dict[str, object] = {"content_stride": config.content_stride} if config.content_stride != 1 else {}
     if config.content_maps:
         coarse["content_maps"] = config.content_maps
     return {"gate": EASED_GATE if eased else GATE, **coarse, **config.recast_args}

@@ -37,7 +37,7 @@ class _Bad:
 
 
 @dataclass
-class _Images(Dataset[Any]):
+class _Images(Dataset[object]):
     """Decoded, augmented images by (epoch, position)."""
 
     images: ImageSet

@@ -145,7 +145,7 @@ def named_model(chosen: Mapping[str, Any]) -> str:
     return str(target.provenance.arch)
 
 
-def _resolve(source: str, read: Mapping[str, Any], model: str | None, arguments: Mapping[str, Any]) -> Any:
+def _resolve(source: str, read: Mapping[str, Any], model: str | None, arguments: Mapping[str, object]) -> Any:
     """The target that a file is, with a model and a digest."""
     from fourier_probe.targets import ModelOptions, resolve
     from fourier_probe.targets.kinds import split

@@ -177,7 +177,7 @@ class Plan:
 
 def make_model(
     config: TrainConfig, splits: Splits, initial: Initial | None = None
-) -> tuple[nn.Module, dict[str, Any], InputSpec]:
+) -> tuple[nn.Module, dict[str, object], InputSpec]:
     """The model for this data, the arguments it was made with, and its input.
 
     `num_classes`, `in_chans` and, for models of a fixed size, `img_size` come from the data unless given. What
@@ -198,7 +198,7 @@ def make_model(
     else:
         arguments = {name: value for name, value in initial.arguments.items() if name != "num_classes"}
     arguments = {**arguments, "num_classes": splits.classes, **config.model_args}
-    fixed: Any = None
+    fixed: object = None
     if zoo.FACTORY.fullmatch(config.model):
         try:
             model = zoo.create(config.model, **arguments)

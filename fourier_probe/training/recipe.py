@@ -21,7 +21,7 @@ import functools
 from collections.abc import Mapping
 from typing import Any
 
-RECIPES: dict[str, dict[str, Any]] = {
+RECIPES: dict[str, dict[str, object]] = {
     "cnn-small": {
         "epochs": 20,
         "batch_size": 128,
@@ -117,7 +117,7 @@ def defaults(given: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _steps(chosen: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, int]:
+def _steps(chosen: Mapping[str, object], given: Mapping[str, Any]) -> dict[str, int]:
     """Length and warm-up in steps, of a recipe that counts in them; 0 where the user counts in epochs."""
     if "steps" not in chosen:
         return {}

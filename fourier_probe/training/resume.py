@@ -154,7 +154,7 @@ def _read(path: Path) -> dict[str, Any]:
     return checkpoint.payload
 
 
-def _restore(session: Session, payload: dict[str, Any], path: Path) -> None:
+def _restore(session: Session, payload: dict[str, object], path: Path) -> None:
     """Become what `payload` holds; what does not fit in it is the file's fault."""
     try:
         session.state.restore(payload, session.config, session.ranks)

@@ -219,7 +219,7 @@ def _there(state: dict[str, Any], device: torch.device) -> None:
         torch.cuda.set_rng_state(state["cuda"], device)
 
 
-def _plain_groups(state: dict[str, Any]) -> dict[str, Any]:
+def _plain_groups(state: dict[str, Any]) -> dict[str, object]:
     """An optimizer's state with plain values only: a learning rate may come as a numpy number."""
     groups = [
         {key: float(value) if isinstance(value, np.floating) else value for key, value in group.items()}

@@ -56,7 +56,7 @@ def heatmap(  # type: ignore[misc]  # the options are those below
     out: Path | str | None = None,
     force: bool = False,
     model: str | None = None,
-    model_args: dict[str, Any] | None = None,
+    model_args: dict[str, object] | None = None,
     pretrained: bool = False,
     use_ema: bool | None = None,
     untrained: bool = False,

@@ -20,7 +20,7 @@ from fourier_probe.results.records import ImagesInfo, Provenance
 from fourier_probe.runtime.messages import note
 from fourier_probe.targets import ModelOptions, Target, resolve
 
-Data = str | Path | ImageSet | Iterable[Any]
+Data = str | Path | ImageSet | Iterable[object]
 """A source's name, an opened source, a DataLoader, or any iterable of batches or (batch, labels)."""
 
 AnyTarget = str | Path | nn.Module | Target

@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import click
 
@@ -42,7 +42,7 @@ class Registered(click.ParamType):  # type: ignore[type-arg]  # generic since cl
         """The names, as click shows a choice."""
         return f"[{'|'.join(self.registry)}]"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> object:
         """The name, if there is one; else near names."""
         if value not in self.registry:
             near = suggest(str(value), self.registry) or f" Names are {', '.join(self.registry)}."

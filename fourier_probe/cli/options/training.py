@@ -70,7 +70,7 @@ def config_options(command: Callable[..., object]) -> Callable[..., object]:
     return together(file, *map(_option, fields(TrainConfig)))(command)
 
 
-def chosen(config_file: Path | None, flags: dict[str, Any]) -> dict[str, Any]:
+def chosen(config_file: Path | None, flags: dict[str, object]) -> dict[str, object]:
     """What the user gave: the config file's options under the flags that were set."""
     given = {} if config_file is None else read_config(config_file)
     for field in fields(TrainConfig):
