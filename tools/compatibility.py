@@ -21,6 +21,7 @@ import fnmatch
 import json
 import math
 import random
+import re
 import signal
 import sys
 import time
@@ -32,6 +33,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tools")]
@@ -110,7 +112,8 @@ def heard(model: nn.Module, points: list[Point], images: Tensor) -> dict[str, Te
     handles = []
     by_hook: dict[tuple[str, str], list[Point]] = collections.defaultdict(list)
     for point in points:
-        by_hook[point.module, point.side].append(point)
+        if not point.addition:
+            by_hook[point.module, point.side].append(point)
 
     def listen(key: tuple[str, str], value: Any) -> None:
         call, counts[key] = counts[key], counts[key] + 1
@@ -130,11 +133,43 @@ def heard(model: nn.Module, points: list[Point], images: Tensor) -> dict[str, Te
                 )
             )
     seed()
-    with torch.no_grad():
+    with torch.no_grad(), _Sums(model, [point for point in points if point.addition], found):
         run(model, images)
     for handle in handles:
         handle.remove()
     return found
+
+
+class _Sums(TorchDispatchMode):
+    """What a module's own forward adds up to, where no hook reaches: the last of these additions, by their results."""
+
+    def __init__(self, model: nn.Module, points: list[Point], found: dict[str, Tensor]) -> None:
+        super().__init__()
+        self.points, self.found, self.running, self.results = points, found, [], collections.defaultdict(list)
+        calls: dict[str, int] = collections.Counter()
+        self.handles = []
+        for name, module in model.named_modules() if points else ():
+
+            def begin(_module: nn.Module, _inputs: Any, name: str = name) -> None:
+                self.running.append((name, calls[name]))
+                calls[name] += 1
+
+            self.handles.append(module.register_forward_pre_hook(begin, prepend=True))
+            self.handles.append(module.register_forward_hook(lambda _m, _i, _o: self.running.pop() and None))
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = function(*args, **(kwargs or {}))
+        if self.running and re.match(r"aten\.(add|sub|lerp|addcmul)_?\.", str(function)):
+            self.results[self.running[-1]].append(result.detach().clone())
+        return result
+
+    def __exit__(self, *raised: Any) -> None:
+        super().__exit__(*raised)
+        for handle in self.handles:
+            handle.remove()
+        for point in self.points:
+            fitting = [each for each in self.results[point.module, point.call] if point.layout.fits(each)]
+            self.found[point.name] = fitting[point.addition[0]]
 
 
 def seed() -> None:

@@ -1,4 +1,7 @@
-"""Hooks on a model that give each point's maps to a function, and leave no trace. May import points, trace, gpsa."""
+"""Hooks on a model that give each point's maps to a function, and leave no trace.
+
+May import additions, points, trace and gpsa.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from torch import Tensor, nn
 
 from fourier_probe.errors import PointError
 from fourier_probe.models.gpsa.attention import gated
+from fourier_probe.probe.additions import Additions
 from fourier_probe.probe.points import PARTS, Point
 from fourier_probe.runtime.modes import evaluating, keeping_random_state
 from fourier_probe.trace.tensors import pick
@@ -44,6 +48,8 @@ class Capture(contextlib.AbstractContextManager["Capture"]):
         self.reduce = reduce
         self.calls: Counter[str] = Counter()  # forwards of each listened module side since the model's forward began
         self._reached: set[str] = set()
+        sums = [point for point in self.points if point.side == "sum"]
+        self._additions = Additions(model, sums, self._hear) if sums else None
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> Capture:
@@ -57,10 +63,14 @@ class Capture(contextlib.AbstractContextManager["Capture"]):
             for point in self.points:
                 if point.module not in modules:
                     raise PointError(f"probe point {point.name}: the model has no module {point.module!r}.")
+                if point.side == "sum":
+                    continue
                 listeners.setdefault((point.module, point.side, bool(point.part)), []).append(point)
             for (name, side, halves), points in listeners.items():
                 listen = self._listen_to_halves if halves else self._listen
                 stack.callback(listen(modules[name], f"{name}:{side}{halves}", side, points).remove)
+            if self._additions is not None:
+                stack.enter_context(self._additions)
             self._stack = stack.pop_all()
         return self
 
@@ -84,6 +94,11 @@ class Capture(contextlib.AbstractContextManager["Capture"]):
         self.calls.clear()
         self._reached.clear()
 
+    def _hear(self, point: Point, maps: Tensor) -> None:
+        with self._additions.pause() if self._additions is not None else contextlib.nullcontext():
+            self.reduce(point, point.layout(maps.detach(), name=point.name))
+        self._reached.add(point.name)
+
     def _listen(self, module: nn.Module, key: str, side: str, points: list[Point]) -> Any:
         def heard(features: object) -> None:
             call = self.calls[key]
@@ -93,8 +108,7 @@ class Capture(contextlib.AbstractContextManager["Capture"]):
                     maps = pick(features, point.layout.fits)
                     if maps is None:
                         raise PointError(f"probe point {point.name} gave {type(features).__name__}, no tensor.")
-                    self.reduce(point, point.layout(maps.detach(), name=point.name))
-                    self._reached.add(point.name)
+                    self._hear(point, maps)
 
         if side == "output":
             return module.register_forward_hook(lambda _m, _inputs, output: heard(output))
@@ -110,9 +124,9 @@ class Capture(contextlib.AbstractContextManager["Capture"]):
             self.calls[key] += 1
             wanted = [point for point in points if point.call == call]
             if wanted:
-                halves = dict(zip(PARTS, layer.halves(inputs[0]), strict=True))
+                with self._additions.pause() if self._additions is not None else contextlib.nullcontext():
+                    halves = dict(zip(PARTS, layer.halves(inputs[0]), strict=True))
                 for point in wanted:
-                    self.reduce(point, point.layout(halves[point.part], name=point.name))
-                    self._reached.add(point.name)
+                    self._hear(point, halves[point.part])
 
         return module.register_forward_hook(heard)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from fourier_probe.errors import ModelError
-from fourier_probe.probe.points import find_points
+from fourier_probe.probe.points import find_points, value_at
 from fourier_probe.trace.calling import eager
 from fourier_probe.trace.events import Call, Sum, Value
 from fourier_probe.trace.layouts import Forward, run_forward
@@ -49,12 +49,10 @@ def removable_steps(model: nn.Module, example: Tensor) -> tuple[list[Removable],
     """
     points = [point for point in find_points(model, example, branches=False) if point.kind == "residual"]
     forward = run_forward(model, example)
-    calls = {(call.name, call.index): call for call in forward.trace.calls}
     steps, left = [], {}
     since = 0
     for point in points:
-        call = calls[point.module, point.call]
-        value = call.returns if point.side == "output" else call.takes
+        value = value_at(forward, point)
         found = _residual_sum(forward, value, since)
         since = value.when if value is not None else since
         if found is None:

@@ -20,7 +20,7 @@ from fourier_probe.models.gpsa.attention import gated
 from fourier_probe.runtime.messages import note
 from fourier_probe.trace.calling import eager
 from fourier_probe.trace.coverage import Coverage
-from fourier_probe.trace.events import Call
+from fourier_probe.trace.events import Call, Value
 from fourier_probe.trace.grid import PREFIX_LIMIT, Layout
 from fourier_probe.trace.layouts import Forward, Unread, run_forward
 from fourier_probe.trace.op import operation
@@ -38,13 +38,14 @@ class Point:
         name: unique and stable: the module's path, with `+attn`, `+mlp` or `+conv` for the residual stream after that
             part of a block, `stem` for what the first block takes in, `+content` and `+positional` for the halves of
             gated attention, and `#2` for a second call.
-        module, side: the hook: "output" of the module at this path, or "input".
+        module, side: the hook: "output" of the module at this path, "input", or "sum", an addition of its own forward.
         call: which of several calls of the module in one forward.
         kind: "stem", "residual" (on the main stream, after attention too; in plain networks the trunk), "branch".
         op: what the step to this point did: "embed", "attention", "mlp", "conv", "downsample".
         depth: index of the residual step over their number, 0 to 1.
         layout: how its features lie in memory.
         part: "content" or "positional" where that half of the module's output is read, else empty.
+        addition: of a "sum", its index among the additions of this layout in that call, and their number.
 
     >>> import torch
     >>> point = find_points(nn.Conv2d(3, 4, 3, padding=1), torch.rand(1, 3, 8, 8))[0]
@@ -54,13 +55,14 @@ class Point:
 
     name: str
     module: str
-    side: Literal["output", "input"]
+    side: Literal["output", "input", "sum"]
     call: int
     kind: str
     op: str
     depth: float
     layout: Layout
     part: str = ""
+    addition: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -202,6 +204,7 @@ def _with_depth(seen: Stream) -> list[Point]:
                 op=op if before else "embed",
                 depth=before / max(total - 1, 1),
                 layout=step.layout,
+                addition=(step.addition.index, step.addition.count) if step.addition else None,
             )
         )
     return points
@@ -249,7 +252,7 @@ def _selected(model: nn.Module, forward: Forward, own: list[Point], select: Sequ
     modules = [name for name, _ in model.named_modules(remove_duplicate=False) if name]
     again = [_call_name(call.name, call.index) for call in forward.trace.calls if call.index]
     known = dict.fromkeys([*by_name, *modules, *again])
-    chosen: dict[tuple[str, str, int, str], Point] = {}
+    chosen: dict[tuple[str, str, int, str, tuple[int, int] | None], Point] = {}
     for glob in select:
         names = fnmatch.filter(known, glob)
         if not names:
@@ -261,7 +264,7 @@ def _selected(model: nn.Module, forward: Forward, own: list[Point], select: Sequ
         if not mapped:
             raise PointError(f"--points {glob!r} matches {len(names)} modules, and none of them has a map.")
         for point in mapped:
-            chosen.setdefault((point.module, point.side, point.call, point.part), point)
+            chosen.setdefault((point.module, point.side, point.call, point.part, point.addition), point)
     return sorted(chosen.values(), key=_order(forward))
 
 
@@ -295,9 +298,21 @@ def _order(forward: Forward) -> Callable[[Point], int]:
 
     def when(point: Point) -> int:
         call = calls[point.module, point.call]
+        if point.addition:
+            value = value_at(forward, point)
+            return value.when if value is not None else call.end
         return call.end if point.side == "output" else call.start
 
     return when
+
+
+def value_at(forward: Forward, point: Point) -> Value | None:
+    """What is read at a point of this forward."""
+    call = next(c for c in forward.trace.calls if (c.name, c.index) == (point.module, point.call))
+    if point.addition:
+        alike = [a for a in forward.trace.additions if a.call is call and point.layout.fits_shape(a.shape)]
+        return alike[point.addition[0]].value
+    return call.returns if point.side == "output" else call.takes
 
 
 def _call_name(name: str, index: int) -> str:

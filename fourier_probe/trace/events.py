@@ -5,6 +5,7 @@ A value is the content of a tensor: views, copies and reshapes keep it, any othe
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -145,6 +146,19 @@ class Attention:
         return self.axes[-1]
 
 
+@dataclass(frozen=True, eq=False)
+class Addition:
+    """An operation that adds, of whatever: where it stands, and what it made.
+
+    Attributes:
+        call: the innermost running call. shape: of the result. value: of the result.
+    """
+
+    call: Call
+    shape: tuple[int, ...]
+    value: Value
+
+
 @dataclass
 class Trace:
     """All calls, sums and layers of one forward, in the order they began."""
@@ -155,6 +169,18 @@ class Trace:
     sums: list[Sum] = field(default_factory=list)
     ran: list[Ran] = field(default_factory=list)
     attention: list[Attention] = field(default_factory=list)
+    additions: list[Addition] = field(default_factory=list)
+
+    def nth_addition(self, value: Value, fits: Callable[[tuple[int, ...]], bool]) -> tuple[Call, int, int] | None:
+        """The call whose own forward adds up to a value, which of its additions of this shape it is, and of how many.
+
+        None of what is no addition.
+        """
+        found = next((addition for addition in self.additions if addition.value is value), None)
+        if found is None:
+            return None
+        alike = [a for a in self.additions if a.call is found.call and fits(a.shape)]
+        return (found.call, alike.index(found), len(alike)) if found in alike else None
 
     def passes(self, value: Value, end: Value | None) -> bool:
         """Whether all that leads from the images to another value leads through this one."""

@@ -22,7 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from fourier_probe.trace import axes as ax
 from fourier_probe.trace.axes import Axes, Part
 from fourier_probe.trace.calling import eager, giving, run
-from fourier_probe.trace.events import Attention, Call, Ran, Sum, Trace, Value
+from fourier_probe.trace.events import Addition, Attention, Call, Ran, Sum, Trace, Value
 from fourier_probe.trace.fused import scores_of_fused, scores_of_multi_head
 from fourier_probe.trace.known import Known
 from fourier_probe.trace.operations import by_shape, follow
@@ -216,6 +216,8 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             tokens = function is aten.cat.default and any(part.along == "n" for axis in axes for part in axis)
             product = operation.packet in PRODUCT and _has_one_factor(operation, tensor)
             value = Value(self.known.tick(), parents, owner, tuple(before) if tokens else (), product)
+        if operation.packet in ADD | ONTO and self.running:
+            self.found.additions.append(Addition(self.running[-1], tuple(tensor.shape), value))
         if function._schema.is_mutable:
             self.known.write_in_place(tensor, axes, value)
         else:

@@ -63,7 +63,10 @@ class Layout:
 
     def fits(self, features: Tensor) -> bool:
         """Whether these are features of this layout, of any number of images."""
-        shape = tuple(features.shape)
+        return self.fits_shape(tuple(features.shape))
+
+    def fits_shape(self, shape: tuple[int, ...]) -> bool:
+        """Whether features of this shape may be of this layout."""
         if self.kind == "folded":
             sizes = [math.prod(size for along, size, _ in axis if along != "b") for axis in self.fold]
             return len(shape) == len(sizes) and all(

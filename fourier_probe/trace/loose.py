@@ -12,7 +12,7 @@ from fourier_probe.trace.grid import Layout
 from fourier_probe.trace.layouts import Forward
 from fourier_probe.trace.op import made_as, operation
 from fourier_probe.trace.residual import beside_the_stream, is_map, is_of_block
-from fourier_probe.trace.steps import Step
+from fourier_probe.trace.steps import Step, at_the_addition
 
 
 def with_loose(forward: Forward, steps: list[Step], blocks: list[Call]) -> list[Step]:
@@ -38,7 +38,8 @@ def with_loose(forward: Forward, steps: list[Step], blocks: list[Call]) -> list[
             more += _read(forward, found.skip, name, "embed", found.when)
         since = max([when for when in before if when < found.when], default=0)
         began = max(since, found.begins - 1)
-        inside = [c for c in forward.trace.calls if began < c.start and 0 <= c.end < found.when]
+        behind = max(since, found.skip.when if found.skip is not None else 0)
+        inside = [c for c in forward.trace.calls if behind < c.start and found.begins <= c.end < found.when]
         outer = [c for c in inside if not any(o.holds(c) for o in inside)]
         if index and found.skip is not None and found.skip.when > since and _shrank(forward, loose[index - 1], found):
             more += _read(forward, found.skip, "", "downsample", found.skip.when)
@@ -52,8 +53,8 @@ def with_loose(forward: Forward, steps: list[Step], blocks: list[Call]) -> list[
         else:
             more += _read(forward, found, _once(name, more), op, found.when)
         before.append(found.when)
-    taken = {(step.call.name, step.call.index, step.side) for step in steps}
-    new = [step for step in more if (step.call.name, step.call.index, step.side) not in taken]
+    taken = {step.key for step in steps}
+    new = [step for step in more if step.key not in taken]
     return sorted([*steps, *new], key=lambda step: step.when)
 
 
@@ -70,10 +71,10 @@ def _once(name: str, steps: list[Step]) -> str:
 
 
 def _read(forward: Forward, value: Value, name: str, op: str, when: int) -> list[Step]:
-    """A step where a module takes a value in as it is, or returns it; behind an activation that alone takes it in.
+    """A step where a module takes a value in as it is, or returns it, else at the addition itself.
 
-    As it is: also beside other tokens, and behind what has no weights and was made of nothing else (a function that
-    normalises).
+    It is behind an activation that alone takes it in. As it is: also beside other tokens, and behind what has no
+    weights and was made of nothing else (a function that normalises).
     """
     calls = forward.trace.calls
     takers = [c for c in calls if c.takes is not None and c.start > value.when and c.name]
@@ -84,12 +85,16 @@ def _read(forward: Forward, value: Value, name: str, op: str, when: int) -> list
         layout = forward.of_output(call) if leaf and alone else None
         if layout is not None and call.output == call.inputs:
             return [Step(value.when, name or call.name, call, "output", op, layout, not name)]
+    own = forward.read_sum(value) if isinstance(value, Sum) else None
     for call in takers:
         layout = forward.of_input(call)
-        if layout is not None:
+        if layout is not None and not (
+            isinstance(own, Layout) and own.grid != layout.grid
+        ):  # not what it was pooled to
             return [Step(value.when, name or call.name, call, "input", op, layout, not name)]
     for call in reversed(calls):
         layout = forward.of_output(call) if call.returns is value else None
         if layout is not None and call.end > value.when:
             return [Step(value.when, name or call.name, call, "output", op, layout, not name)]
-    return []
+    step = at_the_addition(forward, value, name, op, when)
+    return [] if step is None else [step]

@@ -2,8 +2,8 @@
 
 From a block's last sum its operands lead back to the block's input: the sums on that way are the stream. Each is
 listened to where another module of the block takes it in (`blocks.3+attn` is read at the input of `blocks.3.norm2`);
-the last at the block's output. The stem is what the first block takes in. Between two blocks the last module that
-shrank the grid is a point.
+the last at the block's output. A sum that no module takes in or returns is read at the addition itself. The stem is
+what the first block takes in. Between two blocks the last module that shrank the grid is a point.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from fourier_probe.trace.events import Call, Sum
+from fourier_probe.trace.events import Call, Sum, Value
 from fourier_probe.trace.grid import Layout
 from fourier_probe.trace.layouts import Forward
 from fourier_probe.trace.op import made_as, operation
@@ -22,16 +22,50 @@ from fourier_probe.trace.residual import is_map, pattern_of
 
 
 @dataclass(frozen=True)
+class Addressed:
+    """Which addition of a call's own forward: its index among those of one shape, their number, and what it makes."""
+
+    index: int
+    count: int
+    value: Value
+
+
+@dataclass(frozen=True)
 class Step:
-    """A point before depths are known; `when` orders it."""
+    """A point before depths are known; `when` orders it. `side` "sum" is the `addition` of the call's own forward."""
 
     when: int
     name: str
     call: Call
-    side: Literal["output", "input"]
+    side: Literal["output", "input", "sum"]
     op: str
     layout: Layout
     own_name: bool = True  # whether the name is that of the call
+    addition: Addressed | None = None
+
+    @property
+    def key(self) -> tuple[str, int, str, int]:
+        """Where it is listened to."""
+        return self.call.name, self.call.index, self.side, self.addition.index if self.addition else -1
+
+    @property
+    def value(self) -> Value | None:
+        """What is read."""
+        if self.addition is not None:
+            return self.addition.value
+        return self.call.returns if self.side == "output" else self.call.takes
+
+
+def at_the_addition(
+    forward: Forward, found: Value, name: str, op: str, when: int, *, own_name: bool = False
+) -> Step | None:
+    """A step read at the addition itself, where it is laid out."""
+    layout = forward.read_sum(found) if isinstance(found, Sum) else None
+    place = forward.trace.nth_addition(found, layout.fits_shape) if isinstance(layout, Layout) else None
+    if place is None or not isinstance(layout, Layout):
+        return None
+    call, index, count = place
+    return Step(when, name, call, "sum", op, layout, own_name, Addressed(index, count, found))
 
 
 def steps_of(forward: Forward, blocks: list[Call], kind: str) -> list[Step]:
@@ -53,7 +87,7 @@ def steps_of(forward: Forward, blocks: list[Call], kind: str) -> list[Step]:
     if kind == "cat":  # a dense block returns the concatenation of all it made
         ends = [c for c in calls if forward.returns_own_sum(c) and getattr(c.returns, "kind", "") == "cat"]
         steps += [Step(c.end, c.name, c, "output", "conv", layout) for c in ends if (layout := forward.of_output(c))]
-    unique = {(s.call.name, s.call.index, s.side): s for s in sorted(steps, key=lambda s: s.when)}
+    unique = {s.key: s for s in sorted(steps, key=lambda s: s.when)}
     return sorted(unique.values(), key=lambda s: s.when)
 
 
@@ -73,18 +107,21 @@ def _inside_block(forward: Forward, block: Call, inner: list[Call], kind: str, p
                 since = found.when
             continue
         taken = next((c for c in inner if c.takes is found), None)
-        if taken is None:
-            continue
-        layout = forward.of_input(taken) or (output if output and block.output == taken.inputs else None)
-        if layout is None:
-            continue
+        layout = None
+        if taken is not None:
+            layout = forward.of_input(taken) or (output if output and block.output == taken.inputs else None)
         op = operation(forward, segment, since, found.when)
         made = made_as(forward, segment, since, found.when)
         label = {"attention": "attn"}.get(made, made)
         used[label] += 1
         label += str(used[label]) if used[label] > 1 else ""
         name = f"{block.name}+{label}" if segment else previous.name
-        yield Step(found.when, name, taken, "input", op, layout)
+        if taken is not None and layout is not None:
+            yield Step(found.when, name, taken, "input", op, layout)
+        elif (step := at_the_addition(forward, found, name, op, found.when)) is not None:
+            yield step
+        else:
+            continue
         since = found.when
     sums = [s for s in forward.trace.sums if forward.homes[s] is block and s.kind == kind and is_map(forward, s)]
     if kind == "add" and output is not None and not (sums and since == sums[-1].when):

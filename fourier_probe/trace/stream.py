@@ -71,7 +71,7 @@ def _stream_of(forward: Forward, rule: str, blocks: list[Call], aside: list[Sum]
 
 
 def _unread(forward: Forward, steps: list[Step], aside: list[Sum]) -> list[UnreadStep]:
-    values = [(step.call.returns if step.side == "output" else step.call.takes, step.layout.grid) for step in steps]
+    values = [(step.value, step.layout.grid) for step in steps]
     return unread_steps(forward, [(value, grid) for value, grid in values if value is not None], aside)
 
 

@@ -46,7 +46,7 @@ class Listed:
                 "x".join(map(str, point.layout.grid)),
                 str(point.layout.channels),
                 layout_text(point.layout),
-                f"{point.side} of {point.module or 'the model'}",
+                f"{_where(point)} of {point.module or 'the model'}",
             )
             for point in self.survey.points
         )
@@ -104,3 +104,8 @@ def layout_text(layout: Layout) -> str:
     words = [layout.kind + (", sequence first" if layout.batch and layout.kind == "tokens" else "")]
     words += [f"{count} {name}" for count, name in ((layout.prefix, "prefix"), (layout.suffix, "suffix")) if count]
     return " + ".join(words)
+
+
+def _where(point: Point) -> str:
+    """The side of a module, or which of its additions."""
+    return point.side if point.addition is None else f"addition {point.addition[0] + 1}"
