@@ -627,7 +627,7 @@ class TurnedApart(Tokens):
         return x[:, torch.randperm(N)]
 
 
-LAST = "; no module takes in the last sum"
+LAST = "; no module takes in the last sum, which is read at the addition"
 OF_THE_FIELD = [
     Unusual("MLP-Mixer", lambda: Chain(lambda: Block(MixTokens())), 7, "stem + 2 x 3"),
     Unusual("FNet", lambda: Chain(lambda: Block(Fourier())), 7, "stem + 2 x 3"),
@@ -643,20 +643,20 @@ OF_THE_FIELD = [
     Unusual("two streams of patches", Dual, 10, "stem + 2 x 2 on each; the patches of the second", attention=4,
             ends=(1, 0)),
     Unusual("a head after each stage", Supervised, 6, "stem + 4 + 1 subsampling"),
-    Unusual("three dimensions", Clip, 2, "stem + 1 of 2" + LAST, 1, "no module takes in"),
+    Unusual("three dimensions", Clip, 3, "stem + 2" + LAST),
     Unusual("complex numbers", Complex, 2, "stem + 1; 2 blocks are complex", 2, "complex numbers"),
     Unusual("a group of rotations", Equivariant, 4, "stem + 3"),
     Unusual("registers in the middle", Middle, 1, "patches; 6 gathered", 6, "gathered"),
     Unusual("tokens dropped by their norm", Dropping, 1, "patches; 6 gathered", 6, "gathered"),
     Unusual("experts", lambda: Chain(Expert), 7, "stem + 2 x 3", attention=3),
     Unusual("a Runge-Kutta step", lambda: Maps(RungeKutta), 4, "stem + 3", size=(64, 96)),
-    Unusual("channels first, then last", Flips, 3, "stem + 2 of 3" + LAST, 1, "no module takes in"),
-    Unusual("a graph", lambda: torch.fx.symbolic_trace(Maps(Conv)), 3, "stem + 2 of 3" + LAST, 1, "no module takes in"),
+    Unusual("channels first, then last", Flips, 4, "stem + 3" + LAST),
+    Unusual("a graph", lambda: torch.fx.symbolic_trace(Maps(Conv)), 4, "stem + 3" + LAST),
     Unusual("layers and functions", of_functions, 3, "stem + 2; nothing follows the last convolution"),
     Unusual("highway", lambda: Chain(Highway), 4, "stem + 3"),
     Unusual("a scaled skip", lambda: Tokens(scaled_skip), 7, "stem + 2 x 3", attention=3),
     Unusual("a scaled skip minus the rest", lambda: Tokens(scaled_less), 7, "stem + 2 x 3", attention=3),
-    Unusual("packed tokens", Packed, 6, "stem + 5 of 6" + LAST, 1, "no module takes in", attention=3),
+    Unusual("packed tokens", Packed, 7, "stem + 6" + LAST, attention=3),
     Unusual("pixels folded into channels", Unshuffled, 3, "stem + 2", size=(64, 96)),
     Unusual("zigzag", Zigzag, 1, "patches; 6 gathered", 6, "gathered"),
     Unusual("a denoiser", Denoiser, 4, "4 convolutions; what is added to the image is no step", size=(64, 96)),

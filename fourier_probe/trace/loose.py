@@ -6,6 +6,7 @@ May import events, grid, layouts, op, residual, steps.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 from fourier_probe.trace.events import Call, Sum, Value
 from fourier_probe.trace.grid import Layout
@@ -38,9 +39,12 @@ def with_loose(forward: Forward, steps: list[Step], blocks: list[Call]) -> list[
             more += _read(forward, found.skip, name, "embed", found.when)
         since = max([when for when in before if when < found.when], default=0)
         began = max(since, found.begins - 1)
-        behind = max(since, found.skip.when if found.skip is not None else 0)
-        inside = [c for c in forward.trace.calls if behind < c.start and found.begins <= c.end < found.when]
-        outer = [c for c in inside if not any(o.holds(c) for o in inside)]
+        outer = _outermost(c for c in forward.trace.calls if began < c.start and 0 <= c.end < found.when)
+        if not outer:  # a branch of one module
+            behind = max(since, found.skip.when if found.skip is not None else 0)
+            outer = _outermost(
+                c for c in forward.trace.calls if behind < c.start and found.begins <= c.end < found.when
+            )
         if index and found.skip is not None and found.skip.when > since and _shrank(forward, loose[index - 1], found):
             more += _read(forward, found.skip, "", "downsample", found.skip.when)
         op = operation(forward, outer, began, found.when)
@@ -51,11 +55,21 @@ def with_loose(forward: Forward, steps: list[Step], blocks: list[Call]) -> list[
         if home.name and home.returns is found and (layout := forward.of_output(home)):
             more.append(Step(found.when, home.name, home, "output", op, layout))
         else:
-            more += _read(forward, found, _once(name, more), op, found.when)
+            steps_here = _read(forward, found, _once(name, more), op, found.when)
+            if not steps_here and not any(other.begins <= found.when < other.when for other in sums if other.skip):
+                step = at_the_addition(forward, found, _once(name, more), op, found.when)
+                steps_here = [] if step is None else [step]
+            more += steps_here
         before.append(found.when)
     taken = {step.key for step in steps}
     new = [step for step in more if step.key not in taken]
     return sorted([*steps, *new], key=lambda step: step.when)
+
+
+def _outermost(calls: Iterable[Call]) -> list[Call]:
+    """Those that no other of them holds."""
+    calls = list(calls)
+    return [call for call in calls if not any(other.holds(call) for other in calls)]
 
 
 def _shrank(forward: Forward, before: Sum, after: Sum) -> bool:
@@ -71,10 +85,10 @@ def _once(name: str, steps: list[Step]) -> str:
 
 
 def _read(forward: Forward, value: Value, name: str, op: str, when: int) -> list[Step]:
-    """A step where a module takes a value in as it is, or returns it, else at the addition itself.
+    """A step where a module takes a value in as it is, or returns it; behind an activation that alone takes it in.
 
-    It is behind an activation that alone takes it in. As it is: also beside other tokens, and behind what has no
-    weights and was made of nothing else (a function that normalises).
+    As it is: also beside other tokens, and behind what has no weights and was made of nothing else (a function that
+    normalises).
     """
     calls = forward.trace.calls
     takers = [c for c in calls if c.takes is not None and c.start > value.when and c.name]
@@ -96,5 +110,4 @@ def _read(forward: Forward, value: Value, name: str, op: str, when: int) -> list
         layout = forward.of_output(call) if call.returns is value else None
         if layout is not None and call.end > value.when:
             return [Step(value.when, name or call.name, call, "output", op, layout, not name)]
-    step = at_the_addition(forward, value, name, op, when)
-    return [] if step is None else [step]
+    return []

@@ -118,7 +118,7 @@ def _inside_block(forward: Forward, block: Call, inner: list[Call], kind: str, p
         name = f"{block.name}+{label}" if segment else previous.name
         if taken is not None and layout is not None:
             yield Step(found.when, name, taken, "input", op, layout)
-        elif (step := at_the_addition(forward, found, name, op, found.when)) is not None:
+        elif not _is_partial(forward, found) and (step := at_the_addition(forward, found, name, op, found.when)):
             yield step
         else:
             continue
@@ -127,6 +127,11 @@ def _inside_block(forward: Forward, block: Call, inner: list[Call], kind: str, p
     if kind == "add" and output is not None and not (sums and since == sums[-1].when):
         segment = [c for c in children if since < c.start] or children
         yield Step(block.end, block.name, block, "output", operation(forward, segment, since, block.end), output)
+
+
+def _is_partial(forward: Forward, found: Sum) -> bool:
+    """Whether another branch of the same step is added to a sum: `x + attention(y) + mlp(y)`."""
+    return any(found in other.operands and other.skip is not found for other in forward.trace.sums)
 
 
 def _sums_on_the_stream(forward: Forward, block: Call, kind: str) -> list[Sum]:
