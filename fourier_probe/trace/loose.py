@@ -56,7 +56,8 @@ def with_loose(forward: Forward, steps: list[Step], blocks: list[Call]) -> list[
             more.append(Step(found.when, home.name, home, "output", op, layout))
         else:
             steps_here = _read(forward, found, _once(name, more), op, found.when)
-            if not steps_here and not any(other.begins <= found.when < other.when for other in sums if other.skip):
+            in_branch = any(other.begins <= found.when < other.when for other in sums if other.skip)
+            if not steps_here and not in_branch and any(began < ran.when < found.when for ran in forward.trace.ran):
                 step = at_the_addition(forward, found, _once(name, more), op, found.when)
                 steps_here = [] if step is None else [step]
             more += steps_here

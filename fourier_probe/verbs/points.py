@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from fourier_probe.errors import PointError
+from fourier_probe.probe.points import Point
 from fourier_probe.probe.survey import Survey, survey, tell
 from fourier_probe.results.text_table import TextTable
 from fourier_probe.targets import ModelOptions, resolve
