@@ -13,13 +13,15 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_module_registration_hook
 
 from fourier_probe.checkpoints.formats import Checkpoint
-from fourier_probe.checkpoints.misfits import advice
+from fourier_probe.checkpoints.misfits import advice, classes_of
 from fourier_probe.errors import CheckpointError, ModelError, printable, suggest
 from fourier_probe.models import fresh, zoo
 from fourier_probe.runtime.messages import note
+from fourier_probe.runtime.model_names import TORCHVISION
 from fourier_probe.runtime.modes import keeping_random_state
 
 _SHOWN = 4  # names of a list in a message
+_IMAGENET = 1000  # classes that torchvision's models have unless they are asked for others
 _SLACK = 256 << 20  # bytes that a model may have beside its weights: masks, tables of positions
 
 
@@ -43,6 +45,9 @@ def architecture(
     if model is None:
         _check_name(checkpoint, name)
     arguments = {**(checkpoint.model_args if _speaks_of(checkpoint, name) else {}), **(model_args or {})}
+    if name.startswith(TORCHVISION):
+        classes = classes_of(checkpoint.state)
+        return name, arguments if classes in (None, _IMAGENET) else {"num_classes": classes, **arguments}
     if not zoo.is_registered(name):
         return name, arguments
     with keeping_random_state(0), _at_most(_modules(checkpoint)):
@@ -133,7 +138,7 @@ def _skeleton(checkpoint: Checkpoint, name: str, arguments: dict[str, object]) -
         if not theirs:
             raise
         raise CheckpointError(
-            f"{checkpoint.path} says it is {checkpoint.says}: {str(error).rstrip('.')}. Pass what it was trained as: "
+            f"{checkpoint.path} says {checkpoint.says}: {str(error).rstrip('.')}. Pass what it was trained as: "
             "--model NAME, --model-arg KEY=VALUE."
         ) from error
 
@@ -154,7 +159,7 @@ def _fitting(
     if problem := _misfit(state, fresh):
         label = f"{name}({', '.join(f'{key}={value!r}' for key, value in arguments.items())})"
         raise CheckpointError(
-            f"{checkpoint.path} does not fit {printable(label, 300)}: {problem}. The file says it is "
+            f"{checkpoint.path} does not fit {printable(label, 300)}: {problem}. The file says "
             f"{checkpoint.says}. {advice(state, fresh, model)}"
         )
     return state

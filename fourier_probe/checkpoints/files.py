@@ -186,6 +186,10 @@ def _load_safetensors(path: Path, file: IO[bytes], size: int) -> tuple[dict[str,
 
 def _not_a_checkpoint(path: Path, file: IO[bytes], start: bytes) -> CheckpointError:
     """The error for a file that is neither zip, nor torch's older format, nor safetensors."""
+    if path.suffix == ".py":
+        return CheckpointError(
+            f"{path} is Python code: name the function in it that returns the network, such as {path}:make."
+        )
     if start.startswith(_PICKLES):
         file.seek(0)
         records(_next_pickle(file))  # a pickle that names anything is refused for that

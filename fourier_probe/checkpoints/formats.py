@@ -85,10 +85,12 @@ class Checkpoint:
 
     @property
     def says(self) -> str:
-        """What the file says it is, for messages."""
+        """What the file says of its architecture, for messages: the end of a sentence."""
+        if not self.arch:
+            return "nothing of its architecture"
         arguments = ", ".join(f"{name}={value!r}" for name, value in self.model_args.items())
-        what = printable(f"{self.arch}({arguments})", 300) if self.arch else "of an architecture that it does not name"
-        return f"{what}{'' if self.epoch is None else f' at epoch {self.epoch}'}, written by {self.format}"
+        epoch = "" if self.epoch is None else f" at epoch {self.epoch}"
+        return f"it is {printable(f'{self.arch}({arguments})', 300)}{epoch}, written by {self.format}"
 
 
 def read(

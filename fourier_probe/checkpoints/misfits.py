@@ -16,12 +16,13 @@ def advice(state: Mapping[str, Tensor], fresh: Mapping[str, Tensor], model: nn.M
     missing = [key for key in fresh if key not in state and not key.endswith("num_batches_tracked")]
     extra = [key for key in state if key not in fresh]
     shapes = [key for key in fresh if key in state and state[key].shape != fresh[key].shape]
-    head = _head(model)
+    named = _head(model)
+    head = named or _last_layer(fresh)
     if head and all(key.startswith(f"{head}.") for key in shapes) and shapes and not missing and not extra:
         have, want = (len(each[f"{head}.weight"]) for each in (state, fresh))
         return (
             f"Its head {head} has {have} classes, the model was asked for {want}: pass --model-arg "
-            f"num_classes={have}, or none."
+            f"num_classes={have}{', or none' if named else ''}."
         )
     heads = tuple(f"{each}." for each in (head, "head", "fc", "classifier", "head_dist") if each)
     if missing and not shapes and all(key.startswith(heads) for key in missing):
@@ -71,6 +72,22 @@ def _trained_at(have: Tensor, want: Tensor, model: nn.Module) -> int | None:
     prefix = want.shape[1] - math.prod(grid)  # class and register tokens
     side = math.isqrt(max(have.shape[1] - prefix, 0))
     return side * int(patch[0]) if side and side * side == have.shape[1] - prefix else None
+
+
+def classes_of(state: Mapping[str, Tensor]) -> int | None:
+    """The number of classes of a classifier, off its weights where its name is a usual one; None where it is not."""
+    head = _last_layer(state)
+    return len(state[f"{head}.weight"]) if head else None
+
+
+def _last_layer(state: Mapping[str, Tensor]) -> str | None:
+    """The last layer with a matrix or a kernel whose name begins as classifiers' do: fc, classifier, head, heads."""
+    layers = [
+        name.removesuffix(".weight")
+        for name, value in state.items()
+        if name.endswith(".weight") and value.dim() > 1 and name.split(".")[0] in ("fc", "classifier", "head", "heads")
+    ]
+    return layers[-1] if layers else None
 
 
 def _head(model: nn.Module) -> str | None:

@@ -39,6 +39,12 @@ def weights_of(path: Path, values: dict[str, Any], use_ema: bool | None) -> tupl
     """("raw" or "ema", names -> tensors) of what the caller asked for."""
     raw, ema = (next((key for key in keys if isinstance(values.get(key), dict)), "") for keys in (_RAW, _EMA))
     if not raw and not ema:
+        named = [key for key, value in values.items() if _is_state(value)]  # under a name of the user's own
+        raw = named[0] if len(named) == 1 else ""
+    if not raw and not ema:
+        if named:
+            choices = ", ".join(f"--key {printable(key, 80)}" for key in named[:8])
+            raise CheckpointError(f"{path} holds weights under several names: say which, {choices}.")
         raise CheckpointError(
             f"{path} holds no weights: expected {', '.join(_RAW)} or a dictionary of tensors, found "
             f"{', '.join(printable(key, 80) for key in list(values)[:8]) or 'nothing'}. If one of these holds them, "
@@ -57,6 +63,15 @@ def weights_of(path: Path, values: dict[str, Any], use_ema: bool | None) -> tupl
     if len(found) > 1:
         found.pop("n_averaged", None)  # the counter of torch's AveragedModel
     return ("ema" if key == ema else "raw"), _dense(path, key, found)
+
+
+def _is_state(value: Any) -> bool:
+    """Whether a value of a file is the weights of a network: tensors under names, by content."""
+    return (
+        isinstance(value, dict)
+        and any(isinstance(each, Tensor) and each.dim() > 0 for each in value.values())
+        and all(isinstance(name, str) and isinstance(each, Tensor) for name, each in value.items())
+    )
 
 
 def _dense(path: Path, key: str, found: dict[str, Any]) -> dict[str, Tensor]:

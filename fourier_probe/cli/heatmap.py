@@ -49,7 +49,7 @@ def command(targets: tuple[str, ...], out: Path | None, force: bool, limit: int,
             several = ["*/heatmap.json"] if len(targets) > 1 else []
             atomic.output_folder(folder, results=(*HEATMAP, *several), force=force)
         from fourier_probe.results.heatmap import HeatMap
-        from fourier_probe.results.heatmap_text import summary
+        from fourier_probe.results.heatmap_text import tables_of
         from fourier_probe.verbs.heatmap import heatmap
         from fourier_probe.verbs.partial import Partial
 
@@ -70,6 +70,6 @@ def command(targets: tuple[str, ...], out: Path | None, force: bool, limit: int,
 
         click.echo(msgspec.json.encode(result if isinstance(result, HeatMap) else list(result)).decode())
         return
-    for heat in [result] if isinstance(result, HeatMap) else result:
-        printing.say(f"{heat.target.label}: {summary(heat)}" if len(targets) > 1 else summary(heat))
+    heats, named = ([result], [result.target.label]) if isinstance(result, HeatMap) else (list(result), result.labels)
+    printing.show(tables_of(heats, named))
     printing.say(f"written to {folder}: {', '.join(name for name in HEATMAP if (folder / name).exists())}")

@@ -15,9 +15,12 @@ from fourier_probe.cli import options, printing
     "-o", "--out", type=click.Path(path_type=Path), default=Path("report.html"), show_default=True, help="The page."
 )
 @click.option("--title", help="Heading of the page.  [default: the names of the targets]")
+@click.option("--label", "labels", metavar="TEXT", multiple=True, help="Of each analysis, in order; repeat.")
 @options.force_option("a page that is there")
 @options.json_option("Print what the page shows as JSON.")
-def command(results: tuple[str, ...], out: Path, title: str | None, force: bool, as_json: bool) -> None:
+def command(
+    results: tuple[str, ...], out: Path, title: str | None, labels: tuple[str, ...], force: bool, as_json: bool
+) -> None:
     """One self-contained HTML page of RUN_OR_RESULTS: summary, spectra to pick and hover, depth profiles, provenance.
 
     Each is a spectra.json or its folder, a run folder (its analysis, else the last one made while it trained), a
@@ -32,6 +35,6 @@ def command(results: tuple[str, ...], out: Path, title: str | None, force: bool,
     """  # noqa: D301
     from fourier_probe.verbs.report import report
 
-    page = report(results, out=out, title=title, force=force)
+    page = report(results, out=out, title=title, labels=labels, force=force)
     written = f"written to {out}: {page.about}, {len(page.html.encode()) / 1e3:.0f} kB"
     printing.answer(as_json, lambda: {"page": str(out), **page.to_json()}, lambda: [written])

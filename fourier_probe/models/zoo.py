@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from fourier_probe import plugins
 from fourier_probe.errors import ModelError, Terminated, first_line, printable
-from fourier_probe.models import torchvision_names
+from fourier_probe.models import hub, torchvision_names
 from fourier_probe.runtime import model_names
 from fourier_probe.runtime.modes import evaluating, keeping_random_state
 
@@ -65,12 +65,19 @@ def create(name: str, *, pretrained: bool = False, **model_args: Any) -> nn.Modu
         raise model_names.unknown(name, names())
     import timm
 
-    try:
-        model: nn.Module = timm.create_model(name, pretrained=pretrained, **model_args)
-    except Exception as error:  # whatever a constructor raises, or a hub client where there is no network
-        weights = "with pretrained weights " if pretrained else ""
-        raise ModelError(f"cannot create {name} {weights}from {_listed(model_args)}: {first_line(error)}") from error
-    return model
+    if not pretrained:
+        try:
+            return timm.create_model(name, **model_args)
+        except Exception as error:  # whatever a constructor raises
+            raise ModelError(f"cannot create {name} from {_listed(model_args)}: {first_line(error)}") from error
+    with hub.at_once() as reachable:
+        try:
+            return timm.create_model(name, pretrained=True, **model_args)
+        except Exception as error:  # that, or what a client of a hub raises
+            asked = f"cannot create {name} with pretrained weights from {_listed(model_args)}"
+            away = not reachable and isinstance(error, OSError)
+            why = "there is no network, and they were not fetched before" if away else first_line(error)
+            raise ModelError(f"{asked}: {why}") from error
 
 
 def skeleton(name: str, *, in_full: bool = True, **model_args: Any) -> nn.Module:

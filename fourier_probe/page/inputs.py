@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fourier_probe.errors import ResultError, printable
 from fourier_probe.results.comparison import check_comparable, has_frequencies
-from fourier_probe.results.labels import arguments, legible, told_apart
+from fourier_probe.results.labels import arguments, legible, name_of, told_apart
 from fourier_probe.results.spectra import Spectra
 from fourier_probe.runtime.messages import note
 from fourier_probe.training.runs import Run, read_runs
@@ -87,7 +87,7 @@ def gather(results: Sequence[str | Path | Spectra | Run]) -> list[Entry]:
 
 def _entries(result: str | Path | Spectra | Run) -> Iterator[Entry]:
     if isinstance(result, Spectra):
-        yield Entry(_label(result.target.source or "network", Path()), None, result)
+        yield Entry(result.label, None, result)
         return
     if isinstance(result, Run):
         yield _analyzed(result)
@@ -136,7 +136,7 @@ def _has_spectra(run: Run) -> bool:
 
 def _saved(path: Path) -> Entry:
     result = Spectra.load(path)
-    return Entry(_label(result.target.source or "", path), path, result)
+    return Entry(name_of(result.target, path.resolve().parent.name), path, result)
 
 
 def _analyzed(run: Run) -> Entry:
@@ -151,15 +151,6 @@ def _analyzed(run: Run) -> Entry:
                 "or train with --probe-every."
             ) from error
     return Entry(run.path.resolve().name, run.path, result, run)
-
-
-def _label(source: str, path: Path) -> str:
-    """The architecture of timm:NAME, else the name of the run folder or file that was analyzed."""
-    if source.startswith("timm:"):
-        return source.removeprefix("timm:")
-    named = Path(source)
-    name = named.parent.name if named.stem in ("last", "best") and named.parent.name else named.stem
-    return name or path.resolve().parent.name
 
 
 def _check(entry: Entry) -> None:
@@ -183,6 +174,20 @@ def _distinct(entries: list[Entry]) -> list[Entry]:
         replace(entry, label=printable(label), group=printable(group))
         for entry, label, group in zip(entries, apart, _groups(entries, labels), strict=True)
     ]
+
+
+def labelled(entries: Sequence[Entry], labels: Sequence[str]) -> list[Entry]:
+    """Entries with labels of the reader's own, in order.
+
+    Raises:
+        ResultError: another number of labels than of entries, or two that are the same.
+    """
+    if len(labels) != len(entries):
+        raise ResultError(f"{len(labels)} labels for {len(entries)} analyses on the page: give one for each, in order.")
+    if len(set(labels)) < len(labels):
+        raise ResultError(f"two labels are the same ({', '.join(labels)}): give each analysis one of its own.")
+    names = map(printable, labels)
+    return [replace(entry, label=name, group=name) for entry, name in zip(entries, names, strict=True)]
 
 
 def _groups(entries: Sequence[Entry], labels: Sequence[str]) -> list[str]:

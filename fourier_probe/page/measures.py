@@ -90,7 +90,7 @@ def provenance(answered: Answered) -> str:
                 "target": label,
                 "file": target.source,
                 "SHA-256": target.sha256,
-                "images": f"{images.n} of {images.source or 'the caller'}{split}",
+                "images": f"{images.text}{split}",
                 "digest of the pixels": images.digest,
                 "noise": _noise(result),
                 "versions": ", ".join(f"{name} {version}" for name, version in result.versions.items()),

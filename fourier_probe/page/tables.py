@@ -156,9 +156,8 @@ def provenance(entries: Sequence[Entry]) -> str:
     """Where every number comes from: a list of what all results share, and a table of what each has of its own."""
     images, definition = entries[0].result.images, entries[0].result.definition
     split = f", {images.split} split" if images.split else ""
-    skipped = f", {images.skipped} unreadable ones left out" if images.skipped else ""
     terms = {
-        "Images": escape(f"{images.n} of {images.source}{split}{skipped}"),
+        "Images": escape(f"{images.text}{split}"),
         "Digest of the raw pixels": _code(images.digest),
         "Logarithm": escape(definition.formula),
         "Window": definition.window,
@@ -259,8 +258,7 @@ def lede(entries: Sequence[Entry]) -> str:
         every = "It is" if count == 1 else "All are" if untrained == count else f"{untrained} of them are"
         aside = f" {every} untrained."
     again = " the same" if count > 1 else ""
-    source = f"{images.source}{split}"
-    return escape(f"What {who} in{again} {images.n} images of {source}, frequency by frequency.{aside}")
+    return escape(f"What {who} in{again} {images.text}{split}, frequency by frequency.{aside}")
 
 
 def view_text(entries: Sequence[Entry]) -> str:

@@ -104,7 +104,7 @@ def draw_nmi(ax: Axes, information: Sequence[InformationRecord], t95: float) -> 
                 capsize=1.5)  # fmt: skip
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_xlim(0.5, len(information) + 0.5)
-    ax.set_ylim(0, max(1.06 * max(max(record.nmi) for record in information), 0.05))
+    ax.set_ylim(0, 1.06 * max(max(record.nmi) for record in information) or 0.05)
     ax.set_xlabel("Attention layer, in order")
     ax.set_ylabel("NMI of queries and keys")
     return ax

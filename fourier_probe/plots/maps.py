@@ -24,17 +24,17 @@ SIDE, GAP, ABOVE, TITLE, LEFT = 0.86, 0.09, 0.3, 0.34, 0.25  # of a panel, besid
 
 
 def draw_map(ax: Axes, values: Array, norm: Normalize, cmap: str) -> AxesImage:
-    """A map (H, W) with DC in the middle; axes in pi rad/sample, as an image lies: y downwards.
+    """A map (H, W) with DC in the middle; axes in pi rad/sample, vertical upwards as in a heat map.
 
     On an even grid the Nyquist frequency is one bin, -pi and pi in one: it is drawn at both borders.
     """
     H, W = values.shape
     edges = [side * (size // 2 * 2 + 1) / size for size in (W, H) for side in (-1, 1)]
     values = np.pad(values, ((0, 1 - H % 2), (0, 1 - W % 2)), mode="wrap")
-    image = ax.imshow(values, norm=norm, cmap=cmap, extent=(edges[0], edges[1], edges[3], edges[2]), aspect="auto")
+    image = ax.imshow(values, norm=norm, cmap=cmap, extent=tuple(edges), aspect="auto", origin="lower")
     ax.set_box_aspect(1)
     ax.set_xlim(-1.0, 1.0)
-    ax.set_ylim(1.0, -1.0)
+    ax.set_ylim(-1.0, 1.0)
     ax.set_xticks([-1, 0, 1], [r"$-\pi$", "0", r"$\pi$"])
     ax.set_yticks([-1, 0, 1], [r"$-\pi$", "0", r"$\pi$"])
     ax.tick_params(labelsize=5, length=1.5, pad=1)
@@ -96,7 +96,7 @@ def maps_figure(results: Sequence[Spectra], titles: Sequence[str], *, scale: Sca
             bar.set_label("log amplitude minus mean (nats)" if length > 1.5 else "nats", fontsize=6)
             bar.ax.tick_params(labelsize=6)
             bar.outline.set_linewidth(0.5)
-        figure.text(LEFT / width, 0.05 / height, "Frequency per axis (rad/sample), 0 in the middle", fontsize=6)
+        figure.text(LEFT / width, 0.05 / height, _foot(scale, shown), fontsize=6)
         return figure
 
 
@@ -116,6 +116,15 @@ def _panel(ax: Axes, point: PointSpectrum, common: Normalize, scale: Scale, t95:
     ax.set_title(f"{_short(point.name)}\n{grid}{more}", fontsize=5, pad=2, linespacing=1.0,
                  color="#1f4e79" if beside else "black", style="italic" if beside else "normal")  # fmt: skip
     return image
+
+
+def _foot(scale: Scale, shown: Sequence[PointSpectrum]) -> str:
+    """What the axes are, and the numbers above the panels."""
+    axes = "Frequency per axis (rad/sample), 0 in the middle, vertical upwards."
+    if scale == "panel":
+        return f"{axes} Above: grid, least to largest value."
+    known = any(point.map_stderr is not None for point in shown)
+    return f"{axes} Above: grid{', widest 95 % over images' if known else ''}."
 
 
 def _short(name: str) -> str:

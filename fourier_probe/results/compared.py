@@ -103,7 +103,7 @@ class Comparison:
 
     def __repr__(self) -> str:
         seen = self.results[0].images
-        return f"Comparison({', '.join(self.labels)}; {seen.n} images of {seen.source}, {self.view.heading})"
+        return f"Comparison({', '.join(self.labels)}; {seen.text}, {self.view.heading})"
 
     def __getitem__(self, label: str) -> Spectra:
         """The result of this label.
@@ -218,7 +218,7 @@ class Comparison:
             figures["metrics"] = lambda: drawing("metrics")(results, labels)
         if any(row["t"] == row["t"] for row in self.places):
             figures["coordinate"] = lambda: drawing("coordinate")(self.places)
-        if any(point.map is not None for result in results for point in result.points):
+        if all(any(point.map is not None for point in result.points) for result in results):
             figures["maps"] = lambda: drawing("maps")(results, labels, scale=map_scale)
         if self.cka:
             figures["cka"] = lambda: drawing("cka")(self.cka, "", self.rows[0]["quantile"])

@@ -53,7 +53,7 @@ def summary_table(comparison: Comparison) -> TextTable:
                "HFD last (white)", "HFD - first target's", "slope last", "grid")  # fmt: skip
     seen = comparison.results[0].images
     pairs = "paired" if paired(comparison.results) else "not paired (no shared image groups)"
-    title = f"{seen.n} images of {seen.source}; {comparison.view.heading}, nats, ± 95 % over images, {pairs}"
+    title = f"{seen.text}; {comparison.view.heading}, nats, ± 95 % over images, {pairs}"
     return TextTable(
         title,
         columns,

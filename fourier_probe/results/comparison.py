@@ -68,7 +68,7 @@ def check_comparable(results: Sequence[Spectra]) -> None:
             if ours != theirs:
                 if what == "images":
                     digests = ours, theirs
-                    ours, theirs = (f"{r.images.n} of {r.images.source}" for r in (first, other))
+                    ours, theirs = (f"{r.images.n} of {r.images.source or 'your own'}" for r in (first, other))
                     if ours == theirs:
                         ours, theirs = (f"{ours} (pixels {str(digest)[:8]})" for digest in digests)
                 raise ResultError(
@@ -276,6 +276,6 @@ def weights_at(point: PointSpectrum, frequency: float) -> Array:
 
 
 def _label(result: Spectra) -> str:
-    source = str(result.target.source or result.target.arch or "model")
+    source = str(result.target.label or result.target.source or result.target.arch or "model")
     untrained = " (untrained)" if result.target.weights == "untrained" else ""
     return source + untrained

@@ -207,7 +207,7 @@ def _points(result: Spectra) -> list[PointSpectrum]:
     found = [p for p in result.stream if p.radius is not None and len(p.radius) > 1 and p.log_density is not None]
     found = [p for p in found if p.log_density is not None and np.isfinite(p.log_density).all()]
     if not found:
-        name = result.target.source or result.target.arch
+        name = result.target.label or result.target.source or result.target.arch
         raise ResultError(
             f"{name} has no radial profiles: analyze it with --metrics all, at a size where maps are 4x4 or larger."
         )

@@ -22,6 +22,7 @@ from fourier_probe.io.tables import write_frame
 from fourier_probe.io.typed import read_json
 from fourier_probe.results.drawing import drawing
 from fourier_probe.results.intervals import Interval
+from fourier_probe.results.records import images_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -75,6 +76,11 @@ class ImagesRecord(msgspec.Struct, frozen=True, kw_only=True):
     std: list[float]
     skipped: int = 0
     digest: str | None = None
+
+    @property
+    def text(self) -> str:
+        """How many images of what, and how many were left out."""
+        return images_text(self.n, self.source, self.skipped)
 
 
 class NoiseDefinition(msgspec.Struct, frozen=True, kw_only=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from fourier_probe.results.records import Provenance
 
@@ -28,7 +29,7 @@ def arguments(target: Provenance) -> list[str]:
 
 
 def legible(target: Provenance, otherwise: str, schedule: str | None = None) -> str:
-    """Architecture with its arguments, schedule, and part of the data.
+    """The label that it was given; else architecture with its arguments, schedule, and part of the data.
 
     `otherwise` where no architecture is known, or where the user named it and no file. `schedule` says more than the
     name of the schedule, where that is known.
@@ -40,6 +41,8 @@ def legible(target: Provenance, otherwise: str, schedule: str | None = None) -> 
     >>> legible(Provenance(), "net")
     'net'
     """
+    if target.label:
+        return target.label
     if not target.arch or ".py:" in target.arch or (target.source or "").startswith(("timm:", "torchvision:")):
         return otherwise
     parts = [" ".join([target.arch, *arguments(target)])]
@@ -52,6 +55,25 @@ def legible(target: Provenance, otherwise: str, schedule: str | None = None) -> 
     if target.weights == "untrained" and target.data is not None:
         parts.append("untrained")
     return ", ".join(parts)
+
+
+def name_of(target: Provenance, otherwise: str = "network") -> str:
+    """What every table, figure and page calls a result, by what the result alone says.
+
+    >>> name_of(Provenance(source="timm:resnet18", arch="resnet18")), name_of(Provenance(source="runs/prs/last.pt"))
+    ('resnet18', 'prs')
+    >>> name_of(Provenance(source="net.py:make")), name_of(Provenance(label="CNN", source="a.pt"))
+    ('make', 'CNN')
+    """
+    return legible(target, source_name(target.source or "") or otherwise)
+
+
+def source_name(source: str) -> str:
+    """The model of timm:NAME, the factory of file.py:NAME, else the name of the run folder or file; "" for none."""
+    if source.startswith(("timm:", "torchvision:")) or ".py:" in source:
+        return source.rpartition(":")[2]
+    path = Path(source)
+    return path.parent.name if path.stem in ("last", "best") and path.parent.name else path.stem
 
 
 def told_apart(labels: Sequence[str], targets: Sequence[Provenance], names: Sequence[str]) -> list[str]:

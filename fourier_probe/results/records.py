@@ -46,12 +46,13 @@ class Provenance(Record, frozen=True, kw_only=True):
     """Which network it was; what is not known is null.
 
     Attributes:
-        source: as the user named it. sha256: of the file.
+        label: what the user calls it, null where no label was given. source: as the user named it. sha256: of the file.
         arch, model_args: its architecture, and what that was made with.
         weights: "raw", "ema" or "untrained".
         data, data_scale, schedule, seed, epoch: of its training. train_images: where it was given in their number.
     """
 
+    label: str | None = None
     source: str | None = None
     sha256: str | None = None
     arch: str | None = None
@@ -63,6 +64,12 @@ class Provenance(Record, frozen=True, kw_only=True):
     schedule: str | None = None
     seed: int | None = None
     epoch: int | None = None
+
+
+def images_text(n: int, source: str | None, skipped: int) -> str:
+    """How many images of what, and how many were left out."""
+    left_out = f", {skipped} left out" if skipped else ""
+    return f"{n} image{'s' * (n != 1)} of {source or 'your own'}{left_out}"
 
 
 class ImagesInfo(Record, frozen=True, kw_only=True):
@@ -88,6 +95,15 @@ class ImagesInfo(Record, frozen=True, kw_only=True):
     asked: dict[str, Any] | None = None
     layout: str | None = None
     interrupted: bool = False
+
+    @property
+    def text(self) -> str:
+        """How many images of what, and how many were left out.
+
+        >>> ImagesInfo(source="photos/", n=20, skipped=3).text, ImagesInfo(n=1).text
+        ('20 images of photos/, 3 left out', '1 image of your own')
+        """
+        return images_text(self.n, self.source, self.skipped)
 
 
 class LeftOut(msgspec.Struct, frozen=True):

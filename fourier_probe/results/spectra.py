@@ -22,6 +22,7 @@ from fourier_probe.results.cka import CkaRecord
 from fourier_probe.results.drawing import drawing
 from fourier_probe.results.information import InformationRecord
 from fourier_probe.results.kernels import KernelRecord
+from fourier_probe.results.labels import name_of
 from fourier_probe.results.point import INPUT, PointSpectrum
 from fourier_probe.results.records import Coverage, ImagesInfo, LeftOut, MetricInfo, Provenance
 from fourier_probe.results.reliance import RelianceRecord
@@ -112,6 +113,11 @@ class Spectra:
         return self.points if self.selected or not on_stream else on_stream
 
     @property
+    def label(self) -> str:
+        """What tables, figures and pages call it: the label that it was given, else what it is."""
+        return name_of(self.target)
+
+    @property
     def epoch(self) -> int:
         """Epochs of training behind the weights.
 
@@ -127,9 +133,8 @@ class Spectra:
     # --- to look at ---
 
     def __repr__(self) -> str:
-        label = self.target.source or self.target.arch or "model"
         top1 = "" if self.top1 is None else f", top-1 {self.top1:.1%}"
-        return f"Spectra({label!r}, {len(self.points)} points, {self.images.n} images of {self.images.source}{top1})"
+        return f"Spectra({self.label!r}, {len(self.points)} points, {self.images.text}{top1})"
 
     def _repr_html_(self) -> str:
         table = self.table().to_html(index=False, float_format="{:.3f}".format, na_rep="")
@@ -185,7 +190,7 @@ class Spectra:
         if name not in names:
             near = suggest(name, names)
             raise ResultError(f"there is no figure {name!r} of this result: there are {', '.join(names)}.{near}")
-        title = label or str(self.target.source or self.target.arch or "model")
+        title = label or self.label
         if name in parts:
             return parts[name].draw(self, title, **options)
         if name in metrics:

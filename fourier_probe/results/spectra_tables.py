@@ -63,7 +63,7 @@ def _points_table(result: Spectra, label: str) -> TextTable:
         "white noise."
     )
     return TextTable(
-        f"{label}{weights}: {result.images.n} images of {result.images.source}{top1}",
+        f"{label}{weights}: {result.images.text}{top1}",
         ("point", "op", "grid", "ch", "depth", heading, "HFD share", "white", "slope", *headings),
         rows,
         caption if result.coverage is None else f"{caption}\ncoverage: {result.coverage.text()}.",

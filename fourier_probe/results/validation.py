@@ -223,7 +223,7 @@ class Validation(msgspec.Struct, frozen=True, kw_only=True):
     def __repr__(self) -> str:
         top5 = "" if self.top5 is None else f", top-5 {self.top5.value:.1%}"
         bound = "" if self.bound is None else f", {'no bound' if self.bound.top1 is None else self._bound()}"
-        of = f"{self.images.n} images of {self.images.source or 'the caller'}"
+        of = self.images.text
         return f"Validation({self.label!r}, {of}: top-1 {self.top1.value:.1%}{top5}{bound})"
 
     def _bound(self) -> str:

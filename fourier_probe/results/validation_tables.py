@@ -16,7 +16,7 @@ def tables_of(result: Validation) -> list[TextTable | str]:
         (str(name), str(images), *("-" if value != value else f"{value:.1f}" for value in values))
         for name, images, *values in frame.head(SHOWN + 3).itertuples()
     )
-    title = f"{result.label} on {result.images.source}"
+    title = f"{result.label}: {result.images.text}"
     tables: list[TextTable | str] = [TextTable(title, ("of", "images", "top-1, %", "from", "to"), rows)]
     if len(frame) > SHOWN + 3:
         tables.append(f"and {len(frame) - SHOWN - 3} classes more, in validation.csv")

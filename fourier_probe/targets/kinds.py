@@ -8,6 +8,7 @@ from pathlib import Path
 
 from fourier_probe.errors import CheckpointError, ModelError, printable
 from fourier_probe.models import zoo
+from fourier_probe.results.labels import name_of, source_name
 from fourier_probe.results.spectra import Spectra
 from fourier_probe.runtime import messages
 from fourier_probe.runtime.model_names import TORCHVISION
@@ -119,11 +120,7 @@ def _is_saved(name: str) -> bool:
 
 def _saved(name: str, options: ModelOptions, own: str | None) -> Target:
     spectra = Spectra.load(Path(name).expanduser())
-    source = str(spectra.target.source or name)
-    path = Path(source)
-    label = path.parent.name if path.stem in ("last", "best") and path.parent.name else path.stem or source
-    label = source.removeprefix(TIMM) if source.startswith(TIMM) else label
-    return Target(label=label, provenance=spectra.target, spectra=spectra)
+    return Target(label=name_of(spectra.target, source_name(name)), provenance=spectra.target, spectra=spectra)
 
 
 def _run(name: str, options: ModelOptions, own: str | None) -> Target:

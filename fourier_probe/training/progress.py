@@ -132,7 +132,7 @@ def drawn() -> Iterator[Progress]:
             if "ema_val_acc" in row:
                 text += f" (EMA {100 * row['ema_val_acc']:.1f} %)"
             if row["converted"]:
-                text += f"; {row['converted']} layers are attention"
+                text += f"; {row['converted']} layer{'s are' if row['converted'] > 1 else ' is'} attention"
             text += f"; {row['seconds']:.1f} s"
             if now.left is not None and now.epoch < now.epochs:
                 text += f", {spoken(now.left)} left"

@@ -361,7 +361,8 @@ def _end(session: Session) -> NoReturn:
     """Say where the run stands, and end as the signal asks."""
     state = session.state
     session.progress.note(
-        f"stopped after {state.epoch} epochs and {state.step} steps; saved to {session.folder.last}: --resume goes on."
+        f"stopped after {state.epoch} {session.plan.unit}{'s' * (state.epoch != 1)} and {state.step} "
+        f"step{'s' * (state.step != 1)}; saved to {session.folder.last}: --resume goes on."
     )
     session.stop.leave()
 

@@ -11,7 +11,8 @@ from typing import Literal
 import msgspec
 import torch
 
-from fourier_probe.errors import DataError, ModelError, ResultError
+from fourier_probe.data.trust import NamedData
+from fourier_probe.errors import DataError, ModelError, ResultError, printable
 from fourier_probe.io import atomic
 from fourier_probe.io.folders import is_run
 from fourier_probe.probe.cka import LEAST
@@ -186,6 +187,7 @@ def compare_opened(
     opened = [_open(target, model, saved) for target in targets]
     if data is None:
         named = next((target.data for target in opened if target.data is not None and target.spectra is None), None)
+        _say_other_data(opened, named)
         opened = [replace(target, data=named) for target in opened]
     shown = [label or _label(name, target) for label, name, target in zip(labels, targets, opened, strict=True)]
     if with_untrained:
@@ -205,6 +207,20 @@ def compare_opened(
     membership = (*arms, *names[len(arms) :]) if arms else ()
     pairs = _cka(kept, names) if probe.cka else ()
     return Comparison(tuple(kept), tuple(names), by, between, membership, pairs)
+
+
+def _say_other_data(targets: Sequence[Target], taken: NamedData | None) -> None:
+    """A note where targets that are analyzed were trained on other images than those that all are given."""
+    others = [
+        f"{target.label} on {printable(target.data.source, 200)}"
+        for target in targets
+        if taken and target.spectra is None and target.data is not None and target.data.source != taken.source
+    ]
+    if taken and others:
+        note(
+            f"all are analyzed on {printable(taken.source, 200)}, which the first was trained on; {', '.join(others)}. "
+            "--data names other images."
+        )
 
 
 def _cka(results: Sequence[Spectra], labels: Sequence[str]) -> tuple[CkaRecord, ...]:
@@ -270,8 +286,7 @@ def _is_saved(target: Compared) -> bool:
 
 def _open(target: Compared, model: ModelOptions, saved: bool) -> Target:
     if isinstance(target, Spectra):
-        source = str(target.target.source or "result")
-        return Target(label=source, provenance=target.target, spectra=target)
+        return Target(label=target.label, provenance=target.target, spectra=target)
     options = model if isinstance(target, str | Path) else ModelOptions()
     return open_any(target, options, saved=saved)
 
@@ -297,6 +312,8 @@ def _references(targets: Sequence[Compared], opened: Sequence[Target], model: Mo
 def _label(name: Compared, target: Target) -> str:
     """A target's label with the arguments of its model, and the epoch of a `constant` run's switch."""
     label, provenance = target.label, target.provenance
+    if provenance.label:
+        return label
     parts = [" ".join([label, *(word for word in arguments(provenance) if word not in label)])]
     if target.provenance.schedule == "constant" and isinstance(name, str | Path):
         path = Path(name).expanduser()

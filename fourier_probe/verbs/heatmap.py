@@ -19,6 +19,7 @@ from fourier_probe.probe.heatmap import NoiseProbe
 from fourier_probe.probe.points import find_points
 from fourier_probe.results.heatmap import FIGURES, FILES, NAMES, HeatMap
 from fourier_probe.results.heatmaps import HeatMaps, folder_names
+from fourier_probe.results.labels import told_apart
 from fourier_probe.runtime.distributed import device_of, rank_and_world
 from fourier_probe.targets import ModelOptions, Target
 from fourier_probe.verbs.noise import NoiseOptions, measure
@@ -133,6 +134,9 @@ def heatmap(  # type: ignore[misc]  # the options are those below
         atomic.output_folder(folder, results=wanted, force=force)
     model_options = ModelOptions(model, model_args, pretrained, use_ema, untrained, key, prefix, ignore_extra)
     opened = [open_any(each, model_options, label=name) for each, name in zip(targets, names, strict=True)]
+    labelled, provenances = [each.label for each in opened], [each.provenance for each in opened]
+    apart = told_apart(labelled, provenances, [each.name for each in opened])
+    opened = [replace(each, label=name or own) for each, name, own in zip(opened, names, apart, strict=True)]
     if data is None:
         named = next((each.data for each in opened if each.data is not None), None)
         opened = [replace(each, data=named) for each in opened]

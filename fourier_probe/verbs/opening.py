@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import torch
 from torch import nn
 from typing_extensions import TypeIs
@@ -143,7 +144,7 @@ def open_any(target: AnyTarget, options: ModelOptions, *, label: str | None = No
             f"the target is a {type(target).__name__}: expected a network, a name or path, or an opened target."
         )
     if label is not None:
-        opened = replace(opened, label=label)
+        opened = replace(opened, label=label, provenance=msgspec.structs.replace(opened.provenance, label=label))
     return opened
 
 

@@ -57,9 +57,10 @@ class Page:
 
 def report(
     results: Result | Sequence[Result],
-    *,
     out: Path | str | None = None,
+    *,
     title: str | None = None,
+    labels: Sequence[str] = (),
     force: bool = False,
 ) -> Page:
     """Results as one HTML page: summary, spectra to pick and hover, depth profiles, measures, training, provenance.
@@ -71,6 +72,7 @@ def report(
             their files or folders), beside analyses or alone, of any images.
         out: the file to write; None writes nothing.
         title: the heading; the names of the targets by default.
+        labels: of the analyses, one for each in order; by default the label each was given, else what it is.
         force: overwrite a file that is there.
 
     Raises:
@@ -90,14 +92,16 @@ def report(
     for result in listed:
         if isinstance(result, str | Path):
             _check_exists(str(result))
-    from fourier_probe.page import gather, render, split
+    from fourier_probe.page import gather, labelled, render, split
 
     analyses, answered = split(listed)
     entries = gather(analyses) if analyses or not answered else []
+    if labels:
+        entries = labelled(entries, labels)
     about = [answered.about] if answered else []
     if entries:
         images = entries[0].result.images
-        about.insert(0, f"{len(entries)} target{'s' * (len(entries) > 1)} on {images.n} images of {images.source}")
+        about.insert(0, f"{len(entries)} target{'s' * (len(entries) > 1)} on {images.text}")
     labels = tuple(entry.label for entry in entries) or tuple(answered.labels)
     page = Page(render(entries, answered, title=title), labels, ", ".join(about))
     if out is not None:

@@ -225,6 +225,32 @@ def test_timm_image_size_as_a_hint(tmp_path: Path) -> None:
     assert same(build(read(tmp_path / "b.pt"), model_args={"img_size": 16}), model.state_dict())
 
 
+def test_weights_under_a_name_of_the_users_own_are_known_by_what_they_are(tmp_path: Path, state: State) -> None:
+    torch.save({"net": state, "acc": 55.0, "epoch": 3}, tmp_path / "one.pth")
+    assert set(read(tmp_path / "one.pth").state) == set(state)
+    torch.save({"net": state, "best": state, "epoch": 3}, tmp_path / "two.pth")
+    with pytest.raises(CheckpointError, match=r"under several names: say which, --key net, --key best"):
+        read(tmp_path / "two.pth")
+
+
+def test_classes_of_a_torchvision_model_are_read_off_its_head(tmp_path: Path) -> None:
+    from torchvision.models import squeezenet1_1
+
+    torch.save(squeezenet1_1(num_classes=7).state_dict(), tmp_path / "tv.pt")
+    model = build(read(tmp_path / "tv.pt"), model="torchvision:squeezenet1_1")
+    assert model(torch.zeros(1, 3, 64, 64)).shape == (1, 7)
+    with pytest.raises(CheckpointError) as refused:
+        build(read(tmp_path / "tv.pt"), model="torchvision:squeezenet1_1", model_args={"num_classes": 3})
+    assert "has 7 classes, the model was asked for 3: pass --model-arg num_classes=7." in str(refused.value)
+    assert "The file says nothing of its architecture." in str(refused.value)
+
+
+def test_python_code_is_told_how_to_be_named(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text("def make():\n    ...\n")
+    with pytest.raises(CheckpointError, match=r"name the function in it .*net.py:make"):
+        read(tmp_path / "net.py")
+
+
 def test_torchvision(tmp_path: Path, state: State) -> None:
     averaged = torch.optim.swa_utils.AveragedModel(create("cifar_resnet8", num_classes=10)).state_dict()
     payload = {"model": state, "model_ema": averaged, "epoch": 2, "args": argparse.Namespace(model="cifar_resnet8")}

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from fourier_probe.errors import DataError, ModelError
-from fourier_probe.models import create, input_spec, names, stats
+from fourier_probe.models import create, hub, input_spec, names, stats
 from fourier_probe.models.zoo import FACTORY, skeleton
 
 
@@ -40,6 +40,24 @@ def test_importing_the_package_registers_ours_with_timm() -> None:
     code = "import timm; before = timm.is_model('cifar_resnet8'); import fourier_probe.models; "
     code += "assert not before and timm.is_model('cifar_resnet8')"
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, timeout=60)
+
+
+def test_without_a_network_published_weights_are_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    constants = pytest.importorskip("huggingface_hub").constants
+
+    def no_address(*_: object) -> None:
+        raise OSError("Name or service not known")
+
+    for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("socket.getaddrinfo", no_address)
+    before = constants.HF_HUB_OFFLINE
+    with hub.at_once() as reachable:
+        assert not reachable and constants.HF_HUB_OFFLINE
+    assert constants.HF_HUB_OFFLINE == before
+    monkeypatch.setattr("timm.create_model", lambda *_, **__: Path("/nowhere/weights").open())
+    with pytest.raises(ModelError, match="there is no network, and they were not fetched before"):
+        create("resnet10t", pretrained=True)
 
 
 def test_names() -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import fourier_probe as fp
 from fourier_probe.cli import group
+from fourier_probe.data.trust import NamedData
 from fourier_probe.errors import DataError, ModelError, ResultError
 from fourier_probe.runtime.messages import ProbeNote, listening
 
@@ -42,6 +44,22 @@ def test_the_command_line_and_the_verb_give_the_same_numbers(tmp_path: Path) -> 
         np.testing.assert_array_equal(ours.delta, theirs.delta)
         np.testing.assert_array_equal(ours.stderr, theirs.stderr)
     assert {path.name for path in (tmp_path / "cli").iterdir()} == {path.name for path in (tmp_path / "verb").iterdir()}
+
+
+def test_other_training_data_than_those_compared_on_are_said(tmp_path: Path) -> None:
+    named = [NamedData(source="bundled", file="a", ours=True), NamedData(source="planted", file="b", ours=True)]
+    targets = [
+        replace(fp.open_target(fp.create("cifar_resnet8", num_classes=10, in_chans=1, width=4), label=label), data=data)
+        for label, data in zip("ab", named, strict=True)
+    ]
+    with pytest.warns(ProbeNote, match="analyzed on bundled, which the first was trained on; b on planted. --data"):
+        fp.compare(targets, images=20)
+
+
+def test_maps_are_drawn_where_every_result_has_them(net: torch.nn.Module) -> None:
+    plain, mapped = fp.analyze(net, "bundled", images=20), fp.analyze(net, "bundled", images=20, maps=True)
+    assert "maps" in fp.compare([mapped, mapped]).figures()
+    assert "maps" not in fp.compare([plain, mapped]).figures()
 
 
 def test_every_kind_of_data_is_taken(net: torch.nn.Module) -> None:

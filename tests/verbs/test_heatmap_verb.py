@@ -12,6 +12,7 @@ from torch import Tensor, nn
 import fourier_probe as fp
 from fourier_probe.data import ImageSet
 from fourier_probe.errors import DataError, ModelError
+from fourier_probe.results.heatmap_text import tables_of
 from fourier_probe.runtime.messages import listening
 from fourier_probe.verbs.heatmap import heatmap
 
@@ -171,6 +172,32 @@ def test_filters_give_what_filtered_images_give() -> None:
         assert change is not None and change.value == pytest.approx(expected, abs=1e-5)
     assert heat.responses[4].filter == "high" and heat.responses[4].error == heat.clean_error  # nothing is taken away
     assert heat.definition.eps is None and heat.sensitivity is None
+
+
+def test_targets_of_one_kind_are_told_apart_on_the_screen_too(tmp_path: Any) -> None:
+    torch.manual_seed(0)
+    for name in ("clean", "noisy"):
+        model = fp.create("cifar_resnet8", num_classes=10, in_chans=1, width=4)
+        state = {"arch": "cifar_resnet8", "model_args": {"num_classes": 10, "in_chans": 1, "width": 4}}
+        torch.save({**state, "state_dict": model.state_dict()}, tmp_path / f"{name}.pt")
+    heats = fp.heatmap([tmp_path / "clean.pt", tmp_path / "noisy.pt"], "bundled", images=8, bands=2)
+    assert heats.labels == [heat.target.label for heat in heats]
+    assert [label.rpartition(", ")[2] for label in heats.labels] == ["clean", "noisy"]
+    first, second, table = tables_of(list(heats), heats.labels)
+    assert str(first).startswith(f"{heats.labels[0]}: 8 images") and str(second).startswith(heats.labels[1])
+    assert not isinstance(table, str) and table.columns == ("radius", *heats.labels)
+    error = heats[1].responses[1].error
+    assert error is not None and error.low is not None and error.high is not None and table.rows[1][0] == "0.50 to 1.00"
+    assert table.rows[1][2] == f"{100 * error.value:.1f} ({100 * error.low:.1f} to {100 * error.high:.1f})"
+
+
+@pytest.mark.parametrize("options", [{"filters": True, "bands": 4}, {"stride": 4}])
+def test_errors_are_printed_of_filters_and_of_single_frequencies(options: dict[str, Any]) -> None:
+    images, labels = noisy()
+    heat = fp.heatmap(Deep(), [(images, labels)], **options)
+    line, table = tables_of([heat], [heat.target.label])
+    assert "images of your own" in str(line) and not isinstance(table, str)
+    assert table.rows and all("-" not in cell for row in table.rows for cell in row[1:])
 
 
 def test_several_targets_share_one_result(tmp_path: Any) -> None:
