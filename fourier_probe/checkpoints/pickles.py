@@ -1,8 +1,9 @@
 """A pickle -> plain values, with nothing in it made or run. Imports numpy and torch only.
 
-Python's unpickler is given a record for every name in the file: what was named, with which arguments, and what was set
-on it. No function or class of any library is ever called for a file. The records become plain values here, each checked
-against the bytes that are there. (torch's own safe reader lets a file of 100 bytes ask for gigabytes.)
+Python's unpickler (the one in Python, which looks at keys before it hashes them) is given a record for every name in
+the file: what was named, with which arguments, and what was set on it. No function or class of any library is ever
+called for a file. The records become plain values here, each checked against the bytes that are there. (torch's own
+safe reader lets a file of 100 bytes ask for gigabytes.)
 """
 
 from __future__ import annotations
@@ -16,13 +17,16 @@ import pickletools
 import re
 from collections.abc import Callable, Iterable
 from pathlib import PurePosixPath, PureWindowsPath
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 _NODE = 32  # bytes charged for each value
+_KEY = 256  # most values in a key: a tuple of 120 bytes can hold 2**60, and its hash visits each
+_KEY_BITS = 128  # of the longest whole number in a key
+_ALIKE = 64  # most keys of one dictionary with one hash: looking one up compares it with each
 _BITS = 4096  # of the longest whole number; longer ones cannot be printed
 
 
@@ -54,6 +58,41 @@ class Budget:
         self.left -= count
         if self.left < 0:
             raise OversizedError(f"its values repeat or declare far more than its {self.size} bytes can hold")
+
+
+class _Keys:
+    """What is hashed of one file: no key that takes long, nor keys that collide, which make a dictionary slow."""
+
+    def __init__(self, size: int) -> None:
+        self._left = 4 * size + (1 << 12)  # values in all keys
+        self._hashes: dict[int, tuple[object, dict[int, int]]] = {}  # the container too: its identity stays its own
+
+    def check(self, keys: Iterable[Any], container: object) -> None:
+        """Look at keys on their way into a container; raises OversizedError for those above, TypeError for a list."""
+        for key in keys:
+            if isinstance(key, str | bytes):  # their hashes are kept, and random
+                continue
+            self._measure(key)
+            _, hashes = self._hashes.setdefault(id(container), (container, {}))
+            hashed = hash(key)
+            hashes[hashed] = hashes.get(hashed, 0) + 1
+            if hashes[hashed] > _ALIKE:
+                raise OversizedError(f"more than {_ALIKE} keys of a dictionary have one hash")
+
+    def _measure(self, key: Any) -> None:
+        waiting, count = [key], 1
+        while waiting:
+            value = waiting.pop()
+            if isinstance(value, int) and value.bit_length() > _KEY_BITS:
+                raise OversizedError(f"a key is a whole number of {value.bit_length()} bits")
+            if isinstance(value, tuple | frozenset):
+                count += len(value)
+                if count > _KEY:
+                    raise OversizedError(f"a key of a dictionary or set holds more than {_KEY} values")
+                waiting.extend(value)
+        self._left -= count
+        if self._left < 0:
+            raise OversizedError("its keys repeat far more values than its bytes can hold")
 
 
 class Stored(NamedTuple):
@@ -93,14 +132,47 @@ Locate = Callable[[torch.dtype, tuple[object, ...]], Stored]
 """Type of a storage and its (key, location, number of elements, ...) in the pickle -> its numbers."""
 
 
-class _Reader(pickle.Unpickler):
-    """Makes records; collects the names that are not let through."""
+_Unpickler: Any = pickle._Unpickler  # typed as if it had no stack
+
+
+class _Reader(_Unpickler):  # type: ignore[misc]
+    """Makes records; collects the names that are not let through; looks at keys before they are hashed."""
 
     def __init__(self, data: bytes, locate: Locate) -> None:
         super().__init__(io.BytesIO(data), encoding="utf-8")
         self.foreign: set[str] = set()
         self._locate = locate
+        self._keys = _Keys(len(data))
         self._classes: dict[str, type[_Record]] = {}  # made anew for each file, so that none can spoil the next
+
+    def _set_item(self) -> None:
+        self._keys.check(self.stack[-2:-1], self.stack[-3])
+        super().load_setitem()
+
+    def _set_items(self) -> None:
+        self._keys.check(self.stack[::2], self.metastack[-1][-1])
+        super().load_setitems()
+
+    def _add_items(self) -> None:
+        self._keys.check(self.stack, self.metastack[-1][-1])
+        super().load_additems()
+
+    def _dictionary(self) -> None:
+        self._keys.check(self.stack[::2], object())
+        super().load_dict()
+
+    def _frozenset(self) -> None:
+        self._keys.check(self.stack, object())
+        super().load_frozenset()
+
+    dispatch: ClassVar = {
+        **_Unpickler.dispatch,
+        pickle.SETITEM[0]: _set_item,
+        pickle.SETITEMS[0]: _set_items,
+        pickle.ADDITEMS[0]: _add_items,
+        pickle.DICT[0]: _dictionary,
+        pickle.FROZENSET[0]: _frozenset,
+    }
 
     def find_class(self, module: str, name: str) -> type[_Record]:
         full = f"{module.replace('__builtin__', 'builtins')}.{name}"
@@ -156,7 +228,7 @@ class Plain:
         if value is None or isinstance(value, bool | int | float | str | bytes | bytearray):
             return value
         if isinstance(value, dict):
-            return {self(key): self(each) for key, each in value.items()}
+            return self._dictionary(value.items())
         if isinstance(value, Stored):
             return "<storage>"
         if isinstance(value, list | set | frozenset):
@@ -205,7 +277,12 @@ class Plain:
         """A dictionary of some kind: its arguments, then the items set."""
         source = record.args[0] if record.args else ()
         items = source.items() if isinstance(source, dict) else source if isinstance(source, list | tuple) else ()
-        return {self(key): self(value) for key, value in (*items, *record.items)}
+        return self._dictionary((*items, *record.items))
+
+    def _dictionary(self, items: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
+        pairs = [(self(key), self(value)) for key, value in items]  # a key may have been a record: look again
+        _Keys(self._budget.size).check((key for key, _ in pairs), pairs)
+        return dict(pairs)
 
     def sequence(self, record: _Record) -> list[object]:
         """A list or set: its argument, then what was appended."""

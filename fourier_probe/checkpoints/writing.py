@@ -21,8 +21,8 @@ _SCALARS = (type(None), bool, int, float, str, bytes)
 def save(path: Path | str, payload: dict[str, object]) -> None:
     """Write a checkpoint: `payload` with `digest` (SHA-256 of its tensors) and `version` added.
 
-    Tensors are written from the CPU, without the rest of a storage they are a view of; an `OrderedDict` becomes a
-    dictionary.
+    Tensors are written from the CPU, in the order in which they lie in memory, without the rest of a storage they are a
+    view of; an `OrderedDict` becomes a dictionary.
 
     Args:
         path: replaced only once the whole file is on the disk.
@@ -72,7 +72,7 @@ def _plain(value: Any, where: str) -> Any:
     if type(value) in _SCALARS:
         return value
     if type(value) in (Tensor, nn.Parameter) and value.layout is torch.strided and not value.is_quantized:
-        tensor: Tensor = value.detach().cpu().contiguous()
+        tensor: Tensor = value.detach().cpu()  # with its strides: sums over another order end in other digits
         return tensor.clone() if tensor.untyped_storage().nbytes() != tensor.nbytes else tensor
     if isinstance(value, dict):
         if wrong := [key for key in value if type(key) not in (str, int)]:

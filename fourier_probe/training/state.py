@@ -125,6 +125,7 @@ class State:
                 raise TrainingError("the checkpoint has no averaged weights, and --model-ema asks for them.")
             self.ema.module.load_state_dict(payload["state_dict_ema"])
         self.optimizer.load_state_dict(payload["optimizer"])
+        _align(self.optimizer)
         if payload["scaler"]:
             self.scaler.load_state_dict(payload["scaler"])
         self.epoch, self.step, self.best = payload["epoch"], payload["step"], payload["best"]
@@ -133,6 +134,12 @@ class State:
         self.recent = _own(payload.get("recent", torch.zeros_like(payload["sums"])), ranks)
         self.seconds = payload.get("seconds", 0.0)
         restore_random(payload["rng"], ranks)
+
+
+def _align(optimizer: torch.optim.Optimizer) -> None:
+    """Move the state off the bytes of a file, which lie anywhere: kernels may add in another order there."""
+    for state in optimizer.state.values():
+        state.update({name: value.clone() for name, value in state.items() if isinstance(value, Tensor)})
 
 
 def _of_all(sums: Tensor, ranks: Ranks) -> Tensor:

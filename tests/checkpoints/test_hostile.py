@@ -87,6 +87,16 @@ def nested(times: int) -> bytes:
     return b"\x80\x02" + b"]" * times + b"a" * (times - 1) + b"."
 
 
+def long(number: int) -> bytes:
+    data = pickle.encode_long(number)
+    return b"\x8a" + bytes([len(data)]) + data
+
+
+PRIME = 2**61 - 1  # hashes of whole numbers are remainders of it
+TUPLES = b")" + b"2\x86" * 60  # of 2**60 values, by DUP and TUPLE2
+COLLIDING = b"".join(long(PRIME * (2 * i + 1)) + b"N" for i in range(20_000))
+
+
 def array(shape: tuple[int, ...], data: bytes) -> Any:
     class Array:
         def __reduce__(self) -> tuple[Any, ...]:
@@ -119,6 +129,26 @@ EXPANDING: dict[str, tuple[bytes, str]] = {
     "a number of a million digits": (pickled({"w": 10**1_000_000}), r"a whole number of \d+ bits"),
     "a place 4,000,000,000 in the memo": (b"\x80\x02Nr\x00\x00\x00\xee.", "LONG_BINPUT"),
     "bytes that are not there": (b"\x80\x04\x8e" + struct.pack("<Q", 2**62) + b".", "damaged or incomplete"),
+    "a key that holds 2**60 values": (b"\x80\x02}" + TUPLES + b"Ns.", "more than 256 values"),
+    "such keys, several at once": (b"\x80\x02}(" + TUPLES + b"Nu.", "more than 256 values"),
+    "a dictionary made of such a key": (b"\x80\x02(" + TUPLES + b"Nd.", "more than 256 values"),
+    "such a key of an ordered dictionary": (
+        b"\x80\x02ccollections\nOrderedDict\n)R" + TUPLES + b"Ns.",
+        "more than 256 values",
+    ),
+    "such a member of a set": (b"\x80\x04\x8f(" + TUPLES + b"\x90.", "more than 256 values"),
+    "such a member of a frozen set": (b"\x80\x04(" + TUPLES + b"\x91.", "more than 256 values"),
+    "a key nested 100,000 deep": (b"\x80\x02})" + b"\x85" * 100_000 + b"Ns.", "more than 256 values"),
+    "one key of 200 values, often": (
+        b"\x80\x02}(" + b"N" * 200 + b"tq\x000(" + b"h\x00N" * 50_000 + b"u.",
+        "have one hash|repeat far more",
+    ),
+    "keys that collide": (b"\x80\x02}(" + COLLIDING + b"u.", "keys of a dictionary have one hash"),
+    "pairs whose keys collide": (
+        pickled(collections.OrderedDict((PRIME * (2 * i + 1), None) for i in range(100))),
+        "have one hash",
+    ),
+    "a key of 200 bits": (pickled({2**200: None}), "a whole number of 201 bits"),
     "an extension": (b"\x80\x02\x82\x01.", "EXT1"),
     "a dictionary in itself": (b"\x80\x02}q\x00U\x01ah\x00s.", "nested too deeply"),
 }
@@ -237,6 +267,21 @@ def test_a_hostile_file_is_refused_in_time_and_memory(outcomes: dict[str, tuple[
     assert "TRACEBACK" not in message and "MemoryError" not in message and ".pt" in message
     assert message.isprintable() and len(message) < 2000
     assert seconds < SECONDS and megabytes < MEGABYTES, (seconds, megabytes)
+
+
+def test_keys_of_real_checkpoints_are_taken(tmp_path: Path, state: State) -> None:
+    """Numbers of parameters, places on a grid, names, arguments of a script."""
+    said = {
+        "args": argparse.Namespace(milestones={10, 20}, names=frozenset({"a", "b"}), lr=0.1),
+        "grid": {(y, x, "q"): y * x for y in range(40) for x in range(40)},
+        "numbers": dict.fromkeys(range(-5_000, 5_000), 0.5),
+        "floats": collections.OrderedDict((i / 7, i) for i in range(3_000)),
+        "hashes": {2**64 - 1: 1, 2**127: 2, None: 3, True: 4, b"x": 5},
+    }
+    torch.save({"arch": "cifar_resnet8", "state_dict": state, **said}, tmp_path / "a.pt")
+    payload = read(tmp_path / "a.pt").payload
+    assert all(payload[name] == said[name] for name in ("grid", "numbers", "floats", "hashes"))
+    assert payload["args"]["names"] in (["a", "b"], ["b", "a"])
 
 
 # --- what a file can bring to the creation of a model: nothing is downloaded, read or run because of it

@@ -8,13 +8,14 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from fourier_probe import checkpoints
 from fourier_probe.errors import CheckpointError, TrainingError
 from fourier_probe.io import atomic
-from fourier_probe.training import Progress, train
+from fourier_probe.training import Progress, train, trainer
 
 from .conftest import RICH
 from .tiny import At, assert_same_run, last, log, make_photos, stop_at, terminate, tiny
@@ -51,6 +52,34 @@ def test_with_adamw_multistep_and_half_precision(data: Path, tmp_path: Path) -> 
     stop_at(config, tmp_path / "b", (2, 1))
     train(config, tmp_path / "b", resume=True)
     assert_same_run(tmp_path / "a", tmp_path / "b")
+
+
+def test_with_an_optimizer_that_takes_norms(data: Path, tmp_path: Path) -> None:
+    """A norm added up in another order of memory, or off another alignment, ends in other digits."""
+    config = tiny(data, opt="lamb", model_args={"width": 12}, schedule="constant", at_epoch=1, epochs=2)
+    train(config, tmp_path / "a")
+    stop_at(config, tmp_path / "b", (0, 2))
+    train(config, tmp_path / "b", resume=True)
+    assert_same_run(tmp_path / "a", tmp_path / "b")
+
+
+def test_the_optimizer_state_lies_in_memory_as_it_did(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the strides of its parameter, and where torch would allocate it."""
+    config = tiny(data, opt="adamw", model_args={"width": 12}, epochs=1, schedule="none")
+    stop_at(config, tmp_path / "run", (0, 2))
+    step, moments = trainer.train_step, []
+
+    def look(*args: Any, **more: Any) -> Any:
+        moments.extend(
+            (p, each) for p, state in args[3].state.items() for each in state.values() if each.ndim == p.ndim
+        )
+        return step(*args, **more)
+
+    monkeypatch.setattr(trainer, "train_step", look)
+    train(config, tmp_path / "run", resume=True)
+    assert moments and all(each.stride() == p.stride() and each.data_ptr() % 64 == 0 for p, each in moments)
 
 
 def test_through_the_loader_also_in_the_middle_of_an_epoch(data: Path, tmp_path: Path) -> None:
