@@ -35,7 +35,8 @@ def caption(runs: Sequence[Run], text: str, *, over: str = "seeds", reading: boo
     data = data if shares == [1.0] else f"{', '.join(f'{100 * share:g}' for share in shares)} % of {data}"
     epochs = sorted({run.plan.epochs for run in runs})
     length = f"{epochs[0]}" if len(epochs) == 1 else f"{epochs[0]} to {epochs[-1]}"
-    parts = [text, f"{data}; n = {_counted(len(runs), 'run')} of {length} epochs, {_counted(len(seeds), 'seed')}."]
+    unit = " or ".join(sorted({f"{run.plan.unit}s" for run in runs}))
+    parts = [text, f"{data}; n = {_counted(len(runs), 'run')} of {length} {unit}, {_counted(len(seeds), 'seed')}."]
     if over == "seeds":
         parts.append(
             "Intervals are 95 %, Student's t over seeds, where a cell has two or more."

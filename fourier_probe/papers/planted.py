@@ -131,7 +131,7 @@ def planted_steps(runs: Sequence[Run]) -> Exhibit:
     contrasts = _contrasts(arms)
     figure = _steps_figure(arms, scale)
     said = "; ".join(
-        f"{row['contrast']} {row['mean']:+.4g} ± {row['half']:.2g} {row['unit']}, p = {row['p']:.3f}, "
+        f"{row['contrast']} {row['mean']:+.4g} ± {_two_digits(row['half'])} {row['unit']}, p = {row['p']:.3f}, "
         f"Holm {row['p_holm']:.3f}, n = {row['n']}"
         for row in contrasts
     )
@@ -149,6 +149,15 @@ def planted_steps(runs: Sequence[Run]) -> Exhibit:
     return Exhibit(
         figure, rows, caption(used, text, reading=True), {"contrasts": contrasts} if contrasts else {}, columns
     )
+
+
+def _two_digits(value: float) -> str:
+    """Two significant digits, without an exponent.
+
+    >>> _two_digits(157.3), _two_digits(0.0)
+    ('160', '0')
+    """
+    return f"{float(f'{value:.2g}'):g}"
 
 
 def _contrasts(arms: dict[str, dict[int, Trial]]) -> list[Row]:

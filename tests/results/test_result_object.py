@@ -33,10 +33,10 @@ def result(**target: object) -> Spectra:
 
 def test_a_notebook_shows_a_line_and_a_table() -> None:
     spectra = result()
-    assert repr(spectra) == "Spectra('net<b>.pt', 3 points, 20 images of noise)"
+    assert repr(spectra) == "Spectra('net<b>', 3 points, 20 images of noise)"
     assert repr(spectra["0"]).startswith("PointSpectrum('0', conv, depth 0.00, 8x8, 4 channels, delta ")
     html = spectra._repr_html_()
-    assert "net&lt;b&gt;.pt" in html and html.count("<tr") == 5 and "delta at 0.75 pi (nats)" in html
+    assert "net&lt;b&gt;" in html and html.count("<tr") == 5 and "delta at 0.75 pi (nats)" in html
     table = spectra.table()
     assert table["point"].tolist() == ["input", "0", "1", "2"]
     table = table[1:].reset_index(drop=True)
