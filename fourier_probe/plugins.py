@@ -15,6 +15,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 from fourier_probe.errors import ProbeError
+from fourier_probe.io.paths import resolved
 
 VARIABLE = "FOURIER_PROBE_PLUGINS"
 """Environment variable that hands plug-in files on to child processes, separated as PATH is."""
@@ -33,7 +34,7 @@ def module_name(file: Path) -> str:
 
     A name of its own, so that pickling and dataclasses find the module and two files called model.py do not meet.
     """
-    return f"fourier_probe_file_{hashlib.sha256(os.fsencode(file.resolve())).hexdigest()[:16]}"
+    return f"fourier_probe_file_{hashlib.sha256(os.fsencode(resolved(file))).hexdigest()[:16]}"
 
 
 def load_plugin(path: Path | str) -> None:
@@ -42,7 +43,7 @@ def load_plugin(path: Path | str) -> None:
     Raises:
         PluginError: there is no such file, or it fails; names the file and what was raised.
     """
-    file = Path(path).expanduser().resolve()
+    file = resolved(path)
     if str(file) in _loaded:
         return
     if not file.is_file() or file.suffix != ".py":
@@ -72,7 +73,7 @@ def load_installed() -> None:
         if point.value not in _loaded:
             try:
                 point.load()
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 raise PluginError(
                     f"the plug-in {point.name!r} ({point.value}) fails: {type(error).__name__}: {error}. Mend it, or "
                     "uninstall it."

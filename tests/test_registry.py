@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import subprocess
 import sys
@@ -61,3 +62,11 @@ def test_a_plugin_that_fails_is_named(tmp_path: Path, body: str | None) -> None:
     with pytest.raises(plugins.PluginError, match=r"bad\.py"):
         plugins.load_plugin(file)
     assert plugins.loaded() == {}
+
+
+def test_an_installed_plugin_that_exits_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    point = importlib.metadata.EntryPoint("quitter", "sys:exit", plugins.GROUP)
+    monkeypatch.setattr(importlib.metadata.EntryPoint, "load", lambda _: sys.exit(0))
+    monkeypatch.setattr(plugins, "entry_points", lambda group: [point])
+    with pytest.raises(plugins.PluginError, match=r"'quitter' .* fails: SystemExit"):
+        plugins.load_installed()

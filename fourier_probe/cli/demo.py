@@ -10,7 +10,7 @@ from fourier_probe.cli import options, printing
 
 
 @click.command()
-@click.option("--out", type=click.Path(path_type=Path), default=Path("results/demo"), show_default=True)
+@click.option("--out", type=options.FILE_PATH, default=Path("results/demo"), show_default=True)
 @click.option("--images", type=click.Choice(["planted", "bundled"]), default="planted", show_default=True)
 @click.option("--steps", type=click.IntRange(min=20), help="Of each run, planted.  [default: 2,400]")
 @click.option("--epochs", type=click.IntRange(min=2), help="Of each run, bundled.  [default: 8]")

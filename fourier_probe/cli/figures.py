@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 @options.json_option("Print JSON: what was written; with --list names and what they show.")
 @click.option(
     "--runs",
-    type=click.Path(path_type=Path),
+    type=options.FILE_PATH,
     default=Path("checkpoints"),
     show_default=True,
     help="Folder of finished runs, as `fourier-probe sweep` leaves them.",
 )
-@click.option("--out", type=click.Path(path_type=Path), default=Path("figures"), show_default=True)
+@click.option("--out", type=options.FILE_PATH, default=Path("figures"), show_default=True)
 @options.force_option("figures that are there")
 @options.figure_options
 def command(names: tuple[str, ...], listing: bool, as_json: bool, runs: Path, out: Path, force: bool) -> None:

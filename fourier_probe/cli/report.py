@@ -11,9 +11,7 @@ from fourier_probe.cli import options, printing
 
 @click.command()
 @click.argument("results", nargs=-1, required=True, metavar="RUN_OR_RESULTS...")
-@click.option(
-    "-o", "--out", type=click.Path(path_type=Path), default=Path("report.html"), show_default=True, help="The page."
-)
+@click.option("-o", "--out", type=options.FILE_PATH, default=Path("report.html"), show_default=True, help="The page.")
 @click.option("--title", help="Heading of the page.  [default: the names of the targets]")
 @click.option("--label", "labels", metavar="TEXT", multiple=True, help="Of each analysis, in order; repeat.")
 @options.force_option("a page that is there")

@@ -28,7 +28,7 @@ from fourier_probe.cli import options, printing
     help="Parameter of submitit, such as timeout_min=600 or slurm_partition=gpu; repeat.",
 )
 @click.option("--dry-run", is_flag=True, help="Print runs, steps and an estimate of time; write nothing.")
-@click.option("--out", type=click.Path(path_type=Path), help="Folder of the runs.  [default: runs/PLAN]")
+@click.option("--out", type=options.FILE_PATH, help="Folder of the runs.  [default: runs/PLAN]")
 @options.json_option("Print the rows of results.csv as JSON.")
 def command(
     plan: Path, jobs: int, launcher: str, slurm: dict[str, object], dry_run: bool, out: Path | None, as_json: bool

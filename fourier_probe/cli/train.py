@@ -14,7 +14,7 @@ from fourier_probe.runtime.launched import rank_and_world
 
 @click.command(cls=Sections)
 @config_options
-@click.option("--out", type=click.Path(path_type=Path), help="Run folder.  [default: runs/NAME]")
+@click.option("--out", type=options.FILE_PATH, help="Run folder.  [default: runs/NAME]")
 @click.option("--resume", is_flag=True, help="Continue the run in the folder, exactly; other flags may be left out.")
 @click.option("--fork", metavar="RUN@EPOCH", help="Begin at the exact state of another run that shares its beginning.")
 @options.force_option("the run in the folder")

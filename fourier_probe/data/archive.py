@@ -7,7 +7,6 @@ there are.
 
 from __future__ import annotations
 
-import math
 import os
 import struct
 import zipfile
@@ -15,10 +14,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import numpy as np
 import numpy.typing as npt
 
 from fourier_probe.errors import DataError, ProbeError, printable
+from fourier_probe.io.npy import read_member
 from fourier_probe.io.regular import open_regular
 
 _DENSEST = 100  # decompressed over compressed bytes, beyond `_FREE`: deflate reaches 1,030
@@ -47,7 +46,7 @@ class Archive(Mapping[str, npt.NDArray[Any]]):
         if name not in self._members:
             raise KeyError(name)
         with _reasons(self.path), open_regular(self.path) as file, zipfile.ZipFile(file) as archive:
-            return _array(archive, name)
+            return read_member(archive, name)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._members)
@@ -101,22 +100,3 @@ def _count(file: BinaryIO, size: int) -> int:
     start = tail.rfind(b"PK\x05\x06")
     count: int = _END.unpack_from(tail, start)[4]
     return count
-
-
-def _array(archive: zipfile.ZipFile, name: str) -> npt.NDArray[Any]:
-    member = archive.getinfo(f"{name}.npy")
-    with archive.open(member) as stream:
-        version = np.lib.format.read_magic(stream)
-        if version == (1, 0):
-            shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
-        elif version == (2, 0):
-            shape, _, dtype = np.lib.format.read_array_header_2_0(stream)
-        else:
-            raise ValueError(f"{name} is of version {version} of numpy's format, expected 1.0 or 2.0")
-        if dtype.hasobject:
-            raise ValueError("Object arrays are pickles, which are never loaded")
-        wanted, have = math.prod(shape) * dtype.itemsize, member.file_size - stream.tell()
-        if wanted != have or min(shape, default=0) < 0:
-            raise ValueError(f"{name} declares shape {shape} of {dtype}, {wanted:,} bytes, and has {have:,}")
-    with archive.open(member) as stream:
-        return np.asarray(np.lib.format.read_array(stream, allow_pickle=False))

@@ -20,6 +20,7 @@ from fourier_probe.data.planted import is_planted, open_planted
 from fourier_probe.data.timm_names import is_timm_name, open_timm
 from fourier_probe.data.trust import refuse_commands, shown
 from fourier_probe.errors import DataError, ProbeError, suggest
+from fourier_probe.io.paths import expanded
 from fourier_probe.registry import Registry
 
 
@@ -166,7 +167,7 @@ def _path(source: str) -> Path:
     if not source.strip():
         raise DataError("the data are named by an empty text: expected bundled, planted, a path or a data set name.")
     try:
-        path = Path(source).expanduser()
+        path = expanded(source)
         path.exists()
     except (OSError, ValueError, RuntimeError) as error:  # 5,000 characters, a zero byte, no such user
         reason = getattr(error, "strerror", None) or str(error)

@@ -22,6 +22,7 @@ import msgspec
 
 from fourier_probe.data.planted import is_planted
 from fourier_probe.errors import DataError
+from fourier_probe.io.paths import expanded
 from fourier_probe.io.regular import open_regular
 from fourier_probe.runtime import messages
 
@@ -99,7 +100,7 @@ def fingerprint(source: str) -> Fingerprint | None:
     Links are not followed, only regular files are opened, and of a folder `ENTRIES` entries are looked at.
     """
     try:
-        path = Path(source).expanduser()
+        path = expanded(source)
         status = path.lstat()
         if stat.S_ISDIR(status.st_mode):
             return _of_folder(path)
@@ -148,7 +149,7 @@ def _distrust(named: NamedData) -> str:
     if named.fingerprint is None:
         return "the file does not record what these data were"
     try:
-        path = Path(named.source).expanduser()
+        path = expanded(named.source)
         status = path.lstat()
     except (OSError, ValueError, RuntimeError):
         return "there is no such file or folder here"

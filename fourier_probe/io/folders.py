@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from fourier_probe.io import atomic
+from fourier_probe.io.paths import expanded
 
 RESULTS = Path("results")
 _DIGITS = 6
@@ -40,5 +41,5 @@ def _plain(value: object) -> object:
 
 def is_run(name: Path | str) -> bool:
     """Whether a target is a run folder; else it is a checkpoint or a result, each of one epoch."""
-    path = Path(name).expanduser()
+    path = expanded(name)
     return (path / "config.json").exists() or (path / "spectra").is_dir()

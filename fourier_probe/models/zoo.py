@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from fourier_probe import plugins
 from fourier_probe.errors import ModelError, Terminated, first_line, printable
+from fourier_probe.io.paths import expanded
 from fourier_probe.models import hub, torchvision_names
 from fourier_probe.runtime import model_names
 from fourier_probe.runtime.modes import evaluating, keeping_random_state
@@ -60,7 +61,7 @@ def create(name: str, *, pretrained: bool = False, **model_args: Any) -> nn.Modu
     if factory := FACTORY.fullmatch(name):
         if pretrained:
             raise ModelError(f"pretrained weights were asked for, but {name} is a file: let its factory load them.")
-        return _from_file(Path(factory["file"]).expanduser(), factory["factory"], model_args)
+        return _from_file(expanded(factory["file"]), factory["factory"], model_args)
     if not is_registered(name):
         raise model_names.unknown(name, names())
     import timm

@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from fourier_probe.errors import ResultError
+from fourier_probe.io.paths import expanded
 from fourier_probe.io.regular import read_regular
 from fourier_probe.page.inputs import RESULT
 from fourier_probe.results import heatmap, validation
@@ -75,7 +76,7 @@ def split(results: Sequence[Named]) -> tuple[list[str | Path | Spectra | Run], A
         elif isinstance(result, HeatMaps):
             heats |= {id(heat): heat for heat in result}
         elif isinstance(result, str | Path):
-            path = Path(result).expanduser()
+            path = expanded(result)
             files = _answers_in(path)
             for file, schema in files.items():
                 if schema == validation.SCHEMA:

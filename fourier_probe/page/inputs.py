@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fourier_probe.errors import ResultError, printable
+from fourier_probe.io.paths import expanded
 from fourier_probe.results.comparison import check_comparable, has_frequencies
 from fourier_probe.results.labels import arguments, legible, name_of, told_apart
 from fourier_probe.results.spectra import Spectra
@@ -92,7 +93,7 @@ def _entries(result: str | Path | Spectra | Run) -> Iterator[Entry]:
     if isinstance(result, Run):
         yield _analyzed(result)
         return
-    path = Path(result).expanduser()
+    path = expanded(result)
     if path.is_file():
         yield _saved(path)
     elif (path / "config.json").exists():

@@ -7,12 +7,12 @@ import zipfile
 import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fourier_probe.errors import ResultError
+from fourier_probe.io.npy import read_member
 from fourier_probe.io.regular import open_regular
 from fourier_probe.results.point import Array, PointSpectrum
 
@@ -84,23 +84,8 @@ def _arrays(path: Path, points: Sequence[PointSpectrum], groups: int) -> dict[st
         broken = archive.testzip()
         if broken is not None:
             raise ValueError(f"{broken} does not match its checksum")
-        arrays = {}
-        for entry in archive.infolist():
-            with archive.open(entry) as file:
-                arrays[entry.filename.removesuffix(".npy")] = _array(entry, file)
-    return arrays
-
-
-def _array(entry: zipfile.ZipInfo, file: IO[bytes]) -> NDArray[np.generic]:
-    """One array, whose header declares as many bytes as there are."""
-    data = file.read()
-    stream = io.BytesIO(data)
-    version = np.lib.format.read_magic(stream)
-    reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, dtype = reader(stream)
-    if dtype.hasobject or int(np.prod([1, *shape], dtype=object)) * dtype.itemsize != len(data) - stream.tell():
-        raise ValueError(f"{entry.filename} declares {dtype} {shape}, which its {len(data)} bytes are not")
-    return np.asarray(np.lib.format.read_array(io.BytesIO(data), allow_pickle=False))
+        members = [entry.filename.removesuffix(".npy") for entry in archive.infolist()]
+        return {name: read_member(archive, name) for name in members}
 
 
 def _check_identity(path: Path, arrays: dict[str, NDArray[np.generic]], identity: str) -> None:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from fourier_probe.errors import ResultError, suggest
 from fourier_probe.io import atomic
+from fourier_probe.io.paths import expanded
 from fourier_probe.io.tables import write_frame
 from fourier_probe.io.typed import read_json
 from fourier_probe.results.drawing import drawing
@@ -361,6 +362,6 @@ class HeatMap(msgspec.Struct, frozen=True, kw_only=True):
         Raises:
             ResultError: missing, damaged, of another schema or of a later version; a wrong type is named by its field.
         """
-        path = Path(path).expanduser()
+        path = expanded(path)
         path = path / FILES[0] if path.is_dir() else path
         return read_json(path, cls, schema=SCHEMA, version=VERSION, again="run `fourier-probe heatmap` again")

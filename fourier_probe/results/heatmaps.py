@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from fourier_probe.errors import ResultError, suggest
 from fourier_probe.io import atomic
+from fourier_probe.io.paths import expanded
 from fourier_probe.io.tables import write_frame
 from fourier_probe.results.drawing import drawing
 from fourier_probe.results.heatmap import FIGURES, FILES, NAMES, HeatMap
@@ -129,7 +130,7 @@ class HeatMaps:
         Raises:
             ResultError: there is none, or they do not belong together.
         """
-        paths = sorted(Path(folder).expanduser().glob(f"*/{FILES[0]}"))
+        paths = sorted(expanded(folder).glob(f"*/{FILES[0]}"))
         if not paths:
             raise ResultError(f"there is no heat map in the folders of {folder}: run `fourier-probe heatmap` again.")
         return cls(tuple(HeatMap.load(path) for path in paths))

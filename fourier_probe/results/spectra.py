@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from fourier_probe.errors import ResultError, UnknownPointError, suggest
 from fourier_probe.io import atomic
+from fourier_probe.io.paths import expanded
 from fourier_probe.probe.cka import Pooled
 from fourier_probe.probe.definition import Definition
 from fourier_probe.probe.sums import quantile
@@ -221,7 +222,7 @@ class Spectra:
         Raises:
             ResultError: missing, damaged, of another schema or of a later version; a wrong type is named by its field.
         """
-        path = Path(path).expanduser()
+        path = expanded(path)
         path = path / "spectra.json" if path.is_dir() else path
         read = schema.read(path)
         form = read.form

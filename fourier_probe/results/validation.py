@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from fourier_probe.errors import ResultError
 from fourier_probe.io import atomic
+from fourier_probe.io.paths import expanded
 from fourier_probe.io.tables import write_frame
 from fourier_probe.io.typed import read_json
 from fourier_probe.results.drawing import drawing
@@ -267,7 +268,7 @@ class Validation(msgspec.Struct, frozen=True, kw_only=True):
         Raises:
             ResultError: missing, damaged, of another schema or of a later version; a wrong type is named by its field.
         """
-        path = Path(path).expanduser()
+        path = expanded(path)
         path = path / VALIDATE[0] if path.is_dir() else path
         return read_json(path, cls, schema=SCHEMA, version=VERSION, again=AGAIN)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fourier_probe.errors import CheckpointError, ModelError, printable
+from fourier_probe.io.paths import expanded
 from fourier_probe.models import zoo
 from fourier_probe.results.labels import name_of, source_name
 from fourier_probe.results.spectra import Spectra
@@ -84,7 +85,7 @@ def split(name: str) -> tuple[str, str | None]:
 
 def has_saved(name: str) -> bool:
     """Whether `name` is a spectra.json, or a folder with one."""
-    path = Path(name).expanduser()
+    path = expanded(name)
     return path.suffix == ".json" or (path / "spectra.json").exists()
 
 
@@ -93,7 +94,7 @@ def _kind(name: str) -> Kind | None:
 
 
 def _nothing(name: str) -> str:
-    path = Path(name).expanduser()
+    path = expanded(name)
     if path.is_dir():
         return (
             f"{path} is neither a run folder (it has no last.pt) nor a result (no spectra.json) nor a folder of "
@@ -104,7 +105,7 @@ def _nothing(name: str) -> str:
     if colon and file.endswith(".py"):
         return f"{printable(name)} names no factory: expected path/to/file.py:factory, the name of a function in it."
     source, equals, _ = name.rpartition("=")
-    if equals and not Path(source).expanduser().exists():
+    if equals and not expanded(source).exists():
         return (
             f"there is no file or folder {printable(source)} (of {printable(name)}), nor one that is named so in full."
         )
@@ -114,21 +115,21 @@ def _nothing(name: str) -> str:
 
 
 def _is_saved(name: str) -> bool:
-    path = Path(name).expanduser()
+    path = expanded(name)
     return has_saved(name) and (path.suffix == ".json" or not (path / "last.pt").exists())
 
 
 def _saved(name: str, options: ModelOptions, own: str | None) -> Target:
-    spectra = Spectra.load(Path(name).expanduser())
+    spectra = Spectra.load(expanded(name))
     return Target(label=name_of(spectra.target, source_name(name)), provenance=spectra.target, spectra=spectra)
 
 
 def _run(name: str, options: ModelOptions, own: str | None) -> Target:
-    return open_checkpoint(Path(name).expanduser() / "last.pt", name, options, own)
+    return open_checkpoint(expanded(name) / "last.pt", name, options, own)
 
 
 def _file(name: str, options: ModelOptions, own: str | None) -> Target:
-    return open_checkpoint(Path(name).expanduser(), name, options, own)
+    return open_checkpoint(expanded(name), name, options, own)
 
 
 SAVED = "saved result"
@@ -136,12 +137,12 @@ KINDS = (
     Kind("model of timm or ours", lambda name: name.startswith(TIMM), named.open_timm),
     Kind("model of torchvision", lambda name: name.startswith(TORCHVISION), named.open_torchvision),
     Kind(SAVED, _is_saved, _saved),
-    Kind("run folder", lambda name: (Path(name).expanduser() / "last.pt").exists(), _run, says=False),
+    Kind("run folder", lambda name: (expanded(name) / "last.pt").exists(), _run, says=False),
     Kind("folder of transformers", pretrained_folder.is_one, pretrained_folder.open_folder),
-    Kind("checkpoint", lambda name: _exists(name) and not Path(name).expanduser().is_dir(), _file, says=False),
+    Kind("checkpoint", lambda name: _exists(name) and not expanded(name).is_dir(), _file, says=False),
     Kind("factory", named.is_factory, named.open_factory),
 )
 
 
 def _exists(name: str) -> bool:
-    return Path(name).expanduser().exists()
+    return expanded(name).exists()

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from torch import nn
 
 from fourier_probe.checkpoints.record import Input
 from fourier_probe.errors import ModelError
+from fourier_probe.io.paths import expanded
 from fourier_probe.models import fresh, torchvision_names, zoo
 from fourier_probe.results.records import Provenance
 from fourier_probe.runtime.model_names import TORCHVISION
@@ -38,7 +37,7 @@ def open_torchvision(name: str, options: ModelOptions, own: str | None) -> Targe
 def is_factory(name: str) -> bool:
     """Whether `name` is file.py:factory of a file that is there, or could be nothing else."""
     parts = zoo.FACTORY.fullmatch(name)
-    return parts is not None and ("=" not in name or Path(parts["file"]).expanduser().exists())
+    return parts is not None and ("=" not in name or expanded(parts["file"]).exists())
 
 
 def open_factory(name: str, options: ModelOptions, own: str | None) -> Target:

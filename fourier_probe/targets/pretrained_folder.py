@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from fourier_probe.checkpoints import files
 from fourier_probe.checkpoints.record import Input, decoded
 from fourier_probe.errors import CheckpointError, ModelError, first_line, printable
+from fourier_probe.io.paths import expanded
 from fourier_probe.io.regular import open_regular
 from fourier_probe.results.records import Provenance
 from fourier_probe.runtime.messages import note
@@ -66,7 +67,7 @@ class Processor(msgspec.Struct, frozen=True):
 
 def is_one(name: str) -> bool:
     """Whether `name` is a folder with a config.json of transformers."""
-    path = Path(name).expanduser() / "config.json"
+    path = expanded(name) / "config.json"
     if not path.is_file():
         return False
     config, _ = decoded(_text(path))
@@ -80,7 +81,7 @@ def open_folder(name: str, options: ModelOptions, own: str | None) -> Target:
         CheckpointError: something in it would be run, fetched or unpickled, or its weights do not fit.
         ModelError: transformers is not installed, or the network does not take images.
     """
-    folder = Path(name).expanduser()
+    folder = expanded(name)
     if options.pretrained or options.use_ema or options.key or options.prefix or options.model_args:
         raise ModelError(
             f"{folder} is a folder of transformers, which says all of itself: --pretrained, --use-ema, --key, --prefix "

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import msgspec
 from torch import Tensor, nn
 
 from fourier_probe.errors import CheckpointError, TrainingError, printable, suggest
+from fourier_probe.io.paths import expanded
 from fourier_probe.models import zoo
 from fourier_probe.models.gpsa.layer import GPSAConv2d
 from fourier_probe.models.gpsa.recast import recast_
@@ -154,7 +154,7 @@ def _resolve(source: str, read: Mapping[str, Any], model: str | None, arguments:
         raise TrainingError(
             f"--initial-arg {unknown[0]}: expected one of {', '.join(READ_ARGS)}.{suggest(unknown[0], READ_ARGS)}"
         )
-    path = Path(source).expanduser()
+    path = expanded(source)
     if source.startswith(("timm:", "torchvision:")):
         raise TrainingError(
             f"--initial-checkpoint {printable(source)} names no file: for weights that their authors publish give "

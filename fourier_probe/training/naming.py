@@ -8,6 +8,7 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 
 from fourier_probe.io import atomic
+from fourier_probe.io.paths import expanded
 from fourier_probe.io.regular import open_regular
 from fourier_probe.training.config import FREE, SCHEDULE_FIELDS, TrainConfig, checked
 
@@ -80,7 +81,7 @@ def _begins(path: Path) -> str:
 def _digest(source: str) -> str:
     """The SHA-256 of an initial checkpoint, as it may have any name; its name where it cannot be read."""
     hashed = hashlib.sha256()
-    path = next((p for name in (source, source.rpartition("=")[0]) if (p := Path(name).expanduser()).exists()), None)
+    path = next((p for name in (source, source.rpartition("=")[0]) if (p := expanded(name)).exists()), None)
     if path is None:
         return placeless(source)
     with open_regular(path / "last.pt" if path.is_dir() else path) as file:

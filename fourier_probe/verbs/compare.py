@@ -15,6 +15,7 @@ from fourier_probe.data.trust import NamedData
 from fourier_probe.errors import DataError, ModelError, ResultError, printable
 from fourier_probe.io import atomic
 from fourier_probe.io.folders import is_run
+from fourier_probe.io.paths import expanded
 from fourier_probe.probe.cka import LEAST
 from fourier_probe.probe.definition import Definition
 from fourier_probe.results.cka import CkaRecord
@@ -316,7 +317,7 @@ def _label(name: Compared, target: Target) -> str:
         return label
     parts = [" ".join([label, *(word for word in arguments(provenance) if word not in label)])]
     if target.provenance.schedule == "constant" and isinstance(name, str | Path):
-        path = Path(name).expanduser()
+        path = expanded(name)
         when = set(switches_of(path if path.is_dir() else path.parent))
         parts += [f"switch at epoch {epoch}" for epoch in when if len(when) == 1]
     return ", ".join(parts)

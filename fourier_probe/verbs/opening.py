@@ -15,6 +15,7 @@ from typing_extensions import TypeIs
 from fourier_probe.data import Batch, ImageSet, InputSpec, batches, choose, open_data
 from fourier_probe.data.trust import data_of
 from fourier_probe.errors import DataError, ModelError
+from fourier_probe.io.paths import expanded
 from fourier_probe.models import zoo
 from fourier_probe.results.labels import legible
 from fourier_probe.results.records import ImagesInfo, Provenance
@@ -126,7 +127,7 @@ def open_any(target: AnyTarget, options: ModelOptions, *, label: str | None = No
     """As `open_target`; a saved result is opened too, and of a run folder taken first where `saved` is set."""
     if isinstance(target, str | Path):
         opened = resolve(str(target), options, saved=saved)
-        if _is_ours(opened) or Path(str(target).partition("=")[0]).expanduser().is_file():
+        if _is_ours(opened) or expanded(str(target).partition("=")[0]).is_file():
             opened = replace(opened, label=legible(opened.provenance, opened.label))
     elif options:
         raise ModelError(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from fourier_probe.errors import OutputError, ResultError
 from fourier_probe.io import atomic
+from fourier_probe.io.paths import expanded
 
 if TYPE_CHECKING:
     from fourier_probe.page.answered import Named as Result
@@ -111,7 +112,7 @@ def report(
 
 def _check_exists(name: str) -> None:
     """Raise at once, before anything large is imported, where a path cannot be a result."""
-    path = Path(name).expanduser()
+    path = expanded(name)
     analyze = f"run `fourier-probe analyze {name}` and name the folder it writes."
     if not path.exists():
         advice = f"a report is made of saved results: {analyze}"
@@ -123,7 +124,7 @@ def _check_exists(name: str) -> None:
 
 def _free(path: Path | str, force: bool) -> Path:
     """The path, if a page may be written there."""
-    path = Path(path).expanduser()
+    path = expanded(path)
     if path.is_dir():
         raise OutputError(f"{path} is a folder: name a file, for example {path / 'report.html'}.")
     atomic.output_folder(path.parent, results=(glob.escape(path.name),), force=force)

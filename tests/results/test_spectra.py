@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import math
+import struct
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -213,6 +215,34 @@ def test_a_missing_result_and_foreign_sums_are_named(tmp_path: Path) -> None:
         Spectra.load(path)
     (tmp_path / "spectra.npz").write_bytes(b"PK\x03\x04 not a zip")
     with pytest.raises(ResultError, match="damaged"):
+        Spectra.load(path)
+
+
+HEADERS = {
+    "MemoryError": "{'descr':'<f8','fortran_order':False,'shape':(" + "-" * 9000 + "1,)}",
+    "unhashable": "{[]:1}",
+    "TokenError": "(" * 5000,
+    "no dictionary": "{1,2}",
+    "objects": "{'descr':'O','fortran_order':False,'shape':(1,)}",
+    "no type": "{'descr':[1,2,3],'fortran_order':False,'shape':(1,)}",
+    "huge": f"{{'descr':'<f8','fortran_order':False,'shape':(0,{10**30})}}",
+    "negative": "{'descr':'<f8','fortran_order':False,'shape':(-1,-1)}",
+    "infinite": "{'descr':'<f8','fortran_order':False,'shape':(1e400,)}",
+}
+
+
+@pytest.mark.parametrize("header", HEADERS.values(), ids=HEADERS)
+def test_sums_with_a_damaged_header(tmp_path: Path, header: str) -> None:
+    """Whatever numpy's and Python's parsers raise; the CRC of the member is right."""
+    path = result().save(tmp_path)
+    with zipfile.ZipFile(tmp_path / "spectra.npz") as archive:
+        members = {entry: archive.read(entry) for entry in archive.namelist()}
+    text = header.encode() + b"\n"
+    members["0000/log_amplitude.npy"] = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text
+    with zipfile.ZipFile(tmp_path / "spectra.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    with pytest.raises(ResultError, match=r"spectra.npz is damaged \(.+\): run the analysis again"):
         Spectra.load(path)
 
 

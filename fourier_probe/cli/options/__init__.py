@@ -1,7 +1,7 @@
 """Options shared by several verbs. Nothing here imports torch."""
 
 from fourier_probe.cli.options.images import image_options, image_options_of
-from fourier_probe.cli.options.output import figure_options, folder, force_option, json_option, out_option
+from fourier_probe.cli.options.output import FILE_PATH, figure_options, folder, force_option, json_option, out_option
 from fourier_probe.cli.options.parsing import existing, key_values, size
 from fourier_probe.cli.options.probing import (
     axis_option,
@@ -19,6 +19,7 @@ from fourier_probe.cli.options.probing import (
 from fourier_probe.cli.options.targets import check_labels, label_option, model_options
 
 __all__ = [
+    "FILE_PATH",
     "axis_option",
     "check_labels",
     "cka_option",

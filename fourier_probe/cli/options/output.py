@@ -6,11 +6,13 @@ import contextlib
 import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
 from fourier_probe.cli.options.parsing import Decorator, inches, together
 from fourier_probe.io.folders import default_folder
+from fourier_probe.io.paths import expanded
 
 NO_MATTER = ("device", "workers", "batch_size", "channels_last")
 """Flags that decide how fast a result is there, and not what it is."""
@@ -21,9 +23,23 @@ def folder(verb: str, label: str, decides: Mapping[str, object]) -> Path:
     return default_folder(verb, label, {name: value for name, value in decides.items() if name not in NO_MATTER})
 
 
+class _FilePath(click.Path):
+    """A path, its leading `~` replaced as a shell does: also in quotes, and after `--out=`."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        path = expanded(str(super().convert(value, param, ctx)))
+        if str(path).startswith("~"):
+            self.fail(f"{path.parts[0]} is no user with a home folder; ./{path} is a file of that name.", param, ctx)
+        return path
+
+
+FILE_PATH = _FilePath(path_type=Path)
+"""Type of an option that names a file or folder to write or to read."""
+
+
 def out_option(default: str, what: str = "Folder for the results.") -> Decorator:
     """`--out`, whose default depends on what is asked for."""
-    return click.option("--out", type=click.Path(path_type=Path), help=f"{what}  [default: {default}]")
+    return click.option("--out", type=FILE_PATH, help=f"{what}  [default: {default}]")
 
 
 def force_option(what: str = "results that are there") -> Decorator:

@@ -6,12 +6,12 @@ import ast
 import os
 import re
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TypeVar
 
 import click
 
 from fourier_probe.errors import CheckpointError, ModelError, printable, suggest
+from fourier_probe.io.paths import expanded
 from fourier_probe.registry import Registry
 from fourier_probe.runtime import model_names
 
@@ -127,7 +127,7 @@ def _refuse(name: str) -> None:
 
 def _there(name: str) -> bool:
     try:
-        return os.path.lexists(Path(name).expanduser())
+        return os.path.lexists(expanded(name))
     except (OSError, RuntimeError, ValueError):  # no file can be named so: the verb says why
         return True
 
