@@ -76,15 +76,18 @@ def band_noise(size: tuple[int, int], band: int, bands: int, count: int, channel
     """White noise limited to one band of radii, unit L2 norm an image and channel, (count, channels, H, W).
 
     Bands split the radius r (1 is Nyquist of an axis) from 0 to 1 evenly; the mean is in none, the corners in the last.
+    A frequency on an edge is in the band above it, decided in whole numbers.
 
     Raises:
         DataError: the images have no frequency in this band.
     """
     H, W = size
-    ky = torch.fft.fftfreq(H, dtype=torch.float64)[:, None] * 2
-    kx = torch.fft.rfftfreq(W, dtype=torch.float64)[None, :] * 2
-    radius = (ky.square() + kx.square()).sqrt()
-    inside = ((radius * bands).floor().clamp_max(bands - 1) == band) & (radius > 0)
+    common = math.gcd(H, W)
+    ky = torch.tensor([k if k <= (H - 1) // 2 else k - H for k in range(H)])[:, None] * (W // common)
+    kx = torch.arange(W // 2 + 1)[None, :] * (H // common)
+    square, unit = 4 * bands**2 * (ky.square() + kx.square()), (H // common * W) ** 2  # (r * bands)^2 = square / unit
+    above = square >= (band + 1) ** 2 * unit if band < bands - 1 else torch.zeros_like(square, dtype=torch.bool)
+    inside = (square >= band**2 * unit) & ~above & (square > 0)
     if not inside.any():
         raise DataError(f"images of {H}x{W} have no frequency in band {band + 1} of {bands}: take fewer bands.")
     generator = torch.Generator().manual_seed(seed * 1009 + band)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from fourier_probe.errors import CheckpointError, ModelError, printable
 from fourier_probe.io.paths import expanded

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from fractions import Fraction
+
 import numpy as np
 import pytest
 import torch
@@ -98,6 +101,18 @@ def test_an_answer_that_is_not_finite_is_wrong() -> None:
     with torch.no_grad():
         probe.model[3].bias[int(probe.labels[0])] = float("nan")  # type: ignore[index, union-attr]
     assert probe.clean().wrong == len(probe.pixels)
+
+
+@pytest.mark.parametrize(("size", "bands"), [((56, 56), 14), ((20, 30), 8)])
+def test_a_frequency_on_an_edge_is_in_the_band_above(size: tuple[int, int], bands: int) -> None:
+    """Decided in exact fractions here: (r bands)^2 >= band^2."""
+    H, W = size
+    drawn = [np.abs(np.fft.rfft2(band_noise(size, band, bands, 1, 1)[0, 0].double().numpy())) for band in range(bands)]
+    taken = np.argmax(drawn, axis=0)
+    for y in range(H):
+        for x in range(W // 2 + 1):
+            square = 4 * bands**2 * (Fraction(min(y, H - y), H) ** 2 + Fraction(x, W) ** 2)
+            assert square == 0 or taken[y, x] == min(math.isqrt(math.floor(square)), bands - 1), (y, x)
 
 
 @pytest.mark.parametrize("size", [(32, 32), (9, 12)])
