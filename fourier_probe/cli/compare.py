@@ -62,18 +62,17 @@ def command(targets: tuple[str, ...], by: str, cnn: str | None, vit: str | None,
     decides = {"targets": targets, "by": by, "cnn": cnn, "vit": vit, "untrained": with_untrained, **given}
     out = out or options.folder("compare", "-".join(labels or targets), decides)
     atomic.output_folder(out, results=COMPARE_EPOCHS if epochs else COMPARE, force=force)  # before torch is imported
-    from fourier_probe.verbs.compare import compare_opened, write
-    from fourier_probe.verbs.epochs import compare_epochs
+    from fourier_probe.verbs.compare import compare_epochs, compare_opened, write
 
     if epochs:
         comparison, written = compare_epochs([Path(name) for name in targets], out, force=True), list(COMPARE_EPOCHS)
     else:
         model, images, probe = options.records(given)
-        ends = [end for end in (cnn, vit) if end is not None]
+        ends = [] if cnn is None or vit is None else [cnn, vit]
+        names = [*(labels or [None] * len(targets)), *[None] * len(ends)]
         comparison = compare_opened(
-            [*targets, *ends], given["data"], model, images, probe,
-            labels=[*(labels or [None] * len(targets)), *[None] * len(ends)],
-            ends=len(ends), by=by, with_untrained=with_untrained, prefer_saved=prefer_saved,
+            [*targets, *ends], given["data"], model, images, probe, labels=names, ends=len(ends), by=by,
+            with_untrained=with_untrained, prefer_saved=prefer_saved,
         )  # fmt: skip
         written = write(comparison, out, map_scale=probe.map_scale)
     said = f"written to {out}: {', '.join(written)}"
