@@ -90,7 +90,12 @@ def data_of(asked: str | None, named: NamedData | None) -> str:
             f"{named.file} was trained on {name}, which is not opened because a file says so ({reason}): pass --data "
             f"{name} if you trust it, or --data bundled."
         )
-    messages.note(f"{named.file} was trained on {shown(source)}, unchanged since: it is read again.")
+    alike = (
+        "unchanged since"
+        if named.fingerprint is None or named.fingerprint.kind == "npz"
+        else "of the same files by name and size"
+    )
+    messages.note(f"{named.file} was trained on {shown(source)}, {alike}: it is read again.")
     return source
 
 

@@ -141,6 +141,11 @@ class Session:
             model = model.to(memory_format=torch.channels_last)
         check_output(model, spec, splits.classes, dtype)
         training = Training.of(config, splits.train, spec, ranks)
+        if training.batch < config.batch_size:
+            progress.note(
+                f"steps have {training.batch} images, all there are, and the learning rate {config.lr:g}, that of "
+                f"--batch-size {config.batch_size}: pass --batch-size {training.batch} for a rate of its own."
+            )
         plan = Plan.of(config, model, spec, images=len(splits.train), whole=splits.whole, batch=training.batch)
         if plan.over_limit:
             progress.note(plan.unconverted())

@@ -117,7 +117,8 @@ def test_a_run_folder_reads_its_own_data_again_and_no_other() -> None:
         assert record["data_fingerprint"]["kind"] == ("npz" if source.suffix else "folder")
         again = run("analyze", name, "--out", "again", "--force", "--img-size", "16")
         assert again.exit_code == 0, again.output
-        assert f"was trained on {source}, unchanged since: it is read again" in again.output
+        same = "unchanged since" if source.suffix else "of the same files by name and size"
+        assert f"was trained on {source}, {same}: it is read again" in again.output
     resumed = run("train", "--out", "run-mine", "--resume")
     assert resumed.exit_code == 0, resumed.output
     with Path("mine.npz").open("r+b") as file:

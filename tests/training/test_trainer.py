@@ -443,3 +443,14 @@ def test_a_compiled_run_is_the_same_run_across_its_conversions(
 
 def test_derived_seeds_differ() -> None:
     assert len({derived(*pair) for pair in ((0, 1), (1, 0), (0, 0, 1), (2,))}) == 4
+
+
+def test_a_batch_larger_than_the_images_says_whose_rate_it_takes(data: Path, tmp_path: Path) -> None:
+    notes: list[str] = []
+
+    class Listener(Progress):
+        def note(self, text: str) -> None:
+            notes.append(text)
+
+    train(tiny(data, epochs=1, batch_size=500, early_epoch=1, late_epoch=0), tmp_path / "run", progress=Listener())
+    assert any("steps have 48 images" in note and "pass --batch-size 48" in note for note in notes)
