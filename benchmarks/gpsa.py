@@ -3,6 +3,7 @@
     python benchmarks/gpsa.py convit  [--model convit_tiny --size 224 --batch 8 --pairs 20]
     python benchmarks/gpsa.py recast  [--model cifar_resnet20 --model cifar_resnet20_x4 --batch 128]
     python benchmarks/gpsa.py layer   [--channels 64 --channels 256 --grid 8 --batch 128]
+    python benchmarks/gpsa.py content [--channels 16 --channels 64 --batch 8]     coarse content, 16x16 and 32x32
     python benchmarks/gpsa.py earlier [--channels 64 --grid 16 --batch 32 --revision 04ff748]     (a git checkout)
 
 The arms of a pair run one after the other, in alternating order; a table gives the median of each arm, the median of
@@ -42,9 +43,9 @@ from fourier_probe.training.layers import convertible_layers
 
 
 def main() -> None:
-    """Parse and run one of the four comparisons."""
+    """Parse and run one of the comparisons."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("convit", "recast", "layer", "earlier"))
+    parser.add_argument("what", choices=("convit", "recast", "layer", "content", "earlier"))
     parser.add_argument("--model", action="append", help="repeat for several")
     parser.add_argument("--size", type=int, help="input pixels a side (default: 224 for convit, 32 for recast)")
     parser.add_argument("--batch", type=int, help="images (default: 8 for convit, 128 for the others)")
@@ -70,6 +71,8 @@ def main() -> None:
         _convit(args)
     elif args.what == "recast":
         _recast(args)
+    elif args.what == "content":
+        _content(args)
     elif args.what == "earlier":
         _earlier(args)
     else:
@@ -120,6 +123,24 @@ def _layer(args: argparse.Namespace) -> None:
         arms = (_both(conv, maps), _both(recast(conv), maps))
         rows.append((f"{channels} channels, {args.grid} x {args.grid}", *_pairs(*arms, args.pairs)))
     _table(rows, "conv", "recast", "cost", faster=False)
+
+
+def _content(args: argparse.Namespace) -> None:
+    """One recast 3 x 3 layer with coarse content against one without, forward and backward."""
+    rows = []
+    for channels in args.channels or [16, 64]:
+        for side in (16, 32):
+            conv = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+            maps = torch.randn(args.batch or 8, channels, side, side, requires_grad=True)
+            full = _both(recast(copy.deepcopy(conv)), maps)
+            for label, coarse in (
+                ("--content-stride 2", {"content_stride": 2}),
+                ("--content-maps 1", {"content_maps": 1}),
+                ("both", {"content_stride": 2, "content_maps": 1}),
+            ):
+                arm = _both(recast(copy.deepcopy(conv), **coarse), maps)
+                rows.append((f"{channels} channels, {side} x {side}, {label}", *_pairs(full, arm, args.pairs)))
+    _table(rows, "full", "coarse", "speed-up", faster=True)
 
 
 def _earlier(args: argparse.Namespace) -> None:

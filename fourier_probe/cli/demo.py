@@ -16,7 +16,7 @@ from fourier_probe.cli import options, printing
 @click.option("--epochs", type=click.IntRange(min=2), help="Of each run, bundled.  [default: 8]")
 @click.option("--data-scale", type=float, help="Part of the training images, bundled.  [default: 1]")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps, xpu.")
 @click.option("--force", is_flag=True, help="Overwrite what an earlier demo left there.")
 @options.figure_options
 @options.json_option("Print what came of each run as JSON instead of the table.")

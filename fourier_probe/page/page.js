@@ -397,13 +397,29 @@ function attentionSeries(index, field, alone) {
   ] : [];
 }
 
+// Top-1 lost with one half of the gated attention taken from another image, layer by layer, all layers last.
+function relianceSeries(index, half) {
+  const target = data.targets[index], of = target.reliance;
+  if (!of) return [];
+  const points = of.layers.filter((layer) => layer[half]).map((layer, at) => (
+    { x: at + 1, y: layer[half][0], e: known(layer[half][1]) ? layer[half][1] / T95 : null, layer }));
+  return [{ ...look(index), points, dots: true, line: false, bars: true, tip: ({ layer, y, e }) => [
+    titled(target, layer.name), `${half} half from another image: top-1 ${show(100 * of.top1)} % less ${show(y, e)} points`,
+    `${of.images} images`,
+  ] }];
+}
+
 function attention(picked) {
   const shown = inOrder(picked), most = Math.max(1, ...shown.map((index) => data.targets[index].attention.length));
+  const lesioned = Math.max(1, ...shown.map((index) => data.targets[index].reliance?.layers.length ?? 1));
   const kinds = [["distance", "Mean attention distance (pixels)"], ["gate", "Gate (1: positional)", 1]];
   plot(byId("attention-charts"), kinds.map(([field, label, max]) => ({
     title: label, series: shown.flatMap((index) => attentionSeries(index, field, shown.length === 1)),
     x: { label: "Attention layer", min: 0.5, max: most + 0.5 }, y: { label, min: 0, max },
-  })).filter(({ series }) => series.length), "Nothing to draw. Pick a target.");
+  })).concat(["content", "positional"].map((half) => ({
+    title: `Top-1 lost, ${half} half exchanged (points)`, series: shown.flatMap((index) => relianceSeries(index, half)),
+    x: { label: "Gated layer; the last: all layers", min: 0.5, max: lesioned + 0.5 }, y: { label: "Percentage points" },
+  }))).filter(({ series }) => series.length), "Nothing to draw. Pick a target.");
 }
 
 const SPLITS = [["val", "validation"], ["train", "training"], ["test", "test"]];

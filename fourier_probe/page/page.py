@@ -89,6 +89,7 @@ def _filled(entries: Sequence[Entry], title: str, thinning: Thinning, further: s
         "metric-notes": tables.metric_notes(data["metrics"]),
         "left-out": tables.left_out_text(entries),
         "attention-hidden": "" if attention else " hidden",
+        "reliance": tables.reliance_text(entries),
         "measures": further,
         "measures-link": measures.link(further),
         "training-hidden": "" if training else " hidden",

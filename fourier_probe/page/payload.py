@@ -12,7 +12,9 @@ import numpy as np
 from fourier_probe.page.inputs import Entry
 from fourier_probe.probe.metrics import ZERO_MEAN_WHITE_NOISE
 from fourier_probe.probe.sums import Array, quantile
+from fourier_probe.results.intervals import Interval
 from fourier_probe.results.profile import View, input_level, profile, view_of
+from fourier_probe.results.reliance import RelianceRecord
 from fourier_probe.results.shown import Shown
 from fourier_probe.results.spectra import PointSpectrum
 from fourier_probe.training.runs import Run
@@ -126,6 +128,7 @@ def _target(entry: Entry, view: View, thinning: Thinning, axes: list[list[float 
         ],
         "input": _input(entry, view),
         "attention": [_attention(layer) for layer in entry.result.attention],
+        "reliance": _reliance(entry.result.reliance),
         "training": _training(entry.run) if entry.run else None,
     }
 
@@ -202,6 +205,25 @@ def _attention(layer: dict[str, Any]) -> dict[str, object]:
         "uniform": _short(layer.get("uniform")),
         "gate": None if gate is None else [_short(value) for value in gate],
     }
+
+
+def _reliance(record: RelianceRecord | None) -> dict[str, object] | None:
+    """Percentage points of top-1 lost with each half exchanged: a value and half of its interval, per layer."""
+    if record is None:
+        return None
+    layers: list[dict[str, object]] = []
+    for layer in record.layers:
+        row: dict[str, object] = {"name": layer}
+        for half in ("content", "positional"):
+            lesion = record.lesion(layer, half)
+            row[half] = None if lesion is None else _lost(lesion.top1_change)
+        layers.append(row)
+    return {"images": record.images, "top1": _short(record.top1), "layers": layers}
+
+
+def _lost(change: Interval) -> list[float | None]:
+    half = None if change.low is None or change.high is None else 50 * (change.high - change.low)
+    return [_short(-100 * change.value), _short(half, ERROR_DIGITS)]
 
 
 def _training(run: Run) -> dict[str, object] | None:

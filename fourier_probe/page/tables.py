@@ -345,3 +345,22 @@ def _plain(value: object) -> str:
 
 def _code(value: object) -> str:
     return _DASH if value is None or value == "" else f"<code>{escape(str(value))}</code>"
+
+
+def reliance_text(entries: Sequence[Entry]) -> str:
+    """What stands beside gates: that they are no measure of reliance, what is, and of which results it is not known."""
+    gated = [entry for entry in entries if any(layer.get("gate") is not None for layer in entry.result.attention)]
+    if not gated:
+        return ""
+    unknown = [entry.label for entry in gated if entry.result.reliance is None]
+    text = " A gate is no measure of reliance: a layer may leave its convolution through its positions, and redundant "
+    text += "layers hide each other."
+    if len(unknown) < len(gated):
+        text += (
+            " Reliance is what top-1 loses, with 95 % over images, when one half of a layer, or of all layers "
+            "together, is taken from another image."
+        )
+    if unknown:
+        names = ", ".join(unknown[:3]) + (f" and {len(unknown) - 3} more" if len(unknown) > 3 else "")
+        text += f" It was not measured of {names}: analyze --attention does on labelled images of its classes."
+    return escape(text)

@@ -238,4 +238,4 @@ def _layer(name: str, total: LayerSums, counts: Array, gate: Array | None, depth
 
 def _gate(module: nn.Module) -> Array | None:
     layer = gated(module)
-    return None if layer is None else layer.gates().double().cpu().numpy()
+    return None if layer is None else layer.gates().cpu().double().numpy()

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fourier_probe.probe.frequency import frequencies
+from fourier_probe.runtime.accelerator import wide
 
 
 def mutual_information(attention: Tensor) -> Tensor:
@@ -23,7 +24,7 @@ def mutual_information(attention: Tensor) -> Tensor:
     >>> mutual_information(torch.eye(4)), mutual_information(torch.ones(4, 4) / 4)
     (tensor(1., dtype=torch.float64), tensor(0., dtype=torch.float64))
     """
-    A = attention.double()
+    A = wide(attention)
     A = A / A.sum(-1, keepdim=True).clamp_min(torch.finfo(torch.float64).tiny)
 
     def entropy(p: Tensor) -> Tensor:
@@ -43,7 +44,7 @@ def offsets(attention: Tensor, grid: tuple[int, int]) -> Tensor:
         (B, heads, 2 H - 1, 2 W - 1); the middle is the query's own position, and the sum is 1 where rows sum to 1.
     """
     H, W = grid
-    A = attention.double()
+    A = wide(attention)
     A = A / A.sum(-1, keepdim=True).clamp_min(torch.finfo(torch.float64).tiny)
     y = torch.arange(H, device=A.device).repeat_interleave(W)
     x = torch.arange(W, device=A.device).repeat(H)
@@ -67,7 +68,7 @@ def map_measures(
         distance (B, heads), pixels; response (B, heads, K); frequency (K,), pi rad/sample per axis.
     """
     H, W = grid
-    A = attention.double()
+    A = wide(attention)
     A = A / A.sum(-1, keepdim=True).clamp_min(torch.finfo(torch.float64).tiny)
     y = torch.arange(H, device=A.device, dtype=torch.float64).repeat_interleave(W)  # (N,), in tokens
     x = torch.arange(W, device=A.device, dtype=torch.float64).repeat(H)

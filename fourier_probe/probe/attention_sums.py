@@ -24,6 +24,7 @@ from fourier_probe.models.gpsa.layer import GPSAConv2d
 from fourier_probe.probe.attention_maps import map_measures, mutual_information, offsets
 from fourier_probe.probe.kernels import GROUPS
 from fourier_probe.probe.points import Point
+from fourier_probe.runtime.accelerator import wide
 from fourier_probe.trace import axes as ax
 from fourier_probe.trace.events import Attention
 
@@ -174,7 +175,7 @@ class Listener:
     def _by_group(self, values: Tensor) -> Array:
         """Sums (G, ...) over the images of each group of values (B, ...)."""
         out = np.zeros((GROUPS, *values.shape[1:]))
-        np.add.at(out, self.group, values.double().cpu().numpy())
+        np.add.at(out, self.group, wide(values).cpu().numpy())
         return out
 
 

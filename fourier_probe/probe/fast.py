@@ -19,6 +19,7 @@ from fourier_probe.probe.frequency import frequencies
 from fourier_probe.probe.metrics import EULER_GAMMA, MetricRequest, Statistics, hann, rayleigh
 from fourier_probe.probe.registered import Metric
 from fourier_probe.probe.transforms import antidiagonal_sums, between_bins, bin_weights, log_diagonal, powers
+from fourier_probe.runtime.accelerator import summing, wide
 
 CACHED = 2**20  # elements worked on at a time on a CPU
 
@@ -72,7 +73,7 @@ def image_statistics(
         scratch: memory to write over, for the next batch of the same maps to use again.
 
     Returns:
-        Tensors whose first dimension is the image, in float32 or better:
+        Tensors whose first dimension is the image, in float32 or better, on the CPU where a device has no float64:
         `log_amplitude` (B, K): mean over channels of the log-amplitude along the diagonal, nats, dead ones included.
         With metrics "all" also, all of them sums over channels:
         `ring` (B, R): mean power |F|^2 per bin of each ring; `power`, `high`: power of all non-DC bins and of those
@@ -100,11 +101,12 @@ def image_statistics(
         split = torch.split(x, images) if images < len(x) else [x]
         parts = [_passes(part, definition, maps, scratch) for part in split]
         whole = {name: torch.cat([part[name] for part in parts]) for name in parts[0]} if len(parts) > 1 else parts[0]
-        out = _finish(whole, definition, (x.shape[2], x.shape[3]))
+        sums = summing(x.device)
+        out = _finish({name: value.to(sums) for name, value in whole.items()}, definition, (x.shape[2], x.shape[3]))
         if metrics and definition.metrics == "all":
             request = MetricRequest(x, definition)
             for metric in metrics:
-                out |= metric.statistics(request)
+                out |= {name: value.to(sums) for name, value in metric.statistics(request).items()}
         return out
 
 
@@ -133,8 +135,8 @@ def _passes(x: Tensor, definition: Definition, maps: bool, scratch: Scratch) -> 
     if definition.window == "hann":
         deviation -= deviation.mean((2, 3), keepdim=True)
         deviation *= hann((H, W), x.device).to(x.dtype)
-        total = x.double().sum((2, 3))
-        out["offset"] = (total - deviation.double().sum((2, 3))).to(x.dtype)
+        total = wide(x).sum((2, 3))
+        out["offset"] = (total - wide(deviation).sum((2, 3))).to(x.dtype)
     if H == W:
         out["sums"] = antidiagonal_sums(padded)
     else:
@@ -143,10 +145,10 @@ def _passes(x: Tensor, definition: Definition, maps: bool, scratch: Scratch) -> 
         out["power"], out["high"], out["plane"] = powers(deviation, definition.window)
         out["unit"], out["vectors"] = _unit_vectors(x, scratch)
         if definition.window != "none":
-            out["ac"] = (x.double() - total[..., None, None] / (H * W)).square().sum((2, 3)).to(x.dtype)
+            out["ac"] = (wide(x) - total[..., None, None] / (H * W)).square().sum((2, 3)).to(x.dtype)
     if maps:
         plane = torch.fft.fft2(deviation)
-        torch.view_as_real(plane)[..., 0, 0, 0] += out["offset"]
+        torch.view_as_real(plane)[..., 0, 0, 0] += out["offset"].to(x.device)
         out["map"] = torch.fft.fftshift(definition.log_of(plane.abs()).mean(1), dim=(1, 2))
     return out
 
@@ -163,7 +165,7 @@ def _finish(raw: Statistics, definition: Definition, grid: tuple[int, int]) -> S
     logs, total = log_diagonal(raw, definition, grid)
     out = {"log_amplitude": logs.mean(1, dtype=torch.float64)}
     if "map" in raw:
-        out["map"] = raw["map"].double()
+        out["map"] = wide(raw["map"])
     if "power" not in raw:
         return out
     n, channels = math.prod(grid), total.shape[1]
@@ -183,7 +185,7 @@ def _finish(raw: Statistics, definition: Definition, grid: tuple[int, int]) -> S
     whole = (out["ac"] + out["dc"]).clamp_min(tiny)  # (B,)
     out["variance"] = out["ac"] / (n * n * channels)
     out["flat"] = (ac * (channels / whole).unsqueeze(1)).sqrt()
-    out["ring"] = raw["plane"].double() @ bin_weights(grid, logs.device, definition.window)[1]
+    out["ring"] = wide(raw["plane"]) @ bin_weights(grid, logs.device, definition.window)[1]
     # The sum over all pairs of unit vectors is the squared norm of their sum: nothing of size N x N is made.
     count = raw["vectors"]
     pairs = count * (count - 1)
@@ -211,12 +213,12 @@ def white_log(power: Tensor, definition: Definition) -> Tensor:
         nothing = math.log(torch.finfo(torch.float32).tiny)  # what `log_of` makes of 0
         return power.log().mul_(0.5).sub_(EULER_GAMMA / 2).clamp_min_(nothing)
     floor = 1.0 if definition.log == "log1p" else definition.floor
-    amplitude = power.double().sqrt()  # (B, C)
+    amplitude = wide(power).sqrt()  # (B, C)
     near = amplitude < 1e4 * floor
     far = torch.where(near, amplitude + floor, amplitude)  # finite where it is not used
     out = far.log() - EULER_GAMMA / 2 + math.sqrt(math.pi) * floor / far
-    nodes, weights = (part.to(power.device) for part in rayleigh())
-    if power.device.type == "cpu":  # few channels are near the floor: only these pay
+    nodes, weights = (part.to(amplitude.device) for part in rayleigh())
+    if amplitude.device.type == "cpu":  # few channels are near the floor: only these pay
         if near.any():
             out[near] = ((amplitude[near][:, None] * nodes + floor).log() * weights).sum(-1)
         return out

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from fourier_probe.errors import DataError
+from fourier_probe.runtime.accelerator import wide
 
 Kind = Literal["low", "high", "removed"]
 
@@ -67,9 +68,10 @@ class ImageFilter:
     def __call__(self, images: Tensor) -> Tensor:
         """The filtered images (..., H, W), in the precision that they have."""
         size = (images.shape[-2], images.shape[-1])
-        spectrum = torch.fft.rfft2(images.double()) * self.kept(size).to(images.device)
+        spectrum = torch.fft.rfft2(wide(images))
+        spectrum = spectrum * self.kept(size).to(spectrum.device)
         filtered: Tensor = torch.fft.irfft2(spectrum, s=size)
-        return filtered.to(images.dtype)
+        return filtered.to(images.device, images.dtype)
 
 
 def image_filters(steps: int) -> list[ImageFilter]:

@@ -23,6 +23,7 @@ from fourier_probe.probe.capture import Capture
 from fourier_probe.probe.filters import ImageFilter
 from fourier_probe.probe.logits import class_scores
 from fourier_probe.probe.points import Point
+from fourier_probe.runtime.accelerator import wide
 from fourier_probe.trace.calling import run
 
 Array = NDArray[np.float64]
@@ -119,7 +120,7 @@ class Response:
         if before is None or not bool(change.isfinite().all()):
             self.change[point] = None
             return
-        values = change.double()
+        values = wide(change)
         self.change[point] = before[0] + float(values.sum()), before[1] + float(values.square().sum())
 
 

@@ -22,7 +22,9 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from fourier_probe.errors import DataError, ModelError, first_line
+from fourier_probe.models.gpsa.attend import second_derivatives
 from fourier_probe.probe.logits import class_scores
+from fourier_probe.runtime.accelerator import summing, wide
 from fourier_probe.runtime.modes import evaluating, keeping_random_state
 from fourier_probe.trace.calling import run
 
@@ -116,7 +118,7 @@ def landscape(
                     scores = class_scores(torch.func.functional_call(model, moved, (images,)))
                     if scores is None:
                         raise DataError("the model returns no scores of classes")
-                    total += float(F.cross_entropy(scores.double(), labels, reduction="sum"))
+                    total += float(F.cross_entropy(wide(scores), labels.to(summing(scores.device)), reduction="sum"))
                     seen += len(labels)
                 row.append(total / seen)
                 if progress is not None:
@@ -134,6 +136,8 @@ def hessian_product(
         raise DataError("the model returns no scores of classes")
     loss = F.cross_entropy(scores, labels)
     gradients = torch.autograd.grad(loss, parameters, create_graph=True, allow_unused=True)
+    if _once_only(gradients):
+        raise RuntimeError("a function of it is marked as differentiable once")
     used = [(place, gradient) for place, gradient in enumerate(gradients) if gradient is not None]
     sizes = [parameter.numel() for parameter in parameters]
 
@@ -147,6 +151,24 @@ def hessian_product(
         return np.asarray(torch.cat([row.double() for row in flat]).numpy())
 
     return product
+
+
+def _once_only(gradients: Sequence[Tensor | None]) -> bool:
+    """Whether a part of the graph of gradients ends in torch's `once_differentiable`.
+
+    torch raises only where it is run through; since nothing lies behind it, the part would be left out in silence.
+    """
+    left = [gradient.grad_fn for gradient in gradients if gradient is not None and gradient.grad_fn is not None]
+    seen: set[object] = set()
+    while left:
+        node = left.pop()
+        if node in seen:
+            continue
+        seen.add(node)
+        if node.name().endswith("Error"):
+            return True
+        left += [following for following, _ in node.next_functions if following is not None]
+    return False
 
 
 def _like(weight: Tensor, generator: torch.Generator) -> Tensor:
@@ -168,6 +190,7 @@ def twice_differentiable(model: nn.Module) -> Iterator[list[nn.Parameter]]:
         torch.inference_mode(False),
         torch.enable_grad(),
         sdpa_kernel(SDPBackend.MATH),
+        second_derivatives(),
         evaluating(model),
         keeping_random_state(gpus=True),
     ):

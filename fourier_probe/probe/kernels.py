@@ -183,7 +183,7 @@ class _Heard(TorchDispatchMode):  # type: ignore[no-untyped-call]
         count = 1 + sum(other[0] == name for other in self._keys)
         self._keys[key] = None
         y, x = (2 * stride)[:2], (2 * dilation)[:2]  # one number stands for both axes
-        kernel = weight.detach().double().cpu()  # (outputs, inputs / groups, H, W)
+        kernel = weight.detach().cpu().double()  # (outputs, inputs / groups, H, W)
         if transposed:  # (inputs, outputs / groups, H, W)
             inputs, each, *size = kernel.shape
             kernel = kernel.reshape(groups, inputs // groups, each, *size).transpose(1, 2).flatten(0, 1)

@@ -106,7 +106,7 @@ def _stream(
         _, *shape = first.images.shape
         totals.shape = (shape[0], shape[1], shape[2])
         gated_points = [point for point in totals.points if point.part]
-        totals.gates = {p.name: gated(model.get_submodule(p.module)).gates().double().tolist() for p in gated_points}
+        totals.gates = {p.name: gated(model.get_submodule(p.module)).gates().tolist() for p in gated_points}
         group = torch.zeros(0, dtype=torch.int64)
         metrics, scratch = added(), Scratch()
 

@@ -23,6 +23,7 @@ from torch import Tensor
 from fourier_probe.probe.definition import Definition
 from fourier_probe.probe.frequency import frequencies, plane, ring_radii
 from fourier_probe.probe.registered import METRICS, Array, Estimate, Kind, Measure, Metric, Sums
+from fourier_probe.runtime.accelerator import wide
 
 EULER_GAMMA = 0.5772156649015329
 ZERO_MEAN_WHITE_NOISE = math.log(2) / 2  # delta of zero-mean white noise below Nyquist, nats
@@ -234,8 +235,9 @@ def white_delta(request: MetricRequest) -> Statistics:
 
 def expected_log(power: Tensor, definition: Definition) -> Tensor:
     """Expected log-amplitude, nats, of a complex Gaussian bin of this mean power: |F| is Rayleigh."""
+    power = wide(power)
     nodes, weights = (part.to(power.device) for part in rayleigh())
-    amplitude = power.double().sqrt()[..., None] * nodes
+    amplitude = power.sqrt()[..., None] * nodes
     return (definition.log_of(amplitude) * weights).sum(-1)
 
 

@@ -105,7 +105,7 @@ def _heard(model: nn.Module, image: Tensor, points: Sequence[Point]) -> dict[str
         torch.manual_seed(0)
         random.seed(0)
         np.random.seed(0)  # noqa: NPY002 - a model's forward may draw from it
-        with Capture(model, points, lambda point, features: maps.update({point.name: features[0].double().cpu()})):
+        with Capture(model, points, lambda point, features: maps.update({point.name: features[0].cpu().double()})):
             call(model, image)
     return maps
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from fourier_probe.errors import ProbeError, ResultError
 from fourier_probe.probe.frequency import ring_radii
 from fourier_probe.registry import Registry, RegistryError
+from fourier_probe.runtime.accelerator import wide
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -110,7 +111,7 @@ class Metric:
                 )
         if self.shared:
             return parts
-        return {f"{self.name}.{part}": value.detach().to(request.maps.device).double() for part, value in parts.items()}
+        return {f"{self.name}.{part}": wide(value.detach().to(request.maps.device)) for part, value in parts.items()}
 
     def value(self, sums: Sums, grid: tuple[int, int]) -> Array | None:
         """Its values (M,) or (M, R) from sums with a leading axis M; None where they are not of it.

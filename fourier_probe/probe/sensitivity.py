@@ -17,6 +17,7 @@ from fourier_probe.errors import DataError
 from fourier_probe.probe.frequency import half_plane, ring_radii
 from fourier_probe.probe.heatmap import NoiseProbe
 from fourier_probe.probe.logits import class_scores
+from fourier_probe.runtime.accelerator import wide
 from fourier_probe.runtime.modes import evaluating, keeping_random_state
 from fourier_probe.trace.calling import call
 
@@ -48,7 +49,8 @@ def gradient_spectra(noise: NoiseProbe, index: Tensor) -> Tensor:
             if scores is None:
                 raise DataError("the model returns no scores of classes")
             # In double precision the gradient of a sure answer is small and not 0.
-            loss = F.cross_entropy(scores.double(), noise.labels[some].to(scores.device), reduction="sum")
+            logits = wide(scores)
+            loss = F.cross_entropy(logits, noise.labels[some].to(logits.device), reduction="sum")
             (gradient,) = torch.autograd.grad(loss, pixels)
             rows.append(ring_power(gradient).log())
     size = (noise.pixels.shape[2], noise.pixels.shape[3])
@@ -62,7 +64,7 @@ def ring_power(images: Tensor) -> Tensor:
     torch.Size([1, 2])
     """
     H, W = images.shape[2], images.shape[3]
-    power = torch.fft.rfft2(images.detach().double()).abs().square().sum(1).flatten(1).cpu()
+    power = torch.fft.rfft2(wide(images.detach())).abs().square().sum(1).flatten(1).cpu()
     times, ring, _ = half_plane((H, W))
     weight, where = torch.tensor(times, dtype=torch.float64), torch.tensor(ring)
     rings = len(ring_radii((H, W)))

@@ -17,6 +17,7 @@ from scipy.special import stdtrit
 from torch import Tensor
 
 from fourier_probe.probe.metrics import Statistics
+from fourier_probe.runtime.accelerator import wide
 
 Array = NDArray[np.float64]
 
@@ -33,7 +34,7 @@ def quantile(groups: int) -> float:
 
 @dataclass
 class Sums:
-    """Running sums of one probe point, on the device of the model.
+    """Running sums of one probe point, on the device of the model or, where that has no float64, on the CPU.
 
     Attributes:
         groups: number of image groups G.
@@ -57,11 +58,11 @@ class Sums:
             group: (B,) int64, the group of each image.
         """
         summed = {name: value for name, value in statistics.items() if name != "flat"}
-        rows = torch.cat([value.reshape(len(group), -1) for value in summed.values()], 1).double()  # (B, D)
+        rows = wide(torch.cat([value.reshape(len(group), -1) for value in summed.values()], 1))  # (B, D)
         if self.rows is None:
             self.shapes = {name: value.shape[1:] for name, value in summed.items()}
             self.rows = rows.new_zeros(self.groups, rows.shape[1])
-        self.rows.index_add_(0, group, rows)
+        self.rows.index_add_(0, group.to(rows.device), rows)
         ours = sum(value.shape[1:].numel() for name, value in summed.items() if "." not in name)
         # The metrics of users come last. A NaN or infinity anywhere in an image's statistics makes their total one.
         finite = rows[:, :ours].sum(1).isfinite()

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from fourier_probe.probe.registered import Metric
+from fourier_probe.runtime.accelerator import wide
 
 FLOOR = 1e-6
 """Least ratio of a singular value to the first that is told apart from 0."""
@@ -32,7 +33,7 @@ def token_statistics(features: Tensor) -> dict[str, Tensor]:
     tensor([1.], dtype=torch.float64)
     """
     with torch.no_grad(), torch.autocast(features.device.type, enabled=False):
-        X = features.double().flatten(2)  # (B, C, N)
+        X = wide(features).flatten(2)  # (B, C, N)
         X = X / X.abs().amax((1, 2), keepdim=True).clamp_min(torch.finfo(torch.float64).tiny)
         products = X @ X.transpose(1, 2) if X.shape[1] <= X.shape[2] else X.transpose(1, 2) @ X
         finite = products.isfinite().all(2).all(1)

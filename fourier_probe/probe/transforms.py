@@ -14,6 +14,7 @@ from torch import Tensor
 from fourier_probe.probe.definition import Definition
 from fourier_probe.probe.frequency import frequencies, half_plane
 from fourier_probe.probe.metrics import Statistics, hann
+from fourier_probe.runtime.accelerator import summing, wide
 
 # --- the diagonal ----------------------------------------------------------------------------------------------------
 
@@ -34,10 +35,10 @@ def antidiagonal_sums(padded: Tensor) -> Tensor:
 def between_bins(maps: Tensor) -> tuple[Tensor, Tensor]:
     """Transform (B, C, K) of a non-square map (B, C, H, W) at the two bins of the longer axis around each place."""
     H, W = maps.shape[2:]
-    rows = torch.fft.rfft((maps if H < W else maps.transpose(2, 3)).double(), dim=2)  # (B, C, K, long)
+    rows = torch.fft.rfft(wide(maps if H < W else maps.transpose(2, 3)), dim=2)  # (B, C, K, long)
     long = rows.shape[3]
-    place = _places((H, W), maps.device).floor()
-    positions = torch.arange(long, device=maps.device, dtype=torch.float64)
+    place = _places((H, W), rows.device).floor()
+    positions = torch.arange(long, device=rows.device, dtype=torch.float64)
 
     def at(k: Tensor) -> Tensor:
         wave = torch.polar(torch.ones(()).to(positions), -2 * torch.pi / long * torch.outer(k, positions))  # (K, long)
@@ -119,7 +120,7 @@ def bin_weights(grid: tuple[int, int], device: torch.device, window: str = "none
     bins = [sum(t for t, m in zip(counts, ring, strict=True) if m == r) for r in range(1, rings + 1)]
     means /= torch.tensor(bins, dtype=torch.float64).clamp_min(1)
     high_times = [t * h for t, h in zip(times, high, strict=True)]
-    return torch.tensor([times, high_times], dtype=torch.float32, device=device), means.to(device)
+    return torch.tensor([times, high_times], dtype=torch.float32, device=device), means.to(summing(device))
 
 
 def powers(deviation: Tensor, window: str = "none") -> tuple[Tensor, Tensor, Tensor]:

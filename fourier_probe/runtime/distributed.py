@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from fourier_probe.errors import DeviceError
 from fourier_probe.runtime import launched
+from fourier_probe.runtime.accelerator import has_float64
 
 T = TypeVar("T")
 
@@ -128,24 +129,26 @@ def ranks(device: str) -> Iterator[Ranks]:
 
 
 def device_of(name: str) -> torch.device:
-    """The device of a name: auto, cpu, cuda, cuda:1. auto takes a GPU where there is one; each rank its own.
+    """The device of a name: auto, cpu, cuda, cuda:1, mps, xpu. auto takes a CUDA GPU where there is one.
+
+    Of GPUs each rank takes its own, unless it is numbered.
 
     Raises:
-        DeviceError: there is no such device, or none that has float64.
+        DeviceError: there is no such device, or several processes cannot use it.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda":
         name = f"cuda:{launched.local_rank()}"
+    expected = "Expected auto, cpu, cuda, cuda:1, mps or xpu."
     try:
         device = torch.device(name)
-        if device.type not in ("cpu", "cuda"):
-            raise DeviceError(
-                f"--device {name} cannot be used: sums are in float64, which only cpu and cuda have here. "
-                "Give auto, cpu, cuda or cuda:1."
-            )
+        if device.type not in ("cpu", "cuda", "mps", "xpu"):
+            raise DeviceError(f"--device {name} cannot be used: nothing here was made for it. {expected}")
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).strip().splitlines()[0].rstrip(".")
-        raise DeviceError(f"--device {name} cannot be used: {reason}. Expected auto, cpu, cuda or cuda:1.") from error
+        raise DeviceError(f"--device {name} cannot be used: {reason}. {expected}") from error
+    if not has_float64(device) and launched.rank_and_world()[1] > 1:
+        raise DeviceError(f"--device {name} serves one process: take cpu or cuda for several.")
     return device

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from fourier_probe.errors import ProbeError
+from fourier_probe.runtime.accelerator import wait
 from fourier_probe.runtime.distributed import ranks
 from fourier_probe.runtime.modes import evaluating, keeping_random_state
 from fourier_probe.studies.layouts import Layout, Layouts
@@ -174,12 +175,10 @@ def _time(work: Callable[[], None], device: torch.device, count: int = STEPS) ->
     """Median seconds of a few calls, after one that is not counted."""
     seconds: list[float] = []
     for _ in range(count + 1):
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+        wait(device)
         start = time.perf_counter()
         work()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+        wait(device)
         seconds.append(time.perf_counter() - start)
         if len(seconds) > 1 and sum(seconds) > SECONDS:
             break

@@ -188,7 +188,7 @@ class TrainConfig:
     gate_lr_mult: float = _flag("Schedule", 10.0, "Learning rate of gates and positions over the rest.")
 
     seed: int = _flag("Run", 0, "Of weights, order and augmentation.")
-    device: str = _flag("Run", "auto", "auto, cpu, cuda, cuda:1.")
+    device: str = _flag("Run", "auto", "auto, cpu, cuda, cuda:1, mps, xpu.")
     threads: int = _flag("Run", 0, "Of the CPU; 0: as torch finds.")
     deterministic: bool = _flag("Run", False, "On a GPU, only algorithms that repeat bit by bit.")
     checkpoint_every: int = _flag("Run", 0, "Also keep epoch-NNN.pt every so many epochs.", metavar="K")

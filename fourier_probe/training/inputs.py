@@ -40,6 +40,7 @@ from fourier_probe.data.subset import nested, spread
 from fourier_probe.data.transform import fit
 from fourier_probe.data.trust import Fingerprint, fingerprint
 from fourier_probe.errors import DataError, TrainingError
+from fourier_probe.runtime.accelerator import summing
 from fourier_probe.runtime.distributed import Ranks
 from fourier_probe.training.config import TrainConfig
 from fourier_probe.training.decoding import Decoding
@@ -365,7 +366,7 @@ def fixed_images(images: ImageSet) -> ImageSet:
 
 def _generator(device: torch.device | str, *seeds: int) -> torch.Generator:
     kind = torch.device(device)
-    return torch.Generator("cpu" if kind.type == "mps" else kind).manual_seed(derived(*seeds))
+    return torch.Generator(summing(kind)).manual_seed(derived(*seeds))  # some draws are in float64
 
 
 def _test(source: str, train: ImageSet) -> tuple[ImageSet | None, str]:

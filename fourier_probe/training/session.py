@@ -16,6 +16,7 @@ from fourier_probe.data import InputSpec
 from fourier_probe.errors import TrainingError
 from fourier_probe.io.decode import convert
 from fourier_probe.models import zoo
+from fourier_probe.runtime.accelerator import summing
 from fourier_probe.runtime.distributed import Ranks
 from fourier_probe.runtime.modes import keeping_random_state
 from fourier_probe.runtime.versions import versions
@@ -157,8 +158,8 @@ class Session:
             scheduler=make_scheduler(optimizer, config, plan),
             scaler=torch.amp.GradScaler(ranks.device.type, enabled=config.amp == "fp16"),
             ema=ModelEmaV3(model, decay=config.model_ema_decay, use_warmup=True) if config.model_ema else None,
-            sums=torch.zeros(3, dtype=torch.float64, device=ranks.device),
-            recent=torch.zeros(3, dtype=torch.float64, device=ranks.device),
+            sums=torch.zeros(3, dtype=torch.float64, device=summing(ranks.device)),
+            recent=torch.zeros(3, dtype=torch.float64, device=summing(ranks.device)),
             before=[] if initial is None else initial.rows,
         )
         mixup = None

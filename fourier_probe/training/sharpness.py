@@ -13,6 +13,8 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
+from fourier_probe.runtime.accelerator import random_state, set_random_state
+
 
 @contextlib.contextmanager
 def climbed(optimizer: torch.optim.Optimizer, rho: float) -> Iterator[None]:
@@ -53,13 +55,13 @@ def statistics_frozen(net: nn.Module) -> Iterator[None]:
 def draws_of(device: torch.device) -> contextlib.AbstractContextManager[None]:
     """A block in which torch draws what it draws from this call on: the same dropout and drop path again."""
     state = torch.get_rng_state()
-    on_device = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+    on_device = random_state(device)
 
     @contextlib.contextmanager
     def again() -> Iterator[None]:
         torch.set_rng_state(state)
         if on_device is not None:
-            torch.cuda.set_rng_state(on_device, device)
+            set_random_state(on_device, device)
         yield
 
     return again()

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from fourier_probe.errors import TrainingError
+from fourier_probe.runtime.accelerator import random_state, set_random_state, summing
 from fourier_probe.runtime.distributed import Ranks
 from fourier_probe.training.config import TrainConfig
 from fourier_probe.training.convert import convert_
@@ -154,7 +155,7 @@ def _own(every: Tensor, ranks: Ranks) -> Tensor:
     sums = every.view(-1, 3)
     if len(sums) != ranks.world:
         sums = torch.cat([sums.sum(0, keepdim=True), sums.new_zeros(ranks.world - 1, 3)])
-    return sums[ranks.rank].to(ranks.device)
+    return sums[ranks.rank].to(summing(ranks.device))
 
 
 def environment(ranks: Ranks) -> Environment:
@@ -211,8 +212,9 @@ def _here(device: torch.device) -> dict[str, object]:
         ],
         "python": [version, list(numbers), following],
     }
-    if device.type == "cuda":
-        state["cuda"] = torch.cuda.get_rng_state(device)
+    on_device = random_state(device)
+    if on_device is not None:
+        state[device.type] = on_device
     return state
 
 
@@ -222,8 +224,8 @@ def _there(state: dict[str, Any], device: torch.device) -> None:
     np.random.set_state((kind, keys.numpy().astype(np.uint32), position, has_gauss, gauss))  # noqa: NPY002
     version, numbers, following = state["python"]
     random.setstate((version, tuple(numbers), following))
-    if device.type == "cuda" and "cuda" in state:
-        torch.cuda.set_rng_state(state["cuda"], device)
+    if device.type != "cpu" and device.type in state:
+        set_random_state(state[device.type], device)
 
 
 def _plain_groups(state: dict[str, Any]) -> dict[str, object]:

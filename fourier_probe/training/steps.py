@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from fourier_probe.data import InputSpec, normalise, random_erase
 from fourier_probe.errors import ModelError, TrainingError
+from fourier_probe.runtime.accelerator import summing, wide
 from fourier_probe.runtime.distributed import Ranks
 from fourier_probe.runtime.modes import evaluating, keeping_random_state
 from fourier_probe.runtime.sync_batchnorm import synchronised
@@ -30,7 +31,7 @@ AMP = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Outcome(NamedTuple):
-    """What a step, or a pass, adds up to, on the device: sums over images, float64."""
+    """What a step, or a pass, adds up to, sums over images in float64, on the device if it has that."""
 
     loss: Tensor  # nats
     correct: Tensor
@@ -129,10 +130,10 @@ def train_step(
     optimizer.zero_grad(set_to_none=True)
     with torch.no_grad():
         truth = targets.argmax(1) if targets.ndim == 2 else targets
-        count = torch.full((), len(truth), dtype=torch.float64, device=loss.device)
         # A loss that went wrong unchecked turns the sum into NaN, which the next look finds.
-        seen = torch.where(good, loss.detach().double(), torch.nan) * count
-        return Outcome(seen, (logits.argmax(1) == truth).sum().double(), count)
+        seen = wide(torch.where(good, loss.detach(), torch.nan)) * len(truth)
+        count = torch.full((), len(truth), dtype=torch.float64, device=seen.device)
+        return Outcome(seen, wide((logits.argmax(1) == truth).sum()), count)
 
 
 def _backward(
@@ -213,7 +214,7 @@ def evaluate(
         ranks: whose sums are added.
         interrupted: called after each batch; may raise.
     """
-    sums = torch.zeros(3, dtype=torch.float64, device=ranks.device)
+    sums = torch.zeros(3, dtype=torch.float64, device=summing(ranks.device))
     with evaluating(model):
         for images, labels in batches:
             inputs = images.to(getattr(torch, config.model_dtype))
@@ -223,7 +224,7 @@ def evaluate(
                 logits = model(inputs)
             loss = cross_entropy(logits, labels) * len(labels)
             correct = (logits.argmax(1) == labels).sum()
-            sums += torch.stack([loss.double(), correct.double(), torch.full_like(loss, len(labels)).double()])
+            sums += torch.stack([wide(loss), wide(correct), wide(torch.full_like(loss, len(labels)))])
             interrupted()
     ranks.sum(sums)
     return Outcome(*sums)

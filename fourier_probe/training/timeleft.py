@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from fourier_probe.runtime.accelerator import wait
 from fourier_probe.runtime.distributed import Ranks
 from fourier_probe.runtime.modes import keeping_random_state
 from fourier_probe.training.config import TrainConfig
@@ -33,6 +34,8 @@ STEPS = 3  # measured, after one to warm up
 SLOW = 1.5  # seconds: of steps that take longer, one is measured, the first
 SHORT = 15.0  # seconds of training under which a second network is not measured: it would take as long
 PRIOR, PRIOR_ADDED = 0.01, 0.1  # of the whole, and of what switches add: weight of the plan against what is measured
+
+RECENT = 0.05  # of the whole: after as much work what was measured before counts half for the speed of the machine now
 
 
 class Cost(NamedTuple):
@@ -93,7 +96,8 @@ class Clock:
 
     The plan is stretched by two factors, one for what the network costs before any switch and one for what the switches
     add: attention and convolutions do not take the same time for a multiply-add. Until a converted layer has been
-    trained the second is guessed from the first.
+    trained the second is guessed from the first. Both are of all the time that went by; how fast the machine is now,
+    which other programs may slow down for a while, is the ratio of the last seconds to what the factors make of them.
 
     Args:
         work: what there is to do.
@@ -104,6 +108,7 @@ class Clock:
         self.work, self._now = work, now
         self._seconds = {False: 0.0, True: 0.0}  # by whether a layer was converted
         self._costs = {False: Cost(0.0, 0.0), True: Cost(0.0, 0.0)}
+        self._recent = (0.0, Cost(0.0, 0.0))  # seconds and cost, of which half is forgotten after RECENT
         self._at: tuple[float, Cost] | None = None
 
     def mark(self, epoch: int, step: int = 0) -> float | None:
@@ -114,6 +119,8 @@ class Clock:
             converted = passed.added > 0
             self._seconds[converted] += time - self._at[0]
             self._costs[converted] = self._costs[converted].plus(passed)
+            kept = 0.5 ** (sum(passed) / (RECENT * sum(self.work.whole) or 1.0))
+            self._recent = (kept * self._recent[0] + time - self._at[0], self._recent[1].at(1.0, kept).plus(passed))
         self._at = (time, cost)
         return self.left(epoch, step)
 
@@ -123,7 +130,15 @@ class Clock:
         if factors is None:
             return None
         done, whole = self.work.done(epoch, step), self.work.whole
-        return factors[0] * (whole.plain - done.plain) + factors[1] * (whole.added - done.added)
+        left = factors[0] * (whole.plain - done.plain) + factors[1] * (whole.added - done.added)
+        return left * self._speed(*factors)
+
+    def _speed(self, plain: float, added: float) -> float:
+        """Seconds that the machine takes now, over what these factors expect: 1 where it is as it was all the time."""
+        seconds, cost = self._recent
+        expected = plain * cost.plain + added * cost.added
+        trusted = PRIOR * (plain * self.work.whole.plain + added * self.work.whole.added)
+        return (seconds + trusted) / (expected + trusted) if expected + trusted > 0 else 1.0
 
     def _factors(self) -> tuple[float, float] | None:
         """Seconds for a unit of the plan: of what is there without any switch, and of what switches add."""
@@ -261,13 +276,8 @@ def _step(
 
 
 def _seconds(work: Callable[[], object], device: torch.device) -> float:
-    _wait(device)
+    wait(device)
     start = time.perf_counter()
     work()
-    _wait(device)
+    wait(device)
     return time.perf_counter() - start
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

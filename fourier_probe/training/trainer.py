@@ -164,7 +164,7 @@ def _convert(session: Session) -> None:
 def _pass(session: Session) -> None:
     """One pass over the images, or what is left of it."""
     state, plan, config, spec = session.state, session.plan, session.config, session.spec
-    gpu = session.ranks.device.type == "cuda"
+    gpu = session.ranks.device.type != "cpu"
     look = LOOK if gpu or session.ranks.world > 1 else 1
     bad = torch.full((), -1, device=session.ranks.device)
     converted = state.converted

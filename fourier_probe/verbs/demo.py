@@ -140,7 +140,7 @@ def demo(
         epochs: of each run on the bundled images.
         data_scale: part of the training images, bundled.
         seed: of all runs.
-        device: auto, cpu, cuda, cuda:1.
+        device: auto, cpu, cuda, cuda:1, mps, xpu.
         force: overwrite what an earlier demo left there.
 
     >>> import fourier_probe as fp

@@ -16,8 +16,12 @@ from click.testing import CliRunner, Result
 from fourier_probe import cli
 from fourier_probe.errors import ResultError, TrainingError
 from fourier_probe.page import LIMIT, Entry, gather, page, render
+from fourier_probe.page.payload import THINNINGS, payload
+from fourier_probe.page.tables import reliance_text
 from fourier_probe.probe.definition import Definition
+from fourier_probe.results.intervals import Interval
 from fourier_probe.results.records import LeftOut
+from fourier_probe.results.reliance import LesionRecord, RelianceRecord
 from fourier_probe.results.spectra import Spectra
 from fourier_probe.runtime.messages import listening
 
@@ -330,3 +334,26 @@ def test_nothing_is_overwritten_unasked(save_result: Save, tmp_path: Path) -> No
     assert (tmp_path / "report[1].html").read_text() == "mine"
     assert run(folder, "-o", "report[1].html", "--force").exit_code == 0
     assert "is a folder" in run(folder, "-o", ".").stderr
+
+
+def test_gates_never_stand_without_reliance(make_result: Callable[..., Spectra]) -> None:
+    plain, relied = make_result(attention=True), make_result(attention=True, seed=1)
+    change = Interval(-0.5, -0.6, -0.4)
+    lesions = [
+        LesionRecord(
+            layer=layer, half=half, test="exchanged", top1=0.2, loss=1.0, top1_change=change, loss_change=change
+        )
+        for layer in ("block.0.attn", "all layers")
+        for half in ("content", "positional")
+    ]
+    relied.reliance = RelianceRecord(images=24, top1=0.7, lesions=lesions)
+    entries = [Entry("plain", None, plain), Entry("relied", None, relied)]
+    none, shown = payload(entries, THINNINGS[0])["targets"]
+    assert none["reliance"] is None
+    assert [layer["name"] for layer in shown["reliance"]["layers"]] == ["block.0.attn", "all layers"]
+    assert shown["reliance"]["layers"][1]["content"] == [50, 10]  # points lost, half of the interval
+    text = reliance_text(entries)
+    assert "A gate is no measure of reliance" in text and "It was not measured of plain:" in text
+    assert "not measured" not in reliance_text(entries[1:])
+    assert reliance_text([Entry("without gates", None, make_result())]) == ""
+    assert "A gate is no measure of reliance" in render(entries[:1])

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 import fourier_probe as fp
+from fourier_probe.errors import ModelError
 from fourier_probe.probe import hessian
 from fourier_probe.runtime.messages import listening
 
@@ -166,3 +170,51 @@ def test_curvlinops_gives_the_exact_products() -> None:
         )
         found = torch.from_numpy(product.to_scipy() @ vector.numpy())
     assert (found - expected).norm() < 1e-7 * expected.norm()
+
+
+def test_a_recast_network_has_the_second_derivative_of_finite_differences() -> None:
+    torch.manual_seed(0)
+    model = fp.create("cifar_resnet8", width=4, num_classes=4).double().eval()
+    fp.recast_(model, ["layer3.0.conv2"], locality_strength=1.0, gate=0.0)
+    images, labels = torch.randn(6, 3, 8, 8, dtype=torch.float64), torch.arange(6) % 4
+    parameters = list(model.parameters())
+    along = [torch.randn_like(parameter) for parameter in parameters]
+
+    def gradient(step: float) -> torch.Tensor:
+        moved = {name: value + step * u for (name, value), u in zip(model.named_parameters(), along, strict=True)}
+        loss = torch.nn.functional.cross_entropy(torch.func.functional_call(model, moved, (images,)), labels)
+        return torch.cat([value.flatten() for value in torch.autograd.grad(loss, list(moved.values()))])
+
+    expected = (gradient(1e-6) - gradient(-1e-6)) / 2e-6
+    with hessian.twice_differentiable(model) as weights:
+        product = hessian.hessian_product(model, weights, images, labels)
+        found = product(torch.cat([u.flatten() for u in along]).numpy())
+    assert torch.linalg.vector_norm(torch.from_numpy(found) - expected) < 1e-5 * torch.linalg.vector_norm(expected)
+
+
+class Once(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(x)
+        return x.square()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
+        (x,) = ctx.saved_tensors
+        return 2 * x * grad
+
+
+class Squares(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = torch.nn.Linear(4, 4), torch.nn.Linear(4, 3)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        scores: torch.Tensor = self.last(Once.apply(self.first(images.flatten(1))))
+        return scores
+
+
+def test_a_function_that_is_differentiable_once_is_said_and_not_left_out() -> None:
+    with pytest.raises(ModelError, match=r"no second derivative here: .*differentiable once"):
+        hessian.top_eigenvalues(Squares(), [(torch.rand(8, 1, 2, 2), torch.arange(8) % 3)], 2)

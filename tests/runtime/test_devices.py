@@ -17,9 +17,9 @@ from fourier_probe.runtime.distributed import device_of, rank_and_world, ranks
 
 def test_devices_are_named_or_refused() -> None:
     assert device_of("cpu") == torch.device("cpu")
-    for name in ("abacus", "mps", "cuda:77"):
+    for name in ("abacus", "mps", "xpu", "meta", "cuda:77"):
         with pytest.raises(
-            DeviceError, match=f"--device {name} cannot be used: .*auto, cpu, cuda or cuda:1"
+            DeviceError, match=f"--device {name} cannot be used: .*auto, cpu, cuda, cuda:1, mps or xpu"
         ) as refused:
             device_of(name)
         with pytest.raises(click.UsageError) as said:

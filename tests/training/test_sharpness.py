@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from timm.layers import DropPath
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -21,7 +22,7 @@ from fourier_probe.training.optim import make_optimizer
 from fourier_probe.training.sharpness import climbed
 from fourier_probe.training.steps import Diverged, train_step
 
-from .tiny import assert_same_run, stop_at, tiny
+from .tiny import assert_same_run, last, stop_at, tiny
 
 RHO = 0.1
 
@@ -105,6 +106,50 @@ def test_the_second_pass_draws_the_same_and_leaves_the_statistics_alone() -> Non
     assert torch.equal(net.bn.running_mean, once.bn.running_mean)
     assert int(net.bn.num_batches_tracked) == 1
     assert net.bn.track_running_stats
+
+
+class Deep(nn.Module):
+    """Stochastic depth over a convolution with BatchNorm; keeps what it drew and what its convolution gave."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.bn, self.fc = nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.Linear(4, 3)
+        self.drop = DropPath(0.5)
+        self.kept: list[Tensor] = []
+        self.seen: list[Tensor] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        maps = self.bn(self.conv(x))
+        left = self.drop(torch.ones_like(maps)) * maps
+        self.seen.append(maps.detach().clone())
+        self.kept.append((left.detach() != 0).flatten(1).any(1))
+        scores: Tensor = self.fc((x + left).mean((2, 3)))
+        return scores
+
+
+@pytest.mark.parametrize("amp", ["none", "bf16"])
+def test_the_second_pass_drops_the_same_paths_and_sees_the_weights_that_were_climbed_to(amp: str) -> None:
+    torch.manual_seed(3)
+    net = Deep()
+    config = TrainConfig(**CONFIG, sam_rho=1.0, amp=amp)  # type: ignore[arg-type]
+    x, y = batch()
+    before = copy.deepcopy(net.state_dict())
+    train_step(net, x.float(), y, make_optimizer(net, config), scaler(), config)
+    assert len(net.kept) == 2 and net.kept[0].any() and not net.kept[0].all()
+    assert torch.equal(*net.kept)
+    # Under autocast a weight cast in the first pass must not serve in the second.
+    assert (net.seen[0] - net.seen[1]).abs().max() > 0.05
+    assert net.conv.weight.dtype == torch.float32 and not torch.equal(net.conv.weight, before["conv.weight"])
+    assert int(net.bn.num_batches_tracked) == 1
+
+
+def test_the_average_takes_the_weights_after_the_step(data: Path, tmp_path: Path) -> None:
+    """With a decay of 0 it is the weights themselves: neither those before the step nor those climbed to."""
+    train(tiny(data, epochs=1, sam_rho=0.5, model_ema=True, model_ema_decay=0.0), tmp_path / "run")
+    state = last(tmp_path / "run")
+    for name, value in state["state_dict"].items():
+        if value.is_floating_point():
+            torch.testing.assert_close(state["state_dict_ema"][name], value, rtol=0, atol=0, msg=name)
 
 
 class Wrapped(nn.Module):

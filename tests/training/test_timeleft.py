@@ -64,6 +64,40 @@ def test_after_a_tenth_the_time_left_is_within_30_percent(case: str) -> None:
     assert said[now] == pytest.approx(0.0, abs=1e-6)
 
 
+CHANGES: dict[str, list[tuple[float, float]]] = {
+    # the share of the work from which on the machine is so many times slower than when it was measured
+    "busy, then idle": [(0.0, 2.0), (0.4, 1.0)],
+    "busy until the switches, then idle": [(0.0, 2.0), (0.1, 1.0)],
+    "idle, then busy": [(0.0, 1.0), (0.5, 2.5)],
+    "busy for a while": [(0.0, 1.0), (0.3, 3.0), (0.5, 1.0)],
+}
+
+
+@pytest.mark.parametrize("case", CHANGES)
+@pytest.mark.parametrize("shares", [LINEAR, [0.0] * EPOCHS], ids=["linear", "none"])
+def test_a_machine_that_gets_busy_or_idle_is_believed_after_a_seventh_of_the_work(
+    case: str, shares: list[float]
+) -> None:
+    """What other programs will do cannot be known, so what is left is compared with the truth at the present speed."""
+    work = planned(shares, 0.02, 0.06, 4.0)
+    whole, now, checked = sum(work.whole), 0.0, 0
+    clock = Clock(work, now=lambda: now)
+    clock.mark(0)
+    for epoch in range(EPOCHS):
+        for step in range(STEPS):
+            share = sum(work.done(epoch, step)) / whole
+            since, slower = next(change for change in reversed(CHANGES[case]) if change[0] <= share)
+            now += sum(work.step[epoch]) * slower * (1.3 if (epoch * 7 + step) % 5 else 0.7)
+            left = clock.mark(epoch, step + 1)
+            truth = (whole - sum(work.done(epoch, step + 1))) * slower * 1.18  # the mean of the two above
+            if share > max(since + 1 / 7, 0.1) and truth > 0.01 * whole:
+                assert left == pytest.approx(truth, rel=0.3), f"at {share:.0%} of the work"
+                checked += 1
+        now += sum(work.after[epoch]) * slower * 1.18
+        clock.mark(epoch + 1)
+    assert checked > 300
+
+
 def test_epochs_that_count_the_same_would_be_wrong_by_far() -> None:
     """What the plan is for: without it the estimate at a tenth is a third of the truth."""
     work = planned(LINEAR, 0.02, 0.06, 4.0)

@@ -40,7 +40,7 @@ def image_options_of(images: int | None) -> Decorator:
             is_flag=True,
             help="Leave unreadable images out (counted in the result) instead of stopping.",
         ),
-        click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1."),
+        click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps, xpu."),
         click.option(
             "--amp",
             type=click.Choice(["none", "bf16", "fp16"]),

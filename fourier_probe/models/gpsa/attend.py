@@ -10,8 +10,10 @@ in the backward pass, in buffers that all blocks share; elsewhere by torch's own
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterator
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -34,9 +36,22 @@ DENSE_FUSED = 64 * 64
 """The same where `scaled_dot_product_attention` serves, which stores no content map."""
 
 
+_TWICE = ContextVar("twice", default=False)
+
+
+@contextlib.contextmanager
+def second_derivatives() -> Iterator[None]:
+    """Inside, `attend` has second derivatives: by torch's own operations, since the blocks have first ones alone."""
+    token = _TWICE.set(True)
+    try:
+        yield
+    finally:
+        _TWICE.reset(token)
+
+
 def in_blocks(device: torch.device) -> bool:
     """Whether `attend` runs in blocks on this device, here and now."""
-    return device.type == "cpu" and not torch.compiler.is_compiling()
+    return device.type == "cpu" and not torch.compiler.is_compiling() and not _TWICE.get()
 
 
 def attend(

@@ -100,18 +100,15 @@ class GPSA(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """(B, N, dim) -> (B, N, dim)."""
         content, positional = self._seen(tokens)
-        gate = self.gating_param[:, None, None]
-        local = torch.sigmoid(gate).to(content.dtype) * positional
-        mixed = torch.addcmul(local, content, torch.sigmoid(-gate).to(content.dtype))
-        out: Tensor = self.proj_drop(self.proj(mixed.transpose(1, 2).reshape(tokens.shape)))
+        mixed = torch.addcmul(positional, content, torch.sigmoid(-self.gating_param)[:, None].to(content.dtype))
+        out: Tensor = self.proj_drop(self.proj(mixed.view(tokens.shape)))
         return out
 
     def halves(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """The content and the positional half of the output, each (B, N, dim): they add up to output - bias."""
         content, positional = self._seen(tokens)
-        gate = torch.sigmoid(self.gating_param)[:, None, None].to(content.dtype)
-        parts = (((1 - gate) * content), gate * positional)
-        content, positional = (F.linear(x.transpose(1, 2).reshape(tokens.shape), self.proj.weight) for x in parts)
+        content = torch.sigmoid(-self.gating_param)[:, None].to(content.dtype) * content
+        content, positional = (F.linear(half.view(tokens.shape), self.proj.weight) for half in (content, positional))
         return content, positional
 
     def gates(self) -> Tensor:
@@ -119,18 +116,23 @@ class GPSA(nn.Module):
         return torch.sigmoid(self.gating_param).detach()
 
     def _seen(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """What content and positional attention make of the values, each (B, heads, N, D)."""
+        """What content attention makes of the values, and positional attention times its gate: (B, N, heads, D) each.
+
+        Both lie in memory as the projection reads them, and the gate is a factor of the small maps: no pass over the
+        values that torch does not need (measured: `benchmarks/gpsa.py convit`).
+        """
         B, N, C = tokens.shape
         H, W = self._grid(N)
         heads, D = self.num_heads, C // self.num_heads
-        q, k = self.qk(tokens).view(B, N, 2, heads, D).permute(2, 0, 3, 1, 4)  # (B, heads, N, D)
-        v = self.v(tokens).view(B, N, heads, D).transpose(1, 2)  # (B, heads, N, D)
-        content = F.scaled_dot_product_attention(q, k, v)
-        rows, columns = (P.to(v.dtype) for P in self._maps(H, W))
-        by_row = v.view(B, heads, H, W, D).permute(1, 2, 0, 3, 4).reshape(heads, H, B * W * D)
+        q, k = (half.view(B, N, heads, D).transpose(1, 2) for half in self.qk(tokens).chunk(2, dim=-1))
+        v = self.v(tokens).view(B, N, heads, D)
+        content = F.scaled_dot_product_attention(q, k, v.transpose(1, 2)).transpose(1, 2)
+        rows, columns = self._maps(H, W)
+        rows, columns = (torch.sigmoid(self.gating_param)[:, None, None] * rows).to(v.dtype), columns.to(v.dtype)
+        by_row = v.view(B, H, W, heads, D).permute(3, 1, 0, 2, 4).reshape(heads, H, B * W * D)
         half = torch.bmm(rows, by_row).view(heads, H, B, W, D).permute(0, 3, 1, 2, 4).reshape(heads, W, H * B * D)
-        positional = torch.bmm(columns, half).view(heads, W, H, B, D).permute(3, 0, 2, 1, 4)  # (B, heads, H, W, D)
-        return content, positional.reshape(B, heads, N, D)
+        positional = torch.bmm(columns, half).view(heads, W, H, B, D).permute(3, 2, 1, 0, 4)  # (B, H, W, heads, D)
+        return content, positional.reshape(B, N, heads, D)
 
     def attention(self, tokens: Tensor) -> Tensor:
         """The gated map written out, (B, heads, N, N), rows sum to one: for pictures and distances."""
@@ -164,12 +166,14 @@ class GPSA(nn.Module):
 def swap_convit_(model: nn.Module, *, grid: tuple[int, int] | None = None) -> list[str]:
     """Replace every timm `GPSA` in a `convit` model by ours, in place, over the same parameters: same outputs.
 
+    Its plain attention, in the last blocks, is replaced by one that stores no map, likewise.
+
     Args:
         model: a timm `convit` model, or any module that holds timm's GPSA.
         grid: (H, W) of the tokens; by default the grid of the model's `patch_embed`.
 
     Returns:
-        The names of the replaced modules.
+        The names of the replaced GPSA.
 
     Raises:
         ModelError: there is none, or one uses attention dropout.
@@ -180,11 +184,38 @@ def swap_convit_(model: nn.Module, *, grid: tuple[int, int] | None = None) -> li
     if grid is None:
         size = getattr(getattr(model, "patch_embed", None), "grid_size", None)
         grid = (int(size[0]), int(size[1])) if size is not None else None
-    ours = {name: GPSA.like(module, grid=grid) for name, module in found.items()}
+    plain = {name: module for name, module in model.named_modules() if _is_timm_mhsa(module)}
+    ours: dict[str, nn.Module] = {name: GPSA.like(module, grid=grid) for name, module in found.items()}
+    ours |= {name: _Fused.like(module) for name, module in plain.items() if not _attention_dropout(module)}
     for name, module in ours.items():
         parent, _, child = name.rpartition(".")
         setattr(model.get_submodule(parent), child, module)
-    return list(ours)
+    return list(found)
+
+
+class _Fused(nn.Module):
+    """The plain attention of timm's `convit` models over the same parameters, fused."""
+
+    num_heads: int
+    qkv: nn.Linear
+    proj: nn.Linear
+    proj_drop: nn.Dropout
+
+    @classmethod
+    def like(cls, module: nn.Module) -> _Fused:
+        """The very parameters of `module`."""
+        ours = cls()
+        for name in ("num_heads", "qkv", "proj", "proj_drop"):
+            setattr(ours, name, getattr(module, name))
+        return ours.train(module.training)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(B, N, dim) -> (B, N, dim)."""
+        B, N, C = tokens.shape
+        q, k, v = (part.view(B, N, self.num_heads, -1).transpose(1, 2) for part in self.qkv(tokens).chunk(3, dim=-1))
+        mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(B, N, C)
+        out: Tensor = self.proj_drop(self.proj(mixed))
+        return out
 
 
 def gated(module: nn.Module) -> Any:
@@ -201,6 +232,11 @@ def gated(module: nn.Module) -> Any:
 def _is_timm_gpsa(module: nn.Module) -> bool:
     wanted = {"qk", "v", "proj", "pos_proj", "attn_drop", "proj_drop"}
     return not isinstance(module, GPSA) and wanted <= dict(module.named_children()).keys()
+
+
+def _is_timm_mhsa(module: nn.Module) -> bool:
+    wanted = {"qkv", "proj", "attn_drop", "proj_drop"}
+    return type(module).__name__ == "MHSA" and wanted == dict(module.named_children()).keys()
 
 
 def _attention_dropout(module: nn.Module) -> float:
