@@ -159,7 +159,7 @@ CHECKS: dict[str, Callable[[], None]] = {
     "bands": functools.partial(heatmap, bands=2, eps=0.1),
     "filters": functools.partial(heatmap, filters=True),
     "training": functools.partial(training, mixup=0.5),
-    "training, SAM": functools.partial(training, sam_rho=0.05, reprob=0.5, probe_every=1),
+    "training, SAM": functools.partial(training, sam_rho=0.05, reprob=0.5),
 }
 
 

@@ -101,14 +101,14 @@ class GPSA(nn.Module):
         """(B, N, dim) -> (B, N, dim)."""
         content, positional = self._seen(tokens)
         mixed = torch.addcmul(positional, content, torch.sigmoid(-self.gating_param)[:, None].to(content.dtype))
-        out: Tensor = self.proj_drop(self.proj(mixed.view(tokens.shape)))
+        out: Tensor = self.proj_drop(self.proj(mixed.reshape(tokens.shape)))
         return out
 
     def halves(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """The content and the positional half of the output, each (B, N, dim): they add up to output - bias."""
         content, positional = self._seen(tokens)
         content = torch.sigmoid(-self.gating_param)[:, None].to(content.dtype) * content
-        content, positional = (F.linear(half.view(tokens.shape), self.proj.weight) for half in (content, positional))
+        content, positional = (F.linear(half.reshape(tokens.shape), self.proj.weight) for half in (content, positional))
         return content, positional
 
     def gates(self) -> Tensor:
