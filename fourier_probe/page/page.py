@@ -1,6 +1,6 @@
 """The page as one string: template, style, script, tables and data put together. May import payload, tables.
 
-What the template has between {{of-analyses}} and {{end}} is left out of a page without analyses.
+What the template has for analyses is left out of a page without any. All parts are escaped where they are made.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import re
 from collections.abc import Sequence
 from html import escape
 from importlib.resources import files
@@ -58,13 +57,13 @@ def _alone(answered: Answered, title: str, further: str) -> str:
         "definition": "",
         "data": json.dumps({"targets": [], "metrics": [], "profiles": [], "view": {"label": ""}}),
         "measures": further,
-        "measures-link": measures.link(further),
+        "measures_link": measures.link(further),
         "provenance": measures.provenance(answered),
         "excluded": "",
-        "attention-hidden": " hidden",
-        "training-hidden": " hidden",
+        "attention_hidden": " hidden",
+        "training_hidden": " hidden",
     }
-    return _page(re.sub(r"\{\{of-analyses\}\}.*?\{\{end\}\}\n?", "", _file("page.html"), flags=re.DOTALL), parts)
+    return _page(parts, of_analyses=False)
 
 
 def _filled(entries: Sequence[Entry], title: str, thinning: Thinning, further: str, answered: str) -> str:
@@ -81,33 +80,35 @@ def _filled(entries: Sequence[Entry], title: str, thinning: Thinning, further: s
         "groups": tables.groups_table(entries),
         "summary": _folded(tables.summary_table(entries), len(entries), bool(tables.groups_table(entries))),
         "view": escape(data["view"]["label"]),
-        "view-why": tables.view_text(entries),
-        "axis-note": tables.axis_note(entries),
+        "view_why": tables.view_text(entries),
+        "axis_note": tables.axis_note(entries),
         "thinned": f'<p class="note">{escape(thinning.says)}</p>' if thinning.says else "",
         "images": tables.images_text(entries),
-        "profile-notes": tables.metric_notes(data["profiles"]),
-        "metric-notes": tables.metric_notes(data["metrics"]),
-        "left-out": tables.left_out_text(entries),
-        "attention-hidden": "" if attention else " hidden",
+        "profile_notes": tables.metric_notes(data["profiles"]),
+        "metric_notes": tables.metric_notes(data["metrics"]),
+        "left_out": tables.left_out_text(entries),
+        "attention_hidden": "" if attention else " hidden",
         "reliance": tables.reliance_text(entries),
         "measures": further,
-        "measures-link": measures.link(further),
-        "training-hidden": "" if training else " hidden",
+        "measures_link": measures.link(further),
+        "training_hidden": "" if training else " hidden",
         "provenance": tables.provenance(entries) + answered,
         "excluded": tables.excluded_text(entries),
     }
-    return _page(re.sub(r"\{\{(of-analyses|end)\}\}\n?", "", _file("page.html")), parts)
+    return _page(parts, of_analyses=True)
 
 
-def _page(template: str, parts: dict[str, str]) -> str:
+def _page(parts: dict[str, str], *, of_analyses: bool) -> str:
     """The template with its parts, style and script."""
+    from jinja2 import Environment, StrictUndefined
+
     script = _file("chart.js") + _file("page.js")
-    parts = parts | {
-        "style": _file("page.css"),
-        "script": script,
-        "script-hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-    }
-    return printable(re.sub(r"\{\{([a-z-]+)\}\}", lambda found: parts[found[1]], template), lines=True)
+    hashed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    jinja = Environment(undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True)  # noqa: S701 - parts are escaped
+    filled = jinja.from_string(_file("page.html")).render(
+        parts, of_analyses=of_analyses, style=_file("page.css"), script=script, script_hash=hashed
+    )
+    return printable(filled, lines=True)
 
 
 def _folded(table: str, results: int, grouped: bool) -> str:
