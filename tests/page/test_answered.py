@@ -73,7 +73,7 @@ def test_each_measure_has_a_place_alone_and_beside_an_analysis(
     spectra = fp.analyze(net, [images for images, _ in batches], self_check=False)
     both = fp.report([spectra, validation, tmp_path / "map"])
     assert 'id="summary"' in both.html and 'id="measure-heatmap"' in both.html and "{{" not in both.html
-    assert both.about == f"1 target on 24 images of {spectra.images.source}, 1 validation and 2 heat maps"
+    assert both.about == "1 target on 24 images of your own, 1 validation and 2 heat maps"
 
 
 def test_heat_maps_of_other_images_are_not_in_one_figure(net: Net, batches: list[tuple[Tensor, Tensor]]) -> None:
