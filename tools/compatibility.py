@@ -143,6 +143,12 @@ def heard(model: nn.Module, points: list[Point], images: Tensor) -> dict[str, Te
 class _Sums(TorchDispatchMode):
     """What a module's own forward adds up to, where no hook reaches: the last of these additions, by their results."""
 
+    supports_higher_order_operators = True
+
+    @classmethod
+    def ignore_compile_internals(cls) -> bool:
+        return True
+
     def __init__(self, model: nn.Module, points: list[Point], found: dict[str, Tensor]) -> None:
         super().__init__()
         self.points, self.found, self.running, self.results = points, found, [], collections.defaultdict(list)

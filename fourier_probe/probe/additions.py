@@ -26,6 +26,13 @@ class Additions(TorchDispatchMode):
         hear: called with a point and the sum, outside of this mode.
     """
 
+    supports_higher_order_operators = True
+
+    @classmethod
+    def ignore_compile_internals(cls) -> bool:
+        """What a layer compiles for itself, as flex_attention does, is one operation."""
+        return True
+
     def __init__(self, model: nn.Module, points: Sequence[Point], hear: Callable[[Point, Tensor], None]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.model, self.points, self.hear = model, points, hear

@@ -56,7 +56,7 @@ def test_every_number_is_what_a_hand_counts() -> None:
     assert result.loss is not None
     assert result.loss.value == pytest.approx(nn.functional.cross_entropy(logits, torch.tensor(TRUTH)).item())
     assert result.images.n == 8 and result.images.size == [4, 4]
-    assert repr(result).startswith("Validation('reads', 8 images of the caller: top-1 62.5%, top-5")
+    assert repr(result).startswith("Validation('reads', 8 images of your own: top-1 62.5%, top-5")
     assert "62.5" in result._repr_html_()
     assert list(result.table().index[:2]) == ["all images", "0"]
     assert result.confusion().loc["6", "5"] == 1
