@@ -217,8 +217,10 @@ def _branches(forward: Forward, own: list[Point]) -> Iterator[Point]:
     }
     for call in forward.trace.calls:
         parts = [""] if call.name in mixers else list(PARTS) if gated(call.module) is not None else []
-        layout = forward.of_output(call) if parts else None
-        if layout is not None:
+        layout = forward.read_output(call) if parts else None
+        if isinstance(layout, Unread):
+            note(f"what runs side by side in {call.name} is not read: {layout.reason}.")
+        elif layout is not None:
             depth = _depth(forward, own, call)
             for part in parts:
                 name = _call_name(f"{call.name}+{part}" if part else call.name, call.index)

@@ -1,9 +1,9 @@
 """What happens in one forward: calls of modules, values and what they are made of, additions, attention.
 
-Imports torch, errors and, of this room, axes, operations and calling. A `TorchDispatchMode` sees every operation,
-whoever wrote the network, and hooks say which module was running. Of every tensor it is known what its axes run over
-(`axes`), and of every value which values it was made of: views, copies and reshapes keep a value, any other operation
-makes a new one. Nothing here decides what a block or a layout is.
+Imports torch, the recast layer and, of this room, axes, operations and calling. A `TorchDispatchMode` sees every
+operation, whoever wrote the network, and hooks say which module was running. Of every tensor it is known what its axes
+run over (`axes`), and of every value which values it was made of: views, copies and reshapes keep a value, any other
+operation makes a new one. Nothing here decides what a block or a layout is.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ from torch import Tensor, nn
 from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from fourier_probe.models.gpsa.layer import GPSAConv2d
 from fourier_probe.trace import axes as ax
 from fourier_probe.trace.axes import Axes, Part
 from fourier_probe.trace.calling import eager, giving, run
 from fourier_probe.trace.events import Addition, Attention, Call, Ran, Sum, Trace, Value
 from fourier_probe.trace.fused import scores_of_fused, scores_of_multi_head
 from fourier_probe.trace.known import Known
-from fourier_probe.trace.operations import by_shape, follow
+from fourier_probe.trace.operations import by_shape, convolved, follow
 from fourier_probe.trace.tensors import Operation, tensors, tensors_of
 
 aten = torch.ops.aten
@@ -120,6 +121,11 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         call.end = self.known.tick()
         tensor = self._map(output)
         if tensor is not None:
+            if isinstance(call.module, GPSAConv2d) and len(call.input_axes) == tensor.ndim == 4 and call.inputs:
+                # It works in blocks whose memory is used again; its output lies as that of the convolution it was.
+                rows, columns = convolved(call.input_axes, call.inputs, tensor.shape)
+                axes = (call.input_axes[0], ax.features(tensor.shape[1]), rows, columns)
+                self.known.run_over(tensor, axes)
             call.output, call.returns, call.output_axes = self._seen(tensor)
 
     def _seen(self, tensor: Tensor) -> tuple[tuple[int, ...], Value, Axes]:

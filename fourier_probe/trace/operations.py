@@ -191,15 +191,20 @@ def _stack(look: Look, named: Arguments, result: Tensor) -> Axes:
     return tuple(inner)
 
 
+def convolved(axes: Axes, was: Sequence[int], shape: Sequence[int]) -> list[Axis]:
+    """What rows and columns run over behind a convolution, from the axes before it and both shapes."""
+    return [
+        axis if before == size and len(axis) > 0 and ax.grid(axis) is not None else ax.resized(axis, size)
+        for axis, before, size in zip(axes[2:], was[2:], shape[2:], strict=True)
+    ]
+
+
 def _convolution(look: Look, named: Arguments, result: Tensor) -> Axes:
     source: Tensor = named["input"]
     axes = look(source)
     if source.ndim == 4 and not any(ax.has_positions(axis) for axis in axes) and any(map(_is_lost, axes[2:])):
         axes = (axes[0], axes[1], (Part("y", source.shape[2]),), (Part("x", source.shape[3]),))  # its class says so
-    spatial = [
-        axis if was == size and len(axis) > 0 and ax.grid(axis) is not None else ax.resized(axis, size)
-        for axis, was, size in zip(axes[2:], source.shape[2:], result.shape[2:], strict=True)
-    ]
+    spatial = convolved(axes, source.shape, result.shape)
     images = axes[1][:1]
     if images and images[0].along == "b" and named["groups"] % images[0].size == 0:  # a kernel of its own for each
         return (axes[0], (*images, *ax.features(result.shape[1] // images[0].size)), *spatial)

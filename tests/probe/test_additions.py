@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 
 import pytest
@@ -141,3 +142,23 @@ def test_a_forward_that_adds_another_number_of_times_is_refused() -> None:
         with Capture(model, points, lambda point, maps: None):
             model(torch.randn(4, 3, 32, 32))
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
+def test_beside_an_operation_that_takes_functions() -> None:
+    """flex_attention is one, and the last sum of the forward is read at the addition all the same."""
+    flex = pytest.importorskip("torch.nn.attention.flex_attention").flex_attention
+
+    class Flexible(Tokens):
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.patches(x).flatten(2).transpose(1, 2)
+            q = self.norm1(x).unflatten(2, (1, 16)).transpose(1, 2)
+            x = x + flex(q, q, q).transpose(1, 2).flatten(2)
+            x = x + self.mlp(self.norm2(x))
+            self.last = x.transpose(1, 2).unflatten(2, (8, 8))
+            return self.head(x.mean(1))
+
+    model, images = Flexible(), torch.randn(2, 3, 32, 32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # uncompiled, it says that it is slow
+        found = _heard(model, images)
+    assert torch.equal(found["mlp+mlp"], model.last)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from fourier_probe.errors import ModelError, PointError
+from fourier_probe.models.gpsa import attend
 from fourier_probe.models.gpsa.recast import recast_
 from fourier_probe.probe.capture import Capture
 from fourier_probe.probe.points import Point, find_points
@@ -639,3 +640,19 @@ def test_a_forward_that_raises_leaves_the_model_as_it_was() -> None:
 def test_maps_of_one_position_are_points_too() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 4, 4), Residual(4), nn.Conv2d(4, 4, 2, 2), Residual(4))
     assert [p.layout.grid for p in find_points(model, torch.zeros(1, 3, 8, 8))] == [(2, 2), (2, 2), (1, 1), (1, 1)]
+
+
+@pytest.mark.parametrize("size", [12, 16, 20])
+@pytest.mark.parametrize("width", [4, 6, 8])
+def test_halves_of_recast_layers_are_read_whatever_numbers_coincide(
+    size: int, width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the CPU a layer works in blocks whose memory is used again; its halves are those of any other device."""
+    model = timm.create_model("cifar_resnet8", width=width).eval()
+    names = [name for name, module in model.named_modules() if getattr(module, "kernel_size", 0) == (3, 3)][1:]
+    recast_(model, names)
+    found = find_points(model, torch.zeros(1, 3, size, size))
+    halves = [point.name for point in found if point.part]
+    assert halves == [f"{name}+{part}" for name in names for part in ("content", "positional")]
+    monkeypatch.setattr(attend, "in_blocks", lambda device: False)
+    assert find_points(model, torch.zeros(1, 3, size, size)) == found
