@@ -75,6 +75,7 @@ def test_no_command_of_a_file_is_run(verb: str, key: str) -> None:
     assert result.exit_code == 1 and "never run" in result.output and "Traceback" not in result.output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", VERBS)
 def test_nothing_that_a_file_names_is_made_read_or_downloaded(verb: str) -> None:
     photos(Path("photos"))

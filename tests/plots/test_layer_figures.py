@@ -38,6 +38,8 @@ from fourier_probe.results.kernels import KernelRecord
 from fourier_probe.results.records import ImagesInfo, Provenance
 from fourier_probe.results.validation import ClassAnswers, Curvature, Lesion, Validation
 
+pytestmark = pytest.mark.slow  # each figure drawn
+
 LABEL = "a_rather_long_name_of_a_network, linear, 10 % of the data"
 RNG = np.random.default_rng(0)
 

@@ -57,6 +57,7 @@ def _groups(count: int) -> np.ndarray:
     return group_of(np.arange(count), None, 20)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layers", [1, 7, 25])
 def test_a_panel_per_point_however_many(layers: int) -> None:
     spectra = chain(layers)
@@ -93,6 +94,7 @@ def test_without_maps_or_with_another_scale_it_says_so() -> None:
     assert len(panels(one)) == 2  # a single position has one frequency, and no interval
 
 
+@pytest.mark.slow
 def test_the_command_line_draws_them_for_one_and_for_several(tmp_path: Path) -> None:
     few = ["--data", "bundled", "--images", "20", "--maps"]
     for number, scale in enumerate(("common", "panel")):

@@ -27,6 +27,8 @@ from fourier_probe.results.records import Provenance
 from fourier_probe.results.spectra import Spectra
 from fourier_probe.results.steps import step_changes
 
+pytestmark = pytest.mark.slow  # each figure drawn
+
 
 def network(layers: int) -> torch.nn.Module:
     torch.manual_seed(0)

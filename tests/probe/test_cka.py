@@ -118,6 +118,7 @@ def test_a_result_holds_the_similarity_of_its_own_points(tmp_path: Path) -> None
     assert analyze_batches(model, [images]).pooled is None  # nothing is kept unasked
 
 
+@pytest.mark.slow
 def test_two_networks_on_the_same_images(tmp_path: Path) -> None:
     images = [torch.rand(40, 3, 8, 8, generator=torch.Generator().manual_seed(0))]
     found = compare([network(5), network(6)], images, labels=["a", "b"], cka=True, out=tmp_path / "out")
@@ -158,6 +159,7 @@ def test_a_panel_per_pair_shallow_layers_below(count: int) -> None:
         cka_figure([])
 
 
+@pytest.mark.slow
 def test_the_command_prints_a_row_per_layer(tmp_path: Path) -> None:
     command = ["analyze", "timm:cifar_resnet8", "--data", "bundled", "--images", "24", "--cka"]
     done = CliRunner().invoke(cli.group, [*command, "--out", str(tmp_path / "out")])

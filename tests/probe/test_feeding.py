@@ -144,6 +144,7 @@ def test_the_weights_are_afterwards_those_of_before_also_when_it_raises() -> Non
     assert before == [(p, p.data_ptr(), p.stride()) for p in model.parameters()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["cifar_resnet8", "mobilenetv3_small_050", "convnext_atto", "densenet121"])
 def test_it_lies_no_farther_from_float64(name: str) -> None:
     """Of every bin but Nyquist, 1e-5 in float32 from the same network in float64, or as near as the other layout."""

@@ -110,6 +110,7 @@ def test_the_map_is_that_which_transformers_returns() -> None:
         assert layer.distance == pytest.approx((A * apart).sum(-1).mean((0, 2)).numpy(), rel=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "size", "args", "reason"),
     [

@@ -92,6 +92,7 @@ def test_a_grid_that_fits_nothing_is_an_error_and_without_tokens_a_note() -> Non
     assert notes == ["--grid 6x8 is not used: Sequential has no sequences of tokens."]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", ["points", "analyze", "compare", "heatmap"])
 def test_every_verb_takes_it(verb: str, tmp_path: Path) -> None:
     file = tmp_path / "own.py"

@@ -200,6 +200,7 @@ def record(number: int, kind: str = "dense", taps: int = 3) -> KernelRecord:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layers", [1, 7, 25])
 def test_a_curve_and_a_tilt_per_layer_of_more_than_one_tap(layers: int) -> None:
     kernels = [record(n, ("dense", "depthwise", "attention")[n % 3]) for n in range(layers)] + [record(3, taps=1)]
@@ -209,6 +210,7 @@ def test_a_curve_and_a_tilt_per_layer_of_more_than_one_tap(layers: int) -> None:
     assert "1 kernels of one tap" in figure.legends[0].get_title().get_text()
 
 
+@pytest.mark.slow
 def test_the_command_writes_prints_and_reads_them(tmp_path: Path) -> None:
     common = ["--data", "bundled", "--images", "24", "--kernels", "--attention"]
     done = CliRunner().invoke(cli.group, ["analyze", "timm:cifar_vit_patch4", *common, "--out", str(tmp_path / "v")])

@@ -53,6 +53,7 @@ def test_a_step_with_a_projection_or_without_a_shortcut_is_said() -> None:
     assert steps == [] and all("no shortcut" in reason for reason in left.values())
 
 
+@pytest.mark.slow
 def test_validate_gives_the_profile_with_paired_intervals() -> None:
     net = vit()
     images, labels = torch.rand(40, 1, 32, 32, generator=torch.Generator().manual_seed(1)), torch.arange(40) % 10

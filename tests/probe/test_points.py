@@ -238,6 +238,7 @@ def test_the_stream_changes_by_what_the_branch_adds(name: str, args: dict[str, A
     assert checked >= 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["resnet18", "convnext_tiny", "efficientnet_b0", "xcit_nano_12_p16_224", "mobilevit_s"]
 )

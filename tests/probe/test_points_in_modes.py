@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 import fourier_probe as fp
 
+pytestmark = pytest.mark.slow  # networks of timm in each mode
+
 Mode = tuple[Callable[[], AbstractContextManager[object]], Callable[[nn.Module], nn.Module], Callable[[Tensor], Tensor]]
 
 

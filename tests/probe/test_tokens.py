@@ -93,6 +93,7 @@ def test_a_point_and_a_curve_per_layer(layers: int) -> None:
         tokens_figure(analyze_batches(network(), [torch.rand(2, 3, 8, 8)]), "net")
 
 
+@pytest.mark.slow
 def test_the_command_prints_and_writes_them(tmp_path: Path) -> None:
     command = ["analyze", "timm:cifar_resnet8", "--data", "bundled", "--images", "20", "--tokens"]
     done = CliRunner().invoke(cli.group, [*command, "--out", str(tmp_path / "out")])

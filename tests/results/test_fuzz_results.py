@@ -24,6 +24,8 @@ from fourier_probe.results.records import Coverage, ImagesInfo, LeftOut, Provena
 from fourier_probe.results.spectra import Spectra
 from fourier_probe.results.steps import step_changes
 
+pytestmark = pytest.mark.slow  # a load for each change
+
 OTHERS: tuple[Any, ...] = ("x", 7, -1, 2.5, None, True, [], {}, [["x"]], {"x": 1})
 
 

@@ -28,6 +28,7 @@ def _put(kind: str, path: Path) -> None:
             file.truncate(2**36)  # sparse: it takes no room
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["fifo", "device", "huge"])
 @pytest.mark.parametrize(
     ("name", "load"),

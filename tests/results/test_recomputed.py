@@ -55,6 +55,7 @@ def opened(path: Path) -> nn.Module:
     return model.float().eval()
 
 
+@pytest.mark.slow
 def test_effective_rank_and_singular_values(resnet: nn.Module, vit: nn.Module) -> None:
     for model, names in ((resnet, ["layer1.0", "layer2.1", "layer3.2"]), (vit, ["blocks.0", "blocks.3", "blocks.5"])):
         spectra = fp.analyze(model, [IMAGES], tokens=True, self_check=False)
@@ -72,6 +73,7 @@ def test_effective_rank_and_singular_values(resnet: nn.Module, vit: nn.Module) -
             assert spectra[name].singular.value[:half] == pytest.approx(ratio[:half], abs=1e-5), name
 
 
+@pytest.mark.slow
 def test_mutual_information_of_attention(vit: nn.Module) -> None:
     spectra = fp.analyze(vit, [IMAGES], attention=True, self_check=False)
     names = [f"blocks.{k}.attn.qkv" for k in range(6)]
@@ -129,6 +131,7 @@ def test_responses_of_kernels(resnet: nn.Module) -> None:
         assert value == pytest.approx(np.log(power.mean((0, 1))[ring == at].mean()), abs=1e-5), radius
 
 
+@pytest.mark.slow
 def test_the_loss_in_single_steps_less(vit: nn.Module) -> None:
     labels = torch.arange(40) % 100
     result = fp.validate(vit, [(IMAGES, labels)], lesions=True)

@@ -107,6 +107,7 @@ def test_what_the_user_set_is_left(monkeypatch: pytest.MonkeyPatch, name: str) -
     assert told == []
 
 
+@pytest.mark.slow
 @on_glibc
 def test_the_command_does_it_and_the_library_does_not() -> None:
     show = "import json, os; print(json.dumps(sorted(k for k in os.environ if k.startswith('MALLOC'))))"
