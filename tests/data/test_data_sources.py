@@ -47,6 +47,7 @@ def test_the_bundled_set_is_balanced_and_zero_padded(split: str, each: int) -> N
     assert len(np.unique(images.pixels.reshape(len(images), -1), axis=0)) == len(images)
 
 
+@pytest.mark.slow
 def test_the_bundled_statistics_are_those_of_its_training_images() -> None:
     train, test = open_data("bundled", "train"), open_data("bundled", "test")
     assert train.pixels is not None and train.mean == test.mean and train.mean is not None and train.std is not None

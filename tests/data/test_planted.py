@@ -10,6 +10,7 @@ from fourier_probe.data.planted import CUE_RIGHT, VARIANTS, make, open_planted, 
 from fourier_probe.errors import DataError
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_objects_lie_where_the_definition_says(variant: str) -> None:
     drawn = scenes(variant, "train", np.arange(3000))

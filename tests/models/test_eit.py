@@ -35,6 +35,7 @@ def test_parameters_to_the_unit(name: str, classes: int, parameters: int, twin: 
             assert sum(p.numel() for p in create(name, num_classes=classes, split="attention").parameters()) == twin
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "less", "total"),
     [

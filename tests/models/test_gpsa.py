@@ -72,6 +72,7 @@ def _naive(query: Tensor, key: Tensor, value: Tensor, gate: Tensor | None, posit
     return torch.einsum("bhnm,bcm->bchn", weights, value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("gate", "positional"), [(False, False), (True, False), (True, True)])
 @pytest.mark.parametrize("block", [1, 45, 2**19])  # a query at a time, an image at a time, all at once
 def test_attend_in_blocks(gate: bool, positional: bool, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,6 +85,7 @@ def test_attend_in_blocks(gate: bool, positional: bool, block: int, monkeypatch:
     assert torch.autograd.gradcheck(lambda *a: attend(a[0], a[1], a[2], gate=a[3], positional=a[4]), (q, k, v, g, p))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("image", [1, 2**20])  # part of the queries at a time, or whole images
 @pytest.mark.parametrize("block", [1, 45, 2**19])
 def test_attend_with_a_kernel(block: int, image: int, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -214,6 +214,7 @@ def test_an_image_the_model_does_not_take() -> None:
         stats(create("cifar_vit_patch4"), 33)
 
 
+@pytest.mark.slow
 def test_skeleton_has_names_and_shapes_but_no_weights() -> None:
     state = torch.get_rng_state()
     bones = skeleton("vit_tiny_patch16_224", num_classes=3)

@@ -51,6 +51,7 @@ def test_no_gates_no_panel() -> None:
     assert len(attention_figure([layer(None)], "net").axes) == 3
 
 
+@pytest.mark.slow
 def test_one_layer_has_one_tick_and_colours_and_dashes_are_explained() -> None:
     figure = attention_figure([layer(None, images=64)], "net")
     figure.draw_without_rendering()

@@ -144,6 +144,7 @@ def test_a_forward_that_adds_another_number_of_times_is_refused() -> None:
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
 
 
+@pytest.mark.slow
 def test_beside_an_operation_that_takes_functions() -> None:
     """flex_attention is one, and the last sum of the forward is read at the addition all the same."""
     flex = pytest.importorskip("torch.nn.attention.flex_attention").flex_attention

@@ -53,6 +53,7 @@ def test_closed_forms() -> None:
     assert uniform[0, 0, 0] == pytest.approx(1.0) and uniform[0, 0, 1:].abs().max() < 1e-12  # a perfect low pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "deit_tiny_distilled_patch16_224", "eva02_tiny_patch14_224"])
 def test_fused_and_written_out_attention_agree(name: str) -> None:
     torch.manual_seed(0)
@@ -74,6 +75,7 @@ def test_fused_and_written_out_attention_agree(name: str) -> None:
         assert ours.gate is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fused", [True, False])
 def test_the_output_is_the_same_while_maps_are_taken(fused: bool) -> None:
     torch.manual_seed(0)

@@ -69,6 +69,7 @@ def test_rotation_scale_and_shift_change_nothing_and_independence_is_0() -> None
     assert abs(np.mean(values)) < 0.02  # unbiased: the biased estimator gives 0.3 here
 
 
+@pytest.mark.slow
 def test_minibatches_are_drawn_and_sorted_images_give_what_shuffled_ones_give() -> None:
     rng = np.random.default_rng(2)
     labels = np.repeat(np.arange(10), 60)  # sorted by class

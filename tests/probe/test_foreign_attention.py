@@ -85,6 +85,7 @@ NETWORKS: list[tuple[str, Callable[[], nn.Module], str]] = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("build", "first"), [row[1:] for row in NETWORKS], ids=[row[0] for row in NETWORKS])
 def test_every_layer_is_found_on_its_own_grid(build: Callable[[], nn.Module], first: str) -> None:
     layers, left_out = attention_layers(build(), [torch.randn(2, 3, 64, 64), torch.randn(1, 3, 64, 64)])

@@ -157,6 +157,7 @@ def test_nmi_equals_the_definition_and_is_0_where_queries_do_not_matter() -> Non
     )
 
 
+@pytest.mark.slow
 def test_nmi_is_there_for_attention_over_windows_and_channels_too() -> None:
     torch.manual_seed(0)
     swin = timm.create_model(
@@ -172,6 +173,7 @@ def test_nmi_is_there_for_attention_over_windows_and_channels_too() -> None:
     assert any("channels" in each.over for each in observe(xcit, [torch.randn(2, 3, 32, 32)]).information)
 
 
+@pytest.mark.slow
 def test_means_and_errors_are_over_images_whatever_the_batches() -> None:
     torch.manual_seed(0)
     model, images = create("cifar_vit_patch4", num_classes=3).eval(), torch.randn(24, 3, 32, 32)

@@ -437,6 +437,7 @@ def test_attention_in_a_block_s_own_forward_is_attention() -> None:
     assert Counter(p.op for p in points) == {"embed": 1, "attention": 12}
 
 
+@pytest.mark.slow
 def test_sums_of_branches_are_no_stream() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 1), *[Reparametrised() for _ in range(3)])
     assert [p.name for p in find_points(model, torch.zeros(1, 3, 8, 8))] == ["stem", "1", "2", "3"]
@@ -643,6 +644,7 @@ def test_maps_of_one_position_are_points_too() -> None:
     assert [p.layout.grid for p in find_points(model, torch.zeros(1, 3, 8, 8))] == [(2, 2), (2, 2), (1, 1), (1, 1)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [12, 16, 20])
 @pytest.mark.parametrize("width", [4, 6, 8])
 def test_halves_of_recast_layers_are_read_whatever_numbers_coincide(

@@ -81,6 +81,7 @@ def test_the_result_is_the_mean_over_images_with_its_jackknife(tmp_path: Path) -
     assert diagonal.points[-1].scalars == {"effective_rank": pytest.approx(rank.mean(), abs=1e-5)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layers", [1, 7, 25])
 def test_a_point_and_a_curve_per_layer(layers: int) -> None:
     torch.manual_seed(0)

@@ -12,6 +12,7 @@ from fourier_probe.models.gpsa.recast import recast_
 from fourier_probe.probe.window import second_difference, top1_bound
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_a_convolution_is_a_sum_over_windows_and_bounded(seed: int) -> None:
     torch.manual_seed(seed)

@@ -94,6 +94,7 @@ def _statistics(model: nn.Module, points: list[Point], images: Tensor) -> dict[s
     return sums
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_forwards_hooks_and_statistics(name: str) -> None:
     points = find_points(timm.create_model(name, **MODELS[name]).eval(), torch.zeros(1, 3, SIDE, SIDE))
@@ -105,6 +106,7 @@ def test_forwards_hooks_and_statistics(name: str) -> None:
         assert all(each.rows is not None for each in sums.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"content_stride": 2}, {"content_maps": 1}], ids=str)
 @pytest.mark.parametrize("grid", [(6, 5), (16, 15)])
 def test_attention_of_recast_layers(fake: FakeTensorMode, options: dict[str, int], grid: tuple[int, int]) -> None:
