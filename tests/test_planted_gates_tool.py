@@ -1,4 +1,4 @@
-"""tools/planted_pilot.py on run folders made up for it."""
+"""tools/planted_gates.py on run folders made up for it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from scipy.stats import binom
 
 ROOT = Path(__file__).parents[1]
-TOOL = ROOT / "tools" / "planted_pilot.py"
+TOOL = ROOT / "tools" / "planted_gates.py"
 STEPS, SWITCH = 100, 2
 
 
@@ -39,14 +39,14 @@ def make_run(folder: Path, gate: float | None, accuracies: list[float], *, finis
 @pytest.fixture
 def tool(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
     """What the tool prints."""
-    spec = importlib.util.spec_from_file_location("planted_pilot", TOOL)
+    spec = importlib.util.spec_from_file_location("planted_gates", TOOL)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "planted_pilot", module)
+    monkeypatch.setitem(sys.modules, "planted_gates", module)
     spec.loader.exec_module(module)
 
     def run(*arguments: str) -> str:
-        monkeypatch.setattr(sys, "argv", ["planted_pilot.py", *arguments])
+        monkeypatch.setattr(sys, "argv", ["planted_gates.py", *arguments])
         module.main()
         return capsys.readouterr().out
 

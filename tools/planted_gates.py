@@ -1,7 +1,7 @@
-"""How soon runs on the planted task solve it after their switch, by gate logit: `tools/planted_pilot.py FOLDER`.
+"""How soon runs on the planted task solve it after their switch, by gate logit: `tools/planted_gates.py FOLDER`.
 
     fourier-probe sweep studies/planted-gates.toml
-    python tools/planted_pilot.py runs/planted-gates [--json]
+    python tools/planted_gates.py runs/planted-gates [--json]
 
 Reads every finished run in FOLDER that converts. A run has solved the task at the first validation after the switch of
 its last layer with a top-1 of 95 % or more. Each cell is the share of seeds that did within N steps, with the exact
