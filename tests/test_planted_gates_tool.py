@@ -16,12 +16,15 @@ TOOL = ROOT / "tools" / "planted_gates.py"
 STEPS, SWITCH = 100, 2
 
 
-def make_run(folder: Path, gate: float | None, accuracies: list[float], *, finished: bool = True) -> None:
+def make_run(
+    folder: Path, gate: float | None, accuracies: list[float], *, finished: bool = True, seed: int = 0
+) -> None:
     """A run whose validations, every 100 steps, gave these; the layer switched after 200."""
     shipped = next(path for path in sorted((ROOT / "checkpoints").glob("*-linear-*/config.json")))
     record = json.loads(shipped.read_text())
     record["config"] |= {
         "schedule": "constant",
+        "seed": seed,
         "anneal_epochs": 0.1,
         "recast_args": {} if gate is None else {"gate": gate},
     }
@@ -77,6 +80,15 @@ def test_shares_by_gate_and_steps_since_the_switch(tmp_path: Path, tool: Callabl
         in table
     )
     assert "1 runs are not finished" in table
+
+
+def test_gates_are_compared_seed_by_seed(tmp_path: Path, tool: Callable[..., str]) -> None:
+    for seed, (early, late) in enumerate([(3, 5), (3, 4), (4, 7)]):  # validations until solved, the switch after 2
+        make_run(tmp_path / f"a{seed}", -1.0, [0.5] * (early - 1) + [0.96], seed=seed)
+        make_run(tmp_path / f"b{seed}", 4.0, [0.5] * (late - 1) + [0.96], seed=seed)
+    make_run(tmp_path / "c", -1.0, [0.96] * 3, seed=3)  # has no partner
+    # gaps of -200, -100 and -300 steps: t(.975, 2) x 100 / sqrt(3), and 2 of 8 flips are as far from 0
+    assert "Gate logit -1 minus 4: -200 +- 248 steps until 95 %, p = 0.250" in tool(str(tmp_path))
 
 
 def test_a_folder_without_runs_is_an_error(tmp_path: Path, tool: Callable[..., str]) -> None:

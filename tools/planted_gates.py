@@ -16,11 +16,13 @@ import json
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import combinations
 from pathlib import Path
 
 from scipy.stats import beta
 
 from fourier_probe.errors import ProbeError
+from fourier_probe.results.intervals import over_seeds, sign_flip
 from fourier_probe.training.convert import options
 from fourier_probe.training.runs import Run, read_runs
 
@@ -43,6 +45,7 @@ class Cell:
 class Outcome:
     """Steps from the switch to the solution, none where it was not found, and steps trained since the switch."""
 
+    seed: int
     solved: int | None
     trained: int
 
@@ -64,7 +67,7 @@ def outcome(run: Run) -> Outcome:
     steps = [(row.step - switch, row.val_acc) for row in run.metrics if row.step is not None]
     since = [(step, accuracy) for step, accuracy in steps if step > 0]
     solved = next((steps for steps, accuracy in since if accuracy is not None and accuracy >= SOLVED), None)
-    return Outcome(solved, max((steps for steps, _ in since), default=0))
+    return Outcome(run.config.seed, solved, max((steps for steps, _ in since), default=0))
 
 
 def cells(outcomes: Sequence[Outcome], within: Sequence[int] = WITHIN) -> list[Cell]:
@@ -86,6 +89,21 @@ def by_gate(folder: Path) -> tuple[dict[float, list[Outcome]], int]:
     for run in finished:
         groups[float(options(run.config)["gate"])].append(outcome(run))
     return dict(sorted(groups.items())), sum(run.result is None for run in runs)
+
+
+def paired(groups: dict[float, list[Outcome]]) -> list[str]:
+    """Steps until the solution, of each gate minus each larger one, over the seeds that solved it with both."""
+    steps = {gate: {run.seed: run.solved for run in runs if run.solved is not None} for gate, runs in groups.items()}
+    sentences = []
+    for first, second in combinations(steps, 2):
+        gaps = [steps[first][seed] - steps[second][seed] for seed in sorted(steps[first].keys() & steps[second].keys())]
+        if len(gaps) > 1:
+            middle, half = over_seeds(gaps)
+            sentences.append(
+                f"Gate logit {first:g} minus {second:g}: {middle:+.0f} +- {half:.0f} steps until 95 %, p = "
+                f"{sign_flip(gaps):.3f} (sign flips, not corrected for several pairs), {len(gaps)} seeds that did."
+            )
+    return sentences
 
 
 def main() -> None:
@@ -112,6 +130,8 @@ def main() -> None:
     for steps in shown:
         at = [next((cell for cell in row if cell.steps == steps), None) for row in table.values()]
         print(f"| {steps:,} | " + " | ".join("" if cell is None else _text(cell) for cell in at) + " |")
+    for sentence in paired(groups):
+        print(f"\n{sentence}")
     if unfinished:
         print(f"\n{unfinished} runs are not finished, and left out.")
 
