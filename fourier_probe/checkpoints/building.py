@@ -260,9 +260,9 @@ def _replay(model: nn.Module, checkpoint: Checkpoint) -> None:
 def _under_model_names(checkpoint: Checkpoint, fresh: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The weights under the model's names, should a stripped prefix be one of its own (`self.model = ...`)."""
     parts = re.findall(r"\w+\.", checkpoint.prefix)
-    for kept in ("".join(parts[index:]) for index in range(len(parts), -1, -1)):
-        state = {kept + name: tensor for name, tensor in checkpoint.state.items()}
-        if kept and set(state) >= {name for name in fresh if not _optional(name)}:
+    for prefix in ("".join(parts[index:]) for index in range(len(parts), -1, -1)):
+        state = {prefix + name: tensor for name, tensor in checkpoint.state.items()}
+        if prefix and set(state) >= {name for name in fresh if not _optional(name)}:
             return state
     return checkpoint.state
 
@@ -282,8 +282,13 @@ def _misfit(state: Mapping[str, Tensor], fresh: Mapping[str, Tensor]) -> str:
         for key in common
         if state[key].is_floating_point() != fresh[key].is_floating_point() or state[key].is_complex()
     ]
-    found = (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes), ("of another kind", kinds))
-    return "; ".join(f"{len(keys)} {what} ({_some(keys)})" for what, keys in found if keys)
+    misfits = (
+        ("missing", missing),
+        ("unexpected", unexpected),
+        ("of another shape", shapes),
+        ("of another kind", kinds),
+    )
+    return "; ".join(f"{len(keys)} {what} ({_some(keys)})" for what, keys in misfits if keys)
 
 
 def _optional(key: str) -> bool:

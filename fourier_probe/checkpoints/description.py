@@ -36,13 +36,13 @@ def format_of(values: dict[str, object]) -> str:
 
 def settings_of(values: dict[str, object]) -> dict[str, object]:
     """The run's configuration, under whichever name."""
-    found = (values.get(key) for key in ("config", "args", "hyper_parameters"))
-    return next((dict(each) for each in found if isinstance(each, dict)), {})
+    sections = (values.get(key) for key in ("config", "args", "hyper_parameters"))
+    return next((dict(each) for each in sections if isinstance(each, dict)), {})
 
 
 def architecture_of(values: dict[str, object], settings: dict[str, object]) -> str | None:
     """The name of the architecture, if the file gives one."""
-    named = (place.get(key) for place in (values, settings) for key in _ARCH)
+    named = (section.get(key) for section in (values, settings) for key in _ARCH)
     return next((each for each in named if isinstance(each, str) and 0 < len(each) <= 1000), None)
 
 
@@ -50,16 +50,21 @@ def arguments_of(
     values: dict[str, object], settings: dict[str, object], kind: str
 ) -> tuple[dict[str, object], dict[str, object]]:
     """Arguments the model was created with, and those it may have been."""
-    said = values.get("model_args")
-    found = dict(said) if isinstance(said, dict) else {}
+    recorded = values.get("model_args")
+    arguments = dict(recorded) if isinstance(recorded, dict) else {}
     hints: dict[str, object] = {}
     if kind != "fourier-probe":
         extra = settings.get("model_kwargs")
-        found = {**_timm_args(settings), **(extra if isinstance(extra, dict) else {}), **_timm_args(values), **found}
+        arguments = {
+            **_timm_args(settings),
+            **(extra if isinstance(extra, dict) else {}),
+            **_timm_args(values),
+            **arguments,
+        }
         size = settings.get("img_size")
-        if "img_size" not in found and isinstance(size, int) and 0 < size <= LARGEST:
+        if "img_size" not in arguments and isinstance(size, int) and 0 < size <= LARGEST:
             hints["img_size"] = size
-    return {str(name): each for name, each in found.items() if name not in NOT_ARCHITECTURE}, hints
+    return {str(name): each for name, each in arguments.items() if name not in NOT_ARCHITECTURE}, hints
 
 
 def _timm_args(settings: dict[str, object]) -> dict[str, object]:
@@ -84,21 +89,21 @@ def _timm_args(settings: dict[str, object]) -> dict[str, object]:
 
 def from_metadata(metadata: dict[str, str]) -> tuple[dict[str, object], list[str]]:
     """What a safetensors file says of its architecture (strings, some of them JSON), and what of it is left out."""
-    said: dict[str, object] = {}
+    values: dict[str, object] = {}
     ignored: list[str] = []
     for key, text in metadata.items():
         if key in ("arch", "architecture"):
-            said["arch"] = text
+            values["arch"] = text
         elif key == "global_pool":
-            said[key] = text.strip('"')
+            values[key] = text.strip('"')
         elif key in ("model_args", "num_classes", "in_chans", "epoch"):
             value, reason = decoded(text)
             kind = dict if key == "model_args" else int
             if not reason and isinstance(value, kind):
-                said[key] = value
+                values[key] = value
             else:
                 ignored.append(f"metadata {key}: {reason or f'expected {kind.__name__}, got {type(value).__name__}'}")
-    return said, ignored
+    return values, ignored
 
 
 def from_hub(config: HubConfig) -> dict[str, object]:

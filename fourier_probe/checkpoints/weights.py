@@ -29,9 +29,9 @@ def strip_prefixes(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], str]
     (['fc.weight', 'fc.bias'], 'module._orig_mod.')
     """
     prefix, left = "", list(PREFIXES)
-    while found := next((each for each in left if all(name.startswith(prefix + each) for name in state)), None):
-        prefix += found
-        left.remove(found)
+    while common := next((each for each in left if all(name.startswith(prefix + each) for name in state)), None):
+        prefix += common
+        left.remove(common)
     return {name[len(prefix) :]: tensor for name, tensor in state.items()}, prefix
 
 
@@ -59,10 +59,10 @@ def weights_of(path: Path, values: dict[str, Any], use_ema: bool | None) -> tupl
             f"{path} has only averaged (EMA) weights, expected one of {', '.join(_RAW)}: ask for EMA."
         )
     key = raw if use_ema is False or not ema else ema
-    found = dict(values[key])
-    if len(found) > 1:
-        found.pop("n_averaged", None)  # the counter of torch's AveragedModel
-    return ("ema" if key == ema else "raw"), _dense(path, key, found)
+    state = dict(values[key])
+    if len(state) > 1:
+        state.pop("n_averaged", None)  # the counter of torch's AveragedModel
+    return ("ema" if key == ema else "raw"), _dense(path, key, state)
 
 
 def _is_state(value: Any) -> bool:
@@ -74,11 +74,11 @@ def _is_state(value: Any) -> bool:
     )
 
 
-def _dense(path: Path, key: str, found: dict[str, Any]) -> dict[str, Tensor]:
+def _dense(path: Path, key: str, state: dict[str, Any]) -> dict[str, Tensor]:
     """The dictionary under `key`, once every value of it is a dense tensor on the CPU."""
-    if not found:
+    if not state:
         raise CheckpointError(f"{path} holds no weights: its {key} is empty.")
-    for name, tensor in found.items():
+    for name, tensor in state.items():
         if not isinstance(tensor, Tensor) or not isinstance(name, str):
             raise CheckpointError(
                 f"{path}: {key}['{printable(name, 80)}'] is a {type(tensor).__name__}, expected a tensor."
@@ -87,7 +87,7 @@ def _dense(path: Path, key: str, found: dict[str, Any]) -> dict[str, Tensor]:
             raise CheckpointError(
                 f"{path}: {key}['{printable(name, 80)}'] is sparse, quantized or empty of data; expected dense numbers."
             )
-    return found
+    return state
 
 
 def under_key(path: Path, values: dict[str, object], key: str) -> dict[str, Tensor]:

@@ -51,5 +51,5 @@ def command(target: str, out: Path | None, force: bool, as_json: bool, label: st
         if rank:
             return
         written = write(result, opened.label, folder, map_scale=probe.map_scale)
-    said = f"written to {folder}: {', '.join(written)}"
-    printing.answer(as_json, result.to_json, lambda: [*tables_of(result, opened.label), said])
+    written_to = f"written to {folder}: {', '.join(written)}"
+    printing.answer(as_json, result.to_json, lambda: [*tables_of(result, opened.label), written_to])

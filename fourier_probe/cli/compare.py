@@ -75,5 +75,5 @@ def command(targets: tuple[str, ...], by: str, cnn: str | None, vit: str | None,
             with_untrained=with_untrained, prefer_saved=prefer_saved,
         )  # fmt: skip
         written = write(comparison, out, map_scale=probe.map_scale)
-    said = f"written to {out}: {', '.join(written)}"
-    printing.answer(as_json, comparison.to_json, lambda: [*comparison.tables(), said])
+    written_to = f"written to {out}: {', '.join(written)}"
+    printing.answer(as_json, comparison.to_json, lambda: [*comparison.tables(), written_to])

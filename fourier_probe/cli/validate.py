@@ -51,6 +51,6 @@ def command(target: str, out: Path | None, force: bool, as_json: bool, label: st
     extra = {name: given[name] for name in ("lesions", "hessian")}
     result = validate_target(opened, given["data"], images, device=probe.device, amp=AMP[given["amp"]], **extra)
     written = write(result, folder)
-    said = f"written to {folder}: {', '.join(written)}"
+    written_to = f"written to {folder}: {', '.join(written)}"
     saved = folder / VALIDATE[0]
-    printing.answer(as_json, lambda: json.loads(saved.read_text()), lambda: [*tables_of(result), said])
+    printing.answer(as_json, lambda: json.loads(saved.read_text()), lambda: [*tables_of(result), written_to])

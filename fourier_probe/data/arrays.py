@@ -94,13 +94,13 @@ def _from_archive(source: str, archive: Mapping[str, npt.NDArray[Any]], split: s
     pixels = as_pixels(archive[f"{split}_images"], f"{split}_images of {source}")
     labels = f"{split}_labels"
     classes = _names(archive["classes"], source) if "classes" in archive else None
-    found = as_labels(archive[labels], f"{labels} of {source}") if labels in archive else None
-    if classes is not None and found is not None and found.size and int(found.max()) >= len(classes):
-        raise DataError(f"{labels} of {source} go up to {int(found.max())}, but it names {len(classes)} classes.")
+    class_of = as_labels(archive[labels], f"{labels} of {source}") if labels in archive else None
+    if classes is not None and class_of is not None and class_of.size and int(class_of.max()) >= len(classes):
+        raise DataError(f"{labels} of {source} go up to {int(class_of.max())}, but it names {len(classes)} classes.")
     return ImageSet(
         source,
         split,
-        labels=found,
+        labels=class_of,
         classes=classes,
         pixels=pixels,
         mean=_statistics(archive, "mean", source, pixels.shape[3]),

@@ -68,24 +68,24 @@ def _opened(source: str, root: Path, split: str) -> ImageSet:
     if loose:
         return ImageSet(source, split, classes=tuple(classes) or None, reader=Files(tuple(loose)))
     names = {folder.name for folder in inside}
-    found = [
+    files = [
         (path, label) for label, name in enumerate(classes) if name in names for path in sorted(_images(base / name))
     ]
     return ImageSet(
         source,
         split,
-        labels=np.array([label for _, label in found], dtype=np.int64),
+        labels=np.array([label for _, label in files], dtype=np.int64),
         classes=tuple(classes),
-        reader=Files(tuple(path for path, _ in found)),
+        reader=Files(tuple(path for path, _ in files)),
     )
 
 
 def _split_folders(root: Path) -> dict[str, Path]:
     """Split -> folder. A folder called `train` beside other folders of images is a class (of trains), not a split."""
     children = {child.name.lower(): child for child in _folders(root)}
-    found = {split: children[name] for split, names in SPLITS.items() for name in reversed(names) if name in children}
-    others = [child for child in children.values() if child not in found.values()]
-    return {} if any(_has_images(child) for child in others) else found
+    splits = {split: children[name] for split, names in SPLITS.items() for name in reversed(names) if name in children}
+    others = [child for child in children.values() if child not in splits.values()]
+    return {} if any(_has_images(child) for child in others) else splits
 
 
 def _class_folders(folder: Path) -> list[Path]:

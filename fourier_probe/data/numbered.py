@@ -23,9 +23,9 @@ def numbered(images: Iterable[object]) -> Iterator[Batch]:
             continue
         batch, labels = item if isinstance(item, tuple | list) and len(item) == 2 else (item, None)
         if not isinstance(batch, Tensor) or batch.ndim != 4 or not batch.is_floating_point():
-            found = f"{batch.dtype} {tuple(batch.shape)}" if isinstance(batch, Tensor) else type(batch).__name__
+            kind = f"{batch.dtype} {tuple(batch.shape)}" if isinstance(batch, Tensor) else type(batch).__name__
             raise DataError(
-                f"expected batches of normalised images, floating (B, C, H, W), got {found} in batch {turn}."
+                f"expected batches of normalised images, floating (B, C, H, W), got {kind} in batch {turn}."
             )
         index = torch.arange(start, start + len(batch))
         start += len(batch)
@@ -37,11 +37,11 @@ def numbered(images: Iterable[object]) -> Iterator[Batch]:
 
 def _labels(labels: object, count: int, turn: int) -> Tensor:
     """Class indices (B,) from (B,) or (B, 1)."""
-    found = torch.as_tensor(labels).cpu()
-    if found.shape == (count, 1):
-        found = found[:, 0]
-    if found.shape != (count,) or found.is_floating_point():
+    classes = torch.as_tensor(labels).cpu()
+    if classes.shape == (count, 1):
+        classes = classes[:, 0]
+    if classes.shape != (count,) or classes.is_floating_point():
         raise DataError(
-            f"labels of batch {turn} are {found.dtype} {tuple(found.shape)}: expected class indices, ({count},)."
+            f"labels of batch {turn} are {classes.dtype} {tuple(classes.shape)}: expected class indices, ({count},)."
         )
-    return found.long()
+    return classes.long()

@@ -105,15 +105,15 @@ def fit(pixels: npt.NDArray[np.uint8], spec: InputSpec, *, crop: bool) -> npt.ND
             f"converted to each other; choose a model with in_chans=3 or 1."
         )
     height, width = spec.size
-    whole = _covering(pixels.shape[0], pixels.shape[1], spec) if crop else spec.size
-    if pixels.shape[:2] != whole or have > spec.channels:
+    resized = _covering(pixels.shape[0], pixels.shape[1], spec) if crop else spec.size
+    if pixels.shape[:2] != resized or have > spec.channels:
         image = Image.fromarray(pixels[:, :, 0] if have == 1 else pixels)
         if have > spec.channels:
             image = image.convert("L")
-        if pixels.shape[:2] != whole:
-            image = image.resize((whole[1], whole[0]), _FILTERS[spec.interpolation])
-        pixels = np.asarray(image).reshape(*whole, -1)
-    top, left = round((whole[0] - height) / 2), round((whole[1] - width) / 2)
+        if pixels.shape[:2] != resized:
+            image = image.resize((resized[1], resized[0]), _FILTERS[spec.interpolation])
+        pixels = np.asarray(image).reshape(*resized, -1)
+    top, left = round((resized[0] - height) / 2), round((resized[1] - width) / 2)
     pixels = pixels[top : top + height, left : left + width]  # (H', W', C)
     return np.broadcast_to(pixels, (height, width, spec.channels)) if pixels.shape[2] < spec.channels else pixels
 

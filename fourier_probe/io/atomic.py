@@ -147,18 +147,18 @@ def staged(folder: Path, names: Sequence[str]) -> Iterator[Path]:
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(made(folder))
-            place = Path(tempfile.mkdtemp(prefix=_TEMPORARY, suffix=f".{os.getpid()}", dir=folder))
+            stage = Path(tempfile.mkdtemp(prefix=_TEMPORARY, suffix=f".{os.getpid()}", dir=folder))
         except OSError as error:
             raise OutputError(
                 f"cannot write into {folder}: {error.strerror or error}; what was there is intact."
             ) from error
-        stack.callback(shutil.rmtree, place, ignore_errors=True)
-        yield place
+        stack.callback(shutil.rmtree, stage, ignore_errors=True)
+        yield stage
         _no_folders(folder, names)
         try:
             for name in names:
-                if (place / name).exists():
-                    (place / name).replace(folder / name)
+                if (stage / name).exists():
+                    (stage / name).replace(folder / name)
                 else:
                     (folder / name).unlink(missing_ok=True)
             _sync_folder(folder)

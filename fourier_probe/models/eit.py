@@ -51,11 +51,11 @@ def attention_channels(width: int, depth: int, heads: int, split: Split = "decre
         raise ModelError(f"EIT: depth={depth} is no number of blocks; choose at least 1.")
     if heads < 1 or width % heads:
         raise ModelError(f"EIT: {heads} heads do not divide width {width}; choose a width that is a multiple of them.")
-    each = width // heads
+    head_width = width // heads
     if split == "decreasing":
-        channels = [heads * (each * (block + 1) // depth) for block in range(depth)]
+        channels = [heads * (head_width * (block + 1) // depth) for block in range(depth)]
     elif split == "constant":
-        channels = [heads * (each // 2)] * depth
+        channels = [heads * (head_width // 2)] * depth
     elif split == "attention":
         channels = [width] * depth
     else:

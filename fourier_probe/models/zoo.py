@@ -299,9 +299,9 @@ def _check(model_args: dict[str, object]) -> None:
 
 def _channels(model: nn.Module) -> int:
     """Channels of the images a model takes; see `input_spec`."""
-    said = getattr(model, "in_chans", None)
-    if isinstance(said, int):
-        return said
+    declared = getattr(model, "in_chans", None)
+    if isinstance(declared, int):
+        return declared
     first = next((module for module in model.modules() if isinstance(module, nn.Conv2d)), None)
     return first.in_channels if first is not None else 3
 

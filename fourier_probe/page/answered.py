@@ -118,8 +118,8 @@ def _labelled(results: Sequence[Validation]) -> tuple[tuple[str, Validation], ..
     """Each with its label; a second of one label is `label#2`."""
     named = [result.label for result in results]
     return tuple(
-        (label if named[:place].count(label) == 0 else f"{label}#{named[:place].count(label) + 1}", result)
-        for place, (label, result) in enumerate(zip(named, results, strict=True))
+        (label if named[:index].count(label) == 0 else f"{label}#{named[:index].count(label) + 1}", result)
+        for index, (label, result) in enumerate(zip(named, results, strict=True))
     )
 
 

@@ -74,14 +74,14 @@ def gather(results: Sequence[str | Path | Spectra | Run]) -> list[Entry]:
         ResultError: a path is no result, a result is damaged or has no frequencies, or results cannot be compared.
         TrainingError: a run folder is damaged.
     """
-    found: dict[Path | int, Entry] = {}
+    entries_by_source: dict[Path | int, Entry] = {}
     for result in results:
         for entry in _entries(result):
             _check(entry)
-            found.setdefault(entry.path.resolve() if entry.path else id(entry.result), entry)
-    if not found:
+            entries_by_source.setdefault(entry.path.resolve() if entry.path else id(entry.result), entry)
+    if not entries_by_source:
         raise ResultError("there is no result to report: name at least one.")
-    entries = _distinct(list(found.values()))
+    entries = _distinct(list(entries_by_source.values()))
     check_comparable([entry.result for entry in entries])
     return entries
 

@@ -61,10 +61,10 @@ def section(entries: Sequence[Entry], answered: Answered | None = None) -> str:
         )
     if not blocks:
         return ""
-    said = f'<p class="note">To keep this page small, {left_out} figures are in the result files alone.</p>'
+    omitted = f'<p class="note">To keep this page small, {left_out} figures are in the result files alone.</p>'
     return (
         f'<section id="measures" aria-labelledby="measures-title"><h2 id="measures-title">Further measures</h2>'
-        f"{''.join(blocks)}{said if left_out else ''}</section>"
+        f"{''.join(blocks)}{omitted if left_out else ''}</section>"
     )
 
 

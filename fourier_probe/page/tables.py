@@ -91,17 +91,17 @@ def groups_table(entries: Sequence[Entry]) -> str:
     results = [entry.result for entry in entries]
     view = view_of(results)
     at, ends = view_label(view), ends_of(results, view)
-    groups = {entry.group: [place for place, other in enumerate(entries) if other.group == entry.group]
+    groups = {entry.group: [index for index, other in enumerate(entries) if other.group == entry.group]
               for entry in entries}  # fmt: skip
-    if not any(len(places) > 1 for places in groups.values()):
+    if not any(len(members) > 1 for members in groups.values()):
         return ""
     rows = []
-    for group, places in groups.items():
-        top1 = [result.top1 for place in places if (result := results[place]).top1 is not None]
-        share = [ends_share for place in places if (ends_share := _last_share(entries[place])) is not None]
-        value, half = over_seeds([ends[place].last for place in places])
+    for group, members in groups.items():
+        top1 = [result.top1 for index in members if (result := results[index]).top1 is not None]
+        share = [ends_share for index in members if (ends_share := _last_share(entries[index])) is not None]
+        value, half = over_seeds([ends[index].last for index in members])
         cells = [
-            _number(len(places), "{:d}"),
+            _number(len(members), "{:d}"),
             _over_seeds(top1, "{:.1%}"),
             _number(value, "{:+.2f}", half),
             _over_seeds(share, "{:.3f}"),
@@ -219,8 +219,8 @@ def left_out_text(entries: Sequence[Entry]) -> str:
     """Points of the stream that the depth profile cannot show; empty where there are none."""
     view = view_of([entry.result for entry in entries])
     names = [(entry.label, profile(entry.result, view).left_out) for entry in entries]
-    said = "; ".join(f"{escape(', '.join(left_out))} of {escape(label)}" for label, left_out in names if left_out)
-    return f'<p class="note">Too small for the depth profile, and so left out: {said}.</p>' if said else ""
+    sentence = "; ".join(f"{escape(', '.join(left_out))} of {escape(label)}" for label, left_out in names if left_out)
+    return f'<p class="note">Too small for the depth profile, and so left out: {sentence}.</p>' if sentence else ""
 
 
 def _fields(entry: Entry) -> dict[str, str]:
@@ -306,8 +306,8 @@ def excluded_text(entries: Sequence[Entry]) -> str:
 
 
 def _target(label: str, index: int) -> Cell:
-    look = f"t{index % COLORS} d{index // COLORS % 3}"  # as in page.js
-    return f'<span class="swatch {look}" aria-hidden="true"></span>{escape(label)}', label
+    dash = f"t{index % COLORS} d{index // COLORS % 3}"  # as in page.js
+    return f'<span class="swatch {dash}" aria-hidden="true"></span>{escape(label)}', label
 
 
 def _text(value: object) -> Cell:

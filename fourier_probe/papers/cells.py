@@ -73,10 +73,10 @@ def _bar(ax: Axes, value: float, half: float, y: float, color: str) -> None:
     ax.errorbar([value], [y], xerr=error, marker="D", ms=4, capsize=2, color=color)
 
 
-def dodged(place: int, count: int, step: float) -> float:
+def dodged(index: int, count: int, step: float) -> float:
     """Where the error bars of one of several curves stand beside the others', in units of the axis.
 
     >>> [dodged(place, 3, 0.5) for place in range(3)]
     [-0.5, 0.0, 0.5]
     """
-    return step * (place - (count - 1) / 2)
+    return step * (index - (count - 1) / 2)

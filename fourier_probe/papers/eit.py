@@ -70,10 +70,14 @@ def eit_table(runs: Sequence[Run]) -> Exhibit:
         }
         scales = sorted(scale for which, scale in trained if which == name)
         if scales:
-            found = by_seed(trained[name, scales[-1]])
-            row["our_top1"], row["our_half"] = over_seeds([accuracy(run) for run in found.values()])
-            used += found.values()
-            row |= {"our_data": found[min(found)].config.data, "our_data_scale": scales[-1], "our_n": len(found)}
+            of_scale = by_seed(trained[name, scales[-1]])
+            row["our_top1"], row["our_half"] = over_seeds([accuracy(run) for run in of_scale.values()])
+            used += of_scale.values()
+            row |= {
+                "our_data": of_scale[min(of_scale)].config.data,
+                "our_data_scale": scales[-1],
+                "our_n": len(of_scale),
+            }
         rows.append(row)
     with style():
         columns = most_columns(2, PAGE / 2)
@@ -96,8 +100,8 @@ def eit_table(runs: Sequence[Run]) -> Exhibit:
     )
     if used:
         held = sorted({(Path(run.config.data).name, run.config.data_scale, run.record.classes or 0) for run in used})
-        said = "; ".join(f"{100 * scale:g} % of {data}, {classes} classes" for data, scale, classes in held)
-        text += f" Ours: {said}; parameters are those of 100 classes (ImageNet's variants: 1000)."
+        own_data = "; ".join(f"{100 * scale:g} % of {data}, {classes} classes" for data, scale, classes in held)
+        text += f" Ours: {own_data}; parameters are those of 100 classes (ImageNet's variants: 1000)."
     note = caption(used, text) if used else f"{text} No run of ours is among the runs."
     table: dict[str, Any] = {
         "model": "model",
@@ -122,11 +126,11 @@ def eit_ablation(runs: Sequence[Run]) -> Exhibit:
             "eit-ablation needs an EIT and one of its ablations: "
             "model = ['eit_small_w80', {model = 'eit_small_w80', model_args = {split = 'attention'}}]."
         )
-    (model, scale), found = max(models.items(), key=lambda item: (len(item[1]), item[0][1]))
-    cells = {name: by_seed(each) for name, each in grouped(found, label).items()}
-    whole = {label(run) for run in found if not ABLATIONS & run.config.model_args.keys()}
-    names = sorted(cells, key=lambda name: (name not in whole, name))
-    if names[0] not in whole:
+    (model, scale), chosen = max(models.items(), key=lambda item: (len(item[1]), item[0][1]))
+    cells = {name: by_seed(each) for name, each in grouped(chosen, label).items()}
+    unablated = {label(run) for run in chosen if not ABLATIONS & run.config.model_args.keys()}
+    names = sorted(cells, key=lambda name: (name not in unablated, name))
+    if names[0] not in unablated:
         raise MissingRunsError(f"eit-ablation needs {model} itself beside its ablations: model = ['{model}'].")
     rows: list[Row] = []
     for name in names:
@@ -141,7 +145,7 @@ def eit_ablation(runs: Sequence[Run]) -> Exhibit:
     with style():
         seeds = {name: [accuracy(run) for run in each.values()] for name, each in cells.items()}
         figure = cells_figure(
-            rows, seeds, key="model", minus="minus_whole", split=judged(found), reference=str(model),
+            rows, seeds, key="model", minus="minus_whole", split=judged(chosen), reference=str(model),
         )  # fmt: skip
     table: dict[str, Any] = {
         "model": "model",
@@ -151,7 +155,7 @@ def eit_ablation(runs: Sequence[Run]) -> Exhibit:
         "- whole": lambda row: _minus(row),
     }
     text = f"Ablations of {model} at {100 * scale:g} % of the data, paired by seed, with its options; exploratory."
-    return Exhibit(figure, rows, caption(found, text), table=table)
+    return Exhibit(figure, rows, caption(chosen, text), table=table)
 
 
 def _minus(row: Row) -> str:
@@ -165,17 +169,17 @@ def _minus(row: Row) -> str:
 @figure_kind(tables=["differences"])
 def eit_hfd_share(runs: Sequence[Run]) -> Exhibit:
     """High frequencies by depth, as a share of non-DC power and relative to DC: branches of EIT, its stream, others."""
-    found = analyzed(_plain(runs), "eit-hfd-share")
-    mixed = [(run, result) for run, result in found if any(p.name.endswith("mixer.conv") for p in result.points)]
+    analyses = analyzed(_plain(runs), "eit-hfd-share")
+    mixed = [(run, result) for run, result in analyses if any(p.name.endswith("mixer.conv") for p in result.points)]
     if not mixed:
         raise MissingRunsError(
             "eit-hfd-share needs an analyzed EIT: model = ['eit_small_w80'] and [analyze] in the plan."
         )
-    curves = _curves(found)
+    curves = _curves(analyses)
     names = {name for name, _ in curves}
-    used = [run for run, _ in found if label(run) in names]
-    frequency = common_frequency([result for run, result in found if label(run) in names])
-    t95 = quantile(found[0][1].definition.groups)
+    used = [run for run, _ in analyses if label(run) in names]
+    frequency = common_frequency([result for run, result in analyses if label(run) in names])
+    t95 = quantile(analyses[0][1].definition.groups)
     measures: dict[str, Callable[[PointSpectrum], tuple[float, float]]] = {
         "hfd_share": lambda p: (p.scalars["hfd_share"], p.stderr_of["hfd_share"]),
         "delta": lambda p: delta_at(p, frequency),
@@ -183,27 +187,29 @@ def eit_hfd_share(runs: Sequence[Run]) -> Exhibit:
     rows: list[Row] = []
     for (name, part), group in curves.items():
         points = [p for _, _, chosen in group for p in chosen]
-        for place in dict.fromkeys(p.name for p in points):
-            same = [p for p in points if p.name == place]
-            row: Row = {"model": name, "part": part, "point": place, "depth": same[0].depth, "n": len(same)}
+        for index in dict.fromkeys(p.name for p in points):
+            same = [p for p in points if p.name == index]
+            row: Row = {"model": name, "part": part, "point": index, "depth": same[0].depth, "n": len(same)}
             for key, measure in measures.items():
                 row[key], half = over_seeds([measure(p)[0] for p in same])
                 row[f"{key}_half"] = half if len(same) > 1 else t95 * measure(same[0])[1]
             rows.append({**row, "frequency": frequency, "hfd_share_white": same[0].hfd_share_white})
     drawn = {label(run) for run in used if not _ablated(run)}
-    kept = list(dict.fromkeys((row["model"], row["part"]) for row in rows if row["model"] in drawn))
+    shown = list(dict.fromkeys((row["model"], row["part"]) for row in rows if row["model"] in drawn))
     with style():
         columns = most_columns(2, PAGE / 2)
         figure = canvas(PAGE, 0.8 + 2.4 * (2 // columns))
         left, right = figure.subplots(2 // columns, columns, squeeze=False).flat
-        looks = zip(categories(len(kept)), itertools.cycle(MARKERS))
-        for place, ((name, part), (color, marker)) in enumerate(zip(kept, looks, strict=False)):
-            mine = [row for row in rows if (row["model"], row["part"]) == (name, part)]
+        styles = zip(categories(len(shown)), itertools.cycle(MARKERS))
+        for index, ((name, part), (color, marker)) in enumerate(zip(shown, styles, strict=False)):
+            differences = [row for row in rows if (row["model"], row["part"]) == (name, part)]
             for ax, key in ((left, "hfd_share"), (right, "delta")):
-                x, y, band = (np.array([row[column] for row in mine]) for column in ("depth", key, f"{key}_half"))
+                x, y, band = (
+                    np.array([row[column] for row in differences]) for column in ("depth", key, f"{key}_half")
+                )
                 line = {"convolution": "--", "attention": ":"}.get(part, "-")
                 ax.errorbar(
-                    x + dodged(place, len(kept), 0.014), y, band if np.isfinite(band).all() else None, color=color,
+                    x + dodged(index, len(shown), 0.014), y, band if np.isfinite(band).all() else None, color=color,
                     marker=marker, ms=3, capsize=1.5,
                     linestyle=line, elinewidth=0.6, label=f"{short_title(name)}, {part}",
                 )  # fmt: skip
@@ -218,8 +224,8 @@ def eit_hfd_share(runs: Sequence[Run]) -> Exhibit:
         foot(figure, left.get_legend_handles_labels()[0], [f"{_bars(row['n'] for row in rows)} {lines}"])
     text = (
         "High frequencies by depth, twice: left the share of power at r > 0.5 (corners in) of all non-DC power, right "
-        f"the log amplitude at {frequency:.2f} pi less that at DC. The convolution's and the attention's channels of "
-        f"EIT's mixers, and the stream, of networks on one grid. {images_of([found[0][1]])}"
+        f"the log amplitude at {frequency:.2f} pi minus that at DC. The convolution's and the attention's channels of "
+        f"EIT's mixers, and the stream, of networks on one grid. {images_of([analyses[0][1]])}"
     )
     gaps: list[Row] = []
     model = label(next((run for run, _ in mixed if not _ablated(run)), mixed[0][0]))
@@ -232,10 +238,10 @@ def eit_hfd_share(runs: Sequence[Run]) -> Exhibit:
             run.config.seed: (_of_branch(result, "conv", measure), _of_branch(result, "attn", measure))
             for run, result in mixed if label(run) == model
         }  # fmt: skip
-        for contrast, pairs in (_less_twin(stream), (f"{model}, convolution less attention", branches)):
-            mine, said = _differences(f"{contrast}, {'HFD share' if key == 'hfd_share' else 'Delta'}", pairs)
-            gaps += mine
-            text += said
+        for contrast, pairs in (_less_twin(stream), (f"{model}, convolution minus attention", branches)):
+            differences, sentence = _differences(f"{contrast}, {'HFD share' if key == 'hfd_share' else 'Delta'}", pairs)
+            gaps += differences
+            text += sentence
     over = "seeds" if all(row["n"] > 1 for row in rows) else "seeds or images"
     text += _in_table_only(names - drawn)
     return Exhibit(figure, rows, caption(used, text, over=over), {"differences": gaps} if gaps else {})
@@ -244,46 +250,46 @@ def eit_hfd_share(runs: Sequence[Run]) -> Exhibit:
 @figure_kind(tables=["differences"])
 def eit_head_diversity(runs: Sequence[Run]) -> Exhibit:
     """Standard deviation over heads of the attention distance, by layer, for EIT, its twins and other models."""
-    found = [(run, result) for run, result in analyzed(_plain(runs), "eit-head-diversity") if result.attention]
-    if not any(label(run).startswith("eit_") for run, _ in found):
+    analyses = [(run, result) for run, result in analyzed(_plain(runs), "eit-head-diversity") if result.attention]
+    if not any(label(run).startswith("eit_") for run, _ in analyses):
         raise MissingRunsError(
             "eit-head-diversity needs an EIT analyzed with attention: attention = true in [analyze]."
         )
     rows: list[Row] = []
     groups: dict[str, list[Spectra]] = {}
-    for run, result in found:
+    for run, result in analyses:
         groups.setdefault(label(run), []).append(result)
     for name, group in groups.items():
         depth = len(group[0].attention)
-        for place in range(depth):
-            layers = [result.attention[place] for result in group]
+        for index in range(depth):
+            layers = [result.attention[index] for result in group]
             mean, half = over_seeds([layer["diversity"] for layer in layers])
             distance, _ = over_seeds([float(np.mean(layer["distance"])) for layer in layers])
             rows.append(
-                {"model": name, "layer": layers[0]["name"], "depth": (place + 1) / depth, "n": len(layers),
+                {"model": name, "layer": layers[0]["name"], "depth": (index + 1) / depth, "n": len(layers),
                  "diversity": mean, "half": half, "distance": distance, "heads": len(layers[0]["distance"])}
             )  # fmt: skip
-    names = list(dict.fromkeys(label(run) for run, _ in found if not _ablated(run)))
+    names = list(dict.fromkeys(label(run) for run, _ in analyses if not _ablated(run)))
     with style():
         columns = most_columns(2, PAGE / 2)
         figure = canvas(PAGE, 0.4 + 2.4 * (2 // columns))
         axes = figure.subplots(2 // columns, columns, squeeze=False).flat
-        looks = zip(names, categories(len(names)), itertools.cycle(MARKERS), strict=False)
-        for place, (name, color, marker) in enumerate(looks):
-            mine = [row for row in rows if row["model"] == name]
-            x = [row["depth"] + dodged(place, len(names), 0.012) for row in mine]
-            halves = [row["half"] for row in mine]
+        styles = zip(names, categories(len(names)), itertools.cycle(MARKERS), strict=False)
+        for index, (name, color, marker) in enumerate(styles):
+            of_model = [row for row in rows if row["model"] == name]
+            x = [row["depth"] + dodged(index, len(names), 0.012) for row in of_model]
+            halves = [row["half"] for row in of_model]
             error = halves if np.isfinite(halves).all() else None
             axes[0].errorbar(
                 x,
-                [r["diversity"] for r in mine],
+                [r["diversity"] for r in of_model],
                 error,
                 color=color,
                 marker=marker,
                 capsize=1.5,
                 label=short_title(name),
             )
-            axes[1].plot(x, [row["distance"] for row in mine], color=color, marker=marker)
+            axes[1].plot(x, [row["distance"] for row in of_model], color=color, marker=marker)
         axes[0].set_ylabel("Head diversity (pixels)")
         axes[1].set_ylabel("Mean attention distance (pixels)")
         for ax in axes:
@@ -291,16 +297,16 @@ def eit_head_diversity(runs: Sequence[Run]) -> Exhibit:
             ax.set_ylim(bottom=0)
         notes = [f"{_bars(row['n'] for row in rows)} Below 0 they are cut. Distances: means, no interval."]
         foot(figure, axes[0].get_legend_handles_labels()[0], notes, columns=4)
-    count = found[0][1].attention[0]["images"]
+    count = analyses[0][1].attention[0]["images"]
     text = (
         f"Head diversity: standard deviation over heads of the mean attention distance, by layer; {count} test images."
     )
     contrast, pairs = _less_twin(
-        [(run, {layer["name"]: layer["diversity"] for layer in result.attention}) for run, result in found]
+        [(run, {layer["name"]: layer["diversity"] for layer in result.attention}) for run, result in analyses]
     )
-    gaps, said = _differences(f"{contrast}, head diversity", pairs)
-    text += said + _in_table_only(groups.keys() - set(names))
-    used = [run for run, _ in found]
+    gaps, sentence = _differences(f"{contrast}, head diversity", pairs)
+    text += sentence + _in_table_only(groups.keys() - set(names))
+    used = [run for run, _ in analyses]
     return Exhibit(figure, rows, caption(used, text), {"differences": gaps} if gaps else {})
 
 
@@ -314,8 +320,8 @@ def _bars(counts: Iterable[int]) -> str:
 
 def _ablated(run: Run) -> bool:
     """Whether the run is of an ablated EIT other than the all-attention twin: too many to draw."""
-    given = ABLATIONS & run.config.model_args.keys()
-    return bool(given) and run.config.model_args.get("split") != "attention"
+    ablated = ABLATIONS & run.config.model_args.keys()
+    return bool(ablated) and run.config.model_args.get("split") != "attention"
 
 
 def _in_table_only(names: set[str]) -> str:
@@ -337,17 +343,17 @@ def _less_twin(found: Sequence[tuple[Run, dict[str, float]]]) -> tuple[str, Pair
     """Values by layer of the first EIT that has its all-attention twin, and of the twin, by seed; and what they are."""
     of_eit = [(run, values) for run, values in found if str(run.config.model).startswith("eit_") and not _ablated(run)]
     for model in dict.fromkeys(run.config.model for run, _ in of_eit):
-        mine = [(run, values) for run, values in of_eit if run.config.model == model]
-        wholes = {run.config.seed: values for run, values in mine if "split" not in run.config.model_args}
-        twins = {run.config.seed: values for run, values in mine if "split" in run.config.model_args}
+        of_model = [(run, values) for run, values in of_eit if run.config.model == model]
+        wholes = {run.config.seed: values for run, values in of_model if "split" not in run.config.model_args}
+        twins = {run.config.seed: values for run, values in of_model if "split" in run.config.model_args}
         if wholes.keys() & twins.keys():
             pairs = {seed: (wholes[seed], twins[seed]) for seed in sorted(wholes.keys() & twins.keys())}
-            return f"{model} less its all-attention twin", pairs
+            return f"{model} minus its all-attention twin", pairs
     return "", {}
 
 
 def _differences(contrast: str, pairs: Pairs) -> tuple[list[Row], str]:
-    """First less second of each layer that both have, paired by seed: rows, and a sentence on the mean over layers."""
+    """First minus second of each layer that both have, paired by seed: rows, and a sentence on the mean over layers."""
     if not pairs:
         return [], ""
     first, second = next(iter(pairs.values()))

@@ -63,8 +63,8 @@ def interpolation(runs: Sequence[Run]) -> Exhibit:
     trained = [run for run, _ in used]
     figure = _draw(rows, curves, axes, defined, judged(trained))
     ways = sorted({recast_settings(run) for run in trained if run.config.schedule == "constant"})
-    kept = {id(run) for run in trained}
-    others = {noted_schedule(run) for run in network if id(run) not in kept and run.config.schedule == "constant"}
+    drawn = {id(run) for run in trained}
+    others = {noted_schedule(run) for run in network if id(run) not in drawn and run.config.schedule == "constant"}
     text = f"Interpolation by the epoch at which all layers switch (A4); spectra of seed {first}. "
     text += f"Recast with {'; or '.join(ways)}."
     text += f" Not drawn, recast otherwise: {', '.join(sorted(others))}." if others else ""
@@ -121,15 +121,15 @@ def _verdict(rows: Sequence[Row], gap: float, scatter: float) -> str:
     """Whether the ends differ by more than seeds do, and whether t falls from switch to switch."""
     apart = f"The ends lie {gap:.2f} nats apart (RMS)"
     if math.isnan(scatter):
-        said = f"{apart}; one seed, so their scatter is unknown."
+        sentence = f"{apart}; one seed, so their scatter is unknown."
     else:
-        said = f"{apart}, {gap / scatter if scatter else math.inf:.1f} times the scatter of seeds (sd of one pair)"
+        sentence = f"{apart}, {gap / scatter if scatter else math.inf:.1f} times the scatter of seeds (sd of one pair)"
         if gap <= APART * scatter:
-            return f"{said}: too close, so the coordinate is undefined."
-        said += ", so the coordinate is defined."
+            return f"{sentence}: too close, so the coordinate is undefined."
+        sentence += ", so the coordinate is defined."
     seeds = grouped_rows(rows, "seed").values()
     falling = sum(all(b["t"] < a["t"] for a, b in itertools.pairwise(of_seed)) for of_seed in seeds)
-    return f"{said} t falls from each switch to the next in {falling} of {len(seeds)} seeds."
+    return f"{sentence} t falls from each switch to the next in {falling} of {len(seeds)} seeds."
 
 
 def _draw(
@@ -184,6 +184,6 @@ def _over_switches(
     cells = grouped_rows(rows, "switch")
     shares = sorted(cells)
     means = [over_seeds([row[key] for row in cells[share]]) for share in shares]
-    free = [ends or 0 < place < len(shares) - 1 for place in range(len(shares))]
+    free = [ends or 0 < index < len(shares) - 1 for index in range(len(shares))]
     half = [h if given and h == h else 0.0 for (_, h), given in zip(means, free, strict=True)]
     ax.errorbar(shares, [mean for mean, _ in means], half, marker="o", ms=3, capsize=1.5, color=color, label=label)

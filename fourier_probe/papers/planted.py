@@ -85,14 +85,14 @@ def trials(runs: Sequence[Run], variant: str | None = None) -> list[Trial]:
     """
     judged = [run for run in runs if run.result is not None and run.result.test_acc is not None and is_planted(run)]
     designs = grouped(judged, _design)
-    found = [Trial.of(run) for run in max(designs.values(), key=len, default=[])]
-    kept = [trial for trial in found if variant in (None, trial.variant)]
-    if not kept:
+    every = [Trial.of(run) for run in max(designs.values(), key=len, default=[])]
+    chosen = [trial for trial in every if variant in (None, trial.variant)]
+    if not chosen:
         raise MissingRunsError(
             "there is no finished run on the planted task: `fourier-probe sweep studies/planted.toml`, or "
             "`fourier-probe train --data planted --schedule linear`."
         )
-    return kept
+    return chosen
 
 
 def _design(run: Run) -> tuple[float, ...]:
@@ -100,10 +100,10 @@ def _design(run: Run) -> tuple[float, ...]:
     return run.config.steps, run.config.val_every, run.config.lr, run.config.cooldown_steps
 
 
-def cells(found: Sequence[Trial]) -> dict[str, dict[int, Trial]]:
+def cells(chosen: Sequence[Trial]) -> dict[str, dict[int, Trial]]:
     """Trials by arm and seed, arms in the order of ARMS, others after them."""
-    arms = sorted({t.arm for t in found}, key=lambda arm: (ARMS.index(arm) if arm in ARMS else len(ARMS), arm))
-    return {arm: {t.seed: t for t in sorted(found, key=lambda t: t.seed) if t.arm == arm} for arm in arms}
+    arms = sorted({t.arm for t in chosen}, key=lambda arm: (ARMS.index(arm) if arm in ARMS else len(ARMS), arm))
+    return {arm: {t.seed: t for t in sorted(chosen, key=lambda t: t.seed) if t.arm == arm} for arm in arms}
 
 
 # --- how long after the switch: the primary contrasts ---------------------------------------------------------------
@@ -117,20 +117,20 @@ def planted_steps(runs: Sequence[Run]) -> Exhibit:
     arms = cells([t for t in mixed if t.images == scale])
     rows: list[Row] = []
     for arm, seeds in arms.items():
-        mine = list(seeds.values())
-        solved = [t for t in mine if t.solved]
-        mean, half = over_seeds([t.top1 for t in mine])
+        of_arm = list(seeds.values())
+        solved = [t for t in of_arm if t.solved]
+        mean, half = over_seeds([t.top1 for t in of_arm])
         rows.append(
             {
-                "arm": arm, "images": scale, "n": len(mine), "solved": len(solved),
-                "median_steps_after_last_switch": median(t.wait for t in mine) if arm != "none" else None,
+                "arm": arm, "images": scale, "n": len(of_arm), "solved": len(solved),
+                "median_steps_after_last_switch": median(t.wait for t in of_arm) if arm != "none" else None,
                 "median_step": median(t.solved_at or 0 for t in solved) if solved else None,
                 "test_acc": mean, "half": half,
             }
         )  # fmt: skip
     contrasts = _contrasts(arms)
     figure = _steps_figure(arms, scale)
-    said = "; ".join(
+    contrast_text = "; ".join(
         f"{row['contrast']} {row['mean']:+.4g} ± {_two_digits(row['half'])} {row['unit']}, p = {row['p']:.3f}, "
         f"Holm {row['p_holm']:.3f}, n = {row['n']}"
         for row in contrasts
@@ -138,7 +138,7 @@ def planted_steps(runs: Sequence[Run]) -> Exhibit:
     text = (
         f"Steps after the last switch until validation top-1 reaches {SOLVED:.0%} on the planted task, {scale:,} "
         f"images; triangles: not within {AFTER:,} steps. Primary contrasts, paired by seed, exact sign-flip tests: "
-        f"{said or 'none, as no two arms share a seed'}."
+        f"{contrast_text or 'none, as no two arms share a seed'}."
     )
     columns: dict[str, str | Callable[[Row], str]] = {
         "schedule": "arm", "n": "n", "solved": "solved",
@@ -189,12 +189,12 @@ def _steps_figure(arms: dict[str, dict[int, Trial]], scale: int) -> Figure:
         left, right = figure.subplots(1, 2, width_ratios=[1, 1.4])
         waiting = [arm for arm in shown if arm != "none"]
         for y, arm in enumerate(waiting):
-            mine = list(arms[arm].values())
-            for k, trial in enumerate(mine):
-                spread = 0.3 * (k / max(len(mine) - 1, 1) - 0.5)
+            of_arm = list(arms[arm].values())
+            for k, trial in enumerate(of_arm):
+                spread = 0.3 * (k / max(len(of_arm) - 1, 1) - 0.5)
                 marker = "o" if trial.wait < AFTER else ">"
                 left.plot(trial.wait, y + spread, marker, ms=3.5, color=COLORS[arm], alpha=0.8)
-            left.plot([median(t.wait for t in mine)] * 2, [y - 0.28, y + 0.28], color="black", linewidth=1)
+            left.plot([median(t.wait for t in of_arm)] * 2, [y - 0.28, y + 0.28], color="black", linewidth=1)
         left.set_yticks(
             range(len(waiting)),
             [f"{arm}\n({sum(t.solved for t in arms[arm].values())}/{len(arms[arm])})" for arm in waiting],
@@ -230,15 +230,15 @@ def _bound(ax: Axes, variant: str) -> None:
 @figure_kind(tables=["crossover"])
 def planted_scales(runs: Sequence[Run]) -> Exhibit:
     """Test top-1 against the number of training images on the three variants, and from where attention is ahead."""
-    found = [t for t in trials(runs) if t.arm in ARMS]
-    variants = [name for name in ("mixed", "far", "local") if any(t.variant == name for t in found)]
+    chosen = [t for t in trials(runs) if t.arm in ARMS]
+    variants = [name for name in ("mixed", "far", "local") if any(t.variant == name for t in chosen)]
     rows: list[Row] = []
     crossings: list[Row] = []
     for variant in variants:
-        mine = [t for t in found if t.variant == variant]
+        of_variant = [t for t in chosen if t.variant == variant]
         gaps: dict[int, Row] = {}
-        for scale in sorted({t.images for t in mine}):
-            arms = cells([t for t in mine if t.images == scale])
+        for scale in sorted({t.images for t in of_variant}):
+            arms = cells([t for t in of_variant if t.images == scale])
             for arm, seeds in arms.items():
                 mean, half = over_seeds([t.top1 for t in seeds.values()])
                 row: Row = {"variant": variant, "images": scale, "arm": arm, "n": len(seeds), "test_acc": mean}
@@ -267,17 +267,20 @@ def planted_scales(runs: Sequence[Run]) -> Exhibit:
         figure = canvas(PAGE, 2.7)
         axes = figure.subplots(1, len(variants), sharey=True, squeeze=False)[0]
         for ax, variant in zip(axes, variants, strict=True):
-            _scale_panel(ax, [t for t in found if t.variant == variant], variant)
+            _scale_panel(ax, [t for t in chosen if t.variant == variant], variant)
         axes[0].set_ylabel("test top-1 (%)")
         axes[-1].legend(*_entries(axes), loc="center left", bbox_to_anchor=(1.01, 0.5))
-    said = "; ".join(_said(row) for row in crossings)
+    sentence = "; ".join(_said(row) for row in crossings)
     text = (
         "Test top-1 on the planted task against the number of training images; line: median, dots: seeds, dashed: the "
         "bound of a local score. Images from which attention from the start minus the convolution exceeds "
-        f"{100 * AHEAD:g} points with its whole bootstrap interval over seeds: {said or 'not measured'}."
+        f"{100 * AHEAD:g} points with its whole bootstrap interval over seeds: {sentence or 'not measured'}."
     )
     return Exhibit(
-        figure, rows, caption([t.run for t in found], text, reading=True), {"crossover": crossings} if crossings else {}
+        figure,
+        rows,
+        caption([t.run for t in chosen], text, reading=True),
+        {"crossover": crossings} if crossings else {},
     )
 
 
@@ -298,17 +301,17 @@ def _ahead_from(gaps: dict[int, Row]) -> int | None:
     return ahead
 
 
-def _scale_panel(ax: Axes, found: Sequence[Trial], variant: str) -> None:
-    scales = sorted({t.images for t in found})
-    present = list(cells(found))
+def _scale_panel(ax: Axes, chosen: Sequence[Trial], variant: str) -> None:
+    scales = sorted({t.images for t in chosen})
+    present = list(cells(chosen))
     for k, arm in enumerate(present):
         line = []
         for scale in scales:
-            mine = [100 * t.top1 for t in found if t.arm == arm and t.images == scale]
+            top1 = [100 * t.top1 for t in chosen if t.arm == arm and t.images == scale]
             shift = 1.06 ** (k - (len(present) - 1) / 2)
-            ax.plot([scale * shift] * len(mine), mine, ".", ms=3, color=COLORS[arm], alpha=0.5)
-            if mine:
-                line.append((scale * shift, median(mine)))
+            ax.plot([scale * shift] * len(top1), top1, ".", ms=3, color=COLORS[arm], alpha=0.5)
+            if top1:
+                line.append((scale * shift, median(top1)))
         ax.plot(*zip(*line, strict=True), marker=MARKERS[ARMS.index(arm)], color=COLORS[arm], label=arm)
     _bound(ax, variant)
     ax.set_xscale("log")
@@ -363,9 +366,9 @@ def planted_reliance(runs: Sequence[Run]) -> Exhibit:
         for ax, (name, title) in zip(axes, panels, strict=True):
             for k, arm in enumerate(shown):
                 for solved, marker in ((True, "o"), (False, "x")):
-                    mine = [r for r in rows if r["arm"] == arm and r["solved"] is solved and r[name] is not None]
-                    x = [layers.index(r["layer"]) + 0.16 * (k - (len(shown) - 1) / 2) for r in mine]
-                    y = [(1 if name == "gate" else 100) * r[name] for r in mine]
+                    of_arm = [r for r in rows if r["arm"] == arm and r["solved"] is solved and r[name] is not None]
+                    x = [layers.index(r["layer"]) + 0.16 * (k - (len(shown) - 1) / 2) for r in of_arm]
+                    y = [(1 if name == "gate" else 100) * r[name] for r in of_arm]
                     ax.plot(x, y, marker, ms=3, color=COLORS[arm], alpha=0.7, label=arm if solved else None)
             ax.set_title(title)
             ax.set_xticks(range(len(layers)), [short(layer, k) for k, layer in enumerate(layers)])

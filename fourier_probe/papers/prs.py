@@ -119,19 +119,19 @@ def schedule_table(runs: Sequence[Run]) -> Exhibit:
     control = "constant, same mean" if "constant, same mean" in cells else None
     rows: list[Row] = []
     for name in names:
-        found = cells[name]
-        mean, half = over_seeds([accuracy(run) for run in found.values()])
-        row: Row = {"schedule": name, "n": len(found), "test_acc": mean, "half": half}
+        of_name = cells[name]
+        mean, half = over_seeds([accuracy(run) for run in of_name.values()])
+        row: Row = {"schedule": name, "n": len(of_name), "test_acc": mean, "half": half}
         for key, other in (("none", "none"), ("control", control)):
             if other and other != name and other in cells:
-                shared = sorted(found.keys() & cells[other].keys())
-                differences = [accuracy(found[seed]) - accuracy(cells[other][seed]) for seed in shared]
+                shared = sorted(of_name.keys() & cells[other].keys())
+                differences = [accuracy(of_name[seed]) - accuracy(cells[other][seed]) for seed in shared]
                 if differences:
                     row[f"minus_{key}"], row[f"minus_{key}_half"] = over_seeds(differences)
                     row[f"minus_{key}_pairs"] = len(shared)
-        row["epochs"] = float(np.mean([run.plan.epochs for run in found.values()]))
-        row["gmacs_per_image"] = float(np.mean([_gmacs(run) for run in found.values()]))
-        row["seconds"] = float(np.mean([_seconds(run) for run in found.values()]))
+        row["epochs"] = float(np.mean([run.plan.epochs for run in of_name.values()]))
+        row["gmacs_per_image"] = float(np.mean([_gmacs(run) for run in of_name.values()]))
+        row["seconds"] = float(np.mean([_seconds(run) for run in of_name.values()]))
         row["role"] = {"linear": "PRS", control: "same-mean control"}.get(name, "")
         rows.append(row)
     with style():
@@ -143,7 +143,7 @@ def schedule_table(runs: Sequence[Run]) -> Exhibit:
             split=judged(done), reference=base or "none", marked="linear", notes=same,
         )  # fmt: skip
     primary = next((row for row in rows if row["schedule"] == "linear" and "minus_control" in row), None)
-    said = (
+    contrast = (
         f"Primary contrast, linear minus constant of the same mean epoch, paired by seed: "
         f"{100 * primary['minus_control']:+.2f}"
         + (
@@ -167,7 +167,7 @@ def schedule_table(runs: Sequence[Run]) -> Exhibit:
         "G multiply-adds": lambda row: f"{row['gmacs_per_image']:.3f}",
         "minutes": lambda row: f"{row['seconds'] / 60:.1f}",
     }
-    text = f"Schedules of {label(done[0])} (A6, A7). {said} Multiply-adds are of one image's forward, mean over epochs."
+    text = f"Schedules of {label(done[0])} (A6, A7). {contrast} Multiply-adds of an image's forward, mean over epochs."
     text += f" Left out, recast otherwise than linear: {', '.join(left_out)}." if left_out else ""
     return Exhibit(figure, rows, caption(done, text, reading=True), table=table)
 
@@ -178,15 +178,15 @@ def schedule_table(runs: Sequence[Run]) -> Exhibit:
 @figure_kind(tables=["differences", "reliance"])
 def gates_by_depth(runs: Sequence[Run]) -> Exhibit:
     """Gates of the converted layers against steps since their switch, a panel a schedule, coloured by depth (A5)."""
-    found = one_network([run for run in finished(runs) if switches(run) and run.trajectory])
-    rows = [row for run in found for row in _gates(run)]
+    chosen = one_network([run for run in finished(runs) if switches(run) and run.trajectory])
+    rows = [row for run in chosen for row in _gates(run)]
     if not rows:
         raise MissingRunsError(
             "gates-by-depth needs PRS runs probed while they trained: probe_every = 1 with schedule = ['linear']."
         )
-    every = _in_order([row["schedule"] for row in rows], found)
+    every = _in_order([row["schedule"] for row in rows], chosen)
     names = every[:PANELS]
-    found = [run for run in found if noted_schedule(run) in names]
+    chosen = [run for run in chosen if noted_schedule(run) in names]
     curves = {name: _mean_gates([row for row in rows if row["schedule"] == name]) for name in names}
     last = min(max(steps) for layers in curves.values() for _, steps, _ in layers)
     with style():
@@ -208,10 +208,10 @@ def gates_by_depth(runs: Sequence[Run]) -> Exhibit:
             ax.set_xlim(-0.04 * longest, 1.04 * longest)  # one axis for all that are compared
             ax.xaxis.set_major_locator(MaxNLocator(3, integer=True))
         counts = {name: len({row["seed"] for row in rows if row["schedule"] == name}) for name in names}
-        looks = zip(categories(len(names)), itertools.cycle(MARKERS))
-        for place, (name, (color, marker)) in enumerate(zip(names, looks, strict=False)):
+        styles = zip(categories(len(names)), itertools.cycle(MARKERS))
+        for index, (name, (color, marker)) in enumerate(zip(names, styles, strict=False)):
             at = _gates_at([row for row in rows if row["schedule"] == name], last)
-            x = [depth + dodged(place, len(names), 0.012) for depth, _, _ in at]
+            x = [depth + dodged(index, len(names), 0.012) for depth, _, _ in at]
             halves = [half if np.isfinite(half) else 0.0 for _, _, half in at]
             overlaid.errorbar(x, [gate for _, gate, _ in at], halves, color=color, marker=marker, ms=3, capsize=1.5,
                               elinewidth=0.7, label=literal(name))  # fmt: skip
@@ -222,32 +222,32 @@ def gates_by_depth(runs: Sequence[Run]) -> Exhibit:
         grid[0].set_ylim(0, 1.02)
         bar = figure.colorbar(cm.ScalarMappable(colors.Normalize(0, 1), cmap), ax=grid, pad=0.02, aspect=30)
         bar.set_label("Normalized depth")
-        said = sorted(set(counts.values()))
-        several = f"{said[0]} to {said[-1]} seeds" if len(said) > 1 else f"{said[0]} seed{'s' * (said[0] > 1)}"
-        bars = "; bars at right: 95 % over seeds (Student's t)" if said[-1] > 1 else ""
+        numbers = sorted(set(counts.values()))
+        several = (
+            f"{numbers[0]} to {numbers[-1]} seeds" if len(numbers) > 1 else f"{numbers[0]} seed{'s' * (numbers[0] > 1)}"
+        )
+        bars = "; bars at right: 95 % over seeds (Student's t)" if numbers[-1] > 1 else ""
         foot(figure, notes=[f"Mean over heads and {several}{bars}. Dotted: {last} steps, where all can be compared."])
     text = (
         "Gates of converted layers against steps since their own switch (A5), mean over heads and seeds; at right all "
     )
     text += f"schedules overlaid after as many steps, {last} (dotted). "
-    eased = [name for name in names if any(noted_schedule(r) == name and r.config.anneal_epochs > 0 for r in found)]
+    eased = [name for name in names if any(noted_schedule(r) == name and r.config.anneal_epochs > 0 for r in chosen)]
     text += "Eased down from the convolution at first, so that their fall right after the switch is set, not learned: "
     text += f"{', '.join(eased) or 'none of them'}.{_not_drawn(every, PANELS)}"
     gaps = _gate_differences(rows, names, last)
     for other in dict.fromkeys(gap["minus"] for gap in gaps):
-        mine = [gap for gap in gaps if gap["minus"] == other]
-        apart = [abs(gap["difference"]) for gap in mine if abs(gap["difference"]) > gap["half"]]
-        text += (
-            f" linear less {other}, paired by seed: {len(apart)} of {len(mine)} layers have a 95 % interval without 0"
-        )
+        of_other = [gap for gap in gaps if gap["minus"] == other]
+        apart = [abs(gap["difference"]) for gap in of_other if abs(gap["difference"]) > gap["half"]]
+        text += f" linear minus {other}, by seed: {len(apart)} of {len(of_other)} layers have a 95 % interval without 0"
         text += f" (not corrected), up to {max(apart):.2f}." if apart else "."
-    relied = _reliance(found)
+    relied = _reliance(chosen)
     text += " A gate is no measure of reliance: "
     text += "what these runs rely on is in the table beside it." if relied else (
         "what these runs rely on was not measured (`fourier-probe analyze RUN --attention --out RUN`)."
     )  # fmt: skip
     more = {name: table for name, table in (("differences", gaps), ("reliance", relied)) if table}
-    return Exhibit(figure, rows, caption(found, text, over="", reading=True), more)
+    return Exhibit(figure, rows, caption(chosen, text, over="", reading=True), more)
 
 
 def _reliance(runs: Sequence[Run]) -> list[Row]:
@@ -268,7 +268,7 @@ def _reliance(runs: Sequence[Run]) -> list[Row]:
 
 
 def _gate_differences(rows: Sequence[Row], names: Sequence[str], steps: int) -> list[Row]:
-    """Of each layer the gate of `linear` less that of every other schedule, `steps` after the switch, by seed."""
+    """Of each layer the gate of `linear` minus that of every other schedule, `steps` after the switch, by seed."""
     at: dict[tuple[str, str], dict[int, float]] = {}
     depth = {row["layer"]: row["depth"] for row in rows}
     for name, of_name in grouped_rows(rows, "schedule").items():
@@ -279,10 +279,10 @@ def _gate_differences(rows: Sequence[Row], names: Sequence[str], steps: int) -> 
     out = []
     for other in (name for name in names if name != "linear" and "linear" in names):
         for layer in depth:
-            mine, theirs = at.get(("linear", layer), {}), at.get((other, layer), {})
-            shared = sorted(mine.keys() & theirs.keys())
+            ours, theirs = at.get(("linear", layer), {}), at.get((other, layer), {})
+            shared = sorted(ours.keys() & theirs.keys())
             if len(shared) > 1:
-                mean, half = over_seeds([mine[seed] - theirs[seed] for seed in shared])
+                mean, half = over_seeds([ours[seed] - theirs[seed] for seed in shared])
                 out.append(
                     {"schedule": "linear", "minus": other, "layer": layer, "depth": depth[layer], "steps": steps,
                      "n": len(shared), "difference": mean, "half": half}
@@ -293,31 +293,33 @@ def _gate_differences(rows: Sequence[Row], names: Sequence[str], steps: int) -> 
 def _mean_gates(rows: Sequence[Row]) -> list[tuple[float, list[int], list[float]]]:
     """Of each layer: its depth, the steps since its switch, and the mean gate over seeds there."""
     out = []
-    for mine in grouped_rows(rows, "layer").values():
-        at = grouped_rows(mine, "steps")
+    for of_layer in grouped_rows(rows, "layer").values():
+        at = grouped_rows(of_layer, "steps")
         steps = sorted(at)
-        out.append((float(mine[0]["depth"]), steps, [float(np.mean([row["gate"] for row in at[s]])) for s in steps]))
+        out.append(
+            (float(of_layer[0]["depth"]), steps, [float(np.mean([row["gate"] for row in at[s]])) for s in steps])
+        )
     return out
 
 
 def _gates_at(rows: Sequence[Row], steps: int) -> list[tuple[float, float, float]]:
     """Of each layer, by depth: its depth, its mean gate over seeds after so many steps, half of the interval."""
     out = []
-    for mine in grouped_rows(rows, "layer").values():
-        curves = grouped_rows(mine, "seed").values()
+    for of_layer in grouped_rows(rows, "layer").values():
+        curves = grouped_rows(of_layer, "seed").values()
         gates = [float(np.interp(steps, [r["steps"] for r in curve], [r["gate"] for r in curve])) for curve in curves]
-        out.append((float(mine[0]["depth"]), *over_seeds(gates)))
+        out.append((float(of_layer[0]["depth"]), *over_seeds(gates)))
     return sorted(out)
 
 
 @figure_kind()
 def training_trajectory(runs: Sequence[Run]) -> Exhibit:
     """High-frequency value of every point while training, across the switches, a row a schedule."""
-    found = one_network([run for run in finished(runs) if len(run.trajectory) > 1])
-    if not found:
+    chosen = one_network([run for run in finished(runs) if len(run.trajectory) > 1])
+    if not chosen:
         raise MissingRunsError("training-trajectory needs runs probed while they trained: probe_every = 1 in the plan.")
-    first = {name: by_seed(group) for name, group in grouped(found, noted_schedule).items()}
-    every = _in_order(list(first), found)
+    first = {name: by_seed(group) for name, group in grouped(chosen, noted_schedule).items()}
+    every = _in_order(list(first), chosen)
     names = every[:PANELS]
     used = [first[name][min(first[name])] for name in names]
     view = view_of([result for run in used for result in run.trajectory])

@@ -57,11 +57,15 @@ def accuracy_by_scale(runs: Sequence[Run]) -> Exhibit:
     names = [name for name in names if sum((name, scale) in cells for scale in scales) > 1]
     rows: list[Row] = []
     for name, scale in itertools.product(names, scales):
-        found = cells.get((name, scale), [])
-        if found:
-            mean, half = over_seeds([accuracy(run) for run in by_seed(found).values()])
-            rows.append({"model": name, "data_scale": scale, "n": len(by_seed(found)), "test_acc": mean, "half": half})
-    plain = [name for (name, _), found in cells.items() if is_cnn(found[0]) and found[0].config.schedule == "none"]
+        of_cell = cells.get((name, scale), [])
+        if of_cell:
+            mean, half = over_seeds([accuracy(run) for run in by_seed(of_cell).values()])
+            rows.append(
+                {"model": name, "data_scale": scale, "n": len(by_seed(of_cell)), "test_acc": mean, "half": half}
+            )
+    plain = [
+        name for (name, _), of_cell in cells.items() if is_cnn(of_cell[0]) and of_cell[0].config.schedule == "none"
+    ]
     cnn = next((name for name in names if name in plain), None)
     crossings = [_crossover(cells, name, cnn, scales) for name in names if cnn and name != cnn]
     for row in rows:
@@ -72,17 +76,17 @@ def accuracy_by_scale(runs: Sequence[Run]) -> Exhibit:
     with style():
         figure = canvas(0.85 * PAGE, 3.0)
         ax = figure.subplots()
-        looks = zip(names, categories(len(names)), itertools.cycle(MARKERS), strict=False)
-        for place, (name, color, marker) in enumerate(looks):
-            mine = [row for row in rows if row["model"] == name]
-            aside = math.exp(dodged(place, len(names), 0.035))  # of a logarithmic axis
-            x, y = [aside * row["data_scale"] for row in mine], [100 * row["test_acc"] for row in mine]
-            halves = [100 * row["half"] if row["half"] == row["half"] else 0.0 for row in mine]
+        styles = zip(names, categories(len(names)), itertools.cycle(MARKERS), strict=False)
+        for index, (name, color, marker) in enumerate(styles):
+            of_model = [row for row in rows if row["model"] == name]
+            aside = math.exp(dodged(index, len(names), 0.035))  # of a logarithmic axis
+            x, y = [aside * row["data_scale"] for row in of_model], [100 * row["test_acc"] for row in of_model]
+            halves = [100 * row["half"] if row["half"] == row["half"] else 0.0 for row in of_model]
             ax.errorbar(x, y, halves, color=color, marker=marker, capsize=1.5, elinewidth=0.7,
                         label=wrapped_title(name, 30))  # fmt: skip
-            for row, at in zip(mine, x, strict=True):
-                each = [100 * accuracy(run) for run in by_seed(cells[name, row["data_scale"]]).values()]
-                ax.plot([at] * len(each), each, "o", ms=2.8, mfc="white", mec=color, mew=0.6, zorder=3)
+            for row, at in zip(of_model, x, strict=True):
+                seeds = [100 * accuracy(run) for run in by_seed(cells[name, row["data_scale"]]).values()]
+                ax.plot([at] * len(seeds), seeds, "o", ms=2.8, mfc="white", mec=color, mew=0.6, zorder=3)
             for crossing in [at for c in crossings if c["model"] == name for at in c["resolved"]]:
                 ax.axvline(crossing, color=color, linewidth=0.6, linestyle="--", zorder=0)
         _scale_axis(ax, scales)
@@ -93,12 +97,12 @@ def accuracy_by_scale(runs: Sequence[Run]) -> Exhibit:
         crossed = [Line2D([], [], color="0.3", linewidth=0.6, linestyle="--", label="overtakes the CNN")]
         resolved = any(c["resolved"] for c in crossings)
         foot(figure, [dot, *crossed * resolved], ["Bars: 95 % over seeds (Student's t), where there are two or more."])
-    said = "; ".join(f"{c['model']}: {c['crossover']}" for c in crossings)
+    sentence = "; ".join(f"{c['model']}: {c['crossover']}" for c in crossings)
     used = [run for (name, _), found in cells.items() if name in names for run in found]
-    overtaken = f"Data scale at which a model overtakes {cnn}: {said}."
+    overtaken = f"Data scale at which a model overtakes {cnn}: {sentence}."
     if any(c["low"] == c["low"] for c in crossings):
         overtaken += " In brackets a 95 % percentile bootstrap over seeds."
-    if UNRESOLVED in said:
+    if UNRESOLVED in sentence:
         overtaken += f" {UNRESOLVED}: a paired difference beside it has 0 in its 95 % interval, or has no interval."
     text = (
         f"{judged(done)} accuracy against data scale (A1, A3). {overtaken if cnn else 'There is no CNN to overtake.'}"
@@ -109,7 +113,7 @@ def accuracy_by_scale(runs: Sequence[Run]) -> Exhibit:
 
 
 def _gaps(cells: dict[tuple[str, float], list[Run]], name: str, cnn: str, scale: float) -> dict[int, float]:
-    """Accuracy of a model less that of the CNN, of every seed that both have."""
+    """Accuracy of a model minus that of the CNN, of every seed that both have."""
     mine, theirs = (by_seed(cells.get((who, scale), [])) for who in (name, cnn))
     return {seed: accuracy(mine[seed]) - accuracy(theirs[seed]) for seed in sorted(mine.keys() & theirs.keys())}
 
@@ -125,18 +129,20 @@ def _crossover(
     """
     gaps = {scale: found for scale in scales if (found := _gaps(cells, name, cnn, scale))}
     both = list(gaps)
-    gap = [float(np.mean(list(found.values()))) for found in gaps.values()]
-    clear = [abs(mean) > half for mean, half in (over_seeds(list(found.values())) for found in gaps.values())]
+    gap = [float(np.mean(list(differences.values()))) for differences in gaps.values()]
+    clear = [
+        abs(mean) > half for mean, half in (over_seeds(list(differences.values())) for differences in gaps.values())
+    ]
     at, falls = (_crossings(both, [sign * each for each in gap]) for sign in (1, -1))
     low = high = math.nan
     censored = 0
-    shared = sorted(set.intersection(*(set(found) for found in gaps.values()))) if gaps else []
+    shared = sorted(set.intersection(*(set(differences) for differences in gaps.values()))) if gaps else []
     if len(shared) >= ENOUGH:
         rng = np.random.default_rng(0)
         draws = []
         for _ in range(RESAMPLES):
             seeds = rng.choice(shared, len(shared))
-            drawn = [float(np.mean([found[int(seed)] for seed in seeds])) for found in gaps.values()]
+            drawn = [float(np.mean([differences[int(seed)] for seed in seeds])) for differences in gaps.values()]
             first = _crossings(both, drawn)
             draws.append(0.0 if drawn[0] > 0 else first[0][0] if first else math.inf)
         low, high = (float(np.quantile(draws, q, method="nearest")) for q in (0.025, 0.975))
@@ -146,15 +152,15 @@ def _crossover(
         return "" if known else f" {UNRESOLVED}"
 
     if not both:
-        said = "no common data scale"
+        verdict = "no common data scale"
     elif gap[0] > 0 and not falls:
-        said = f"ahead from the smallest on (< {100 * both[0]:g} %){mark(all(clear))}"
+        verdict = f"ahead from the smallest on (< {100 * both[0]:g} %){mark(all(clear))}"
     elif gap[0] <= 0 and not at:
-        said = f"censored, not up to {100 * both[-1]:g} %{mark(all(clear))}"
+        verdict = f"censored, not up to {100 * both[-1]:g} %{mark(all(clear))}"
     else:
         turns = sorted([*((x, "ahead", k) for x, k in at), *((x, "behind", k) for x, k in falls)])
         start = [f"ahead at {100 * both[0]:g} %{mark(clear[0])}"] if gap[0] > 0 else []
-        said = ", ".join(
+        verdict = ", ".join(
             [*start, *(f"{side} from {100 * x:.3g} %{mark(clear[k] and clear[k + 1])}" for x, side, k in turns)]
         )
     if low == low:
@@ -162,11 +168,11 @@ def _crossover(
             f"< {100 * both[0]:g}" if x == 0 else f"> {100 * both[-1]:g}" if x == math.inf else f"{100 * x:.3g}"
             for x in (low, high)
         ]
-        said += f" [{ends[0]}, {ends[1]}]"
+        verdict += f" [{ends[0]}, {ends[1]}]"
     return {
         "model": name,
         "cnn": cnn,
-        "crossover": said,
+        "crossover": verdict,
         "at": [x for x, _ in at],
         "falls": [x for x, _ in falls],
         "resolved": sorted(x for x, k in (*at, *falls) if clear[k] and clear[k + 1]),
@@ -178,12 +184,12 @@ def _crossover(
 
 def _crossings(scales: Sequence[float], gap: Sequence[float]) -> list[tuple[float, int]]:
     """Where a difference goes from at most 0 to above, linear in ln(scale), each with the place of the scale before."""
-    found = []
+    crossings = []
     for k, ((x0, y0), (x1, y1)) in enumerate(itertools.pairwise(zip(scales, gap, strict=True))):
         if y0 <= 0 < y1:
             share = -y0 / (y1 - y0)
-            found.append((float(math.exp(math.log(x0) + share * (math.log(x1) - math.log(x0)))), k))
-    return found
+            crossings.append((float(math.exp(math.log(x0) + share * (math.log(x1) - math.log(x0)))), k))
+    return crossings
 
 
 # --- A2: spectra against data scale ----------------------------------------------------------------------------------
@@ -192,19 +198,19 @@ def _crossings(scales: Sequence[float], gap: Sequence[float]) -> list[tuple[floa
 @figure_kind()
 def spectra_by_scale(runs: Sequence[Run]) -> Exhibit:
     """Spectra of every model (rows) at every data scale (columns), shared axes."""
-    found = analyzed(_cnn_first(finished(runs)), "spectra-by-scale")
-    scales = sorted({run.config.data_scale for run, _ in found})
+    analyses = analyzed(_cnn_first(finished(runs)), "spectra-by-scale")
+    scales = sorted({run.config.data_scale for run, _ in analyses})
     if len(scales) < 2:
         raise MissingRunsError("spectra-by-scale needs analyzed runs at two data scales: data_scale = [0.1, 1.0].")
     titles = {scale: f"{100 * scale:g} %" for scale in scales}
     cells: dict[tuple[str, str], Spectra] = {}
     used = []
-    for run, result in sorted(found, key=lambda pair: pair[0].config.seed):
+    for run, result in sorted(analyses, key=lambda pair: pair[0].config.seed):
         cell = (_name(run), titles[run.config.data_scale])
         if cell not in cells:
             cells[cell] = result
             used.append((cell, run))
-    names = list(dict.fromkeys(_name(run) for run, _ in found))
+    names = list(dict.fromkeys(_name(run) for run, _ in analyses))
     names = [name for name in names if sum(row == name for row, _ in cells) > 1]
     if not names:
         raise MissingRunsError("spectra-by-scale needs one model at two data scales: data_scale = [0.1, 1.0].")
@@ -215,9 +221,8 @@ def spectra_by_scale(runs: Sequence[Run]) -> Exhibit:
         for p in cells[name, titles[scale]].stream for k, f in enumerate(p.frequency)
     ]  # fmt: skip
     figure = panels_figure({cell: r for cell, r in cells.items() if cell[0] in names}, names, list(titles.values()))
-    text = (
-        f"Relative log amplitude of every layer, models by data scale (A2); the first seed. {images_of([found[0][1]])}"
-    )
+    text = "Relative log amplitude of every layer, models by data scale (A2); the first seed. "
+    text += images_of([analyses[0][1]])
     reading = any(" + " in name for name in names)
     drawn = [run for (row, _), run in used if row in names]
     return Exhibit(figure, rows, caption(drawn, text, over="image groups", reading=reading))
@@ -226,15 +231,15 @@ def spectra_by_scale(runs: Sequence[Run]) -> Exhibit:
 @figure_kind()
 def depth_profile_by_scale(runs: Sequence[Run]) -> Exhibit:
     """High-frequency value against depth, a panel a model, a line a data scale, mean over seeds."""
-    found = analyzed(_cnn_first(finished(runs)), "depth-profile-by-scale")
-    scales = sorted({run.config.data_scale for run, _ in found})
+    analyses = analyzed(_cnn_first(finished(runs)), "depth-profile-by-scale")
+    scales = sorted({run.config.data_scale for run, _ in analyses})
     if len(scales) < 2:
         raise MissingRunsError(
             "depth-profile-by-scale needs analyzed runs at two data scales: data_scale = [0.1, 1.0]."
         )
-    view = view_of([result for _, result in found])
+    view = view_of([result for _, result in analyses])
     models = {
-        name: pairs for name, pairs in _grouped(found).items() if len({r.config.data_scale for r, _ in pairs}) > 1
+        name: pairs for name, pairs in _grouped(analyses).items() if len({r.config.data_scale for r, _ in pairs}) > 1
     }
     rows: list[Row] = []
     with style():
@@ -244,22 +249,22 @@ def depth_profile_by_scale(runs: Sequence[Run]) -> Exhibit:
         axes = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
         palette = dict(zip(scales, ordered_colors(len(scales)), strict=True))
         for ax, (name, pairs) in zip(axes.flat, models.items(), strict=False):
-            for place, scale in enumerate(scales):
-                mine = [profile(result, view) for run, result in pairs if run.config.data_scale == scale]
-                if not mine:
+            for index, scale in enumerate(scales):
+                of_scale = [profile(result, view) for run, result in pairs if run.config.data_scale == scale]
+                if not of_scale:
                     continue
-                values = np.stack([along.value for along in mine])
-                half = _halves(values) if len(mine) > 1 else mine[0].quantile * mine[0].stderr
-                mean = values.mean(0)
-                x = mine[0].depth + dodged(place, len(scales), 0.014)
+                values = np.stack([along.value for along in of_scale])
+                along, mean = of_scale[0], values.mean(0)
+                half = _halves(values) if len(of_scale) > 1 else along.quantile * along.stderr
+                x = along.depth + dodged(index, len(scales), 0.014)
                 error = half if np.isfinite(half).all() else None
                 ax.errorbar(x, mean, error, marker=".", ms=3, color=palette[scale], capsize=1, elinewidth=0.6,
                             label=f"{100 * scale:g} %")  # fmt: skip
                 rows += [
-                    {"model": name, "data_scale": scale, "n": len(mine), "point": point, "op": op, "depth": d,
+                    {"model": name, "data_scale": scale, "n": len(of_scale), "point": point, "op": op, "depth": d,
                      "quantity": view.quantity, "at": view.at, "value": m, "half": h, "white": w}
                     for point, op, d, m, h, w in zip(
-                        mine[0].names, mine[0].ops, mine[0].depth, mean, half, mine[0].white, strict=True)
+                        along.names, along.ops, along.depth, mean, half, along.white, strict=True)
                 ]  # fmt: skip
             ax.set_title(wrapped_title(name, 30), fontsize=7)
         label_outer(axes, len(models), "Normalized depth", view.label.replace(" log amplitude", ""))
@@ -267,7 +272,7 @@ def depth_profile_by_scale(runs: Sequence[Run]) -> Exhibit:
         over = "seeds (Student's t)" if min(seeded) > 1 else "seeds where there are two or more, else over images"
         shares = [Line2D([], [], color=palette[scale], marker=".", label=f"{100 * scale:g} %") for scale in scales]
         foot(figure, shares, [f"Colour: share of the training images. Bars: 95 % over {over}."], columns=len(scales))
-    text = f"High frequencies against depth by data scale (A2). {view.why} {images_of([found[0][1]])}"
+    text = f"High frequencies against depth by data scale (A2). {view.why} {images_of([analyses[0][1]])}"
     drawn = [run for pairs in models.values() for run, _ in pairs]
     over = "seeds" if all(row["n"] > 1 for row in rows) else "seeds or images"
     reading = any(" + " in name for name in models)

@@ -24,13 +24,13 @@ def finished(runs: Iterable[Run]) -> list[Run]:
     sets = data_sets(runs)
     if not sets:
         raise MissingRunsError("none of the runs is finished: `fourier-probe sweep PLAN.toml` goes on with them.")
-    kept: list[Run] = []
+    distinct: list[Run] = []
     for group in grouped(next(iter(sets.values())), lambda r: (label(r), schedule_name(r))).values():
         cells = grouped(group, _cell).values()
         varying = sorted({option for cell in cells for option in _differing(cell)})
         noted = [replace(run, note=" ".join(f"{o}={_plain(run, o)}" for o in varying)) for run in group]
-        kept += [same[0] for same in grouped(noted, lambda r: (r.note, *_cell(r))).values()]
-    return kept
+        distinct += [same[0] for same in grouped(noted, lambda r: (r.note, *_cell(r))).values()]
+    return distinct
 
 
 def data_sets(runs: Iterable[Run]) -> dict[str, list[Run]]:
@@ -66,8 +66,8 @@ def _plain(run: Run, option: str) -> str:
 
 def label(run: Run) -> str:
     """The model of a run, with the arguments that its data does not give, and what tells it from others of its name."""
-    given = arguments(Provenance(model_args=run.config.model_args))
-    return " ".join([run.record.arch or run.config.model, *given, *([run.note] if run.note else [])])
+    described = arguments(Provenance(model_args=run.config.model_args))
+    return " ".join([run.record.arch or run.config.model, *described, *([run.note] if run.note else [])])
 
 
 def is_cnn(run: Run) -> bool:
@@ -115,9 +115,9 @@ def noted_schedule(run: Run) -> str:
 def recast_settings(run: Run) -> str:
     """How a run recasts."""
     config = run.config
-    given = ", ".join(f"{name} {value:g}" for name, value in sorted(config.recast_args.items())) or "defaults"
-    given += architecture(config.content_stride, config.content_maps)
-    return f"{given}, {f'eased over {run.config.anneal_epochs:g}' if run.config.anneal_epochs else 'not eased'}"
+    settings = ", ".join(f"{name} {value:g}" for name, value in sorted(config.recast_args.items())) or "defaults"
+    settings += architecture(config.content_stride, config.content_maps)
+    return f"{settings}, {f'eased over {run.config.anneal_epochs:g}' if run.config.anneal_epochs else 'not eased'}"
 
 
 def one_network(runs: Sequence[Run]) -> list[Run]:
@@ -135,8 +135,8 @@ def analyzed(runs: Iterable[Run], what: str) -> list[tuple[Run, Spectra]]:
     Raises:
         MissingRunsError: none was. ResultError: on different images or by different definitions.
     """
-    found = [(run, run.spectra) for run in runs if run.spectra is not None]
-    if not found:
+    analyses = [(run, run.spectra) for run in runs if run.spectra is not None]
+    if not analyses:
         raise MissingRunsError(f"{what} needs spectra of finished runs: put [analyze] into the plan of the sweep.")
-    check_comparable([result for _, result in found])
-    return found
+    check_comparable([result for _, result in analyses])
+    return analyses

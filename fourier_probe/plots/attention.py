@@ -26,13 +26,13 @@ NUMBERED = 12  # layers, at most, that all have a tick
 
 def draw_distance(ax: Axes, layers: Sequence[dict[str, Any]]) -> Axes:
     """Mean attention distance, a dot per head, a bar at their mean; dashed: attention that is uniform."""
-    places, shades = _places(layers), _shades(layers)
-    for place, color, layer in zip(places, shades, layers, strict=True):
-        ax.plot([place] * len(layer["distance"]), layer["distance"], "o", ms=2.5, mew=0, color=color)
+    positions, shades = _places(layers), _shades(layers)
+    for position, color, layer in zip(positions, shades, layers, strict=True):
+        ax.plot([position] * len(layer["distance"]), layer["distance"], "o", ms=2.5, mew=0, color=color)
     means = [np.mean(layer["distance"]) for layer in layers]
-    ax.plot(places, means, color="0.25", linewidth=0.8, marker="_", ms=7)
+    ax.plot(positions, means, color="0.25", linewidth=0.8, marker="_", ms=7)
     uniform = [layer["uniform"] for layer in layers]
-    ax.plot(places, uniform, color="0.45", linestyle="--", linewidth=0.8, zorder=1)
+    ax.plot(positions, uniform, color="0.45", linestyle="--", linewidth=0.8, zorder=1)
     if len(layers) == 1:  # no line between points: a level
         ax.axhline(uniform[0], color="0.45", linestyle="--", linewidth=0.8, zorder=1)
     highest = max(max(layer["uniform"], *layer["distance"]) for layer in layers)
@@ -43,13 +43,13 @@ def draw_distance(ax: Axes, layers: Sequence[dict[str, Any]]) -> Axes:
 
 def draw_diversity(ax: Axes, layers: Sequence[dict[str, Any]]) -> Axes:
     """Head diversity of each layer: the standard deviation over heads of the mean attention distance."""
-    places, shades = _places(layers), _shades(layers)
+    positions, shades = _places(layers), _shades(layers)
     spread = [float(np.std(layer["distance"])) for layer in layers]
     errors = [quantile(GROUPS) * error for layer in layers if (error := _diversity_error(layer)) is not None]
     bars = errors if len(errors) == len(layers) else None
-    ax.errorbar(places, spread, bars, color="0.25", linewidth=0.8, elinewidth=0.7, capsize=1.5)
-    for place, color, value in zip(places, shades, spread, strict=True):
-        ax.plot([place], [value], "o", ms=3.5, mew=0, color=color)
+    ax.errorbar(positions, spread, bars, color="0.25", linewidth=0.8, elinewidth=0.7, capsize=1.5)
+    for position, color, value in zip(positions, shades, spread, strict=True):
+        ax.plot([position], [value], "o", ms=3.5, mew=0, color=color)
     tops = [value + error for value, error in zip(spread, bars or [0.0] * len(spread), strict=True)]
     ax.set_ylim(0, 1.06 * max(tops) or 1.0)
     ax.set_ylabel("Head diversity (pixels)")
@@ -84,9 +84,9 @@ def draw_response(ax: Axes, layers: Sequence[dict[str, Any]]) -> Axes:
 
 def draw_gates(ax: Axes, layers: Sequence[dict[str, Any]]) -> Axes:
     """Gates of the gated layers, a dot a head: 1 is positional, 0 is content."""
-    for place, layer in zip(_places(layers), layers, strict=True):
+    for position, layer in zip(_places(layers), layers, strict=True):
         if layer["gate"] is not None:
-            ax.plot([place] * len(layer["gate"]), layer["gate"], "o", ms=2.5, mew=0, color="#1f4e79")
+            ax.plot([position] * len(layer["gate"]), layer["gate"], "o", ms=2.5, mew=0, color="#1f4e79")
     ax.set_ylim(0, 1.04)
     ax.set_ylabel("Gate (1: positional)")
     return _depth_axis(ax, layers)
@@ -94,13 +94,13 @@ def draw_gates(ax: Axes, layers: Sequence[dict[str, Any]]) -> Axes:
 
 def draw_nmi(ax: Axes, information: Sequence[InformationRecord], t95: float) -> Axes:
     """NMI of queries and keys, a dot per head, the mean over heads with its 95 % interval over images as a line."""
-    places = range(1, len(information) + 1)
+    positions = range(1, len(information) + 1)
     colors = [depth_colors()(at / max(len(information) - 1, 1)) for at in range(len(information))]
-    for place, color, record in zip(places, colors, information, strict=True):
-        ax.plot([place] * len(record.nmi), record.nmi, "o", ms=2.5, mew=0, color=color)
+    for position, color, record in zip(positions, colors, information, strict=True):
+        ax.plot([position] * len(record.nmi), record.nmi, "o", ms=2.5, mew=0, color=color)
     errors = [math.nan if record.mean_stderr is None else t95 * record.mean_stderr for record in information]
     bars = errors if np.isfinite(errors).all() else None
-    ax.errorbar(places, [record.mean for record in information], bars, color="0.25", linewidth=0.8, elinewidth=0.7,
+    ax.errorbar(positions, [record.mean for record in information], bars, color="0.25", linewidth=0.8, elinewidth=0.7,
                 capsize=1.5)  # fmt: skip
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_xlim(0.5, len(information) + 0.5)
@@ -150,8 +150,8 @@ def attention_figure(
         ]
         counts = sorted({int(layer["images"]) for layer in layers if layer.get("images")})
         seen = f"{counts[0]} images" if len(counts) == 1 else "images"
-        said = _intervals_said(layers, information, seen)
-        foot(figure, handles if layers else handles[:2], [said])
+        bars = _intervals_said(layers, information, seen)
+        foot(figure, handles if layers else handles[:2], [bars])
         return figure
 
 
@@ -189,7 +189,7 @@ def _shades(layers: Sequence[dict[str, object]]) -> list[object]:
     """A colour a layer, by depth or by order."""
     last = max(len(layers) - 1, 1)
     depth = _places(layers) if _by_depth(layers) else [at / last for at in range(len(layers))]
-    return [depth_colors()(place) for place in depth]
+    return [depth_colors()(position) for position in depth]
 
 
 def _depth_axis(ax: Axes, layers: Sequence[dict[str, object]]) -> Axes:

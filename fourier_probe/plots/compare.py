@@ -135,20 +135,20 @@ def steps_figure(tables: Sequence[Sequence[StepChanges]], labels: Sequence[str],
 
 def draw_coordinate(ax: Axes, rows: Sequence[dict[str, Any]]) -> Axes:
     """The inductive-bias coordinate t against the distance from the segment, with 95 % intervals over images."""
-    found = [row for row in rows if np.isfinite(row["t"])]
-    for row, color, marker in zip(found, categories(len(found)), itertools.cycle(MARKERS), strict=False):
+    placed = [row for row in rows if np.isfinite(row["t"])]
+    for row, color, marker in zip(placed, categories(len(placed)), itertools.cycle(MARKERS), strict=False):
         errors = [row["quantile"] * row[f"{name}_stderr"] for name in ("t", "distance")]
         x, y = ([error] if np.isfinite(error) else None for error in errors)
         label = short_title(row["target"])
         ax.errorbar(row["t"], row["distance"], y, x, color=color, marker=marker, capsize=1.5, linestyle="", label=label)
     ax.plot([0, 1], [0, 0], color="0.3", linewidth=1.2, zorder=0)
-    look: dict[str, Any] = {"textcoords": "offset points", "ha": "center", "va": "top", "fontsize": 6.5, "color": "0.3"}
-    ax.annotate("CNN", (0, 0), (0, -4), **look)
-    ax.annotate("ViT", (1, 0), (0, -4), **look)
+    text: dict[str, Any] = {"textcoords": "offset points", "ha": "center", "va": "top", "fontsize": 6.5, "color": "0.3"}
+    ax.annotate("CNN", (0, 0), (0, -4), **text)
+    ax.annotate("ViT", (1, 0), (0, -4), **text)
     ax.set_xlabel("Inductive-bias coordinate t")
     ax.set_ylabel("Distance from the segment\nover its length")
     ax.margins(0.08)
-    ax.set_ylim(bottom=-0.12 * max([1.0, *(row["distance"] for row in found)]))
+    ax.set_ylim(bottom=-0.12 * max([1.0, *(row["distance"] for row in placed)]))
     return ax
 
 

@@ -55,10 +55,10 @@ def draw_halves(ax: Axes, points: Sequence[PointSpectrum]) -> Axes:
             if not half or point.name.rpartition("+")[0] != layer or point.radius is None or point.log_density is None:
                 continue
             share = point.scalars.get("hfd_share")
-            said = "" if share is None else f", HFD {share:.2f}"
+            share_text = "" if share is None else f", HFD {share:.2f}"
             level = point.log_density - point.log_density.mean()
             ax.plot(point.radius, level, HALVES[half], color=color, marker=".", ms=3,
-                    label=literal(f"{layer} {half}{said}"))  # fmt: skip
+                    label=literal(f"{layer} {half}{share_text}"))  # fmt: skip
     ax.set_xlabel(r"Frequency, radius ($\pi$ rad/sample)")
     ax.set_ylabel("ln power density, mean 0 (nats)")
     ax.legend(fontsize=6)

@@ -38,10 +38,10 @@ def draw_epochs(ax: Axes, results: Sequence[Spectra], at: float | View, switches
     names = profiles[0].names
     banded = names if len(names) <= BANDED else (names[0], names[-1])
     for name, depth in zip(names, profiles[0].depth, strict=True):
-        found = [(e, p, p.names.index(name)) for e, p in zip(epochs, profiles, strict=True) if name in p.names]
-        x = np.array([epoch for epoch, _, _ in found])
-        y = np.array([profile.value[place] for _, profile, place in found])
-        band = np.array([profile.quantile * profile.stderr[place] for _, profile, place in found])
+        at_point = [(e, p, p.names.index(name)) for e, p in zip(epochs, profiles, strict=True) if name in p.names]
+        x = np.array([epoch for epoch, _, _ in at_point])
+        y = np.array([profile.value[index] for _, profile, index in at_point])
+        band = np.array([profile.quantile * profile.stderr[index] for _, profile, index in at_point])
         ax.plot(x, y, color=cmap(depth), marker="o", ms=2.5)
         if np.isfinite(band).all() and name in banded:
             ax.fill_between(x, y - band, y + band, color=cmap(depth), alpha=0.25, linewidth=0)
@@ -63,8 +63,8 @@ def draw_last_point(ax: Axes, results: Sequence[Spectra], cmap: str = "viridis_r
     """
     last = max(epoch_of(result) for result in results)
     bins = [min(point.usable, BINS) for point in results[0].stream]
-    place = max(range(len(bins)), key=lambda index: (bins[index], index))
-    chosen = results[0].stream[place].name
+    richest = max(range(len(bins)), key=lambda index: (bins[index], index))
+    chosen = results[0].stream[richest].name
     for result in results:
         point = next((point for point in result.stream if point.name == chosen), None)
         if point is None:

@@ -280,8 +280,8 @@ def _draw_lines(
             continue  # said in a note of that heat map
         for quantity in ["error"] if labelled else heat.quantities:
             color = next(colors)
-            found = [heat.value(row, quantity) for row in of]
-            values = np.array([[np.nan] * 3 if v is None else [v.value, v.low, v.high] for v in found], np.float64)
+            intervals = [heat.value(row, quantity) for row in of]
+            values = np.array([[np.nan] * 3 if v is None else [v.value, v.low, v.high] for v in intervals], np.float64)
             value, low, high = (1 - values[:, [0, 2, 1]]).T if labelled else values.T
             drawn = lines <= NAMED and np.isfinite([low, high]).all()
             bars = np.stack([value - low, high - value]) if drawn else None

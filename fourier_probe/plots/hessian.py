@@ -20,9 +20,9 @@ def draw_eigenvalues(ax: Axes, curvature: Curvature) -> Axes:
     ends = [(each.value, each.value) if each.low is None or each.high is None else (each.low, each.high)
             for each in means]  # fmt: skip
     bars = [[each.value - low, high - each.value] for each, (low, high) in zip(means, ends, strict=True)]
-    said = "mean, 95 % over minibatches" if means[0].low is not None else "mean over minibatches"
+    label = "mean, 95 % over minibatches" if means[0].low is not None else "mean over minibatches"
     ax.errorbar(ranks + 0.12, [each.value for each in means], np.array(bars).T, color="0.25", marker="o", ms=2.5,
-                linewidth=0.9, elinewidth=0.9, capsize=2, label=said)  # fmt: skip
+                linewidth=0.9, elinewidth=0.9, capsize=2, label=label)  # fmt: skip
     ax.set_xlim(0.5, len(ranks) + 0.5)
     ax.set_xticks(ranks)
     ax.set_xlabel("Rank of the eigenvalue")

@@ -52,10 +52,10 @@ def draw_switches(ax: Axes, losses: Losses, switches: Sequence[int], steps: int 
         steps: drawn on either side; by default `window`.
     """
     steps, cmap = steps or window(losses, switches), depth_colors()
-    for place, switch in enumerate(switches):
+    for index, switch in enumerate(switches):
         near = around(losses, switch, steps)
         if near:
-            color = cmap(place / max(len(switches) - 1, 1))
+            color = cmap(index / max(len(switches) - 1, 1))
             ax.plot(*zip(*near, strict=True), color=color, marker=".", ms=2.5, linewidth=0.8, label=f"step {switch}")
     ax.axvline(0, color="0.45", linestyle="--", linewidth=0.6, zorder=0)
     ax.set_xlim(-steps, steps)

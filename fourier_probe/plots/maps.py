@@ -82,8 +82,8 @@ def maps_figure(results: Sequence[Spectra], titles: Sequence[str], *, scale: Sca
             for turn, row in enumerate(rows):
                 top -= SIDE + ABOVE
                 for column, point in enumerate(row):
-                    place = (LEFT + column * (SIDE + GAP)) / width, top / height, SIDE / width, SIDE / height
-                    ax = figure.add_axes(place)
+                    rectangle = (LEFT + column * (SIDE + GAP)) / width, top / height, SIDE / width, SIDE / height
+                    ax = figure.add_axes(rectangle)
                     image = _panel(ax, point, common, scale, quantile(result.definition.groups))
                     if column:
                         ax.set_yticklabels([])
@@ -91,8 +91,8 @@ def maps_figure(results: Sequence[Spectra], titles: Sequence[str], *, scale: Sca
                         ax.set_xticklabels([])
         if scale == "common" and image is not None:
             length = min(height - 0.9, 3.0)
-            place = (width - 0.8) / width, (height - 0.45 - length) / height, 0.1 / width, length / height
-            bar = figure.colorbar(image, cax=figure.add_axes(place), extend="max")
+            rectangle = (width - 0.8) / width, (height - 0.45 - length) / height, 0.1 / width, length / height
+            bar = figure.colorbar(image, cax=figure.add_axes(rectangle), extend="max")
             bar.set_label("log amplitude minus mean (nats)" if length > 1.5 else "nats", fontsize=6)
             bar.ax.tick_params(labelsize=6)
             bar.outline.set_linewidth(0.5)

@@ -69,8 +69,8 @@ def metrics_figure(results: Sequence[Spectra], titles: Sequence[str]) -> Figure:
                 draw_radial(ax, results[0], metric)
                 radial.append(ax)
                 continue
-            looks = zip(categories(len(results)), itertools.cycle(MARKERS))
-            for result, title, (color, marker) in zip(results, titles, looks, strict=False):
+            styles = zip(categories(len(results)), itertools.cycle(MARKERS))
+            for result, title, (color, marker) in zip(results, titles, styles, strict=False):
                 if any(each.name == metric.name for each in result.metrics):
                     draw_metric(ax, result, metric, color=color, marker=marker, label=short_title(title))
         for ax in axes.flat[len(metrics) :]:

@@ -18,17 +18,17 @@ NAMED = 16  # layers, at most, that are named
 def draw_reliance(ax: Axes, record: RelianceRecord, test: str = "exchanged") -> Axes:
     """Top-1 lost without each half, percentage points, by layer; bars are 95 % intervals over images."""
     layers = record.layers
-    places = np.arange(len(layers))
+    positions = np.arange(len(layers))
     for turn, (half, color) in enumerate(zip(HALVES, reversed(categories(2)), strict=True)):
         rows = [record.lesion(layer, half, test) for layer in layers]
         ends = np.array([_lost(None if row is None else row.top1_change) for row in rows])
         bars = np.stack([ends[:, 0] - ends[:, 1], ends[:, 2] - ends[:, 0]])
         errors = bars if np.isfinite(bars).all() else None
-        ax.bar(places + 0.38 * (turn - 0.5), ends[:, 0], 0.36, color=color, label=half, yerr=errors,
+        ax.bar(positions + 0.38 * (turn - 0.5), ends[:, 0], 0.36, color=color, label=half, yerr=errors,
                error_kw={"elinewidth": 0.7, "capsize": 1.5})  # fmt: skip
     ax.axhline(0, color="0.3", linewidth=0.6)
     if len(layers) <= NAMED:
-        ax.set_xticks(places, [short_title(name) for name in layers], rotation=30 if len(layers) > 3 else 0,
+        ax.set_xticks(positions, [short_title(name) for name in layers], rotation=30 if len(layers) > 3 else 0,
                       ha="right" if len(layers) > 3 else "center")  # fmt: skip
     else:
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -48,16 +48,16 @@ def _lost(change: Interval | None) -> tuple[float, float, float]:
 
 def draw_gates(ax: Axes, record: RelianceRecord) -> Axes:
     """Gates, their range over heads, and gate x attention on the kernel's own tap, by recast layer."""
-    places = np.arange(len(record.departures))
+    positions = np.arange(len(record.departures))
     gates = np.array([[row.gate, row.gate_least, row.gate_most] for row in record.departures])
-    ax.vlines(places - 0.08, gates[:, 1], gates[:, 2], color="#1f4e79", linewidth=0.8)
-    ax.plot(places - 0.08, gates[:, 0], "o", color="#1f4e79", label="gate (1: positional)")
+    ax.vlines(positions - 0.08, gates[:, 1], gates[:, 2], color="#1f4e79", linewidth=0.8)
+    ax.plot(positions - 0.08, gates[:, 0], "o", color="#1f4e79", label="gate (1: positional)")
     taps = [np.nan if row.tap is None else row.tap for row in record.departures]
-    ax.plot(places + 0.08, taps, "s", color="0.45", label="gate x own tap (1: convolution)")
-    if len(places) <= NAMED:
-        ax.set_xticks(places, [short_title(row.layer) for row in record.departures],
-                      rotation=30 if len(places) > 3 else 0, ha="right" if len(places) > 3 else "center")  # fmt: skip
-    ax.set_xlim(-0.6, len(places) - 0.4)
+    ax.plot(positions + 0.08, taps, "s", color="0.45", label="gate x own tap (1: convolution)")
+    if len(positions) <= NAMED:
+        turned, side = (30, "right") if len(positions) > 3 else (0, "center")
+        ax.set_xticks(positions, [short_title(row.layer) for row in record.departures], rotation=turned, ha=side)
+    ax.set_xlim(-0.6, len(positions) - 0.4)
     ax.set_ylim(0, 1.04)
     ax.set_ylabel("Gate, and gate x tap")
     ax.set_title("by its parameters")

@@ -33,17 +33,17 @@ def draw_schedule(
         ends: layer -> epoch at which a soft conversion is over.
     """
     over = ends or {}
-    for place, layer in enumerate(layers):
+    for row, layer in enumerate(layers):
         start = switches.get(layer, epochs)
         end = over.get(layer, start)
         for left, right, color in ((0, start, CONVOLUTION), (start, end, RAMP), (end, epochs, ATTENTION)):
             if right > left:
-                ax.barh(place, right - left, left=left, height=0.8, color=color, linewidth=0)
+                ax.barh(row, right - left, left=left, height=0.8, color=color, linewidth=0)
         if layer in switches and len(layers) <= _NAMED:
             late = start > 0.85 * epochs  # no room on the right of the switch
             ax.annotate(
                 str(start),
-                (start, place),
+                (start, row),
                 xytext=(-2 if late else 2, 0),
                 textcoords="offset points",
                 va="center",

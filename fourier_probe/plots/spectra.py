@@ -63,8 +63,8 @@ def draw_spectra(ax: Axes, result: Spectra, *, intervals: bool = True) -> Axes:
             ax.plot(point.frequency[usable:], point.delta[usable:], "o", mfc="none", mec=color, ms=3, mew=0.7)
         white = point.scalars.get("white_delta", np.nan)
         if np.isfinite(white):
-            place = ax.get_yaxis_transform()  # x in widths of the axes, y in nats
-            ax.plot([1.02], [white], marker="<", ms=3, mew=0, color=color, transform=place, clip_on=False)
+            beside = ax.get_yaxis_transform()  # x in widths of the axes, y in nats
+            ax.plot([1.02], [white], marker="<", ms=3, mew=0, color=color, transform=beside, clip_on=False)
     if result.definition.log != "log1p":  # its logarithm has a scale, and so no such level
         _white_level(ax, ZERO_MEAN_WHITE_NOISE, "white noise, zero mean")
     ax.margins(y=0.08)
@@ -77,9 +77,9 @@ def draw_spectra(ax: Axes, result: Spectra, *, intervals: bool = True) -> Axes:
 
 def _white_level(ax: Axes, level: float, label: str) -> None:
     ax.axhline(level, color="0.45", linestyle=":", linewidth=0.8, zorder=0)
-    place, above = (0.02, level), (0, 1.5)  # widths of the axes and nats; points
-    look: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "fontsize": 5.5}
-    ax.annotate(label, place, xytext=above, color="0.35", **look)
+    anchor, above = (0.02, level), (0, 1.5)  # widths of the axes and nats; points
+    text: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "fontsize": 5.5}
+    ax.annotate(label, anchor, xytext=above, color="0.35", **text)
 
 
 def grid_span(grids: Sequence[str]) -> str:
@@ -92,8 +92,8 @@ def spectra_foot(figure: Figure, results: Sequence[Spectra], more: Sequence[str]
     points = [point for result in results for point in _drawn(result)]
     handles: list[Any] = []
     if any(point.usable < len(point.frequency) for point in points):
-        look: dict[str, Any] = {"marker": "o", "mfc": "none", "mec": "0.3", "ms": 3, "mew": 0.7}
-        handles.append(Line2D([], [], linestyle="", label="Nyquist", **look))
+        hollow: dict[str, Any] = {"marker": "o", "mfc": "none", "mec": "0.3", "ms": 3, "mew": 0.7}
+        handles.append(Line2D([], [], linestyle="", label="Nyquist", **hollow))
     if any(np.isfinite(point.scalars.get("white_delta", np.nan)) for point in points):
         label = "white noise, same mean and variance"
         handles.append(Line2D([], [], linestyle="", marker="<", color="0.3", ms=3, label=label))
@@ -308,7 +308,7 @@ def depth_figure(results: Sequence[Spectra], titles: Sequence[str]) -> Figure:
         known = any(np.isfinite(each.stderr).all() for each in profiles)
         note = f"Bars: 95 % over {images_span(results)}." if known else ""
         handles: list[Any] = []
-        looks = categories(len(results))
+        colors = categories(len(results))
         if alone:
             steps = step_errors(results[0], view)
             draw_depth_profile(ax, profiles[0], shade=True, steps=steps)
@@ -317,12 +317,12 @@ def depth_figure(results: Sequence[Spectra], titles: Sequence[str]) -> Figure:
             if steps is not None:
                 note = f"95 % over {images_span(results)}; bars: of the step to a point, paired; band: of its value."
         else:
-            for each, title, color, marker in zip(profiles, titles, looks, itertools.cycle(MARKERS), strict=False):
+            for each, title, color, marker in zip(profiles, titles, colors, itertools.cycle(MARKERS), strict=False):
                 draw_depth_profile(ax, each, color=color, marker=marker, label=short_title(title), shade=False)
             if view.quantity == "log_density":
                 _white_level(ax, 0.0, "white noise")
             side_legend(figure, ax)
-        _draw_inputs(ax, results, view, ["0.15"] if alone else looks)
+        _draw_inputs(ax, results, view, ["0.15"] if alone else colors)
         differ = view.quantity == "delta" and len(view.grids) > 1  # no radial profiles: the grids are named instead
         grids = rf"$\Delta$ depends on the grid, here {grid_span(view.grids)}." * differ
         foot(figure, handles, [note, grids, input_text(results)])

@@ -213,14 +213,14 @@ def wrapped_title(title: str, width: int = 22) -> str:
 @functools.cache
 def _glyphs() -> frozenset[int]:
     """Code points that the fonts of our figures have."""
-    found: set[int] = set()
+    code_points: set[int] = set()
     with style():
         families = list(mpl.rcParams["font.sans-serif"])
     for family in families:
         with contextlib.suppress(ValueError):  # not installed
             path = font_manager.findfont(font_manager.FontProperties(family=family), fallback_to_default=False)
-            found |= font_manager.get_font(path).get_charmap().keys()
-    return frozenset(found)
+            code_points |= font_manager.get_font(path).get_charmap().keys()
+    return frozenset(code_points)
 
 
 def save(figure: Figure, stem: Path | str) -> list[Path]:

@@ -141,8 +141,8 @@ def attention_layers(
     """
     seen = observe(model, images, device=device)
     if not seen.layers:
-        found = "; ".join(f"{name}: {reason}" for name, reason in list(seen.left_out.items())[:2])
-        raise PointError(f"no layer has self-attention over a grid of tokens{f' ({found})' if found else ''}.")
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in list(seen.left_out.items())[:2])
+        raise PointError(f"no layer has self-attention over a grid of tokens{f' ({reasons})' if reasons else ''}.")
     return seen.layers, seen.left_out
 
 

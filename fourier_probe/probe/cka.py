@@ -110,8 +110,8 @@ def similarity(
         largest = max(largest, len(chosen))
         K, L = (np.stack([_products(each[chosen]) for each in side]) for side in (ours, theirs))
         for row, g in zip(sums, left_out, strict=True):
-            kept = slice(None) if g is None else np.flatnonzero(group[chosen] != g)
-            k, other = (each[:, kept][:, :, kept] for each in (K, L))
+            rest = slice(None) if g is None else np.flatnonzero(group[chosen] != g)
+            k, other = (each[:, rest][:, :, rest] for each in (K, L))
             m = k.shape[1]
             if m < LEAST:
                 continue
@@ -136,7 +136,7 @@ def hsic(K: Array, L: Array) -> Array:
 
 
 def _products(X: Array) -> Array:
-    """X X^T with a diagonal of 0, of features less their mean, which HSIC_1 does not see, over their spread."""
+    """X X^T with a diagonal of 0, of features minus their mean, which HSIC_1 does not see, over their spread."""
     centred = X - X.mean(0)
     scale = np.sqrt((centred**2).mean()) or 1.0
     products = (centred / scale) @ (centred / scale).T

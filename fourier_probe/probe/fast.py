@@ -100,9 +100,9 @@ def image_statistics(
         images = _at_a_time(x)
         split = torch.split(x, images) if images < len(x) else [x]
         parts = [_passes(part, definition, maps, scratch) for part in split]
-        whole = {name: torch.cat([part[name] for part in parts]) for name in parts[0]} if len(parts) > 1 else parts[0]
+        joined = {name: torch.cat([part[name] for part in parts]) for name in parts[0]} if len(parts) > 1 else parts[0]
         sums = summing(x.device)
-        out = _finish({name: value.to(sums) for name, value in whole.items()}, definition, (x.shape[2], x.shape[3]))
+        out = _finish({name: value.to(sums) for name, value in joined.items()}, definition, (x.shape[2], x.shape[3]))
         if metrics and definition.metrics == "all":
             request = MetricRequest(x, definition)
             for metric in metrics:
@@ -172,7 +172,7 @@ def _finish(raw: Statistics, definition: Definition, grid: tuple[int, int]) -> S
     tiny = torch.finfo(torch.float32).tiny
     power, high = raw["power"], raw["high"]  # (B, C)
     dc = total.square()  # n times the squared norm over positions of the mean
-    ac = raw["ac"] * n if "ac" in raw else power  # n times that of the map less its mean: Parseval, unless windowed
+    ac = raw["ac"] * n if "ac" in raw else power  # n times that of the map minus its mean: Parseval, unless windowed
     out |= {
         "power": power.sum(1),
         "high": high.sum(1),
@@ -182,9 +182,9 @@ def _finish(raw: Statistics, definition: Definition, grid: tuple[int, int]) -> S
         "dc": dc.sum(1),
         "ac": ac.sum(1),
     }
-    whole = (out["ac"] + out["dc"]).clamp_min(tiny)  # (B,)
+    power_of_image = (out["ac"] + out["dc"]).clamp_min(tiny)  # (B,)
     out["variance"] = out["ac"] / (n * n * channels)
-    out["flat"] = (ac * (channels / whole).unsqueeze(1)).sqrt()
+    out["flat"] = (ac * (channels / power_of_image).unsqueeze(1)).sqrt()
     out["ring"] = wide(raw["plane"]) @ bin_weights(grid, logs.device, definition.window)[1]
     # The sum over all pairs of unit vectors is the squared norm of their sum: nothing of size N x N is made.
     count = raw["vectors"]

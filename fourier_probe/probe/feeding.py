@@ -61,15 +61,15 @@ class Feeding:
         """Inside, the weights of a model's convolutions lie as the images do; afterwards they are the ones before."""
         convolutions = [m for m in model.modules() if isinstance(m, nn.Conv2d)] if self.channels_last else []
         weights = [module._parameters.get("weight") for module in convolutions]  # none where it is computed
-        kept = {weight: weight.data for weight in weights if weight is not None and weight.ndim == 4}
+        originals = {weight: weight.data for weight in weights if weight is not None and weight.ndim == 4}
         with torch.inference_mode(False):
-            for weight, data in kept.items():
+            for weight, data in originals.items():
                 weight.data = data.contiguous(memory_format=torch.channels_last)
         try:
             yield
         finally:
             with torch.inference_mode(False):
-                for weight, data in kept.items():
+                for weight, data in originals.items():
                     weight.data = data
 
 

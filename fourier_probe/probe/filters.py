@@ -53,17 +53,17 @@ class ImageFilter:
         if self.kind == "low":
             return ~beyond
         if self.kind == "high":
-            kept = beyond.clone()
+            passed = beyond.clone()
         else:
             last = self.step + 1 == self.steps
-            kept = ~beyond if last else ~beyond | _beyond(size, self.step + 1, self.steps)
-            if kept.all():
+            passed = ~beyond if last else ~beyond | _beyond(size, self.step + 1, self.steps)
+            if passed.all():
                 raise DataError(
                     f"images of {size[0]}x{size[1]} have no frequency in band {self.step + 1} of {self.steps}: take "
                     "fewer bands."
                 )
-        kept[0, 0] = True
-        return kept
+        passed[0, 0] = True
+        return passed
 
     def __call__(self, images: Tensor) -> Tensor:
         """The filtered images (..., H, W), in the precision that they have."""

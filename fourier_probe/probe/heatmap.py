@@ -40,13 +40,13 @@ def distinct_frequencies(size: tuple[int, int], stride: int = 1) -> list[tuple[i
     (514, 11, [(0, 0), (0, 1), (1, 0), (1, 1)])
     """
     H, W = size
-    found: dict[tuple[int, int], tuple[int, int]] = {}
+    distinct: dict[tuple[int, int], tuple[int, int]] = {}
     for ky in range(-((H - 1) // 2), H // 2 + 1):
         for kx in range(W // 2 + 1):
             mirror = (-ky % H, -kx % W)
-            if (ky % H, kx % W) not in found and mirror not in found and ky % stride == 0 == kx % stride:
-                found[ky % H, kx % W] = (ky, kx)
-    return sorted(found.values(), key=lambda k: ((k[0] / H) ** 2 + (k[1] / W) ** 2, k))
+            if (ky % H, kx % W) not in distinct and mirror not in distinct and ky % stride == 0 == kx % stride:
+                distinct[ky % H, kx % W] = (ky, kx)
+    return sorted(distinct.values(), key=lambda k: ((k[0] / H) ** 2 + (k[1] / W) ** 2, k))
 
 
 def basis_image(size: tuple[int, int], frequency: tuple[int, int]) -> Tensor:

@@ -138,7 +138,7 @@ def hessian_product(
     gradients = torch.autograd.grad(loss, parameters, create_graph=True, allow_unused=True)
     if _once_only(gradients):
         raise RuntimeError("a function of it is marked as differentiable once")
-    used = [(place, gradient) for place, gradient in enumerate(gradients) if gradient is not None]
+    used = [(index, gradient) for index, gradient in enumerate(gradients) if gradient is not None]
     sizes = [parameter.numel() for parameter in parameters]
 
     def product(vector: Array) -> Array:

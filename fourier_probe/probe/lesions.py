@@ -53,12 +53,12 @@ def removable_steps(model: nn.Module, example: Tensor) -> tuple[list[Removable],
     since = 0
     for point in points:
         value = value_at(forward, point)
-        found = _residual_sum(forward, value, since)
+        addition = _residual_sum(forward, value, since)
         since = value.when if value is not None else since
-        if found is None:
+        if addition is None:
             left[point.name] = "it adds nothing to what came before: there is no shortcut that could stay alone"
             continue
-        branch = next(operand for operand in found.operands if operand is not found.skip)
+        branch = next(operand for operand in addition.operands if operand is not addition.skip)
         source = _returning(forward, branch)
         if source is None:
             left[point.name] = "what it adds is computed outside of any module, where no hook can silence it"

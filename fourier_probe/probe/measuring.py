@@ -111,8 +111,8 @@ def _stream(
         metrics, scratch = added(), Scratch()
 
         def statistics(maps: Tensor) -> Statistics:
-            found = image_statistics(maps, definition, maps=listen.maps, metrics=metrics, scratch=scratch)
-            return {**found, **token_statistics(maps)} if listen.tokens else found
+            computed = image_statistics(maps, definition, maps=listen.maps, metrics=metrics, scratch=scratch)
+            return {**computed, **token_statistics(maps)} if listen.tokens else computed
 
         def reduce(point: Point, features: Tensor) -> None:
             if features.shape[0] != len(group):
@@ -160,15 +160,15 @@ def _sent(values: Tensor, device: torch.device) -> Tensor:
 
 def _points(model: nn.Module, example: Tensor, listen: Listen) -> tuple[list[Point], trace_coverage.Coverage | None]:
     """Where to listen; the coverage too where that is the model's own points."""
-    given = [point for point in listen.points if isinstance(point, Point)]
+    ready = [point for point in listen.points if isinstance(point, Point)]
     names = [name for name in listen.points if isinstance(name, str)]
-    if given:
-        return given, None
+    if ready:
+        return ready, None
     if names:
         return find_points(model, example, select=names, branches=listen.branches, grid=listen.grid), None
-    found = survey(model, example, branches=listen.branches, self_check=listen.self_check, grid=listen.grid)
-    tell(found.coverage, strict=listen.strict)
-    return found.points, found.coverage
+    surveyed = survey(model, example, branches=listen.branches, self_check=listen.self_check, grid=listen.grid)
+    tell(surveyed.coverage, strict=listen.strict)
+    return surveyed.points, surveyed.coverage
 
 
 def _count_correct(

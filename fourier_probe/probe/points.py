@@ -149,7 +149,7 @@ def locate(
 def _no_such_grid(forward: Forward, grid: tuple[int, int]) -> None:
     """A grid that no tokens lie on is an error; in a network without tokens, one of several, it is not used."""
     batch = forward.trace.batch
-    shapes = [found.shape for found in forward.trace.sums if len(found.shape) == 3]
+    shapes = [addition.shape for addition in forward.trace.sums if len(addition.shape) == 3]
     lengths = sorted({shape[1] if shape[0] == batch else shape[0] for shape in shapes})
     H, W = grid
     if lengths:

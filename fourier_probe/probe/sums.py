@@ -122,14 +122,14 @@ def jackknife(
     """
     total = {name: value.sum(0) for name, value in sums.items()}
     with np.errstate(divide="ignore", invalid="ignore"):
-        whole = {name: value[0] for name, value in estimate({k: v[None] for k, v in total.items()}).items()}
+        estimates = {name: value[0] for name, value in estimate({k: v[None] for k, v in total.items()}).items()}
         if (sums["count"] == 0).any():
-            return whole, {name: np.full(np.shape(value), np.nan) for name, value in whole.items()}
+            return estimates, {name: np.full(np.shape(value), np.nan) for name, value in estimates.items()}
         partial = estimate({name: total[name] - value for name, value in sums.items()})
         errors = {
-            name: np.sqrt(jackknife_variance(whole[name], value, sums["count"])) for name, value in partial.items()
+            name: np.sqrt(jackknife_variance(estimates[name], value, sums["count"])) for name, value in partial.items()
         }
-    return whole, errors
+    return estimates, errors
 
 
 def jackknife_variance(whole: Array, partial: Array, count: Array) -> Array:

@@ -61,8 +61,8 @@ def survey(
     >>> survey(model, torch.rand(1, 3, 16, 16)).coverage.text()
     '1 of 1 steps read; layout tested at 1 point'
     """
-    found = locate(model, example, select=select, branches=branches, grid=grid)
-    if not self_check or not found.own:
-        return found
-    check = check_places(eager(model), example, found.own)
-    return replace(found, coverage=replace(found.coverage, self_check=check))
+    located = locate(model, example, select=select, branches=branches, grid=grid)
+    if not self_check or not located.own:
+        return located
+    check = check_places(eager(model), example, located.own)
+    return replace(located, coverage=replace(located.coverage, self_check=check))

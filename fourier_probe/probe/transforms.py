@@ -37,14 +37,14 @@ def between_bins(maps: Tensor) -> tuple[Tensor, Tensor]:
     H, W = maps.shape[2:]
     rows = torch.fft.rfft(wide(maps if H < W else maps.transpose(2, 3)), dim=2)  # (B, C, K, long)
     long = rows.shape[3]
-    place = _places((H, W), rows.device).floor()
+    lower = _places((H, W), rows.device).floor()
     positions = torch.arange(long, device=rows.device, dtype=torch.float64)
 
     def at(k: Tensor) -> Tensor:
         wave = torch.polar(torch.ones(()).to(positions), -2 * torch.pi / long * torch.outer(k, positions))  # (K, long)
         return torch.einsum("bckl,kl->bck", rows, wave)
 
-    return at(place), at(place + 1)
+    return at(lower), at(lower + 1)
 
 
 def _places(grid: tuple[int, int], device: torch.device) -> Tensor:
@@ -70,8 +70,8 @@ def log_diagonal(raw: Statistics, definition: Definition, grid: tuple[int, int])
         parts = _transform(raw["sums"])
         return log(*parts), parts[0][..., 0]
     first, second = (torch.view_as_real(raw[name]).unbind(-1) for name in ("first", "second"))
-    place = _places(grid, raw["first"].device)[:bins]
-    weight = place - place.floor()
+    position = _places(grid, raw["first"].device)[:bins]
+    weight = position - position.floor()
     logs, other = log(*first), log(*second)
     return torch.where(weight > 0, logs + weight * (other - logs), logs), first[0][..., 0].to(
         dtype

@@ -304,10 +304,10 @@ class Comparison:
         return cells, list(dict.fromkeys(row for row, _ in cells)), list(titles.values())
 
     def _arm(self, arm: str) -> ArmValue:
-        mine = [result for result, own in zip(self.results, self.arms, strict=True) if own == arm]
-        values = [value_at(result[profile(result, self.view).names[-1]], self.view)[0] for result in mine]
-        top1 = [math.nan if result.top1 is None else result.top1 for result in mine]
-        return ArmValue(arm, len(mine), *over_seeds(values), *over_seeds(top1), tuple(values))
+        seeds = [result for result, own in zip(self.results, self.arms, strict=True) if own == arm]
+        values = [value_at(result[profile(result, self.view).names[-1]], self.view)[0] for result in seeds]
+        top1 = [math.nan if result.top1 is None else result.top1 for result in seeds]
+        return ArmValue(arm, len(seeds), *over_seeds(values), *over_seeds(top1), tuple(values))
 
 
 def _model_of(result: Spectra, by: str) -> str:

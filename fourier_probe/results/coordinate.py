@@ -108,9 +108,9 @@ def surface(result: Spectra, axes: Axes) -> Array:
     rows = [_profiles(point, axes.radius) for point in points]
     versions = min(len(row) for row in rows)
     stacked = np.stack([row[:versions] for row in rows], 1)  # (1 + G, points, R)
-    place = np.array([point.depth for point in points])
-    right = np.clip(np.searchsorted(place, axes.depth), 1, len(place) - 1)
-    share = np.clip((axes.depth - place[right - 1]) / (place[right] - place[right - 1]), 0, 1)[:, None]
+    depth = np.array([point.depth for point in points])
+    right = np.clip(np.searchsorted(depth, axes.depth), 1, len(depth) - 1)
+    share = np.clip((axes.depth - depth[right - 1]) / (depth[right] - depth[right - 1]), 0, 1)[:, None]
     return np.asarray((1 - share) * stacked[:, right - 1] + share * stacked[:, right])
 
 
@@ -204,14 +204,14 @@ def _one_at_a_time(surfaces: Sequence[Array]) -> list[list[Array]]:
 
 def _points(result: Spectra) -> list[PointSpectrum]:
     """The stream points with at least two rings and a finite profile."""
-    found = [p for p in result.stream if p.radius is not None and len(p.radius) > 1 and p.log_density is not None]
-    found = [p for p in found if p.log_density is not None and np.isfinite(p.log_density).all()]
-    if not found:
+    points = [p for p in result.stream if p.radius is not None and len(p.radius) > 1 and p.log_density is not None]
+    points = [p for p in points if p.log_density is not None and np.isfinite(p.log_density).all()]
+    if not points:
         name = result.target.label or result.target.source or result.target.arch
         raise ResultError(
             f"{name} has no radial profiles: analyze it with --metrics all, at a size where maps are 4x4 or larger."
         )
-    return found
+    return points
 
 
 def _profiles(point: PointSpectrum, radius: Array) -> Array:

@@ -120,7 +120,7 @@ def bootstrap(values: Sequence[float], draws: int = 2000, seed: int = 0) -> tupl
     """
     import numpy as np
 
-    found = np.asarray(values, np.float64)
-    picks = np.random.default_rng(seed).integers(0, len(found), (draws, len(found)))
-    low, high = np.percentile(found[picks].mean(1), [2.5, 97.5])
+    array = np.asarray(values, np.float64)
+    picks = np.random.default_rng(seed).integers(0, len(array), (draws, len(array)))
+    low, high = np.percentile(array[picks].mean(1), [2.5, 97.5])
     return float(low), float(high)

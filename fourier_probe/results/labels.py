@@ -93,10 +93,10 @@ def told_apart(labels: Sequence[str], targets: Sequence[Provenance], names: Sequ
 
     def add(texts: Sequence[str]) -> None:
         for label in {label for label in apart if apart.count(label) > 1}:
-            same = [place for place, other in enumerate(apart) if other == label]
-            if len({texts[place] for place in same}) > 1:
-                for place in same:
-                    apart[place] = f"{label}, {texts[place]}" if texts[place] else label
+            same = [index for index, other in enumerate(apart) if other == label]
+            if len({texts[index] for index in same}) > 1:
+                for index in same:
+                    apart[index] = f"{label}, {texts[index]}" if texts[index] else label
 
     for field, form in _TELLING:
         values = [getattr(target, field) for target in targets]

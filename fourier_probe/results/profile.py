@@ -153,7 +153,7 @@ def input_level(result: Spectra, view: View) -> InputLevel | None:
 
 def input_text(results: Sequence[Spectra], labels: Sequence[str], view: View) -> list[str]:
     """Sentences on the images themselves, as each network saw them; one where all saw the same."""
-    said: dict[str, list[str]] = {}
+    sentences: dict[str, list[str]] = {}
     for label, result in zip(labels, results, strict=True):
         level, point = input_level(result, view), result.input
         if level is None or point is None:
@@ -165,10 +165,10 @@ def input_text(results: Sequence[Spectra], labels: Sequence[str], view: View) ->
         share, slope = (point.scalars.get(name, math.nan) for name in ("hfd_share", "slope"))
         text += f", HFD share {share:.3f}" if math.isfinite(share) else ""
         text += f", slope {slope:+.2f}" if math.isfinite(slope) else ""
-        said.setdefault(text, []).append(label)
-    if len(said) == 1 and len(next(iter(said.values()))) == len(results):
-        return [f"The images themselves: {next(iter(said))}."]
-    return [f"The images as {', '.join(names)} saw them: {text}." for text, names in said.items()]
+        sentences.setdefault(text, []).append(label)
+    if len(sentences) == 1 and len(next(iter(sentences.values()))) == len(results):
+        return [f"The images themselves: {next(iter(sentences))}."]
+    return [f"The images as {', '.join(names)} saw them: {text}." for text, names in sentences.items()]
 
 
 @dataclass(frozen=True)

@@ -121,9 +121,13 @@ class RelianceRecord(msgspec.Struct, frozen=True, kw_only=True):
         )  # fmt: skip
 
     def __repr__(self) -> str:
-        whole = {half: self.lesion(ALL, half) for half in ("content", "positional")}
-        said = ", ".join(f"{half} exchanged {100 * row.top1_change.value:+.1f}" for half, row in whole.items() if row)
-        return f"Reliance({len(self.layers) - 1} layers, {self.images} images, top-1 {self.top1:.1%}; points: {said})"
+        together = {half: self.lesion(ALL, half) for half in ("content", "positional")}
+        changes = ", ".join(
+            f"{half} exchanged {100 * row.top1_change.value:+.1f}" for half, row in together.items() if row
+        )
+        return (
+            f"Reliance({len(self.layers) - 1} layers, {self.images} images, top-1 {self.top1:.1%}; points: {changes})"
+        )
 
     def _repr_html_(self) -> str:
         return self.table().to_html(float_format="{:.2f}".format, na_rep="")

@@ -71,12 +71,12 @@ def shown(points: Sequence[PointSpectrum], carried: Mapping[str, MetricInfo]) ->
         points: of one result.
         carried: what its file says of them.
     """
-    found: list[tuple[Kind, Iterable[str]]] = [
+    held: list[tuple[Kind, Iterable[str]]] = [
         ("scalar", {name for point in points for name in point.scalars}),
         ("radial", {name for point in points for name in point.profiles}),
     ]
     rows = []
-    for kind, names in found:
+    for kind, names in held:
         known = registered(kind)
         for name in [*(n for n in known if n in names), *sorted(set(names) - known.keys())]:
             info = carried.get(name) or known.get(name) or MetricInfo(name)

@@ -102,8 +102,8 @@ def _reaches(point: PointSpectrum, view: View) -> bool:
 def _changes(
     op: str, pairs: Sequence[tuple[PointSpectrum, PointSpectrum]], view: View, standard_errors: float
 ) -> StepChanges:
-    each = tuple(Step(after.name, after.depth, *difference_at(after, before, view)) for before, after in pairs)
-    changes = np.array([step.change for step in each])
+    steps = tuple(Step(after.name, after.depth, *difference_at(after, before, view)) for before, after in pairs)
+    changes = np.array([step.change for step in steps])
     return StepChanges(
         op=op,
         quantity=view.quantity,
@@ -113,7 +113,7 @@ def _changes(
         median=float(np.median(changes)),
         raised=int((changes > 0).sum()),
         quantile=standard_errors,
-        each=each,
+        each=steps,
     )
 
 

@@ -275,6 +275,6 @@ class Validation(msgspec.Struct, frozen=True, kw_only=True):
 
 def _ends(name: str, interval: Interval | None) -> dict[str, float]:
     """A value and the ends of its interval, NaN where there is none."""
-    found = interval or Interval(float("nan"))
-    ends = {"": found.value, "_low": found.low, "_high": found.high}
+    known = interval or Interval(float("nan"))
+    ends = {"": known.value, "_low": known.low, "_high": known.high}
     return {name + suffix: float("nan") if value is None else value for suffix, value in ends.items()}

@@ -24,10 +24,10 @@ def own() -> str:
 
 def versions() -> dict[str, str]:
     """Name -> version of this package, of those that compute, of Python, and of every plug-in."""
-    found = {"fourier-probe": own()}
+    numbers = {"fourier-probe": own()}
     for name in PACKAGES:
         try:
-            found[name] = version(name)
+            numbers[name] = version(name)
         except PackageNotFoundError:  # built from source
-            found[name] = "unknown"
-    return {**found, "python": platform.python_version(), **plugins.versions()}
+            numbers[name] = "unknown"
+    return {**numbers, "python": platform.python_version(), **plugins.versions()}

@@ -64,13 +64,13 @@ def make_executor(out: Path, parameters: Mapping[str, object]) -> object:
         import submitit
     except ImportError as error:
         raise TrainingError("--launcher slurm needs submitit: pip install 'fourier-probe[slurm]'.") from error
-    given = {**DEFAULTS, **parameters}
-    cluster = str(given.pop("cluster", "slurm"))
+    settings = {**DEFAULTS, **parameters}
+    cluster = str(settings.pop("cluster", "slurm"))
     if cluster != "slurm":
-        given = {key: value for key, value in given.items() if not key.startswith("slurm_")}
+        settings = {key: value for key, value in settings.items() if not key.startswith("slurm_")}
     try:
         executor = submitit.AutoExecutor(folder=out / "submitit", cluster=cluster)
-        executor.update_parameters(**given)
+        executor.update_parameters(**settings)
     except (RuntimeError, ValueError, NameError, AssertionError, TypeError) as error:
         raise TrainingError(f"submitit: {' '.join(str(error).split())} (see --slurm-arg)") from error
     return executor

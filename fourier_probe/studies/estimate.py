@@ -103,15 +103,15 @@ def _estimate(task: Task, layout: Layout, times: _Times) -> Estimate:
         return pair[0] + share * (pair[1] - pair[0])
 
     seconds = OVERHEAD + layout.test * at(plan.epochs, times.image)
-    looks = 0 if begin else 1
+    probes = 0 if begin else 1
     for epoch in range(begin, plan.epochs):
         seconds += plan.steps * at(epoch, times.step)
         switches = len(plan.schedule.due(epoch))
         fixed = min(FIXED, plan.steps * layout.batch) * (switches + 1 if switches else 0)
         seconds += (layout.val + fixed) * at(epoch, times.image)
-        looks += bool(config.probe_every and (epoch + 1) % config.probe_every == 0)
+        probes += bool(config.probe_every and (epoch + 1) % config.probe_every == 0)
     if config.probe_every:
-        seconds += looks * min(config.probe_images, layout.val or config.probe_images) * at(begin, times.look)
+        seconds += probes * min(config.probe_images, layout.val or config.probe_images) * at(begin, times.look)
     if task.analysis is not None:
         seconds += min(task.analysis.images, layout.test or layout.val) * at(plan.epochs, times.look)
     total = plan.epochs * plan.steps
@@ -159,15 +159,15 @@ def _measure(config: TrainConfig, layout: Layout, layouts: Layouts, analyzed: bo
         def probe() -> None:
             analyze(model, [images[:LOOKED]], device=team.device)
 
-        found: list[tuple[float, float, float]] = []
+        measured: list[tuple[float, float, float]] = []
         layers = list(layout.plan.schedule)
         for switch in (False, True) if layers else (False,):
             if switch:
                 convert_(layers, model, None, optimizer, config)
             wanted = config.probe_every or analyzed
             once = _time(probe, team.device, 1) / len(images[:LOOKED]) if wanted else 0.0
-            found.append((_time(step, team.device), _time(look, team.device) / layout.batch, once))
-    first, last = found[0], found[-1]
+            measured.append((_time(step, team.device), _time(look, team.device) / layout.batch, once))
+    first, last = measured[0], measured[-1]
     return _Times((first[0], last[0]), (first[1], last[1]), (first[2], last[2]))
 
 

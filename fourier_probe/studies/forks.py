@@ -25,10 +25,10 @@ def family(config: TrainConfig) -> str:
 
 def families(tasks: Sequence[Task]) -> list[list[Task]]:
     """Tasks by family, in order of appearance."""
-    found: dict[str, list[Task]] = {}
+    by_family: dict[str, list[Task]] = {}
     for task in tasks:
-        found.setdefault(family(task.entry.config), []).append(task)
-    return list(found.values())
+        by_family.setdefault(family(task.entry.config), []).append(task)
+    return list(by_family.values())
 
 
 def plan_forks(tasks: Sequence[Task], first_switch: Callable[[TrainConfig], float]) -> None:

@@ -41,13 +41,13 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--leash", action="store_true", help="stop when standard input ends")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, _terminate)
-    if given.leash:
+    if arguments.leash:
         threading.Thread(target=_leash, daemon=True).start()
     try:
         load_installed()  # and the files that the sweep was given with --plugin
-        run_job(given.run, threads=given.threads)
+        run_job(arguments.run, threads=arguments.threads)
     except ProbeError as error:
         sys.exit(f"error: {printable(' '.join(str(error).split()))}")
     except KeyboardInterrupt:

@@ -70,9 +70,9 @@ def cores() -> int:
 
 def visible_gpus() -> list[str]:
     """The GPUs that runs are dealt out to, where there are several; empty otherwise."""
-    given = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if given is not None:
-        names = [name for name in given.split(",") if name]
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        names = [name for name in visible.split(",") if name]
     else:
         import torch
 

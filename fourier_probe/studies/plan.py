@@ -122,15 +122,15 @@ class SweepPlan:
         analysis = _analysis(values.get("analyze"), f"{where} [analyze]")
         entries: dict[str, Entry] = {}
         for chosen in itertools.product(*axes.values()):
-            given = dict(shared)
+            together = dict(shared)
             for options in chosen:
-                given |= options
+                together |= options
             for rule in rules:
-                rule.apply(given)
-            known = _known(given, where)
+                rule.apply(together)
+            known = _known(together, where)
             if any([exclusion.drops(known) for exclusion in exclusions]):  # a list, so that each counts its matches
                 continue
-            entry = _entry(given, folder, [key for options in chosen for key in options], where)
+            entry = _entry(together, folder, [key for options in chosen for key in options], where)
             entries.setdefault(entry.name, entry)
         total = math.prod(len(elements) for elements in axes.values())
         if not entries:

@@ -40,9 +40,9 @@ def rows(tasks: Sequence[Task], axes: Sequence[str]) -> list[dict[str, object]]:
 
 def write_results(out: Path, tasks: Sequence[Task], axes: Sequence[str]) -> list[dict[str, object]]:
     """results.csv, whole; returns its rows."""
-    found = rows(tasks, axes)
-    write_csv(out / "results.csv", found, columns(axes))
-    return found
+    table = rows(tasks, axes)
+    write_csv(out / "results.csv", table, columns(axes))
+    return table
 
 
 def results_table(rows: Sequence[Mapping[str, Any]], name: str) -> TextTable:

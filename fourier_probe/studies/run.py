@@ -77,10 +77,10 @@ def sweep(
 
             run_cluster(tasks, executor, stop=stop, watch=watch, ended=ended)
         clean(tasks)
-        found = write_results(out, tasks, plan.axes)
+        table = write_results(out, tasks, plan.axes)
         if stop.requested:
             stop.leave()
-    return found
+    return table
 
 
 def prepare(plan: SweepPlan, out: Path) -> list[Task]:

@@ -58,8 +58,8 @@ class Processor(msgspec.Struct, frozen=True):
     def input(self, image_size: tuple[int, int] | None) -> Input:
         """Size, mean and std; the size of the network itself where the processor names none."""
         crop = self.crop_size if self.do_center_crop is not False else None
-        said = crop if crop is not None else self.size
-        size = (said, said) if isinstance(said, int) else said.pair if said is not None else None
+        named = crop if crop is not None else self.size
+        size = (named, named) if isinstance(named, int) else named.pair if named is not None else None
         if self.do_normalize is False:
             return Input(size=size or image_size, mean=(0.0,), std=(1.0,))
         return Input(size=size or image_size, mean=_values(self.image_mean), std=_values(self.image_std))
@@ -148,9 +148,9 @@ def _walk(value: object, where: str, depth: int) -> Iterator[tuple[str, str, obj
     if depth > 50:
         raise CheckpointError("config.json is nested too deeply to be a network's.")
     for key, inner in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
-        place = f"{where}.{key}" if where else str(key)
-        yield place, str(key), inner
-        yield from _walk(inner, place, depth + 1)
+        path = f"{where}.{key}" if where else str(key)
+        yield path, str(key), inner
+        yield from _walk(inner, path, depth + 1)
 
 
 def _weights(folder: Path) -> tuple[dict[str, Tensor], str]:

@@ -75,8 +75,8 @@ def of_images(shape: Sequence[int]) -> Axes:
 
 def along(axis: Axis) -> set[str]:
     """What an axis runs over, a token sequence counted as the positions inside."""
-    found: set[str] = {part.along for part in axis if part.along != "n"}
-    return found.union(*(along(part.inside) for part in axis))
+    kinds: set[str] = {part.along for part in axis if part.along != "n"}
+    return kinds.union(*(along(part.inside) for part in axis))
 
 
 def has_positions(axis: Axis) -> bool:

@@ -93,8 +93,8 @@ def _advice(model: nn.Module, images: Tensor, name: str, error: BaseException) -
         return f"It takes images by name: wrap it, {_class(name)} {_forward(f'{by_name}=images')}."
     if _takes(model, images, contextlib.nullcontext()):
         return "It takes these images when nothing listens and they are given once more: please report this."
-    for given, advice in _other_inputs(model, images):
-        if _takes(model, given):
+    for other, advice in _other_inputs(model, images):
+        if _takes(model, other):
             return advice
     if "grad" in message and _takes(model, images, _plainly(gradients=True)):
         return (
@@ -127,12 +127,12 @@ def _other_inputs(model: nn.Module, images: Tensor) -> Iterator[tuple[object, st
     if len(images) > 1:
         yield images[:1], f"It takes one image, and not {len(images)} at once: its forward must take any number."
     yield images[0], "It takes one image (C, H, W), and no batch: its forward must take (B, C, H, W)."
-    for given, written in (
+    for other, written in (
         (images.permute(0, 2, 3, 1), "images.permute(0, 2, 3, 1)"),
         (list(images), "list(images)"),
         ((images * 255).byte(), "(images * 255).byte()"),
     ):
-        yield given, f"It takes {written}: wrap it, {_class(_name(model))} {_forward(written)}."
+        yield other, f"It takes {written}: wrap it, {_class(_name(model))} {_forward(written)}."
 
 
 def _wrapper(model: nn.Module, name: str) -> str:
@@ -189,10 +189,10 @@ def _plainly(*, gradients: bool = False) -> Iterator[None]:
         yield
 
 
-def _takes(model: nn.Module, given: object, modes: contextlib.AbstractContextManager[None] | None = None) -> bool:
+def _takes(model: nn.Module, value: object, modes: contextlib.AbstractContextManager[None] | None = None) -> bool:
     try:
         with modes or _plainly():
-            call(model, given.clone() if isinstance(given, Tensor) else given)
+            call(model, value.clone() if isinstance(value, Tensor) else value)
     except (KeyboardInterrupt, Terminated):
         raise
     except BaseException:  # whatever a foreign forward raises

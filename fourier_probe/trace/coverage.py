@@ -154,8 +154,8 @@ def unread_steps(forward: Forward, read: Sequence[tuple[Value, Grid]], aside: Se
     ]
     seen = {
         step
-        for whole, (H, W) in read
-        for value in (whole, *whole.beside)
+        for point_value, (H, W) in read
+        for value in (point_value, *point_value.beside)
         if (step := _latest(value, residual)) is not None and _positions(step) in (None, H * W)
     }
     inside = {s for s in residual for r in seen if s not in seen and r.begins <= s.when < r.when}
@@ -217,8 +217,8 @@ def _latest(value: Value, sums: Sequence[Sum]) -> Sum | None:
     return best
 
 
-def _reason(forward: Forward, found: Sum) -> str:
-    layout = forward.read_sum(found)
+def _reason(forward: Forward, addition: Sum) -> str:
+    layout = forward.read_sum(addition)
     if isinstance(layout, Unread):
         return layout.reason
     H, W = layout.grid

@@ -176,11 +176,11 @@ class Trace:
 
         None of what is no addition.
         """
-        found = next((addition for addition in self.additions if addition.value is value), None)
-        if found is None:
+        made = next((addition for addition in self.additions if addition.value is value), None)
+        if made is None:
             return None
-        alike = [a for a in self.additions if a.call is found.call and fits(a.shape)]
-        return (found.call, alike.index(found), len(alike)) if found in alike else None
+        alike = [a for a in self.additions if a.call is made.call and fits(a.shape)]
+        return (made.call, alike.index(made), len(alike)) if made in alike else None
 
     def passes(self, value: Value, end: Value | None) -> bool:
         """Whether all that leads from the images to another value leads through this one."""

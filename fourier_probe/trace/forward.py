@@ -134,12 +134,12 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _map(self, value: object) -> Tensor | None:
         """The first tensor that is maps of these images as far as its axes tell, else by its shape, else the first."""
-        found = list(tensors(value))
+        candidates = list(tensors(value))
         for fits in (self._has_rows_of_images, self._has_places, self._may_be_maps):
-            for tensor in found:
+            for tensor in candidates:
                 if fits(tensor):
                     return tensor
-        return found[0] if found else None
+        return candidates[0] if candidates else None
 
     def _has_rows_of_images(self, tensor: Tensor) -> bool:
         return (
@@ -265,16 +265,18 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         axes: Axes,
         operands: Sequence[Value],
     ) -> Sum:
-        found = Sum(self.known.tick(), parents, owner, shape=tuple(tensor.shape), axes=_marked(tensor, axes), kind=kind)
-        found.operands = tuple(operands)
+        addition = Sum(
+            self.known.tick(), parents, owner, shape=tuple(tensor.shape), axes=_marked(tensor, axes), kind=kind
+        )
+        addition.operands = tuple(operands)
         if kind == "add" and len(operands) == 2:
             for first, other in (operands, operands[::-1]):
                 for skip in dict.fromkeys((first, first.without_factor(self.known.images))):
                     if skip is not other and other.made_of(skip) and skip.made_of(self.known.images):
-                        found.skip, found.begins = skip, _beginning(other, skip)
+                        addition.skip, addition.begins = skip, _beginning(other, skip)
                         break
-        self.found.sums.append(found)
-        return found
+        self.found.sums.append(addition)
+        return addition
 
     def _note(self, operation: Operation, result: Tensor, axes: Axes) -> None:
         """Write down what kind of layer ran."""
@@ -341,8 +343,8 @@ def _is_packed(axes: Axes) -> bool:
 def _has_one_factor(operation: Operation, result: Tensor) -> bool:
     """Whether a tensor was multiplied with a number, or one for each channel; rotations of positions are no factor."""
     factors = [each for each in operation.tensors if each.shape != result.shape]
-    whole = len(operation.tensors) - len(factors)
-    return whole == 1 and all(sum(size > 1 for size in each.shape) <= 1 for each in factors)
+    full = len(operation.tensors) - len(factors)
+    return full == 1 and all(sum(size > 1 for size in each.shape) <= 1 for each in factors)
 
 
 def _beginning(branch: Value, skip: Value) -> int:

@@ -50,20 +50,20 @@ class Features:
 class Forward:
     """A trace with the questions the rules ask of it."""
 
-    def __init__(self, found: Trace, image: Grid, declared: Iterable[Grid], by_hand: Grid | None = None) -> None:
-        self.trace, self.image, self.by_hand = found, image, by_hand
-        found.sums = [s for s in found.sums if not _is_onto_the_image(s, found)]
+    def __init__(self, recorded: Trace, image: Grid, declared: Iterable[Grid], by_hand: Grid | None = None) -> None:
+        self.trace, self.image, self.by_hand = recorded, image, by_hand
+        recorded.sums = [s for s in recorded.sums if not _is_onto_the_image(s, recorded)]
         self.grids: list[tuple[int, Grid]] = [(-1, grid) for grid in [*declared, image]]  # certain, and when seen
         self.users: dict[tuple[Value | None, tuple[int, ...] | None], set[Kind4D]] = {}
-        for call in found.calls:
+        for call in recorded.calls:
             self._learn(call)
         self.grids.sort(key=lambda seen: seen[0])
-        self.homes: dict[Sum, Call] = {found: self._home(found) for found in self.trace.sums}
+        self.homes: dict[Sum, Call] = {addition: self._home(addition) for addition in self.trace.sums}
 
-    def _home(self, found: Sum) -> Call:
+    def _home(self, addition: Sum) -> Call:
         """The innermost call that holds an addition and all that led from one operand to the other."""
-        begins = found.begins if found.skip is not None else found.when
-        holding = [call for call in self.trace.calls if call.holds(found) and call.start < begins]
+        begins = addition.begins if addition.skip is not None else addition.when
+        holding = [call for call in self.trace.calls if call.holds(addition) and call.start < begins]
         return holding[-1] if holding else self.trace.calls[0]
 
     def returns_own_sum(self, call: Call) -> bool:
@@ -152,18 +152,18 @@ def run_forward(model: nn.Module, example: Tensor, grid: Grid | None = None) -> 
     model = eager(model)
     twice = example[:1].repeat(2, 1, 1, 1)  # two images tell a batch from a broadcast
     with evaluating(model), keeping_random_state(gpus=True):
-        found = trace(model, twice)
+        recorded = trace(model, twice)
     image = (int(example.shape[2]), int(example.shape[3]))
-    return Forward(found, image, declared_grids(model, image), grid)
+    return Forward(recorded, image, declared_grids(model, image), grid)
 
 
-def _is_onto_the_image(found: Sum, trace: Trace) -> bool:
+def _is_onto_the_image(addition: Sum, trace: Trace) -> bool:
     """Whether a network adds to the image itself, as a denoiser does in the end: that is no step of a stream.
 
     One that goes on so, addition after addition on the image, has its stream there.
     """
     first = trace.ran[0].when if trace.ran else 0
-    return found.skip is not None and found.skip.when < first and not any(s.skip is found for s in trace.sums)
+    return addition.skip is not None and addition.skip.when < first and not any(s.skip is addition for s in trace.sums)
 
 
 # --- rules -----------------------------------------------------------------------------------------------------------
@@ -206,12 +206,14 @@ def followed(forward: Forward, features: Features) -> Layout | Unread | None:
     grids = [ax.grid(features.axes[index]) for index in rest]
     sizes = [features.shape[index] for index in rest]
     if order in (["xy", "f"], ["f", "xy"]):
-        place = order.index("xy")
-        grid = grids[place]
+        tokens = order.index("xy")
+        grid = grids[tokens]
         if grid is None:
             return None
-        before, after = ax.ends(features.axes[rest[place]])
-        return Layout("tokens" if place == 0 else "ncl", grid, sizes[1 - place], before, after, batch, evidence="axes")
+        before, after = ax.ends(features.axes[rest[tokens]])
+        return Layout(
+            "tokens" if tokens == 0 else "ncl", grid, sizes[1 - tokens], before, after, batch, evidence="axes"
+        )
     if order in (["f", "y", "x"], ["y", "x", "f"]) and batch == 0:
         rows, columns = (1, 2) if order[0] == "f" else (0, 1)
         if any(ax.ends(features.axes[rest[index]]) != (0, 0) or grids[index] is None for index in (rows, columns)):

@@ -25,43 +25,50 @@ def with_loose(forward: Forward, steps: list[Step], blocks: list[Call]) -> list[
         if s.kind == "add" and is_map(forward, s) and not any(call.holds(s) for call in [*blocks, *aside])
     ]
     loose: list[Sum] = []
-    for found in sums:
-        split = not blocks and loose and all(operand.made_of(loose[-1]) for operand in found.operands)
-        if (found.skip is not None and is_of_block(forward, found)) or split:
-            if loose and loose[-1] in found.operands and found.skip is None:
+    for addition in sums:
+        split = not blocks and loose and all(operand.made_of(loose[-1]) for operand in addition.operands)
+        if (addition.skip is not None and is_of_block(forward, addition)) or split:
+            if loose and loose[-1] in addition.operands and addition.skip is None:
                 loose.pop()  # one of three branches
-            loose.append(found)
+            loose.append(addition)
     more: list[Step] = []
     before = [step.when for step in steps]
-    for index, found in enumerate(loose):
-        if index == 0 and not steps and found.skip is not None:
-            name = "" if isinstance(found.skip, Sum) else "stem"  # a sum that is read beside this one alone is no stem
-            more += _read(forward, found.skip, name, "embed", found.when)
-        since = max([when for when in before if when < found.when], default=0)
-        began = max(since, found.begins - 1)
-        outer = _outermost(c for c in forward.trace.calls if began < c.start and 0 <= c.end < found.when)
+    for index, addition in enumerate(loose):
+        if index == 0 and not steps and addition.skip is not None:
+            name = (
+                "" if isinstance(addition.skip, Sum) else "stem"
+            )  # a sum that is read beside this one alone is no stem
+            more += _read(forward, addition.skip, name, "embed", addition.when)
+        since = max([when for when in before if when < addition.when], default=0)
+        began = max(since, addition.begins - 1)
+        outer = _outermost(c for c in forward.trace.calls if began < c.start and 0 <= c.end < addition.when)
         if not outer:  # a branch of one module
-            behind = max(since, found.skip.when if found.skip is not None else 0)
+            behind = max(since, addition.skip.when if addition.skip is not None else 0)
             outer = _outermost(
-                c for c in forward.trace.calls if behind < c.start and found.begins <= c.end < found.when
+                c for c in forward.trace.calls if behind < c.start and addition.begins <= c.end < addition.when
             )
-        if index and found.skip is not None and found.skip.when > since and _shrank(forward, loose[index - 1], found):
-            more += _read(forward, found.skip, "", "downsample", found.skip.when)
-        op = operation(forward, outer, began, found.when)
-        made = made_as(forward, outer, began, found.when)
+        if (
+            index
+            and addition.skip is not None
+            and addition.skip.when > since
+            and _shrank(forward, loose[index - 1], addition)
+        ):
+            more += _read(forward, addition.skip, "", "downsample", addition.skip.when)
+        op = operation(forward, outer, began, addition.when)
+        made = made_as(forward, outer, began, addition.when)
         label = {"attention": "attn"}.get(made, made)
         name = f"{outer[-1].name}+{label}" if outer else label
-        home = forward.homes[found]
-        if home.name and home.returns is found and (layout := forward.of_output(home)):
-            more.append(Step(found.when, home.name, home, "output", op, layout))
+        home = forward.homes[addition]
+        if home.name and home.returns is addition and (layout := forward.of_output(home)):
+            more.append(Step(addition.when, home.name, home, "output", op, layout))
         else:
-            steps_here = _read(forward, found, _once(name, more), op, found.when)
-            in_branch = any(other.begins <= found.when < other.when for other in sums if other.skip)
-            if not steps_here and not in_branch and any(began < ran.when < found.when for ran in forward.trace.ran):
-                step = at_the_addition(forward, found, _once(name, more), op, found.when)
+            steps_here = _read(forward, addition, _once(name, more), op, addition.when)
+            in_branch = any(other.begins <= addition.when < other.when for other in sums if other.skip)
+            if not steps_here and not in_branch and any(began < ran.when < addition.when for ran in forward.trace.ran):
+                step = at_the_addition(forward, addition, _once(name, more), op, addition.when)
                 steps_here = [] if step is None else [step]
             more += steps_here
-        before.append(found.when)
+        before.append(addition.when)
     taken = {step.key for step in steps}
     new = [step for step in more if step.key not in taken]
     return sorted([*steps, *new], key=lambda step: step.when)
@@ -74,7 +81,7 @@ def _outermost(calls: Iterable[Call]) -> list[Call]:
 
 
 def _shrank(forward: Forward, before: Sum, after: Sum) -> bool:
-    layouts = [forward.read_sum(found) for found in (before, after)]
+    layouts = [forward.read_sum(addition) for addition in (before, after)]
     grids = [math.prod(layout.grid) for layout in layouts if isinstance(layout, Layout)]
     skips = after.skip is not None and after.skip.parents != (before,)
     return skips and len(grids) == 2 and grids[1] < grids[0]

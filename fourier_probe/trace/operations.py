@@ -257,7 +257,7 @@ def _index(look: Look, named: Arguments, result: Tensor) -> Axes:
     at = [dim for dim, index in enumerate(indices) if index is not None]
     count = result.ndim - (len(axes) - len(at))
     placed = any(ax.has_positions(axes[dim]) for dim in at)
-    kept = [axis for dim, axis in enumerate(axes) if dim not in at]
+    remaining = [axis for dim, axis in enumerate(axes) if dim not in at]
     together = at == list(range(at[0], at[0] + len(at)))
     where = at[0] if together else 0
     sizes = result.shape[where : where + count]
@@ -268,7 +268,7 @@ def _index(look: Look, named: Arguments, result: Tensor) -> Axes:
         new = [(Part("?", size),) if placed and size != 1 else ax.features(size) for size in sizes]
         if count == 1 and at == [dim for dim in at if "b" in ax.along(axes[dim])] and sizes[0] == source.shape[at[0]]:
             new = [axes[at[0]]]
-    return (*kept[:where], *new, *kept[where:])
+    return (*remaining[:where], *new, *remaining[where:])
 
 
 def _pad(look: Look, named: Arguments, result: Tensor) -> Axes:
@@ -298,14 +298,14 @@ def _im2col(look: Look, named: Arguments, result: Tensor) -> Axes:
             source.shape[-2:], named["kernel_size"], named["dilation"], named["padding"], named["stride"], strict=True
         )
     )
-    places = ax.simplify([*ax.resized(axes[-2], y), *ax.resized(axes[-1], x)])
+    positions = ax.simplify([*ax.resized(axes[-2], y), *ax.resized(axes[-1], x)])
     apart = named["kernel_size"] == named["stride"] and not any(named["padding"]) and set(named["dilation"]) == {1}
     if apart and [ax.show(axis)[:1] for axis in axes[-2:]] == ["y", "x"]:  # patches side by side
         kh, kw = named["kernel_size"]
-        places = (Part("y", y, kh), Part("x", x, kw))
+        positions = (Part("y", y, kh), Part("x", x, kw))
         patch = ax.simplify([*axes[-3], Part("y", kh), Part("x", kw)])
-        return (*axes[: source.ndim - 3], patch, places)
-    return (*axes[: source.ndim - 3], ax.features(result.shape[-2]), places)
+        return (*axes[: source.ndim - 3], patch, positions)
+    return (*axes[: source.ndim - 3], ax.features(result.shape[-2]), positions)
 
 
 def _col2im(look: Look, named: Arguments, result: Tensor) -> Axes:

@@ -117,23 +117,25 @@ def _is_chain(forward: Forward, names: list[str]) -> bool:
         homes = [n for n in names if pattern_of(n) == pattern]
         sums = [s for s in forward.trace.sums if forward.homes[s].name in homes]
         ends = {forward.homes[s].name: s for s in sums}
-        for found in sums:
-            others = [end for name, end in ends.items() if name != forward.homes[found].name and end.when < found.when]
-            if found.skip is not None and any(found.skip is end or found.skip.holds(end) for end in others):
+        for addition in sums:
+            others = [
+                end for name, end in ends.items() if name != forward.homes[addition].name and end.when < addition.when
+            ]
+            if addition.skip is not None and any(addition.skip is end or addition.skip.holds(end) for end in others):
                 return True
     return False
 
 
-def is_of_block(forward: Forward, found: Sum) -> bool:
+def is_of_block(forward: Forward, addition: Sum) -> bool:
     """Whether a sum may be a block's: inside a layer without layers only if it adds to the layer's own input."""
-    owner = forward.homes[found]
-    return bool(list(owner.module.children())) or owner.takes in found.operands
+    owner = forward.homes[addition]
+    return bool(list(owner.module.children())) or owner.takes in addition.operands
 
 
-def is_map(forward: Forward, found: Sum) -> bool:
+def is_map(forward: Forward, addition: Sum) -> bool:
     """Whether a sum may be of maps: a 3-D one must be laid out."""
-    answer = forward.read_sum(found)
-    return isinstance(answer, Layout) or (len(found.shape) == 4 and answer is not COMPLEX)
+    answer = forward.read_sum(addition)
+    return isinstance(answer, Layout) or (len(addition.shape) == 4 and answer is not COMPLEX)
 
 
 def _is_sibling(call: Call) -> bool:

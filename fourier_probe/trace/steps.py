@@ -57,15 +57,15 @@ class Step:
 
 
 def at_the_addition(
-    forward: Forward, found: Value, name: str, op: str, when: int, *, own_name: bool = False
+    forward: Forward, value: Value, name: str, op: str, when: int, *, own_name: bool = False
 ) -> Step | None:
     """A step read at the addition itself, where it is laid out."""
-    layout = forward.read_sum(found) if isinstance(found, Sum) else None
-    place = forward.trace.nth_addition(found, layout.fits_shape) if isinstance(layout, Layout) else None
-    if place is None or not isinstance(layout, Layout):
+    layout = forward.read_sum(value) if isinstance(value, Sum) else None
+    found_at = forward.trace.nth_addition(value, layout.fits_shape) if isinstance(layout, Layout) else None
+    if found_at is None or not isinstance(layout, Layout):
         return None
-    call, index, count = place
-    return Step(when, name, call, "sum", op, layout, own_name, Addressed(index, count, found))
+    call, index, count = found_at
+    return Step(when, name, call, "sum", op, layout, own_name, Addressed(index, count, value))
 
 
 def steps_of(forward: Forward, blocks: list[Call], kind: str) -> list[Step]:
@@ -97,41 +97,43 @@ def _inside_block(forward: Forward, block: Call, inner: list[Call], kind: str, p
     children = [c for c in inner if not any(o.holds(c) for o in inner)]
     since = block.start
     used: Counter[str] = Counter()
-    for found in _sums_on_the_stream(forward, block, kind):
-        segment = [c for c in children if since < c.start < found.when]
-        part = next((c for c in inner if c.returns is found and c.holds(found)), None)
+    for addition in _sums_on_the_stream(forward, block, kind):
+        segment = [c for c in children if since < c.start < addition.when]
+        part = next((c for c in inner if c.returns is addition and c.holds(addition)), None)
         if part is not None:  # a residual part of its own, such as a convolution that adds its position embedding
             if layout := forward.of_output(part):
                 op = operation(forward, segment or [part], since, part.end)
                 yield Step(part.end, part.name, part, "output", op, layout)
-                since = found.when
+                since = addition.when
             continue
-        taken = next((c for c in inner if c.takes is found), None)
+        taken = next((c for c in inner if c.takes is addition), None)
         layout = None
         if taken is not None:
             layout = forward.of_input(taken) or (output if output and block.output == taken.inputs else None)
-        op = operation(forward, segment, since, found.when)
-        made = made_as(forward, segment, since, found.when)
+        op = operation(forward, segment, since, addition.when)
+        made = made_as(forward, segment, since, addition.when)
         label = {"attention": "attn"}.get(made, made)
         used[label] += 1
         label += str(used[label]) if used[label] > 1 else ""
         name = f"{block.name}+{label}" if segment else previous.name
         if taken is not None and layout is not None:
-            yield Step(found.when, name, taken, "input", op, layout)
-        elif not _is_partial(forward, found) and (step := at_the_addition(forward, found, name, op, found.when)):
+            yield Step(addition.when, name, taken, "input", op, layout)
+        elif not _is_partial(forward, addition) and (
+            step := at_the_addition(forward, addition, name, op, addition.when)
+        ):
             yield step
         else:
             continue
-        since = found.when
+        since = addition.when
     sums = [s for s in forward.trace.sums if forward.homes[s] is block and s.kind == kind and is_map(forward, s)]
     if kind == "add" and output is not None and not (sums and since == sums[-1].when):
         segment = [c for c in children if since < c.start] or children
         yield Step(block.end, block.name, block, "output", operation(forward, segment, since, block.end), output)
 
 
-def _is_partial(forward: Forward, found: Sum) -> bool:
+def _is_partial(forward: Forward, addition: Sum) -> bool:
     """Whether another branch of the same step is added to a sum: `x + attention(y) + mlp(y)`."""
-    return any(found in other.operands and other.skip is not found for other in forward.trace.sums)
+    return any(addition in other.operands and other.skip is not addition for other in forward.trace.sums)
 
 
 def _sums_on_the_stream(forward: Forward, block: Call, kind: str) -> list[Sum]:
@@ -141,18 +143,18 @@ def _sums_on_the_stream(forward: Forward, block: Call, kind: str) -> list[Sum]:
     operand was changed in between (a projected shortcut, a norm behind the sum) that chain is broken, and all the
     block's own sums of the output's size count that a layer goes on from; sums of parallel branches are not.
     """
-    mine = [s for s in forward.trace.sums if forward.homes[s] is block and s.kind == kind]
-    mine = mine if kind == "cat" else [s for s in mine if is_map(forward, s)]
-    if kind == "cat" or not mine:
-        return mine
-    last = block.returns if isinstance(block.returns, Sum) and is_map(forward, block.returns) else mine[-1]
-    last = last if block.holds(last) else mine[-1]
+    own = [s for s in forward.trace.sums if forward.homes[s] is block and s.kind == kind]
+    own = own if kind == "cat" else [s for s in own if is_map(forward, s)]
+    if kind == "cat" or not own:
+        return own
+    last = block.returns if isinstance(block.returns, Sum) and is_map(forward, block.returns) else own[-1]
+    last = last if block.holds(last) else own[-1]
     chain = _chain(last, block)
     if chain is not None:
         return chain if _goes_on(forward, chain, block) else chain[:-1]
     size = math.prod(block.output or ())
     used = [c.takes for c in forward.trace.calls if block.holds(c) and c.returns is not c.takes]
-    on = [s for s in mine[:-1] if math.prod(s.shape) == size or s.skip is block.takes]
+    on = [s for s in own[:-1] if math.prod(s.shape) == size or s.skip is block.takes]
     return [s for s in on if s in used]
 
 
@@ -178,11 +180,11 @@ def _chain(last: Sum, block: Call) -> list[Sum] | None:
 
 def _holders(forward: Forward, blocks: list[Call]) -> Iterator[Step]:
     """What stands where a block could, holds blocks and goes on after the last of them, as MobileViT does."""
-    places = {pattern_of(block.name) for block in blocks}
+    patterns = {pattern_of(block.name) for block in blocks}
     for call in forward.trace.calls:
         beside = {type(block.module) for block in blocks if pattern_of(block.name) == pattern_of(call.name)}
         inner = [block for block in blocks if call.holds(block) and type(block.module) not in beside]
-        layout = forward.of_output(call) if inner and call not in blocks and pattern_of(call.name) in places else None
+        layout = forward.of_output(call) if inner and call not in blocks and pattern_of(call.name) in patterns else None
         if layout is not None and call.returns is not inner[-1].returns:
             after = [c for c in forward.trace.calls if call.holds(c) and c.start > inner[-1].end]
             outer = [c for c in after if not any(o.holds(c) for o in after)]
@@ -195,16 +197,16 @@ def _between(forward: Forward, previous: Call, block: Call, steps: list[Step]) -
     if not steps:
         return []
     grid = min((step.layout.grid for step in steps), key=math.prod)
-    found = [
+    candidates = [
         (call, layout)
         for call in forward.trace.calls
         if previous.end < call.start and 0 <= call.end < block.start and (layout := forward.of_output(call)) is not None
     ]
-    if not found:
+    if not candidates:
         return []
-    target = (forward.of_input(block) or found[-1][1]).grid
+    target = (forward.of_input(block) or candidates[-1][1]).grid
     if math.prod(target) >= math.prod(grid):
         return []
-    right = [(call, layout) for call, layout in found if layout.grid == target]
+    right = [(call, layout) for call, layout in candidates if layout.grid == target]
     outer = [(c, lay) for c, lay in right if not any(o.start < c.start and c.end < o.end for o, _ in right)]
     return [Step(c.end, c.name, c, "output", "downsample", lay) for c, lay in outer[-1:]]

@@ -70,8 +70,8 @@ def tensors(value: object) -> Iterator[Tensor]:
 
 def pick(value: object, fits: Callable[[Tensor], bool]) -> Tensor | None:
     """The first tensor of a module's input or output that fits, else the first of all."""
-    found = list(tensors(value))
-    return next((tensor for tensor in found if fits(tensor)), found[0] if found else None)
+    present = list(tensors(value))
+    return next((tensor for tensor in present if fits(tensor)), present[0] if present else None)
 
 
 def tensors_of(value: object) -> list[Tensor]:

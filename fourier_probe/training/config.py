@@ -206,11 +206,11 @@ class TrainConfig:
         check(self)
 
     @classmethod
-    def of(cls, given: Mapping[str, object] | None = None, /, **more: object) -> TrainConfig:
+    def of(cls, options: Mapping[str, object] | None = None, /, **more: object) -> TrainConfig:
         """A config from what the user gave, and a recipe for the rest.
 
         Args:
-            given: field -> value, as from a config file.
+            options: field -> value, as from a config file.
             more: likewise; comes first.
 
         Raises:
@@ -219,7 +219,7 @@ class TrainConfig:
         """
         from fourier_probe.training import recipe
 
-        chosen = {**(given or {}), **more}
+        chosen = {**(options or {}), **more}
         unknown = [name for name in chosen if name not in NAMES]
         if unknown:
             raise TrainingError(f"unknown training option {unknown[0]!r}.{suggest(unknown[0], NAMES)}")

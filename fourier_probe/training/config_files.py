@@ -19,13 +19,13 @@ def read_config(path: Path) -> dict[str, Any]:
     values = read_values(path)
     if isinstance(values.get("config"), dict):  # a run's config.json
         values = values["config"]
-    given = {key.replace("-", "_"): value for key, value in values.items()}
-    unknown = [name for name in given if name not in NAMES]
+    options = {key.replace("-", "_"): value for key, value in values.items()}
+    unknown = [name for name in options if name not in NAMES]
     if unknown:
         raise TrainingError(
             f"{path} has an unknown option {decode.shown(unknown[0])}.{suggest(unknown[0][:80], NAMES)}"
         )
-    return {name: checked(name, value, str(path)) for name, value in given.items()}
+    return {name: checked(name, value, str(path)) for name, value in options.items()}
 
 
 def read_values(path: Path) -> dict[str, Any]:

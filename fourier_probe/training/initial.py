@@ -106,8 +106,8 @@ class Initial:
             )
         model.load_state_dict({name: self.state[name] for name in self.state if name not in unlike}, strict=False)
         if unlike:
-            said = f"{', '.join(heads)} is new: {_unlike(unlike[0], own, self.state)}"
-            self.record = msgspec.structs.replace(self.record, head=said)
+            description = f"{', '.join(heads)} is new: {_unlike(unlike[0], own, self.state)}"
+            self.record = msgspec.structs.replace(self.record, head=description)
         self.state = {}
 
     def said(self) -> str:

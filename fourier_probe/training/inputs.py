@@ -96,13 +96,13 @@ def open_splits(config: TrainConfig) -> Splits:
         )
     classes = len(full.classes) if full.classes is not None else int(full.labels.max()) + 1
     check_labels(full.labels, classes)
-    val, whole = None, len(full)
+    val, available = None, len(full)
     chosen = full if config.train_images else full.take(subset(full.labels, config.data_scale, seed=config.data_seed))
     train = chosen
     if config.val_split:
-        kept, held = holdout(_labels(chosen), config.val_split, seed=config.data_seed)
-        train, val = chosen.take(kept), chosen.take(held)
-        whole = len(holdout(full.labels, config.val_split, seed=config.data_seed)[0])
+        training, held = holdout(_labels(chosen), config.val_split, seed=config.data_seed)
+        train, val = chosen.take(training), chosen.take(held)
+        available = len(holdout(full.labels, config.val_split, seed=config.data_seed)[0])
     if config.train_images:
         train = train.take(nested(_labels(train), config.train_images, seed=config.data_seed))
     test, note = _test(config.data, full)
@@ -111,16 +111,16 @@ def open_splits(config: TrainConfig) -> Splits:
     if config.skip_bad:
         train = choose(train, skip_bad=True)
         val, test = (each if each is None else choose(each, skip_bad=True) for each in (val, test))
-    return Splits(train, val, test, classes, whole, _digest(train), note, fingerprint(config.data))
+    return Splits(train, val, test, classes, available, _digest(train), note, fingerprint(config.data))
 
 
 def _planted(config: TrainConfig) -> Splits:
     """The planted task has a validation split of its own; its training images are made, as many as are asked for."""
-    whole = PLANTED_SIZES["train"]
-    count = config.train_images or 2 * max(1, round(config.data_scale * whole / 2))
+    available = PLANTED_SIZES["train"]
+    count = config.train_images or 2 * max(1, round(config.data_scale * available / 2))
     train = open_planted(config.data, "train", images=count, seed=config.data_seed)
     val, test = (open_planted(config.data, split) for split in ("val", "test"))
-    return Splits(train, val if config.val_split else None, test, 2, whole, _digest(train), "")
+    return Splits(train, val if config.val_split else None, test, 2, available, _digest(train), "")
 
 
 def input_spec(config: TrainConfig, images: ImageSet, native: InputSpec) -> InputSpec:
@@ -299,14 +299,14 @@ class Training:
             for each in (order, copies)
         )
         decoded = None if self.decoding is None else self.decoding.batches(rows, copies, epoch)
-        mine = rows.to(self.ranks.device) if decoded is None else rows
+        own_rows = rows.to(self.ranks.device) if decoded is None else rows
         for step in range(start, stop):
             generator = _generator(self.ranks.device, self.config.seed, _STEP, epoch, step, 0)
             if decoded is not None:
                 images, labels = next(decoded)
                 images, labels = (each.to(self.ranks.device, non_blocking=True) for each in (images, labels))
             elif self.held is not None:
-                index = mine[step - start]
+                index = own_rows[step - start]
                 images, labels = self.held.images[index], self.held.labels[index]
             if self.images.pixels is not None and self.config.crop_padding:
                 images = random_crop(images, self.config.crop_padding, generator, share)

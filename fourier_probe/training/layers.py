@@ -133,7 +133,7 @@ def _describe(
     if not isinstance(module, nn.Conv2d | GPSAConv2d):
         raise TypeError(type(module).__name__)
     heads = module.kernel_size[0] * module.kernel_size[1]
-    places = queries[0] * queries[1]
+    positions = queries[0] * queries[1]
     if isinstance(module, GPSAConv2d):
         added = module.added_parameters()
     else:
@@ -148,7 +148,7 @@ def _describe(
         stage="",
         parameters=sum(parameter.numel() for parameter in own),
         added=added,
-        multiply_adds=places * heads * (module.in_channels // module.groups) * module.out_channels,
+        multiply_adds=positions * heads * (module.in_channels // module.groups) * module.out_channels,
         multiply_adds_recast=multiply_adds(module, keys, content_stride=content[0], content_maps=content[1]),
         skipped=refusal(module),
     )
@@ -223,12 +223,12 @@ class _Trace:
 
 def _run(model: nn.Module, example: Tensor) -> _Trace:
     forward = run_forward(model, example)
-    found = _Trace({}, {}, {block.name for block in residual_blocks(forward)})
+    recorded = _Trace({}, {}, {block.name for block in residual_blocks(forward)})
     for call in forward.trace.calls:
         if isinstance(call.module, nn.Conv2d | GPSAConv2d) and call.inputs and call.output:
-            found.convolutions.setdefault(call.name, call.module)
-            found.grids.setdefault(call.name, (_grid(call.inputs), _grid(call.output)))
-    return found
+            recorded.convolutions.setdefault(call.name, call.module)
+            recorded.grids.setdefault(call.name, (_grid(call.inputs), _grid(call.output)))
+    return recorded
 
 
 def _grid(shape: tuple[int, ...]) -> tuple[int, int]:

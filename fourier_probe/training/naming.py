@@ -52,17 +52,17 @@ def content(config: TrainConfig) -> dict[str, object]:
     not read; and the folders of `data` and of a model's file, which differ between machines.
     """
     unread = () if config.schedule != "none" else tuple(name for name in SCHEDULE_FIELDS if name != "schedule")
-    given: dict[str, object] = {}
+    options: dict[str, object] = {}
     for each in fields(TrainConfig):
         value = getattr(config, each.name)
         default = each.default_factory() if each.default_factory is not MISSING else each.default
         if each.name in (*FREE, *unread) or value == default:
             continue
-        given[each.name] = _plain(checked(each.name, value, "config"))
+        options[each.name] = _plain(checked(each.name, value, "config"))
     if config.initial_checkpoint:
-        given["initial_checkpoint"] = _digest(config.initial_checkpoint)
-    given["model"], given["data"] = placeless(config.model), placeless(config.data)
-    return given
+        options["initial_checkpoint"] = _digest(config.initial_checkpoint)
+    options["model"], options["data"] = placeless(config.model), placeless(config.data)
+    return options
 
 
 def placeless(source: str) -> str:

@@ -116,11 +116,11 @@ def drawn() -> Iterator[Progress]:
                 self.note(f"{todo} {outlook.unit}s to train, about {spoken(outlook.left)} ({outlook.measured}).")
 
         def step(self, tick: Tick) -> None:
-            said = f"loss {tick.loss:.3f}  acc {100 * tick.accuracy:.1f} %  {tick.rate:.0f} img/s"
-            said += "" if tick.left is None else f"  {spoken(tick.left)} left"
+            text = f"loss {tick.loss:.3f}  acc {100 * tick.accuracy:.1f} %  {tick.rate:.0f} img/s"
+            text += "" if tick.left is None else f"  {spoken(tick.left)} left"
             done, total = tick.epoch * tick.steps + tick.step, tick.epochs * tick.steps
             bar.update(
-                task, completed=done, total=total, said=said, description=f"{tick.unit} {tick.epoch + 1}/{tick.epochs}"
+                task, completed=done, total=total, said=text, description=f"{tick.unit} {tick.epoch + 1}/{tick.epochs}"
             )
 
         def epoch(self, row: dict[str, Any]) -> None:

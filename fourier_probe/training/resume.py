@@ -139,9 +139,9 @@ def take_spectra(session: Session, source: str) -> None:
             if convert(result, _Probed, str(file), TrainingError).images.n != asked or not isinstance(result, dict):
                 continue
             result["target"] |= {"source": str(session.folder.path), "schedule": session.config.schedule}
-            mine = session.folder.spectra(e)
-            mine.parent.mkdir(exist_ok=True)
-            atomic.write_json(mine, result)
+            target_file = session.folder.spectra(e)
+            target_file.parent.mkdir(exist_ok=True)
+            atomic.write_json(target_file, result)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -167,9 +167,9 @@ def _restore(session: Session, payload: dict[str, object], path: Path) -> None:
 
 
 def _state_at(path: Path, epoch: int) -> Path:
-    kept = RunFolder(path).epoch(epoch)
-    if kept.exists():
-        return kept
+    saved = RunFolder(path).epoch(epoch)
+    if saved.exists():
+        return saved
     last = path / "last.pt"
     if last.exists() and checkpoints.read(last).epoch == epoch:
         return last

@@ -131,16 +131,16 @@ class Run:
 
         if not (self.path / "spectra.json").exists():
             return None
-        found = Spectra.load(self.path)
+        result = Spectra.load(self.path)
         epochs = None if self.record.plan is None else self.record.plan.epochs
-        pairs = [(found.target.epoch, epochs), (found.target.seed, self.config.seed)]
+        pairs = [(result.target.epoch, epochs), (result.target.seed, self.config.seed)]
         if self.result is not None and any(None not in pair and pair[0] != pair[1] for pair in pairs):
             of, run = zip(*pairs, strict=True)
             raise ResultError(
                 f"{self.path / 'spectra.json'} is of epoch and seed {of} and the run of {run}: remove it, and analyze "
                 "the run again."
             )
-        return found
+        return result
 
     def to_json(self) -> dict[str, object]:
         """Plain values: what config.json holds."""
@@ -214,8 +214,8 @@ class Run:
         """Spectra while it trained, by epoch: what --probe-every wrote."""
         from fourier_probe.results.spectra import Spectra
 
-        found = [Spectra.load(path) for path in (self.path / "spectra").glob("epoch-*.json")]
-        return sorted(found, key=lambda result: result.epoch)
+        analyses = [Spectra.load(path) for path in (self.path / "spectra").glob("epoch-*.json")]
+        return sorted(analyses, key=lambda result: result.epoch)
 
 
 def read_runs(folder: Path) -> list[Run]:
@@ -224,7 +224,7 @@ def read_runs(folder: Path) -> list[Run]:
     Raises:
         TrainingError: there is none, or one is damaged.
     """
-    found = sorted(path.parent for path in folder.rglob("config.json") if (path.parent / "metrics.csv").exists())
-    if not found:
+    folders = sorted(path.parent for path in folder.rglob("config.json") if (path.parent / "metrics.csv").exists())
+    if not folders:
         raise TrainingError(f"there is no run in {folder}: `fourier-probe train` and `fourier-probe sweep` make them.")
-    return [Run.read(path) for path in found]
+    return [Run.read(path) for path in folders]

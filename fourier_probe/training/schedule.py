@@ -326,21 +326,21 @@ def check_order(early: Epoch, late: Epoch, epochs: int | None) -> None:
 
 def _resolve(epoch: Epoch, what: str, epochs: int | None) -> int:
     """A whole epoch within the training from a number, a fraction of it, or a percentage."""
-    whole, share = _rounded(epoch, what, epochs)
+    nearest, share = _rounded(epoch, what, epochs)
     if share and epochs is not None:
-        whole = min(whole, epochs - 1)
-    if whole < 0 or (epochs is not None and whole >= epochs):
+        nearest = min(nearest, epochs - 1)
+    if nearest < 0 or (epochs is not None and nearest >= epochs):
         inside = f"0 to {epochs - 1}" if epochs is not None else "0 or later"
-        raise TrainingError(f"schedule: {what} is epoch {whole}; expected {inside}.")
-    return whole
+        raise TrainingError(f"schedule: {what} is epoch {nearest}; expected {inside}.")
+    return nearest
 
 
 def _length(span: Epoch, what: str, epochs: int | None) -> int:
     """A number of whole epochs, however many, from a number, a fraction of the training, or a percentage."""
-    whole, _ = _rounded(span, what, epochs)
-    if whole < 0:
-        raise TrainingError(f"schedule: {what} is {whole} epochs long; expected 0 or more.")
-    return whole
+    nearest, _ = _rounded(span, what, epochs)
+    if nearest < 0:
+        raise TrainingError(f"schedule: {what} is {nearest} epochs long; expected 0 or more.")
+    return nearest
 
 
 def _rounded(epoch: Epoch, what: str, epochs: int | None) -> tuple[int, bool]:

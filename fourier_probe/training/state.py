@@ -184,11 +184,11 @@ def seeded(seed: int, ranks: Ranks) -> Iterator[None]:
 
 def random_states(ranks: Ranks) -> list[dict[str, object]]:
     """The global generators of every rank, as plain values."""
-    mine = _here(ranks.device)
+    own = _here(ranks.device)
     if ranks.world == 1:
-        return [mine]
-    every: list[dict[str, object]] = [mine] * ranks.world
-    torch.distributed.all_gather_object(every, mine)
+        return [own]
+    every: list[dict[str, object]] = [own] * ranks.world
+    torch.distributed.all_gather_object(every, own)
     return every
 
 

@@ -250,8 +250,8 @@ def check_output(model: nn.Module, spec: InputSpec, classes: int, dtype: torch.d
         )
     shape = tuple(scores.shape)
     if shape != (1, classes):
-        given = f"{shape[1]} classes" if len(shape) == 2 else f"an output of {shape}"
+        answer = f"{shape[1]} classes" if len(shape) == 2 else f"an output of {shape}"
         raise ModelError(
-            f"{name} has {given}, but the data has {classes} classes: leave num_classes to the data, "
+            f"{name} has {answer}, but the data has {classes} classes: leave num_classes to the data, "
             f"or pass --model-arg num_classes={classes}."
         )

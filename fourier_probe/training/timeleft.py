@@ -119,8 +119,8 @@ class Clock:
             converted = passed.added > 0
             self._seconds[converted] += time - self._at[0]
             self._costs[converted] = self._costs[converted].plus(passed)
-            kept = 0.5 ** (sum(passed) / (RECENT * sum(self.work.whole) or 1.0))
-            self._recent = (kept * self._recent[0] + time - self._at[0], self._recent[1].at(1.0, kept).plus(passed))
+            weight = 0.5 ** (sum(passed) / (RECENT * sum(self.work.whole) or 1.0))
+            self._recent = (weight * self._recent[0] + time - self._at[0], self._recent[1].at(1.0, weight).plus(passed))
         self._at = (time, cost)
         return self.left(epoch, step)
 
@@ -129,8 +129,8 @@ class Clock:
         factors = self._factors()
         if factors is None:
             return None
-        done, whole = self.work.done(epoch, step), self.work.whole
-        left = factors[0] * (whole.plain - done.plain) + factors[1] * (whole.added - done.added)
+        done, total = self.work.done(epoch, step), self.work.whole
+        left = factors[0] * (total.plain - done.plain) + factors[1] * (total.added - done.added)
         return left * self._speed(*factors)
 
     def _speed(self, plain: float, added: float) -> float:
@@ -182,12 +182,12 @@ def work_of(session: Session, *, measure: bool) -> Work:
     for epoch in range(plan.epochs):
         share = sum(planned[name] for name in plan.schedule.converted(epoch)) / total if total else 0.0
         switches = len(plan.schedule.due(epoch))
-        looks = validated + (probed if probed and (epoch + 1) % config.probe_every == 0 else 0)
+        evaluated = validated + (probed if probed and (epoch + 1) % config.probe_every == 0 else 0)
         if epoch + 1 == plan.epochs and config.test and session.splits.test is not None:
-            looks += len(session.splits.test)
+            evaluated += len(session.splits.test)
         before.append(image.at(share, fixed * (switches + 1) / world if switches else 0))
         step.append(train.at(share))
-        after.append(image.at(share, looks / world))
+        after.append(image.at(share, evaluated / world))
     return Work(plan.steps, before, step, after, measured)
 
 
@@ -236,7 +236,7 @@ def _time(session: Session, model: nn.Module | None) -> _Times:
     """Time a few training steps and an evaluation on noise, of the slowest rank; infinite where they fail."""
     config, spec, ranks = session.config, session.spec, session.ranks
     seconds: list[float] = []
-    look = 0.0
+    evaluation = 0.0
     try:
         if model is not None:
             optimizer = make_optimizer(model, config)
@@ -253,12 +253,14 @@ def _time(session: Session, model: nn.Module | None) -> _Times:
             index = torch.arange(size, device=ranks.device) % count
             batch = [(images[index], labels[index])]
             for _ in range(2 if sum(seconds) < SLOW else 1):
-                look = _seconds(lambda: evaluate(model, batch, config, Ranks(0, 1, ranks.device)), ranks.device) / size
+                evaluation = (
+                    _seconds(lambda: evaluate(model, batch, config, Ranks(0, 1, ranks.device)), ranks.device) / size
+                )
     except RuntimeError:  # too large for two of it
         seconds = []
     measured = seconds[1:] or seconds
-    step, look = ranks.largest(sum(measured) / len(measured) if measured else math.inf, look)
-    return _Times(step, look, len(measured))
+    step, evaluation = ranks.largest(sum(measured) / len(measured) if measured else math.inf, evaluation)
+    return _Times(step, evaluation, len(measured))
 
 
 def _step(

@@ -165,7 +165,7 @@ def _pass(session: Session) -> None:
     """One pass over the images, or what is left of it."""
     state, plan, config, spec = session.state, session.plan, session.config, session.spec
     gpu = session.ranks.device.type != "cpu"
-    look = LOOK if gpu or session.ranks.world > 1 else 1
+    interval = LOOK if gpu or session.ranks.world > 1 else 1
     bad = torch.full((), -1, device=session.ranks.device)
     converted = state.converted
     start = time.perf_counter() - state.seconds
@@ -221,7 +221,7 @@ def _pass(session: Session) -> None:
             if stop:
                 _leave(session)
             looked, seen = clock, state.step
-            following = state.step + max(1, min(look, int(PATIENCE / max(slowest, 1e-9))))
+            following = state.step + max(1, min(interval, int(PATIENCE / max(slowest, 1e-9))))
 
 
 def _finish_epoch(session: Session) -> None:
@@ -370,8 +370,8 @@ def _end(session: Session) -> NoReturn:
 def _diverged(session: Session, step: int) -> TrainingError:
     state = session.state
     lr = rate(state.optimizer)
-    kept = session.folder.last
-    have = f"{kept} holds the state after {len(state.rows)} epochs" if kept.exists() else "no epoch was finished"
+    saved = session.folder.last
+    have = f"{saved} holds the state after {len(state.rows)} epochs" if saved.exists() else "no epoch was finished"
     return TrainingError(
         f"the loss or its gradient became NaN or infinite at step {state.epoch * session.plan.steps + step} (epoch "
         f"{state.epoch}, step {step}) at learning rate {lr:.3g}: nothing of it was saved; {have}. Lower --lr, "

@@ -46,7 +46,7 @@ def cka_of(ours: Spectra, theirs: Spectra, label: str, other: str) -> CkaRecord 
     rows, columns = ours.points, theirs.points
     group, features = ours.pooled.ordered([point.name for point in rows])
     same = features if theirs is ours else theirs.pooled.ordered([point.name for point in columns])[1]
-    found = similarity(features, same, group, groups=ours.definition.groups)
+    similar = similarity(features, same, group, groups=ours.definition.groups)
     return CkaRecord(
         a=label,
         b=other,
@@ -54,10 +54,10 @@ def cka_of(ours: Spectra, theirs: Spectra, label: str, other: str) -> CkaRecord 
         columns=[point.name for point in columns],
         row_depth=[point.depth for point in rows],
         column_depth=[point.depth for point in columns],
-        value=_matrix(found.value),
-        stderr=_matrix(found.stderr),
-        images=found.images,
-        minibatch=found.minibatch,
+        value=_matrix(similar.value),
+        stderr=_matrix(similar.stderr),
+        images=similar.images,
+        minibatch=similar.minibatch,
     )
 
 

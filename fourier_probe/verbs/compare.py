@@ -266,13 +266,13 @@ def _flattened(
     """Targets in a row, the arm of each (empty where no target is a list), and the label of each."""
     if isinstance(targets, str | Path | Spectra | torch.nn.Module | Target) or not targets:
         raise ResultError("compare takes a list of targets: compare([a, b], data).")
-    given = list(labels) if labels is not None else [None] * len(targets)
-    if len(given) != len(targets):
-        raise ResultError(f"{len(given)} labels for {len(targets)} targets: give one for each, or none.")
+    wanted = list(labels) if labels is not None else [None] * len(targets)
+    if len(wanted) != len(targets):
+        raise ResultError(f"{len(wanted)} labels for {len(targets)} targets: give one for each, or none.")
     flat: list[Compared] = []
     arms: list[str] = []
     names: list[str | None] = []
-    for number, (target, label) in enumerate(zip(targets, given, strict=True)):
+    for number, (target, label) in enumerate(zip(targets, wanted, strict=True)):
         seeds: list[Compared] = list(target) if isinstance(target, list | tuple) else [target]  # type: ignore[list-item]
         arm = label or (f"arm {number + 1}" if len(seeds) > 1 else str(getattr(target, "label", target))[:60])
         flat += seeds
@@ -328,9 +328,9 @@ def _without_repeats(
 ) -> tuple[list[Spectra], list[str]]:
     """All targets, and the ends of the coordinate and references that are not among them; labels that differ."""
     rows = list(zip(results, labels, names, strict=True))
-    kept = rows[:targets]
+    distinct = rows[:targets]
     for result, label, name in rows[targets:]:
-        if not any(label == other and result.target == earlier.target for earlier, other, _ in kept):
-            kept.append((result, label, name))
-    apart = told_apart([row[1] for row in kept], [row[0].target for row in kept], [row[2] for row in kept])
-    return [row[0] for row in kept], apart
+        if not any(label == other and result.target == earlier.target for earlier, other, _ in distinct):
+            distinct.append((result, label, name))
+    apart = told_apart([row[1] for row in distinct], [row[0].target for row in distinct], [row[2] for row in distinct])
+    return [row[0] for row in distinct], apart

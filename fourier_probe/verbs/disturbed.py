@@ -55,8 +55,8 @@ def with_lesions(
         note(f"{len(left) - 3} more steps are not taken out; validation.json names them under kept.")
     if not rows:
         note("there is no lesion profile: no residual step of this network can be taken out.")
-    kept = [LeftOut(name, reason) for name, reason in left.items()]
-    return msgspec.structs.replace(result, lesions=rows, kept=kept)
+    remaining = [LeftOut(name, reason) for name, reason in left.items()]
+    return msgspec.structs.replace(result, lesions=rows, kept=remaining)
 
 
 def _lesion(step: Removable, seen: Answers, whole: Answers) -> Lesion:

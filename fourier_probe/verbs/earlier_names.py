@@ -26,11 +26,11 @@ def analyze_as_in_0_1(target: Any, data: Any, model: Any, images: Any, old: dict
         stacklevel=3,
     )
     network = model if isinstance(model, nn.Module) else target
-    given: Iterable[Any] = images if not (images is None or isinstance(images, int)) else data
+    batches: Iterable[Any] = images if not (images is None or isinstance(images, int)) else data
     provenance = Provenance.of(target) if isinstance(target, dict) else None
     if isinstance(old.get("source"), dict):
         old["source"] = ImagesInfo.of(old["source"])
     amp = options.pop("amp")
     return analyze_batches(
-        network, given, target=provenance, amp=AMP[amp] if isinstance(amp, str) else amp, **old, **options
+        network, batches, target=provenance, amp=AMP[amp] if isinstance(amp, str) else amp, **old, **options
     )

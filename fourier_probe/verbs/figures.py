@@ -61,13 +61,13 @@ def figures(
         raise TrainingError(f"there is no run in {runs}: it is no folder. `fourier-probe train` and `sweep` make runs.")
     from fourier_probe.training.runs import read_runs
 
-    found = read_runs(Path(runs)) if isinstance(runs, str | Path) else list(runs)
+    finished = read_runs(Path(runs)) if isinstance(runs, str | Path) else list(runs)
     if out is not None:
         owned = {name: FIGURES.get(name).files(name) for name in wanted}
         atomic.output_folder(out, results=tuple(file for files in owned.values() for file in files), force=force)
     if any(not name.startswith("planted-") for name in wanted):  # those are of the planted task, whatever there is
-        _note_other_data(found)
-    drawn, missing, failed = _draw(wanted, found)
+        _note_other_data(finished)
+    drawn, missing, failed = _draw(wanted, finished)
     if out is not None and drawn:
         with atomic.staged(Path(out), [file for exhibit in drawn for file in owned[exhibit.name]]) as stage:
             for exhibit in drawn:

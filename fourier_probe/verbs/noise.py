@@ -89,12 +89,12 @@ def measure(noise: NoiseProbe, target: Target, read: Pixels, options: NoiseOptio
     if partial.done:
         done = len(work.rows) - len(missing)
         note(f"{done} of {len(work.rows)} {setting.definition.kind} are done already; going on.")
-    mine = missing[rank::world]
-    with progress(f"heat map {target.label}", len(mine)) as advance:
-        while mine:
+    own = missing[rank::world]
+    with progress(f"heat map {target.label}", len(own)) as advance:
+        while own:
             step = max(CHUNK, len(partial.own) // 50)  # the file is written whole each time
-            partial.add(work.respond(mine[:step], advance))
-            mine = mine[step:]
+            partial.add(work.respond(own[:step], advance))
+            own = own[step:]
     responses = {number: response for part in gathered(partial.done) for number, response in part.items()}
     rows = [setting.row(responses[number], **where) for number, where in enumerate(work.rows)]
     sensitivity = None if options.filters else _sensitivity(noise)
@@ -148,12 +148,12 @@ def _sensitivity(noise: NoiseProbe) -> Sensitivity | None:
     if noise.labels is None:
         return None
     rank, world = rank_and_world()
-    reason, mine = "", torch.zeros(0, 0)
+    reason, own = "", torch.zeros(0, 0)
     try:
-        mine = gradient_spectra(noise, torch.arange(rank, len(noise.pixels), world))
+        own = gradient_spectra(noise, torch.arange(rank, len(noise.pixels), world))
     except (RuntimeError, DataError, NotImplementedError) as error:
         reason = first_line(error)
-    parts = gathered((reason, mine))
+    parts = gathered((reason, own))
     spectra = torch.cat([part for why, part in parts if not why and len(part)] or [torch.zeros(0, 0)])
     spectra = spectra[spectra.isfinite().all(1)] if spectra.numel() else spectra
     reason = next(

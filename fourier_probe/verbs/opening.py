@@ -169,10 +169,10 @@ def open_stream(target: Target, data: Data | None, options: ImageOptions, *, ran
         )
     if not isinstance(data, Iterable):
         raise DataError(f"the data are a {type(data).__name__}: expected a source's name, or batches of images.")
-    given = [name for name in ("img_size", "mean", "std") if getattr(options, name) is not None]
-    if given:
+    fitting = [name for name in ("img_size", "mean", "std") if getattr(options, name) is not None]
+    if fitting:
         raise DataError(
-            f"{given[0]}= fits the images of a source to a model; batches are taken as they are: normalise them first."
+            f"{fitting[0]}= fits the images of a source to a model; batches are taken as they are: normalise first."
         )
     return Stream(_first(data, options.images, options.batch_size), None, None, ImagesInfo(), None, None)
 

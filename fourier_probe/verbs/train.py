@@ -49,13 +49,13 @@ def train(
     """
     from fourier_probe.training.trainer import train as run_training
 
-    whole = _config(config, Path(out) if out is not None else None, resume, options)
-    folder = Path(out) if out is not None else Path("runs") / run_name(whole)
+    complete = _config(config, Path(out) if out is not None else None, resume, options)
+    folder = Path(out) if out is not None else Path("runs") / run_name(complete)
     if progress is not None:
-        run_training(whole, folder, resume=resume, force=force, fork=fork, progress=progress)
+        run_training(complete, folder, resume=resume, force=force, fork=fork, progress=progress)
     else:
         with drawn() as bar:
-            run_training(whole, folder, resume=resume, force=force, fork=fork, progress=bar)
+            run_training(complete, folder, resume=resume, force=force, fork=fork, progress=bar)
     return Run.read(folder)
 
 

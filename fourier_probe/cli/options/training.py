@@ -72,11 +72,11 @@ def config_options(command: Callable[..., object]) -> Callable[..., object]:
 
 def chosen(config_file: Path | None, flags: dict[str, object]) -> dict[str, object]:
     """What the user gave: the config file's options under the flags that were set."""
-    given = {} if config_file is None else read_config(config_file)
+    options = {} if config_file is None else read_config(config_file)
     for field in fields(TrainConfig):
         value = flags.pop(field.name)
         if value is not None and value != () and value != {}:
-            given[field.name] = checked(field.name, value, flag_of(field.name))
-    if "model" in given:
-        model_names.check(given["model"])
-    return given
+            options[field.name] = checked(field.name, value, flag_of(field.name))
+    if "model" in options:
+        model_names.check(options["model"])
+    return options

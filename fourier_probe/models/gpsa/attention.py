@@ -178,19 +178,19 @@ def swap_convit_(model: nn.Module, *, grid: tuple[int, int] | None = None) -> li
     Raises:
         ModelError: there is none, or one uses attention dropout.
     """
-    found = {name: module for name, module in model.named_modules() if name and _is_timm_gpsa(module)}
-    if not found:
+    gated = {name: module for name, module in model.named_modules() if name and _is_timm_gpsa(module)}
+    if not gated:
         raise ModelError(f"{type(model).__name__} holds no GPSA of timm's; pass a `convit` model.")
     if grid is None:
         size = getattr(getattr(model, "patch_embed", None), "grid_size", None)
         grid = (int(size[0]), int(size[1])) if size is not None else None
     plain = {name: module for name, module in model.named_modules() if _is_timm_mhsa(module)}
-    ours: dict[str, nn.Module] = {name: GPSA.like(module, grid=grid) for name, module in found.items()}
+    ours: dict[str, nn.Module] = {name: GPSA.like(module, grid=grid) for name, module in gated.items()}
     ours |= {name: _Fused.like(module) for name, module in plain.items() if not _attention_dropout(module)}
     for name, module in ours.items():
         parent, _, child = name.rpartition(".")
         setattr(model.get_submodule(parent), child, module)
-    return list(found)
+    return list(gated)
 
 
 class _Fused(nn.Module):
