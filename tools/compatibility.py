@@ -42,6 +42,7 @@ from networks import NETWORKS, Network  # noqa: E402
 from reference import log_amplitude  # noqa: E402
 
 from fourier_probe.errors import ProbeError  # noqa: E402
+from fourier_probe.probe.measuring import Listen  # noqa: E402
 from fourier_probe.probe.places import check_places  # noqa: E402
 from fourier_probe.probe.points import Point  # noqa: E402
 from fourier_probe.probe.survey import survey  # noqa: E402
@@ -259,7 +260,7 @@ def judged(model: nn.Module, images: Tensor, network: Network) -> dict[str, Any]
 def numbers(model: nn.Module, images: Tensor, points: list[Point], network: Network) -> tuple[float, list[str]]:
     """Largest difference of a log-amplitude from ours, and the points that lie elsewhere or differ by too much."""
     seed()
-    result = analyze(model, [images], self_check=False)
+    result = analyze(model, [images], listen=Listen(self_check=False))
     named = {point.name: point for point in result.points}
     raw = heard(model, points, images)
     largest, elsewhere = 0.0, []

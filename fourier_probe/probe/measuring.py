@@ -38,13 +38,25 @@ from fourier_probe.trace.calling import eager, run
 
 @dataclass(frozen=True)
 class Listen:
-    """Where to listen, as `analyze` takes it."""
+    """Where to listen, and what else is summed there; the flags of `analyze` of the same names.
 
-    points: Sequence[str] | Sequence[Point]
-    branches: bool
-    maps: bool
-    strict: bool
-    self_check: bool
+    Attributes:
+        points: globs of module or point names, or `Point`s; empty for the model's own probe points.
+        branches: among these the branches of EIT and the halves of gated attention.
+        maps: also the mean 2-D log-amplitude of each point.
+        strict: stop where a step cannot be read or a map lies elsewhere than said; a note otherwise.
+        self_check: test where the maps lie, with six forwards of one image; see `survey`.
+        tokens: also effective rank and singular values of the tokens of each image.
+        cka: also keep the features of each image, a mean over positions, to compare all points by; memory then grows
+            with the number of images, 4 bytes per channel.
+        grid: (H, W) of token sequences whose order cannot be learnt.
+    """
+
+    points: Sequence[str] | Sequence[Point] = ()
+    branches: bool = True
+    maps: bool = False
+    strict: bool = False
+    self_check: bool = True
     tokens: bool = False
     cka: bool = False
     grid: tuple[int, int] | None = None

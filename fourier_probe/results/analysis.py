@@ -5,9 +5,9 @@ Under torchrun every rank sees its share of the images and all ranks return the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -17,7 +17,6 @@ from torch import nn
 from fourier_probe.errors import PointError
 from fourier_probe.probe.definition import Definition
 from fourier_probe.probe.measuring import Listen, measure
-from fourier_probe.probe.points import Point
 from fourier_probe.probe.registered import added
 from fourier_probe.probe.sums import Sums
 from fourier_probe.probe.totals import Totals
@@ -34,16 +33,8 @@ def analyze(
     model: nn.Module,
     images: Iterable[object],
     *,
-    metrics: Literal["all", "diagonal"] = "all",
     definition: Definition | None = None,
-    points: Sequence[str] | Sequence[Point] = (),
-    branches: bool = True,
-    maps: bool = False,
-    tokens: bool = False,
-    cka: bool = False,
-    strict: bool = False,
-    self_check: bool = True,
-    grid: tuple[int, int] | None = None,
+    listen: Listen | None = None,
     device: torch.device | str | None = None,
     amp: torch.dtype | None = None,
     channels_last: bool | None = None,
@@ -59,17 +50,8 @@ def analyze(
             compiled one, the model inside.
         images: batches (B, C, H, W) already normalised for the model, or (batch, labels) pairs, or the `Batch`es of
             `fourier_probe.data.batches`. Read once, in order; grids are read off the first.
-        metrics: "all", or "diagonal" for log-amplitude along the diagonal alone. Not used when `definition` is given.
-        definition: logarithm, window, axis, groups.
-        points: globs of module or point names, or `Point`s; empty for the model's own probe points.
-        branches: the branches of EIT and of gated attention among these, see `find_points`.
-        maps: also keep the mean 2-D log-amplitude of each point.
-        tokens: also effective rank and singular values of the tokens of each image.
-        cka: also keep the features of each image, a mean over positions, and compare all points by them; memory then
-            grows with the number of images, 4 bytes a channel.
-        strict: stop where a step cannot be read or a map lies elsewhere than said; a note otherwise.
-        self_check: test where the maps lie, with six forwards of one image; see `survey`.
-        grid: (H, W) of token sequences whose order cannot be learnt.
+        definition: logarithm, window, axis, metrics, groups.
+        listen: where, and what else is summed there.
         device: where to run; where the model is by default.
         amp: run the forward under autocast to this dtype; spectra are computed in float32 or better all the same.
         channels_last: whether images and convolutions lie channels-last in memory, which changes rounding alone; by
@@ -92,14 +74,15 @@ def analyze(
     >>> result.images.n, result.points[-1].grid
     (6, (8, 8))
     """
-    definition = definition or Definition(metrics=metrics)
-    listen = Listen(points, branches, maps, strict, self_check, tokens, cka, grid)
+    definition, listen = definition or Definition(), listen or Listen()
     totals = measure(
         model, images, definition, listen,
         device=device, amp=amp, channels_last=channels_last, classes=classes, progress=progress,
     )  # fmt: skip
     provenance = target or Provenance(source=type(eager(model)).__name__)
-    return spectra_of(totals, definition, target=provenance, source=source or ImagesInfo(), selected=bool(points))
+    return spectra_of(
+        totals, definition, target=provenance, source=source or ImagesInfo(), selected=bool(listen.points)
+    )
 
 
 def spectra_of(

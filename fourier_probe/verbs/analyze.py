@@ -18,7 +18,7 @@ from fourier_probe.errors import ModelError
 from fourier_probe.io import atomic
 from fourier_probe.io.tables import write_frame
 from fourier_probe.probe.definition import Definition
-from fourier_probe.probe.measuring import Listen, measure
+from fourier_probe.probe.measuring import measure
 from fourier_probe.probe.points import Point
 from fourier_probe.results.analysis import spectra_of
 from fourier_probe.results.filenames import ANALYZE
@@ -162,23 +162,11 @@ def analyze(
         data,
         ImageOptions(images, split, batch_size, workers, skip_bad, img_size, mean, std),
         ProbeOptions(
-            points,
-            branches,
-            computed,
-            maps,
-            map_scale,
-            attention,
-            kernels,
-            tokens,
-            cka,
-            strict,
-            self_check,
-            grid,
-            device,
-            amp,
-            channels_last,
+            points=points, branches=branches, maps=maps, strict=strict, self_check=self_check, tokens=tokens, cka=cka,
+            grid=grid, definition=computed, map_scale=map_scale, attention=attention, kernels=kernels, device=device,
+            amp=amp, channels_last=channels_last,
         ),
-    )
+    )  # fmt: skip
     if folder is not None:
         write(result, opened.label, folder, map_scale=map_scale)
     return result
@@ -205,16 +193,13 @@ def analyze_target(
             target.model,
             interrupt.stopping(stream.batches),
             probe.definition,
-            Listen(
-                probe.points, probe.branches, probe.maps, probe.strict, probe.self_check, probe.tokens, probe.cka,
-                probe.grid,
-            ),
+            probe,
             device=probe.device,
             amp=AMP[probe.amp] if isinstance(probe.amp, str) else probe.amp,
             channels_last=probe.channels_last,
             classes=stream.classes,
             progress=advance,
-        )  # fmt: skip
+        )
         result = spectra_of(
             totals, probe.definition, target=target.provenance, source=stream.source, selected=bool(probe.points)
         )

@@ -8,6 +8,8 @@ from typing import Any
 
 from torch import nn
 
+from fourier_probe.probe.definition import Definition
+from fourier_probe.probe.measuring import Listen
 from fourier_probe.results.analysis import analyze as analyze_batches
 from fourier_probe.results.records import ImagesInfo, Provenance
 from fourier_probe.results.spectra import Spectra
@@ -30,7 +32,14 @@ def analyze_as_in_0_1(target: Any, data: Any, model: Any, images: Any, old: dict
     provenance = Provenance.of(target) if isinstance(target, dict) else None
     if isinstance(old.get("source"), dict):
         old["source"] = ImagesInfo.of(old["source"])
-    amp = options.pop("amp")
+    amp, metrics, definition, device = (options.pop(name) for name in ("amp", "metrics", "definition", "device"))
     return analyze_batches(
-        network, batches, target=provenance, amp=AMP[amp] if isinstance(amp, str) else amp, **old, **options
+        network,
+        batches,
+        definition=definition or Definition(metrics=metrics),
+        listen=Listen(**options),
+        target=provenance,
+        device=device,
+        amp=AMP[amp] if isinstance(amp, str) else amp,
+        **old,
     )

@@ -15,6 +15,7 @@ from fourier_probe import cli
 from fourier_probe.errors import ResultError
 from fourier_probe.models import create
 from fourier_probe.plots.maps import centred, maps_figure
+from fourier_probe.probe.measuring import Listen
 from fourier_probe.results.analysis import analyze
 from fourier_probe.results.parts import maps_frame
 from fourier_probe.results.spectra import Spectra
@@ -27,7 +28,7 @@ def images(size: int = 8) -> torch.Tensor:
 def chain(layers: int) -> Spectra:
     torch.manual_seed(0)
     parts = [part for _ in range(layers) for part in (nn.Conv2d(3, 3, 3, padding=1), nn.ReLU())]
-    return analyze(nn.Sequential(*parts), [images()], maps=True, self_check=False)
+    return analyze(nn.Sequential(*parts), [images()], listen=Listen(maps=True, self_check=False))
 
 
 def panels(spectra: Spectra, **options: str) -> list[object]:
@@ -77,7 +78,7 @@ def test_a_panel_per_point_however_many(layers: int) -> None:
 
 def test_branches_stand_beside_their_step() -> None:
     torch.manual_seed(0)
-    spectra = analyze(create("eit_small_w80", num_classes=3), [images(32)], maps=True, self_check=False)
+    spectra = analyze(create("eit_small_w80", num_classes=3), [images(32)], listen=Listen(maps=True, self_check=False))
     axes = {ax.get_title().split("\n")[0]: ax.get_position() for ax in panels(spectra)}
     row = {name: box.y0 for name, box in axes.items() if "blocks.1" in name and "mixer" in name}
     assert len(row) == 2 and len({round(y, 6) for y in row.values()}) == 1
@@ -90,7 +91,7 @@ def test_without_maps_or_with_another_scale_it_says_so() -> None:
         maps_figure([plain], ["net"])
     with pytest.raises(ResultError, match="expected common or panel"):
         chain(1).plot("maps", scale="row")
-    one = analyze(nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU()), [torch.rand(3, 3, 1, 1)], maps=True)
+    one = analyze(nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU()), [torch.rand(3, 3, 1, 1)], listen=Listen(maps=True))
     assert len(panels(one)) == 2  # a single position has one frequency, and no interval
 
 

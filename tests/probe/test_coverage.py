@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fourier_probe.errors import ModelError, PointError
+from fourier_probe.probe.measuring import Listen
 from fourier_probe.probe.points import find_points
 from fourier_probe.probe.survey import survey
 from fourier_probe.results.analysis import analyze
@@ -64,8 +65,10 @@ def test_steps_that_are_not_read_count_in_the_depth_and_are_named() -> None:
     assert coverage.text() == "3 of 5 steps read; layout tested at 1 point"
     assert any("2 of 5 steps are not read (second.0, second.1): its positions were gathered" in text for text in notes)
     with pytest.raises(PointError, match=r"2 of 5 steps are not read.*Without --strict"):
-        analyze(Dropping(), [IMAGES], strict=True)
-    assert analyze(Dropping(), [IMAGES], points=["first.*"]).coverage is None  # what was asked for is not the whole
+        analyze(Dropping(), [IMAGES], listen=Listen(strict=True))
+    assert (
+        analyze(Dropping(), [IMAGES], listen=Listen(points=["first.*"])).coverage is None
+    )  # what was asked for is not the whole
 
 
 def test_the_check_of_places_can_be_switched_off_and_costs_six_forwards() -> None:
@@ -112,18 +115,18 @@ def test_points_and_analyze_agree_in_every_mode(name: str) -> None:
     for mode, find in modes():
         assert find(model, images) == expected, mode
     names = [point.name for point in expected]
-    plain = analyze(model, [images], self_check=False)
+    plain = analyze(model, [images], listen=Listen(self_check=False))
     last = model.to(memory_format=torch.channels_last)
     with torch.inference_mode():
-        inference = analyze(model, [images.clone()], self_check=False)
+        inference = analyze(model, [images.clone()], listen=Listen(self_check=False))
     with torch.autocast("cpu", torch.bfloat16):
-        autocast = analyze(model, [images], self_check=False)
+        autocast = analyze(model, [images], listen=Listen(self_check=False))
     runs = [
         inference,
         autocast,
-        analyze(model, [images], amp=torch.bfloat16, self_check=False),
-        analyze(last, [images.to(memory_format=torch.channels_last)], self_check=False),
-        analyze(torch.compile(model), [images], self_check=False),
+        analyze(model, [images], amp=torch.bfloat16, listen=Listen(self_check=False)),
+        analyze(last, [images.to(memory_format=torch.channels_last)], listen=Listen(self_check=False)),
+        analyze(torch.compile(model), [images], listen=Listen(self_check=False)),
     ]
     for run in [plain, *runs]:
         assert [point.name for point in run.points] == names

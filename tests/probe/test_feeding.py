@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from fourier_probe.probe import feeding as ways
 from fourier_probe.probe import measuring
 from fourier_probe.probe.feeding import PIXELS, Feeding, feeding
+from fourier_probe.probe.measuring import Listen
 from fourier_probe.probe.points import find_points
 from fourier_probe.results.analysis import analyze
 from fourier_probe.results.spectra import Spectra
@@ -86,7 +87,7 @@ def test_batch_statistics_see_the_whole_batch() -> None:
     model = convolutions(nn.BatchNorm2d(8, track_running_stats=False))
     sizes: list[int] = []
     model.register_forward_pre_hook(lambda _module, inputs: sizes.append(len(inputs[0])))
-    analyze(model, [torch.rand(32, 3, 224, 224)], self_check=False)
+    analyze(model, [torch.rand(32, 3, 224, 224)], listen=Listen(self_check=False))
     assert sizes[-1] == 32
 
 
@@ -152,8 +153,8 @@ def test_it_lies_no_farther_from_float64(name: str) -> None:
     model = timm.create_model(name).eval()
     images = [torch.randn(4, 3, 64, 64, generator=torch.Generator().manual_seed(0))]
     points = find_points(model, images[0][:1])
-    ours, plain = (analyze(model, images, points=points, channels_last=last) for last in (True, False))
-    exact = analyze(model.double(), [images[0].double()], points=points)
+    ours, plain = (analyze(model, images, listen=Listen(points=points), channels_last=last) for last in (True, False))
+    exact = analyze(model.double(), [images[0].double()], listen=Listen(points=points))
 
     def far(result: Spectra) -> float:
         pairs = zip(result.points, exact.points, strict=True)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from fourier_probe import cli
 from fourier_probe.errors import PointError
+from fourier_probe.probe.measuring import Listen
 from fourier_probe.probe.points import find_points
 from fourier_probe.probe.survey import survey
 from fourier_probe.results.analysis import analyze
@@ -64,7 +65,7 @@ def test_the_grid_is_taken_where_it_cannot_be_learnt_and_recorded() -> None:
         ("blocks.1", (6, 8), 1),
     ]
     assert set(found.coverage.evidence.values()) == {"hand"} and not found.coverage.warnings()
-    result = analyze(model, [IMAGES], grid=(6, 8))
+    result = analyze(model, [IMAGES], listen=Listen(grid=(6, 8)))
     assert result.coverage is not None and result.coverage.evidence["blocks.1"] == "hand"
     with torch.no_grad():
         tokens = model.blocks[0](torch.cat([torch.zeros(2, 1, 8), model.patches(IMAGES).flatten(2).mT], 1))[:, 1:]

@@ -15,6 +15,8 @@ from torch import nn
 from fourier_probe import analyze, cli
 from fourier_probe.errors import ResultError
 from fourier_probe.plots.tokens import tokens_figure
+from fourier_probe.probe.definition import Definition
+from fourier_probe.probe.measuring import Listen
 from fourier_probe.probe.tokens import token_statistics
 from fourier_probe.results.analysis import analyze as analyze_batches
 from fourier_probe.results.spectra import Spectra
@@ -60,7 +62,7 @@ def network() -> nn.Module:
 
 def test_the_result_is_the_mean_over_images_with_its_jackknife(tmp_path: Path) -> None:
     images, model = torch.rand(40, 3, 8, 8, generator=torch.Generator().manual_seed(1)), network()
-    spectra = analyze_batches(model, list(torch.split(images, 15)), tokens=True)
+    spectra = analyze_batches(model, list(torch.split(images, 15)), listen=Listen(tokens=True))
     rank, singular = naive(model(images).detach().numpy())
     point = spectra.points[-1]
     assert point.scalars["effective_rank"] == pytest.approx(rank.mean(), abs=1e-5)
@@ -77,7 +79,9 @@ def test_the_result_is_the_mean_over_images_with_its_jackknife(tmp_path: Path) -
     assert again.to_json() == spectra.to_json() and np.array_equal(
         again.points[-1].singular.value, point.singular.value
     )
-    diagonal = analyze_batches(network(), [images], tokens=True, metrics="diagonal")
+    diagonal = analyze_batches(
+        network(), [images], listen=Listen(tokens=True), definition=Definition(metrics="diagonal")
+    )
     assert diagonal.points[-1].scalars == {"effective_rank": pytest.approx(rank.mean(), abs=1e-5)}
 
 
@@ -86,7 +90,9 @@ def test_the_result_is_the_mean_over_images_with_its_jackknife(tmp_path: Path) -
 def test_a_point_and_a_curve_per_layer(layers: int) -> None:
     torch.manual_seed(0)
     parts = [part for _ in range(layers) for part in (nn.Conv2d(3, 3, 3, padding=1), nn.Tanh())]
-    spectra = analyze_batches(nn.Sequential(*parts), [torch.rand(20, 3, 8, 8)], tokens=True, self_check=False)
+    spectra = analyze_batches(
+        nn.Sequential(*parts), [torch.rand(20, 3, 8, 8)], listen=Listen(tokens=True, self_check=False)
+    )
     ranks, curves = tokens_figure(spectra, "net").axes[:2]
     assert len(ranks.get_lines()[0].get_xdata()) == layers and len(curves.get_lines()) == layers
     assert list(ranks.get_lines()[0].get_ydata()) == [p.scalars["effective_rank"] for p in spectra.stream]

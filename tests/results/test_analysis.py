@@ -20,6 +20,7 @@ from fourier_probe.models import zoo
 from fourier_probe.models.gpsa.recast import recast_
 from fourier_probe.probe.definition import Definition
 from fourier_probe.probe.fast import relative_log_amplitude
+from fourier_probe.probe.measuring import Listen
 from fourier_probe.results.analysis import analyze
 from fourier_probe.results.spectra import Spectra
 from fourier_probe.runtime.messages import listening
@@ -139,7 +140,7 @@ def test_a_model_that_works_in_place_or_in_half_precision() -> None:
 
 
 def test_chosen_points_are_all_drawn_and_a_result_without_points_is_an_error(tmp_path: Path) -> None:
-    chosen = analyze(net(), [pictures(20)], points=["0", "1"])
+    chosen = analyze(net(), [pictures(20)], listen=Listen(points=["0", "1"]))
     assert [point.name for point in chosen.stream] == ["0", "1"]
     assert Spectra.load(chosen.save(tmp_path / "chosen")).selected
     with pytest.raises(PointError, match=r"every probe point was left out: .*not finite in 20 of 20"):
@@ -226,7 +227,7 @@ def test_a_point_with_non_finite_features_is_named_and_left_out() -> None:
             return torch.cat([x[:1] * math.inf, x[1:]]) if len(x) > 3 else x
 
     model = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1), Poison())
-    result = analyze(model, [pictures(20)], points=["0", "2"])
+    result = analyze(model, [pictures(20)], listen=Listen(points=["0", "2"]))
     assert [point.name for point in result.points] == ["0"]
     assert result.excluded[0].name == "2"
     assert "not finite in 1 of 20 images" in result.excluded[0].reason
@@ -235,7 +236,7 @@ def test_a_point_with_non_finite_features_is_named_and_left_out() -> None:
 
 def test_non_square_odd_and_single_position_maps() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.MaxPool2d(2), nn.AdaptiveAvgPool2d(1))
-    result = analyze(model, [pictures(20, (9, 14))], points=["0", "1", "2"])
+    result = analyze(model, [pictures(20, (9, 14))], listen=Listen(points=["0", "1", "2"]))
     assert [point.grid for point in result.points] == [(9, 14), (4, 7), (1, 1)]
     assert len(result.points[0].frequency) == 5
     single = result.points[2]
@@ -253,7 +254,7 @@ def test_a_point_that_splits_images_is_refused() -> None:
 
     model = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), Windows(), nn.Conv2d(4, 4, 3, padding=1))
     with pytest.raises(PointError, match=r"point 2: its output of shape \(4, 4, 12, 6\) for two images cannot be"):
-        analyze(model, [pictures(20)], points=["2"])
+        analyze(model, [pictures(20)], listen=Listen(points=["2"]))
 
 
 # --- the published steps on real models ---
@@ -303,7 +304,7 @@ def test_the_published_numbers_come_out_on_real_activations(name: str, size: int
     spoil(model)
     data = batches(open_data("bundled"), zoo.input_spec(model), batch_size=4, limit=4)
     images = next(iter(data)).images
-    result = analyze(model, [images], branches=False, definition=Definition(axis="paper"))
+    result = analyze(model, [images], listen=Listen(branches=False), definition=Definition(axis="paper"))
 
     heard: dict[str, Tensor] = {}
     modules = dict(model.named_modules())
@@ -371,7 +372,7 @@ def test_the_halves_of_a_recast_layer_and_its_gates_are_in_the_result(tmp_path: 
     assert result["2"].gate is None
     loaded = Spectra.load(result.save(tmp_path))
     assert loaded["2+content"].gate == result["2+content"].gate
-    assert [p.name for p in analyze(model, [images], branches=False).points] == ["1", "2"]
+    assert [p.name for p in analyze(model, [images], listen=Listen(branches=False)).points] == ["1", "2"]
 
 
 def test_of_a_compiled_model_the_model_inside_is_analyzed() -> None:

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from fourier_probe.errors import ResultError
+from fourier_probe.probe.definition import Definition
 from fourier_probe.probe.sums import quantile
 from fourier_probe.results.analysis import analyze
 from fourier_probe.results.coordinate import Axes, common_axes, coordinate, place, surface
@@ -127,7 +128,7 @@ def test_a_result_read_without_its_sums_has_no_error() -> None:
 
 
 def test_without_radial_profiles_it_says_what_to_do() -> None:
-    diagonal = analyze(blur(1), images(), metrics="diagonal")
+    diagonal = analyze(blur(1), images(), definition=Definition(metrics="diagonal"))
     with pytest.raises(ResultError, match="--metrics all"):
         coordinate(diagonal, diagonal, diagonal)
 

@@ -18,6 +18,7 @@ from torch import nn
 
 from fourier_probe.errors import ProbeError, ResultError
 from fourier_probe.page import gather, render
+from fourier_probe.probe.measuring import Listen
 from fourier_probe.results.analysis import analyze
 from fourier_probe.results.comparison import check_comparable, coordinates, summary
 from fourier_probe.results.records import Coverage, ImagesInfo, LeftOut, Provenance
@@ -38,7 +39,9 @@ def result() -> Spectra:
         data_scale=0.5, schedule="linear", seed=1, epoch=2,
     )  # fmt: skip
     source = ImagesInfo(source="noise", split="test", size=[8, 8], mean=[0.5], std=[0.5], asked={"images": 20})
-    spectra = analyze(model, [torch.rand(20, 3, 8, 8)], target=target, source=source, points=["*"], maps=True)
+    spectra = analyze(
+        model, [torch.rand(20, 3, 8, 8)], target=target, source=source, listen=Listen(points=["*"], maps=True)
+    )
     spectra.excluded = [LeftOut("a", "b")]
     spectra.coverage = Coverage(steps=3, read=2, unread=[LeftOut("c", "d")], evidence={"0": "hook"}, self_check="ok")
     spectra.input = copy.copy(spectra.points[0])

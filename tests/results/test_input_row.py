@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from fourier_probe.plots.spectra import depth_figure
+from fourier_probe.probe.measuring import Listen
 from fourier_probe.probe.totals import Totals
 from fourier_probe.results.analysis import analyze
 from fourier_probe.results.compared import Comparison
@@ -30,7 +31,8 @@ def network(stride: int = 1) -> nn.Module:
 
 
 def result(stride: int = 1, size: int = 8, **options: object) -> Spectra:
-    return analyze(network(stride), list(torch.split(pictures(size=size), 16)), **options)  # type: ignore[arg-type]
+    listen = Listen(**options)  # type: ignore[arg-type]
+    return analyze(network(stride), list(torch.split(pictures(size=size), 16)), listen=listen)
 
 
 def test_the_numbers_are_those_of_the_images() -> None:

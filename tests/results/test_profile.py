@@ -10,6 +10,7 @@ import torch
 
 from fourier_probe.plots import depth_figure, spectra_figure
 from fourier_probe.probe.definition import Definition
+from fourier_probe.probe.measuring import Listen
 from fourier_probe.results.analysis import analyze
 from fourier_probe.results.profile import difference_at, ends_of, profile, value_at, view_of
 from fourier_probe.results.spectra import Spectra
@@ -26,14 +27,14 @@ def network(stride: int, *, scale: float = 1.0) -> torch.nn.Module:
 def spectra(stride: int, *, metrics: str = "all", scale: float = 1.0) -> Spectra:
     images = torch.randn(40, 3, 14, 14, generator=torch.Generator().manual_seed(1)).cumsum(3)
     definition = Definition(metrics=metrics)  # type: ignore[arg-type]
-    return analyze(network(stride, scale=scale), [images], definition=definition, points=["0", "1"])
+    return analyze(network(stride, scale=scale), [images], definition=definition, listen=Listen(points=["0", "1"]))
 
 
 def white_noise() -> Spectra:
     """White noise of a large mean, as it is and on maps of half the size."""
     images = 3 + torch.randn(200, 8, 14, 14, generator=torch.Generator().manual_seed(2))
     model = torch.nn.Sequential(torch.nn.Identity(), torch.nn.MaxPool2d(1, stride=2))
-    return analyze(model, [images], points=["0", "1"])
+    return analyze(model, [images], listen=Listen(points=["0", "1"]))
 
 
 def test_one_grid_shows_delta_and_several_the_log_density() -> None:

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from fourier_probe.errors import PointError, ProbeError, ResultError
+from fourier_probe.probe.measuring import Listen
 from fourier_probe.results.analysis import analyze
 from fourier_probe.results.comparison import check_comparable, paired, summary
 from fourier_probe.results.records import ImagesInfo, MetricInfo, Provenance
@@ -28,7 +29,13 @@ def result(**target: object) -> Spectra:
     model = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 4, 3, padding=1))
     images = [torch.rand(20, 3, 8, 8, generator=torch.Generator().manual_seed(0))]
     source = ImagesInfo(source="noise")
-    return analyze(model, images, points=["*"], source=source, target=Provenance.of({"source": "net<b>.pt", **target}))
+    return analyze(
+        model,
+        images,
+        listen=Listen(points=["*"]),
+        source=source,
+        target=Provenance.of({"source": "net<b>.pt", **target}),
+    )
 
 
 def test_a_notebook_shows_a_line_and_a_table() -> None:
