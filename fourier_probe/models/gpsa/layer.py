@@ -59,12 +59,7 @@ class GPSAConv2d(nn.Module):
 
     Args:
         conv: the convolution; it must be one that `refusal` passes.
-        locality_strength: initial alpha of every head.
-        gate: initial logit of every head.
-        head_dim: width of queries and keys; none takes `default_head_dim`.
-        content_stride: side, in pixels, of what the content half looks at.
-        content_maps: maps of the content half: one for all taps, or none for one a tap.
-        generator: of the initial queries and keys, on the CPU; none takes a fresh one with seed 0.
+        locality_strength, gate, head_dim, content_stride, content_maps, generator: see `recast`.
     """
 
     def __init__(

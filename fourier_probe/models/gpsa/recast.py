@@ -9,10 +9,11 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterable
-from typing import cast
+from typing import TypedDict, cast
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import Unpack
 
 from fourier_probe.errors import ModelError, suggest
 from fourier_probe.models.gpsa.layer import GATE, GROUPS, LOCALITY_STRENGTH, GPSAConv2d, refusal
@@ -66,17 +67,18 @@ def recast(
     )
 
 
-def recast_(
-    model: nn.Module,
-    names: Iterable[str],
-    *,
-    locality_strength: float = LOCALITY_STRENGTH,
-    gate: float = GATE,
-    head_dim: int | None = None,
-    content_stride: int = 1,
-    content_maps: int | None = None,
-    generator: torch.Generator | None = None,
-) -> list[str]:
+class RecastOptions(TypedDict, total=False):
+    """The options of `recast`, which documents them."""
+
+    locality_strength: float
+    gate: float
+    head_dim: int | None
+    content_stride: int
+    content_maps: int | None
+    generator: torch.Generator | None
+
+
+def recast_(model: nn.Module, names: Iterable[str], **options: Unpack[RecastOptions]) -> list[str]:
     """Recast convolutions of any network in place; the options are `recast`'s. All or none.
 
     Each layer draws its queries and keys from the one generator in the order of `names`. A convolution that the network
@@ -93,7 +95,8 @@ def recast_(
     (['0'], 'GPSAConv2d')
     """
     modules = dict(model.named_modules(remove_duplicate=False))
-    generator = torch.Generator().manual_seed(0) if generator is None else generator
+    if options.get("generator") is None:
+        options["generator"] = torch.Generator().manual_seed(0)
     replaced: dict[int, GPSAConv2d] = {}
     done: list[str] = []
     for name in names:
@@ -107,15 +110,7 @@ def recast_(
             reason = "this convolution is named twice"
         if reason:
             raise ModelError(f"recast {name}: {reason}.")
-        replaced[id(module)] = recast(
-            cast("nn.Conv2d", module),  # `refusal` passed it
-            locality_strength=locality_strength,
-            gate=gate,
-            head_dim=head_dim,
-            content_stride=content_stride,
-            content_maps=content_maps,
-            generator=generator,
-        )
+        replaced[id(module)] = recast(cast("nn.Conv2d", module), **options)  # `refusal` passed it
         done.append(name)
     for name, module in modules.items():
         if id(module) in replaced:
@@ -125,32 +120,16 @@ def recast_(
 
 
 @torch.no_grad()
-def logit_change(
-    model: nn.Module,
-    names: Iterable[str],
-    images: Tensor,
-    *,
-    locality_strength: float = LOCALITY_STRENGTH,
-    gate: float = GATE,
-    head_dim: int | None = None,
-    content_stride: int = 1,
-    content_maps: int | None = None,
-    generator: torch.Generator | None = None,
-) -> float:
+def logit_change(model: nn.Module, names: Iterable[str], images: Tensor, **options: Unpack[RecastOptions]) -> float:
     """How much a recast of these layers would change the logits: max |after - before| / max |before|, in eval mode.
 
     Both are computed on a copy; `model` stays as it is.
 
     Args:
         model: a network that returns logits.
-        names: convolutions to recast, as for `recast_`; the other options are `recast`'s.
+        names: convolutions to recast, as for `recast_`.
         images: what the network takes, normalised and on its device.
-        locality_strength: initial alpha, nats a squared pixel.
-        gate: initial logit lambda.
-        head_dim: width of queries and keys; none takes `default_head_dim`.
-        content_stride: of the content half.
-        content_maps: of the content half.
-        generator: of the initial queries and keys; none takes a fresh one with seed 0.
+        **options: of `recast`.
 
     Raises:
         ModelError: what `recast_` refuses, an output that is no tensor, logits that are all zero or not finite.
@@ -163,16 +142,7 @@ def logit_change(
     """
     double = copy.deepcopy(model).eval()
     before = double(images)
-    recast_(
-        double,
-        names,
-        locality_strength=locality_strength,
-        gate=gate,
-        head_dim=head_dim,
-        content_stride=content_stride,
-        content_maps=content_maps,
-        generator=generator,
-    )
+    recast_(double, names, **options)
     after = double(images)
     if not isinstance(before, Tensor):
         raise ModelError(f"recast: expected logits in a tensor, but {type(model).__name__} returns {type(before)}.")
