@@ -259,6 +259,23 @@ OTHERS = {
 }
 
 
+@pytest.mark.parametrize("name", ["a bytearray", "a storage by its size", "a tensor that repeats one number"])
+def test_what_the_scan_of_torch_lets_pass_is_refused(name: str, tmp_path: Path) -> None:
+    data, expected = EXPANDING[name]
+    zipped(tmp_path / "a.pt", data, FLOATS)
+    assert torch.serialization.get_unsafe_globals_in_checkpoint(tmp_path / "a.pt") == []  # all of its names are allowed
+    with pytest.raises(CheckpointError, match=expected):
+        read(tmp_path / "a.pt")
+
+
+def test_the_scan_of_torch_reads_no_newer_pickle(tmp_path: Path) -> None:
+    zipped(tmp_path / "a.pt", pickle.dumps({"w": Call(os.system, "true")}, protocol=4))
+    with pytest.raises(pickle.UnpicklingError, match="Unsupported operand"):
+        torch.serialization.get_unsafe_globals_in_checkpoint(tmp_path / "a.pt")
+    with pytest.raises(CheckpointError, match=r"was refused: .* names posix\.system"):
+        read(tmp_path / "a.pt")
+
+
 @pytest.mark.parametrize("name", [*EXPANDING, *MODELS, *OTHERS])
 def test_a_hostile_file_is_refused_in_time_and_memory(outcomes: dict[str, tuple[str, float, float]], name: str) -> None:
     message, seconds, megabytes = outcomes[name]
