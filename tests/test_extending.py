@@ -22,8 +22,8 @@ from fourier_probe.data import sources, trust
 from fourier_probe.errors import CheckpointError, DataError
 from fourier_probe.probe.registered import METRICS, TAKEN
 from fourier_probe.registry import RegistryError
+from fourier_probe.results.forms import PointForm
 from fourier_probe.results.point import PointSpectrum
-from fourier_probe.results.schema import PointForm
 from fourier_probe.runtime.messages import ProbeNote
 from fourier_probe.trace.blocks import BLOCKS
 

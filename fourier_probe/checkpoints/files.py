@@ -11,7 +11,8 @@ from typing import IO, Any, NamedTuple
 
 import torch
 
-from fourier_probe.checkpoints.pickles import Budget, ForeignNamesError, OversizedError, Plain, Stored, records
+from fourier_probe.checkpoints.limits import Budget, OversizedError
+from fourier_probe.checkpoints.pickles import ForeignNamesError, Plain, Stored, records
 from fourier_probe.errors import CheckpointError, printable
 from fourier_probe.io.regular import open_regular
 

@@ -1,4 +1,4 @@
-"""A pickle -> plain values, with nothing in it made or run. Imports numpy and torch only.
+"""A pickle -> plain values, with nothing in it made or run. Imports numpy, torch and limits.
 
 Python's unpickler (the one in Python, which looks at keys before it hashes them) is given a record for every name in
 the file: what was named, with which arguments, and what was set on it. No function or class of any library is ever
@@ -25,10 +25,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-_NODE = 32  # bytes charged for each value
-_KEY = 256  # most values in a key: a tuple of 120 bytes can hold 2**60, and its hash visits each
-_KEY_BITS = 128  # of the longest whole number in a key
-_ALIKE = 64  # most keys of one dictionary with one hash: looking one up compares it with each
+from fourier_probe.checkpoints.limits import NODE, Budget, Keys
+
 _BITS = 4096  # of the longest whole number; longer ones cannot be printed
 
 
@@ -38,63 +36,6 @@ class ForeignNamesError(Exception):
     def __init__(self, names: Iterable[str]) -> None:
         self.names = sorted(names)
         super().__init__(", ".join(self.names))
-
-
-class OversizedError(ValueError):
-    """The values would take far more memory than the file has bytes."""
-
-
-class Budget:
-    """What the values of one file may take, in bytes: 32 times its size, and 4 MiB.
-
-    >>> Budget(1000).spend(10**9)
-    Traceback (most recent call last):
-    fourier_probe.checkpoints.pickles.OversizedError: its values repeat or declare far more than its 1000 bytes can hold
-    """
-
-    def __init__(self, size: int) -> None:
-        self.size, self.left = size, 32 * size + (4 << 20)
-
-    def spend(self, count: int) -> None:
-        """Take `count` bytes off; raises OversizedError where they are used up."""
-        self.left -= count
-        if self.left < 0:
-            raise OversizedError(f"its values repeat or declare far more than its {self.size} bytes can hold")
-
-
-class _Keys:
-    """What is hashed of one file: no key that takes long, nor keys that collide, which make a dictionary slow."""
-
-    def __init__(self, size: int) -> None:
-        self._left = 4 * size + (1 << 12)  # values in all keys
-        self._hashes: dict[int, tuple[object, dict[int, int]]] = {}  # the container too: its identity stays its own
-
-    def check(self, keys: Iterable[Any], container: object) -> None:
-        """Look at keys on their way into a container; raises OversizedError for those above, TypeError for a list."""
-        for key in keys:
-            if isinstance(key, str | bytes):  # their hashes are kept, and random
-                continue
-            self._measure(key)
-            _, hashes = self._hashes.setdefault(id(container), (container, {}))
-            hashed = hash(key)
-            hashes[hashed] = hashes.get(hashed, 0) + 1
-            if hashes[hashed] > _ALIKE:
-                raise OversizedError(f"more than {_ALIKE} keys of a dictionary have one hash")
-
-    def _measure(self, key: Any) -> None:
-        waiting, count = [key], 1
-        while waiting:
-            value = waiting.pop()
-            if isinstance(value, int) and value.bit_length() > _KEY_BITS:
-                raise OversizedError(f"a key is a whole number of {value.bit_length()} bits")
-            if isinstance(value, tuple | frozenset):
-                count += len(value)
-                if count > _KEY:
-                    raise OversizedError(f"a key of a dictionary or set holds more than {_KEY} values")
-                waiting.extend(value)
-        self._left -= count
-        if self._left < 0:
-            raise OversizedError("its keys repeat far more values than its bytes can hold")
 
 
 class Stored(NamedTuple):
@@ -144,7 +85,7 @@ class _Reader(_Unpickler):  # type: ignore[misc]
         super().__init__(io.BytesIO(data), encoding="utf-8")
         self.foreign: set[str] = set()
         self._locate = locate
-        self._keys = _Keys(len(data))
+        self._keys = Keys(len(data))
         self._classes: dict[str, type[_Record]] = {}  # made anew for each file, so that none can spoil the next
 
     def _set_item(self) -> None:
@@ -224,7 +165,7 @@ class Plain:
 
     def __call__(self, value: Any) -> Any:
         """The plain value; raises OversizedError, RecursionError, or ValueError where it is not what it claims."""
-        self._budget.spend(_NODE)
+        self._budget.spend(NODE)
         if isinstance(value, int) and value.bit_length() > _BITS:
             raise ValueError(f"a whole number of {value.bit_length()} bits")
         if value is None or isinstance(value, bool | int | float | str | bytes | bytearray):
@@ -283,7 +224,7 @@ class Plain:
 
     def _dictionary(self, items: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
         pairs = [(self(key), self(value)) for key, value in items]  # a key may have been a record: look again
-        _Keys(self._budget.size).check((key for key, _ in pairs), pairs)
+        Keys(self._budget.size).check((key for key, _ in pairs), pairs)
         return dict(pairs)
 
     def sequence(self, record: _Record) -> list[object]:
@@ -305,7 +246,7 @@ class Plain:
             value = value.encode("latin1")
         if not isinstance(value, bytes | bytearray):
             raise ValueError(f"expected bytes, got {type(value).__name__}")
-        self._budget.spend(_NODE + len(value))
+        self._budget.spend(NODE + len(value))
         return bytes(value)
 
     def number(self, record: _Record) -> object:
@@ -321,7 +262,7 @@ class Plain:
         numbers = self.data(data)
         if not all(type(side) is int and side >= 0 for side in shape):
             raise ValueError(f"an array of shape {shape}")
-        self._budget.spend(_NODE * sum(math.prod(shape[:depth]) for depth in range(len(shape) + 1)))
+        self._budget.spend(NODE * sum(math.prod(shape[:depth]) for depth in range(len(shape) + 1)))
         return np.frombuffer(numbers, dtype).reshape(shape, order="F" if fortran else "C").tolist()
 
     def rebuilt(self, record: _Record) -> object:
