@@ -1,4 +1,4 @@
-"""spectra.json read and written: points to and from its structures (`forms`). Imports forms, point, records, io, errors.
+"""spectra.json read and written: points to and from its structures (`forms`). Imports these, point, records, io.
 
 Schema `fourier-probe/spectra`, version 2. A reader of version n reads 1 to n: what an older file lacks is null.
 """

@@ -19,10 +19,10 @@ from fourier_probe.studies.layouts import Layout, Layouts
 from fourier_probe.studies.tasks import Task
 from fourier_probe.training.config import SCHEDULE_FIELDS, TrainConfig
 from fourier_probe.training.convert import convert_
-from fourier_probe.training.inputs import FIXED
 from fourier_probe.training.naming import content
 from fourier_probe.training.optim import make_optimizer
 from fourier_probe.training.plan import make_model
+from fourier_probe.training.splits import FIXED
 from fourier_probe.training.steps import Diverged, train_step
 
 STEPS = 5  # measured, after one to warm up

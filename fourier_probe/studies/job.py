@@ -121,8 +121,8 @@ def analyze_run(folder: Path, config: TrainConfig, asked: Analysis) -> None:
     from fourier_probe.results.relied import measure
     from fourier_probe.runtime.distributed import ranks
     from fourier_probe.targets import ModelOptions, resolve
-    from fourier_probe.training.inputs import open_splits
     from fourier_probe.training.session import settings
+    from fourier_probe.training.splits import open_splits
 
     target = resolve(
         str(folder / "last.pt"), ModelOptions(model=config.model if FACTORY.fullmatch(config.model) else None)

@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 
 from fourier_probe.data import InputSpec
 from fourier_probe.training.config import TrainConfig
-from fourier_probe.training.inputs import Splits, batch_of, open_splits
+from fourier_probe.training.inputs import batch_of
 from fourier_probe.training.naming import content
 from fourier_probe.training.plan import Plan, make_model
+from fourier_probe.training.splits import Splits, open_splits
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,10 @@ from fourier_probe.results.filenames import SCHEDULE
 from fourier_probe.results.text_table import TextTable
 from fourier_probe.training.config import TrainConfig
 from fourier_probe.training.convert import options
-from fourier_probe.training.inputs import open_splits
 from fourier_probe.training.layers import ConvLayer
 from fourier_probe.training.plan import Plan, make_model
 from fourier_probe.training.schedule import PRSSchedule
+from fourier_probe.training.splits import open_splits
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -23,7 +23,7 @@ from fourier_probe.runtime.versions import versions
 from fourier_probe.training.config import TrainConfig
 from fourier_probe.training.folder import RunFolder
 from fourier_probe.training.initial import Initial
-from fourier_probe.training.inputs import HELD, Evaluation, Splits, Training, derived, fixed_images, open_splits
+from fourier_probe.training.inputs import HELD, Evaluation, Training, derived
 from fourier_probe.training.optim import make_optimizer, make_scheduler
 from fourier_probe.training.plan import Plan, make_model
 from fourier_probe.training.progress import Progress
@@ -35,6 +35,7 @@ from fourier_probe.training.record import (
     ScheduleRecord,
     StepRow,
 )
+from fourier_probe.training.splits import Splits, fixed_images, open_splits
 from fourier_probe.training.state import State, environment
 from fourier_probe.training.steps import check_output
 from fourier_probe.training.stop import Stop

@@ -15,10 +15,10 @@ from fourier_probe.errors import CheckpointError, ProbeError, TrainingError
 from fourier_probe.runtime.messages import listening
 from fourier_probe.training import TrainConfig, train
 from fourier_probe.training.initial import Initial
-from fourier_probe.training.inputs import open_splits
 from fourier_probe.training.naming import content_name, run_name
 from fourier_probe.training.plan import make_model
 from fourier_probe.training.record import read_record
+from fourier_probe.training.splits import open_splits
 from fourier_probe.verbs.train import train as train_verb
 
 from .tiny import At, assert_same_run, last, log, make_data, stop_at, terminate, tiny

@@ -22,10 +22,10 @@ from fourier_probe.runtime.distributed import Ranks
 from fourier_probe.training import TrainConfig, inputs, train
 from fourier_probe.training.convert import convert_
 from fourier_probe.training.exactness import differences
-from fourier_probe.training.inputs import open_splits
 from fourier_probe.training.optim import clip, loss_of, make_optimizer, make_scheduler, rate
 from fourier_probe.training.plan import Plan, make_model
 from fourier_probe.training.schedule import PRSSchedule
+from fourier_probe.training.splits import open_splits
 from fourier_probe.training.steps import train_step
 
 from .tiny import assert_same_run, last, log, make_photos, stop_at, tiny

@@ -15,10 +15,10 @@ from fourier_probe import checkpoints
 from fourier_probe.data.subset import nested
 from fourier_probe.errors import DataError, TrainingError
 from fourier_probe.training import PRSSchedule, TrainConfig, train
-from fourier_probe.training.inputs import open_splits
 from fourier_probe.training.optim import make_scheduler
 from fourier_probe.training.plan import Plan
 from fourier_probe.training.runs import Run
+from fourier_probe.training.splits import open_splits
 
 from .tiny import assert_same_run, log, stop_at, tiny
 

@@ -22,9 +22,10 @@ from fourier_probe.models.gpsa.recast import added_parameters
 from fourier_probe.targets import resolve
 from fourier_probe.training import Progress, PRSSchedule, TrainConfig, train
 from fourier_probe.training.convert import convert_
-from fourier_probe.training.inputs import derived, open_splits
+from fourier_probe.training.inputs import derived
 from fourier_probe.training.optim import adopt, cross_entropy, make_optimizer, make_scheduler
 from fourier_probe.training.plan import Plan
+from fourier_probe.training.splits import open_splits
 
 from .tiny import CLASSES, last, log, tiny
 
