@@ -15,6 +15,7 @@ from fourier_probe.data import (
     ImageSet,
     InputSpec,
     channel_statistics,
+    check_labels,
     choose,
     holdout,
     open_data,
