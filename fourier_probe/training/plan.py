@@ -15,10 +15,11 @@ from fourier_probe.models import zoo
 from fourier_probe.models.gpsa.cost import multiply_adds
 from fourier_probe.models.gpsa.layer import GPSAConv2d
 from fourier_probe.training.config import TrainConfig
+from fourier_probe.training.epochs import Epoch
 from fourier_probe.training.initial import Initial
 from fourier_probe.training.layers import ConvLayer, convertible_layers
 from fourier_probe.training.rules import CUSTOM, ScheduleRequest, build
-from fourier_probe.training.schedule import Epoch, PRSSchedule
+from fourier_probe.training.schedule import PRSSchedule
 from fourier_probe.training.splits import Splits, input_spec
 
 

@@ -15,7 +15,8 @@ from typing import Any
 
 from fourier_probe.errors import TrainingError, suggest
 from fourier_probe.registry import Registry
-from fourier_probe.training.schedule import Epoch, PRSSchedule
+from fourier_probe.training.epochs import Epoch
+from fourier_probe.training.schedule import PRSSchedule
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,7 @@ l = 1..L in execution order and early >= late,
 
     linear:  e_l = late + (early - late) (L - l) / (L - 1),  to the nearest integer, ties up;  L = 1 -> late
 
-An epoch may be given as a number, or as a fraction of the training: a float strictly between 0 and 1, or "50%". A
-fraction that rounds up to the end of the training is its last epoch.
+An epoch may be given as a number, or as a part of the training (`epochs`).
 """
 
 from __future__ import annotations
@@ -19,9 +18,7 @@ from types import MappingProxyType
 from typing import Any
 
 from fourier_probe.errors import TrainingError
-
-Epoch = int | float | str | Fraction
-"""50 (an epoch, counted from 0), 0.5 or "50%" (fractions of the training; 1.0 is epoch 1)."""
+from fourier_probe.training.epochs import Epoch, check_order, checked_epoch, nearest, whole_epoch, whole_length
 
 
 class PRSSchedule(Mapping[str, int]):
@@ -45,8 +42,8 @@ class PRSSchedule(Mapping[str, int]):
     def __init__(
         self, epochs: Mapping[str, int], *, kind: str = "custom", ends: Mapping[str, int] | None = None
     ) -> None:
-        checked = {layer: _whole(epoch, f"layer {layer!r}") for layer, epoch in epochs.items()}
-        finals = {layer: _whole(epoch, f"the end of layer {layer!r}") for layer, epoch in (ends or {}).items()}
+        checked = {layer: checked_epoch(epoch, f"layer {layer!r}") for layer, epoch in epochs.items()}
+        finals = {layer: checked_epoch(epoch, f"the end of layer {layer!r}") for layer, epoch in (ends or {}).items()}
         for layer, end in finals.items():
             if layer not in checked:
                 raise TrainingError(f"schedule: an end is given for {layer!r}, which is not scheduled.")
@@ -178,7 +175,7 @@ class PRSSchedule(Mapping[str, int]):
 
         Beside `linear`, take its `mean()`, plain to isolate the order of layers or weighted by their parameters.
         """
-        return cls(dict.fromkeys(_names(layers), _resolve(epoch, "the epoch", epochs)), kind="constant")
+        return cls(dict.fromkeys(_names(layers), whole_epoch(epoch, "the epoch", epochs)), kind="constant")
 
     @classmethod
     def random(
@@ -264,7 +261,7 @@ class PRSSchedule(Mapping[str, int]):
         """
         starts = cls.linear(layers, early, late, epochs=epochs)
         spread = max(starts.values()) - min(starts.values())
-        length = max(1, spread) if ramp is None else _length(ramp, "the ramp", epochs)
+        length = max(1, spread) if ramp is None else whole_length(ramp, "the ramp", epochs)
         ends = {layer: start + length for layer, start in starts.items()}
         if epochs is not None:
             ends = {layer: min(end, epochs) for layer, end in ends.items()}
@@ -309,76 +306,7 @@ def _stages(names: Sequence[str], stages: Mapping[str, str] | None) -> Mapping[s
 def _steps(count: int, early: Epoch, late: Epoch, epochs: int | None) -> list[int]:
     """e_1..e_count of the linear formula, exactly."""
     check_order(early, late, epochs)
-    first, last = _resolve(early, "early", epochs), _resolve(late, "late", epochs)
+    first, last = whole_epoch(early, "early", epochs), whole_epoch(late, "late", epochs)
     if count == 1:
         return [last]
-    return [_nearest(last + Fraction((first - last) * (count - 1 - i), count - 1)) for i in range(count)]
-
-
-def check_order(early: Epoch, late: Epoch, epochs: int | None) -> None:
-    """Raise TrainingError if early is before late as they are given: rounding to whole epochs may hide it."""
-    if _exact(early, "early", epochs)[0] < _exact(late, "late", epochs)[0]:
-        raise TrainingError(
-            f"schedule: early ({_shown(early)}) must not be before late ({_shown(late)}): late layers convert first. "
-            "Use `reverse` for the other order."
-        )
-
-
-def _resolve(epoch: Epoch, what: str, epochs: int | None) -> int:
-    """A whole epoch within the training from a number, a fraction of it, or a percentage."""
-    nearest, share = _rounded(epoch, what, epochs)
-    if share and epochs is not None:
-        nearest = min(nearest, epochs - 1)
-    if nearest < 0 or (epochs is not None and nearest >= epochs):
-        inside = f"0 to {epochs - 1}" if epochs is not None else "0 or later"
-        raise TrainingError(f"schedule: {what} is epoch {nearest}; expected {inside}.")
-    return nearest
-
-
-def _length(span: Epoch, what: str, epochs: int | None) -> int:
-    """A number of whole epochs, however many, from a number, a fraction of the training, or a percentage."""
-    nearest, _ = _rounded(span, what, epochs)
-    if nearest < 0:
-        raise TrainingError(f"schedule: {what} is {nearest} epochs long; expected 0 or more.")
-    return nearest
-
-
-def _rounded(epoch: Epoch, what: str, epochs: int | None) -> tuple[int, bool]:
-    """The nearest whole number of epochs, and whether it was given as a part of the training, less than all of it."""
-    exact, part = _exact(epoch, what, epochs)
-    return _nearest(exact), part
-
-
-def _exact(epoch: Epoch, what: str, epochs: int | None) -> tuple[Fraction, bool]:
-    """`_rounded` before it is rounded."""
-    value: Fraction
-    share = isinstance(epoch, float) and 0 < epoch < 1
-    try:
-        if isinstance(epoch, str) and epoch.strip().endswith("%"):
-            value, share = Fraction(epoch.strip()[:-1]) / 100, True
-        else:
-            # The shortest decimal, so that 0.15 of 10 epochs is the tie 1.5, which goes up.
-            value = Fraction(str(epoch))
-            share = share or (isinstance(epoch, str) and 0 < value < 1)
-    except (ValueError, ZeroDivisionError):
-        raise TrainingError(f'schedule: {what} must be an epoch, a fraction or "50%", got {epoch!r}.') from None
-    part = share and value < 1
-    if share:
-        if epochs is None:
-            raise TrainingError(f"schedule: {what} is a fraction, {epoch!r}; say how many `epochs` the training has.")
-        value *= epochs
-    return value, part
-
-
-def _shown(epoch: Epoch) -> str:
-    return f"{float(epoch):g}" if isinstance(epoch, Fraction) else str(epoch)
-
-
-def _nearest(value: Fraction) -> int:
-    return math.floor(value + Fraction(1, 2))
-
-
-def _whole(epoch: object, what: str) -> int:
-    if isinstance(epoch, bool) or not isinstance(epoch, int | float) or epoch != epoch // 1 or epoch < 0:
-        raise TrainingError(f"schedule: {what} needs a whole epoch, 0 or later, got {epoch!r}.")
-    return int(epoch)
+    return [nearest(last + Fraction((first - last) * (count - 1 - i), count - 1)) for i in range(count)]
