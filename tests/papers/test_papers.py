@@ -300,20 +300,20 @@ def test_eit_counts_and_branches(study: Path) -> None:
     assert row["hfd_share"] == pytest.approx(point.scalars["hfd_share"])
     assert row["delta"] == pytest.approx(np.interp(row["frequency"], point.frequency, point.delta))
     beside = run.spectra["blocks.0.mixer.attn"].scalars["hfd_share"]
-    branches = next(r for r in share.more["differences"] if r["contrast"].endswith("less attention, HFD share"))
+    branches = next(r for r in share.more["differences"] if r["contrast"].endswith("minus attention, HFD share"))
     assert (branches["layer"], branches["n"]) == ("blocks.0", 2)
     assert branches["difference"] == pytest.approx(point.scalars["hfd_share"] - beside)
     diversity = eit.eit_head_diversity(read_runs(study))
     first = next(r for r in diversity.rows if r["model"].startswith("eit"))
     assert first["diversity"] == pytest.approx(run.spectra.attention[0]["diversity"])
     ablation = eit.eit_ablation(read_runs(study))
-    assert ablation.rows[1]["minus_whole"] == pytest.approx(-0.045)  # 0.66 less 0.70 and 0.71
+    assert ablation.rows[1]["minus_whole"] == pytest.approx(-0.045)  # 0.66 minus 0.70 and 0.71
     twin = next(r for r in read_runs(study) if r.config.model_args.get("split"))
     assert twin.spectra is not None
     gap = diversity.more["differences"][0]
     mine, theirs = (run.spectra.attention[0]["diversity"], twin.spectra.attention[0]["diversity"])
     assert gap["difference"] == pytest.approx(mine - theirs)
-    assert "less its all-attention twin" in share.caption
+    assert "minus its all-attention twin" in share.caption
 
 
 @pytest.mark.parametrize("name", sorted(set(FIGURES) - {"eit-table"}))
