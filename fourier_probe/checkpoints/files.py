@@ -110,11 +110,11 @@ def _load_zip(path: Path, file: IO[bytes], size: int) -> object:
             raise CheckpointError(f"{path} was written on a big-endian machine: load and save it there as safetensors.")
         storages: dict[str, bytearray] = {}
 
-        def locate(dtype: torch.dtype, place: tuple[object, ...]) -> Stored:
-            key = str(place[0])
+        def locate(dtype: torch.dtype, reference: tuple[object, ...]) -> Stored:
+            key = str(reference[0])
             if key not in storages:
                 storages[key] = bytearray(archive.read(f"{root}data/{key}"))  # which checks the CRC-32
-            return _of_length(Stored(storages[key], dtype), place[2])
+            return _of_length(Stored(storages[key], dtype), reference[2])
 
         return Plain(Budget(size))(records(archive.read(names[0]), locate))
 
@@ -124,9 +124,9 @@ def _load_legacy(file: IO[bytes], size: int) -> object:
     file.seek(0)
     plain, storages, left = Plain(Budget(size)), dict[str, Stored](), size
 
-    def locate(dtype: torch.dtype, place: tuple[Any, ...]) -> Stored:
+    def locate(dtype: torch.dtype, reference: tuple[Any, ...]) -> Stored:
         nonlocal left
-        key, _, numbers, view = (*place, None)[:4]
+        key, _, numbers, view = (*reference, None)[:4]
         if str(key) not in storages:
             if type(numbers) is not int or not 0 <= numbers * dtype.itemsize <= left:
                 raise ValueError(f"a storage of {str(numbers)[:20]} numbers in a file of {size} bytes")

@@ -27,11 +27,11 @@ class Share:
     """Which images of a batch are here. Numbers are drawn for all of it, so that any number of ranks see the same ones.
 
     Attributes:
-        whole: images of the batch, over all ranks.
+        batch: images of the batch, over all ranks.
         index: (B,) int64 positions in it of the images that are here.
     """
 
-    whole: int
+    batch: int
     index: Tensor
 
     def of(self, draws: Tensor, axis: int = 0) -> Tensor:
@@ -49,7 +49,7 @@ def random_crop(images: Tensor, padding: int, generator: Generator, share: Share
         share: which images of a batch these are; all of it by default.
     """
     share = share or _all(images)
-    corners = torch.randint(0, 2 * padding + 1, (2, share.whole), generator=generator, device=generator.device)
+    corners = torch.randint(0, 2 * padding + 1, (2, share.batch), generator=generator, device=generator.device)
     corners = share.of(corners, axis=1)
     return crop_at(images, padding, *corners.to(images.device, non_blocking=True))
 
@@ -71,7 +71,7 @@ def crop_at(images: Tensor, padding: int, top: Tensor, left: Tensor) -> Tensor:
 def random_flip(images: Tensor, generator: Generator, probability: float = 0.5, share: Share | None = None) -> Tensor:
     """Mirror each image left to right with a probability; (B, C, H, W), any type; `share` as for `random_crop`."""
     share = share or _all(images)
-    draws = share.of(torch.rand(share.whole, generator=generator, device=generator.device))
+    draws = share.of(torch.rand(share.batch, generator=generator, device=generator.device))
     return flip_where(images, (draws < probability).to(images.device, non_blocking=True))
 
 
@@ -108,7 +108,7 @@ def random_erase(
         DataError: an unknown mode, or noise for integer images.
     """
     share = share or _all(images)
-    count, (channels, height, width) = share.whole, images.shape[1:]
+    count, (channels, height, width) = share.batch, images.shape[1:]
     boxes = share.of(erase_boxes((count, *images.shape[1:]), generator, probability, area=area, aspect=aspect))
     shapes = {"const": None, "rand": (count, channels, 1, 1), "pixel": (count, channels, height, width)}
     if mode not in shapes:

@@ -307,11 +307,11 @@ def _channels(model: nn.Module) -> int:
 
 
 def _per_channel(
-    what: str, given: Sequence[float] | None, default: Sequence[float], channels: int
+    what: str, chosen: Sequence[float] | None, default: Sequence[float], channels: int
 ) -> tuple[float, ...]:
-    if given is not None and len(given) not in (1, channels):
-        raise ModelError(f"{what} has {len(given)} values: expected 1, or one for each of the {channels} channels.")
-    values = tuple(float(each) for each in (default if given is None else given))
+    if chosen is not None and len(chosen) not in (1, channels):
+        raise ModelError(f"{what} has {len(chosen)} values: expected 1, or one for each of the {channels} channels.")
+    values = tuple(float(each) for each in (default if chosen is None else chosen))
     return values if len(values) == channels else (sum(values) / len(values),) * channels
 
 

@@ -238,7 +238,7 @@ def eit_hfd_share(runs: Sequence[Run]) -> Exhibit:
             run.config.seed: (_of_branch(result, "conv", measure), _of_branch(result, "attn", measure))
             for run, result in mixed if label(run) == model
         }  # fmt: skip
-        for contrast, pairs in (_less_twin(stream), (f"{model}, convolution minus attention", branches)):
+        for contrast, pairs in (_minus_twin(stream), (f"{model}, convolution minus attention", branches)):
             differences, sentence = _differences(f"{contrast}, {'HFD share' if key == 'hfd_share' else 'Delta'}", pairs)
             gaps += differences
             text += sentence
@@ -301,7 +301,7 @@ def eit_head_diversity(runs: Sequence[Run]) -> Exhibit:
     text = (
         f"Head diversity: standard deviation over heads of the mean attention distance, by layer; {count} test images."
     )
-    contrast, pairs = _less_twin(
+    contrast, pairs = _minus_twin(
         [(run, {layer["name"]: layer["diversity"] for layer in result.attention}) for run, result in analyses]
     )
     gaps, sentence = _differences(f"{contrast}, head diversity", pairs)
@@ -339,9 +339,11 @@ def _of_branch(
 Pairs = dict[int, tuple[dict[str, float], dict[str, float]]]  # by seed: a value of each layer, here and there
 
 
-def _less_twin(found: Sequence[tuple[Run, dict[str, float]]]) -> tuple[str, Pairs]:
+def _minus_twin(measured: Sequence[tuple[Run, dict[str, float]]]) -> tuple[str, Pairs]:
     """Values by layer of the first EIT that has its all-attention twin, and of the twin, by seed; and what they are."""
-    of_eit = [(run, values) for run, values in found if str(run.config.model).startswith("eit_") and not _ablated(run)]
+    of_eit = [
+        (run, values) for run, values in measured if str(run.config.model).startswith("eit_") and not _ablated(run)
+    ]
     for model in dict.fromkeys(run.config.model for run, _ in of_eit):
         of_model = [(run, values) for run, values in of_eit if run.config.model == model]
         wholes = {run.config.seed: values for run, values in of_model if "split" not in run.config.model_args}
@@ -368,10 +370,10 @@ def _differences(contrast: str, pairs: Pairs) -> tuple[list[Row], str]:
     return rows, f" {contrast}, by seed, mean over layers: {mean:+.3f}{known}."
 
 
-def _curves(found: Sequence[tuple[Run, Spectra]]) -> dict[tuple[str, str], list[tuple[Run, Spectra, list[Any]]]]:
+def _curves(analyses: Sequence[tuple[Run, Spectra]]) -> dict[tuple[str, str], list[tuple[Run, Spectra, list[Any]]]]:
     """Points of each (model, part): the stream, and the two branches of EIT's mixers; networks on one grid only."""
     out: dict[tuple[str, str], list[tuple[Run, Spectra, list[Any]]]] = {}
-    for run, result in found:
+    for run, result in analyses:
         if len({p.grid for p in result.stream}) > 1:
             continue
         parts = {"stream": [p for p in result.stream if p.op != "attention"]}

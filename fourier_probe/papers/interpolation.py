@@ -29,7 +29,7 @@ from fourier_probe.papers.selection import (
 )
 from fourier_probe.plots.style import PAGE, canvas, foot, most_columns, ordered_colors, style
 from fourier_probe.results.coordinate import Axes as CommonAxes
-from fourier_probe.results.coordinate import common_axes, place, surface
+from fourier_probe.results.coordinate import common_axes, locate, surface
 from fourier_probe.results.intervals import over_seeds
 from fourier_probe.results.profile import profile, view_of
 from fourier_probe.results.spectra import Spectra
@@ -54,7 +54,7 @@ def interpolation(runs: Sequence[Run]) -> Exhibit:
     for seed, at in seeds.items():
         of = surfaces[seed]
         for share, (run, _) in sorted(at.items()):
-            spot = place(of[share], of[max(of)], of[min(of)], axes)
+            spot = locate(of[share], of[max(of)], of[min(of)], axes)
             where = {"t": spot.t, "t_stderr_images": spot.t_stderr, "distance": spot.distance, "cosine": spot.cosine}
             where = where if defined else dict.fromkeys(where, math.nan)
             rows.append({"seed": seed, "switch": share, **where, "test_acc": accuracy(run)})
@@ -72,16 +72,16 @@ def interpolation(runs: Sequence[Run]) -> Exhibit:
     return Exhibit(figure, rows, caption(trained, text, reading=True))
 
 
-def _with_both_ends(found: Sequence[tuple[Run, Spectra]]) -> Seeds:
+def _with_both_ends(analyses: Sequence[tuple[Run, Spectra]]) -> Seeds:
     """The runs of the seeds that have the CNN and the earliest switch."""
-    shares = sorted({_switch(run) for run, _ in found})
+    shares = sorted({_switch(run) for run, _ in analyses})
     if len(shares) < 3 or shares[-1] != 1.0:
         raise MissingRunsError(
             "interpolation needs `none` and `constant` at two epochs or more, analyzed: "
             "schedule = ['none', {schedule = 'constant', at_epoch = 0}, {schedule = 'constant', at_epoch = 0.5}]."
         )
     seeds: Seeds = {}
-    for run, result in found:
+    for run, result in analyses:
         seeds.setdefault(run.config.seed, {})[_switch(run)] = (run, result)
     seeds = {seed: at for seed, at in sorted(seeds.items()) if shares[0] in at and shares[-1] in at}
     if not seeds:

@@ -270,7 +270,7 @@ def planted_scales(runs: Sequence[Run]) -> Exhibit:
             _scale_panel(ax, [t for t in chosen if t.variant == variant], variant)
         axes[0].set_ylabel("test top-1 (%)")
         axes[-1].legend(*_entries(axes), loc="center left", bbox_to_anchor=(1.01, 0.5))
-    sentence = "; ".join(_said(row) for row in crossings)
+    sentence = "; ".join(_in_words(row) for row in crossings)
     text = (
         "Test top-1 on the planted task against the number of training images; line: median, dots: seeds, dashed: the "
         "bound of a local score. Images from which attention from the start minus the convolution exceeds "
@@ -284,7 +284,7 @@ def planted_scales(runs: Sequence[Run]) -> Exhibit:
     )
 
 
-def _said(row: Row) -> str:
+def _in_words(row: Row) -> str:
     """A crossing in words."""
     ahead = f"{row['attention_ahead_from']:,}" if row["attention_ahead_from"] else "none of those measured"
     few = f" (fewer than {ENOUGH} seeds at {row['unresolved'].replace(' ', ', ')})" if row["unresolved"] else ""

@@ -292,9 +292,9 @@ def _name(run: Run) -> str:
     return label(run) + (f" + {schedule_name(run)}" if run.config.schedule != "none" else "")
 
 
-def _grouped(found: Sequence[tuple[Run, Spectra]]) -> dict[str, list[tuple[Run, Spectra]]]:
+def _grouped(analyses: Sequence[tuple[Run, Spectra]]) -> dict[str, list[tuple[Run, Spectra]]]:
     out: dict[str, list[tuple[Run, Spectra]]] = {}
-    for run, result in found:
+    for run, result in analyses:
         out.setdefault(_name(run), []).append((run, result))
     return out
 

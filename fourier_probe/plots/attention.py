@@ -26,7 +26,7 @@ NUMBERED = 12  # layers, at most, that all have a tick
 
 def draw_distance(ax: Axes, layers: Sequence[dict[str, Any]]) -> Axes:
     """Mean attention distance, a dot per head, a bar at their mean; dashed: attention that is uniform."""
-    positions, shades = _places(layers), _shades(layers)
+    positions, shades = _positions(layers), _shades(layers)
     for position, color, layer in zip(positions, shades, layers, strict=True):
         ax.plot([position] * len(layer["distance"]), layer["distance"], "o", ms=2.5, mew=0, color=color)
     means = [np.mean(layer["distance"]) for layer in layers]
@@ -43,7 +43,7 @@ def draw_distance(ax: Axes, layers: Sequence[dict[str, Any]]) -> Axes:
 
 def draw_diversity(ax: Axes, layers: Sequence[dict[str, Any]]) -> Axes:
     """Head diversity of each layer: the standard deviation over heads of the mean attention distance."""
-    positions, shades = _places(layers), _shades(layers)
+    positions, shades = _positions(layers), _shades(layers)
     spread = [float(np.std(layer["distance"])) for layer in layers]
     errors = [quantile(GROUPS) * error for layer in layers if (error := _diversity_error(layer)) is not None]
     bars = errors if len(errors) == len(layers) else None
@@ -84,7 +84,7 @@ def draw_response(ax: Axes, layers: Sequence[dict[str, Any]]) -> Axes:
 
 def draw_gates(ax: Axes, layers: Sequence[dict[str, Any]]) -> Axes:
     """Gates of the gated layers, a dot a head: 1 is positional, 0 is content."""
-    for position, layer in zip(_places(layers), layers, strict=True):
+    for position, layer in zip(_positions(layers), layers, strict=True):
         if layer["gate"] is not None:
             ax.plot([position] * len(layer["gate"]), layer["gate"], "o", ms=2.5, mew=0, color="#1f4e79")
     ax.set_ylim(0, 1.04)
@@ -180,7 +180,7 @@ def _by_depth(layers: Sequence[dict[str, object]]) -> bool:
     return all(layer.get("depth") is not None for layer in layers)
 
 
-def _places(layers: Sequence[dict[str, Any]]) -> list[float]:
+def _positions(layers: Sequence[dict[str, Any]]) -> list[float]:
     """Normalised depth where every record says it, else the order, from 1."""
     return [float(layer["depth"]) if _by_depth(layers) else at for at, layer in enumerate(layers, 1)]
 
@@ -188,7 +188,7 @@ def _places(layers: Sequence[dict[str, Any]]) -> list[float]:
 def _shades(layers: Sequence[dict[str, object]]) -> list[object]:
     """A colour a layer, by depth or by order."""
     last = max(len(layers) - 1, 1)
-    depth = _places(layers) if _by_depth(layers) else [at / last for at in range(len(layers))]
+    depth = _positions(layers) if _by_depth(layers) else [at / last for at in range(len(layers))]
     return [depth_colors()(position) for position in depth]
 
 
@@ -198,7 +198,7 @@ def _depth_axis(ax: Axes, layers: Sequence[dict[str, object]]) -> Axes:
         ax.set_xlabel("Normalized depth")
     else:
         ax.xaxis.set_major_locator(
-            MaxNLocator(integer=True) if len(layers) > NUMBERED else FixedLocator(_places(layers))
+            MaxNLocator(integer=True) if len(layers) > NUMBERED else FixedLocator(_positions(layers))
         )
         ax.set_xlim(0.5, len(layers) + 0.5)
         ax.set_xlabel("Attention layer, in order")

@@ -211,9 +211,9 @@ def draw_input(
     return ax
 
 
-def _draw_inputs(ax: Axes, results: Sequence[Spectra], view: View, looks: Sequence[object]) -> None:
+def _draw_inputs(ax: Axes, results: Sequence[Spectra], view: View, colors: Sequence[object]) -> None:
     """The images of results beside their profiles: once where all networks saw the same, else in each one's colour."""
-    levels = [(input_level(result, view), result, color) for result, color in zip(results, looks, strict=True)]
+    levels = [(input_level(result, view), result, color) for result, color in zip(results, colors, strict=True)]
     known = [(level, result, color) for level, result, color in levels if level is not None]
     if len({(result.images.digest, level.value) for level, result, _ in known}) == 1 and len(known) == len(results):
         known = [(known[0][0], known[0][1], "0.15")]

@@ -43,10 +43,10 @@ def draw_singular(ax: Axes, points: Sequence[PointSpectrum], t95: float) -> Axes
         if point.singular is None:
             continue
         value, error = point.singular.value, point.singular.stderr
-        place, color = np.arange(1, len(value) + 1), depth_colors()(point.depth)
-        ax.plot(place, value, color=color, linewidth=0.9, marker="." if len(value) < 3 else None)
+        number, color = np.arange(1, len(value) + 1), depth_colors()(point.depth)
+        ax.plot(number, value, color=color, linewidth=0.9, marker="." if len(value) < 3 else None)
         if np.isfinite(error).all():
-            ax.fill_between(place, value - t95 * error, value + t95 * error, color=color, alpha=0.2, linewidth=0)
+            ax.fill_between(number, value - t95 * error, value + t95 * error, color=color, alpha=0.2, linewidth=0)
     ax.set_xscale("log")
     _plain_ticks(ax.xaxis)
     ax.set_xlabel("Number of the singular value")

@@ -40,10 +40,10 @@ class Scratch:
         B, C, H, W = x.shape
         last = x.stride(1) == 1 and C > 1
         shape = (B, H, W + padding, C) if last else (B, C, H, W + padding)
-        room = self._kept(shape, padding, x.dtype) if x.device.type == "cpu" else x.new_zeros(shape)
+        room = self._from_before(shape, padding, x.dtype) if x.device.type == "cpu" else x.new_zeros(shape)
         return room.permute(0, 3, 1, 2) if last else room
 
-    def _kept(self, shape: tuple[int, ...], padding: int, dtype: torch.dtype) -> Tensor:
+    def _from_before(self, shape: tuple[int, ...], padding: int, dtype: torch.dtype) -> Tensor:
         key = (shape, padding, dtype)
         room = self._rooms.pop(key, None)
         if room is None:

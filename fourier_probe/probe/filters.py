@@ -43,7 +43,7 @@ class ImageFilter:
         """The removed band."""
         return self.step / self.steps, (self.step + 1) / self.steps
 
-    def kept(self, size: tuple[int, int]) -> Tensor:
+    def passes(self, size: tuple[int, int]) -> Tensor:
         """(H, W // 2 + 1) bool: the bins of rfft2 that stay.
 
         Raises:
@@ -69,7 +69,7 @@ class ImageFilter:
         """The filtered images (..., H, W), in the precision that they have."""
         size = (images.shape[-2], images.shape[-1])
         spectrum = torch.fft.rfft2(wide(images))
-        spectrum = spectrum * self.kept(size).to(spectrum.device)
+        spectrum = spectrum * self.passes(size).to(spectrum.device)
         filtered: Tensor = torch.fft.irfft2(spectrum, s=size)
         return filtered.to(images.device, images.dtype)
 

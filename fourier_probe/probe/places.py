@@ -132,8 +132,8 @@ def _judged(
         return True
     if len(where) < 2 or len(missed) < 2:
         return None  # no place, or one and the same wherever the patch is
-    found, expected = where[0]
-    return Misplaced(point.name, expected, found, len(where) - hits, len(where))
+    observed, expected = where[0]
+    return Misplaced(point.name, expected, observed, len(where) - hits, len(where))
 
 
 def _beyond(index: int, begin: int, end: int, scale: float) -> float:

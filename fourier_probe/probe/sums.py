@@ -132,7 +132,7 @@ def jackknife(
     return estimates, errors
 
 
-def jackknife_variance(whole: Array, partial: Array, count: Array) -> Array:
+def jackknife_variance(estimate: Array, partial: Array, count: Array) -> Array:
     """Delete-a-group jackknife variance of an estimate, for groups of unequal size.
 
     With h_g = n / n_g and t_g the estimate without group g, the pseudo-values are h_g t - (h_g - 1) t_g, the jackknife
@@ -140,13 +140,13 @@ def jackknife_variance(whole: Array, partial: Array, count: Array) -> Array:
     h_g - 1. For groups of one size it is (G - 1) / G sum_g (t_g - mean t)^2.
 
     Args:
-        whole: (...) the estimate t from all images.
+        estimate: (...) the estimate t from all images.
         partial: (G, ...) the estimates t_g.
         count: (G,) number of images n_g of each group, above 0.
 
     Source: Busing, Meijer & van der Leeden, "Delete-m jackknife for unequal m", Statistics and Computing 9 (1999).
     """
     h = (count.sum() / count).reshape(-1, *[1] * (partial.ndim - 1))  # (G, 1, ...)
-    moved = partial - whole  # of differences, which keep their digits
+    moved = partial - estimate  # of differences, which keep their digits
     spread = (1 - 1 / h) * moved
     return np.asarray(((spread.sum(0) - (h - 1) * moved) ** 2 / (h - 1)).mean(0))

@@ -37,7 +37,7 @@ def between_bins(maps: Tensor) -> tuple[Tensor, Tensor]:
     H, W = maps.shape[2:]
     rows = torch.fft.rfft(wide(maps if H < W else maps.transpose(2, 3)), dim=2)  # (B, C, K, long)
     long = rows.shape[3]
-    lower = _places((H, W), rows.device).floor()
+    lower = _positions((H, W), rows.device).floor()
     positions = torch.arange(long, device=rows.device, dtype=torch.float64)
 
     def at(k: Tensor) -> Tensor:
@@ -47,7 +47,7 @@ def between_bins(maps: Tensor) -> tuple[Tensor, Tensor]:
     return at(lower), at(lower + 1)
 
 
-def _places(grid: tuple[int, int], device: torch.device) -> Tensor:
+def _positions(grid: tuple[int, int], device: torch.device) -> Tensor:
     """(K,) where the bins of the shorter axis fall on the longer one, in its bins, at the same true frequency."""
     return torch.arange(min(grid) // 2 + 1, device=device, dtype=torch.float64) * max(grid) / min(grid)
 
@@ -70,7 +70,7 @@ def log_diagonal(raw: Statistics, definition: Definition, grid: tuple[int, int])
         parts = _transform(raw["sums"])
         return log(*parts), parts[0][..., 0]
     first, second = (torch.view_as_real(raw[name]).unbind(-1) for name in ("first", "second"))
-    position = _places(grid, raw["first"].device)[:bins]
+    position = _positions(grid, raw["first"].device)[:bins]
     weight = position - position.floor()
     logs, other = log(*first), log(*second)
     return torch.where(weight > 0, logs + weight * (other - logs), logs), first[0][..., 0].to(

@@ -243,12 +243,12 @@ class Comparison:
             OutputError: the folder cannot be written, or holds a comparison already and `force` is not set.
         """
         folder = atomic.output_folder(folder, results=COMPARE, force=force)
-        with atomic.staged(folder, COMPARE) as place:
-            write_frame(place / "compare.csv", self.to_frame())
+        with atomic.staged(folder, COMPARE) as stage:
+            write_frame(stage / "compare.csv", self.to_frame())
             for name, rows in self._more_tables().items():
-                atomic.write_text(place / f"{name}.csv", to_csv(rows, nan=""))
+                atomic.write_text(stage / f"{name}.csv", to_csv(rows, nan=""))
             if self.cka:
-                write_frame(place / "cka.csv", cka_frame(self.cka))
+                write_frame(stage / "cka.csv", cka_frame(self.cka))
         return Path(folder)
 
     def _more_tables(self) -> dict[str, list[dict[str, object]]]:

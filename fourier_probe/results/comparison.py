@@ -15,7 +15,7 @@ import numpy as np
 
 from fourier_probe.errors import ResultError
 from fourier_probe.probe.sums import Array, jackknife, quantile
-from fourier_probe.results.coordinate import common_axes, group_sizes, paired, place, stderr, surface
+from fourier_probe.results.coordinate import common_axes, group_sizes, locate, paired, stderr, surface
 from fourier_probe.results.point import PointSpectrum
 from fourier_probe.results.spectra import Spectra
 
@@ -248,10 +248,10 @@ def coordinates(
     axes = common_axes([*results, cnn, vit])
     ends, count = (surface(cnn, axes), surface(vit, axes)), group_sizes(cnn)
     rows = [
-        (label, place(surface(result, axes), *ends, axes, count=count, paired=paired([result, cnn, vit])))
+        (label, locate(surface(result, axes), *ends, axes, count=count, paired=paired([result, cnn, vit])))
         for label, result in zip(labels, results, strict=True)
     ]
-    white = place(np.zeros_like(ends[0]), *ends, axes, count=count, paired=paired([cnn, vit]))
+    white = locate(np.zeros_like(ends[0]), *ends, axes, count=count, paired=paired([cnn, vit]))
     return [{"target": label, **asdict(row)} for label, row in [*rows, ("white noise", white)]]
 
 

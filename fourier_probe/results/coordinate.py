@@ -128,7 +128,7 @@ def coordinate(result: Spectra, cnn: Spectra, vit: Spectra, *, axes: Axes | None
     """
     axes = axes or common_axes([result, cnn, vit])
     ends, shared = (surface(cnn, axes), surface(vit, axes)), paired([result, cnn, vit])
-    return place(surface(result, axes), *ends, axes, count=group_sizes(cnn), paired=shared)
+    return locate(surface(result, axes), *ends, axes, count=group_sizes(cnn), paired=shared)
 
 
 def paired(results: Sequence[Spectra]) -> bool:
@@ -146,7 +146,7 @@ def group_sizes(result: Spectra) -> Array | None:
     return None if sums is None else sums["count"]
 
 
-def place(
+def locate(
     model: Array, cnn: Array, vit: Array, axes: Axes, *, count: Array | None = None, paired: bool = True
 ) -> Coordinate:
     """`coordinate` of functions on the common grid.

@@ -345,10 +345,10 @@ class HeatMap(msgspec.Struct, frozen=True, kw_only=True):
         """
         folder = atomic.output_folder(folder, results=FILES, force=force)
         table = f"{NAMES[self.definition.kind]}.csv"
-        with atomic.staged(folder, (*FIGURES, *FILES[1:], FILES[0])) as place:  # figures of an older result go
-            write_frame(place / table, self.to_frame())
+        with atomic.staged(folder, (*FIGURES, *FILES[1:], FILES[0])) as stage:  # figures of an older result go
+            write_frame(stage / table, self.to_frame())
             try:
-                atomic.write_json(place / FILES[0], msgspec.to_builtins(self))
+                atomic.write_json(stage / FILES[0], msgspec.to_builtins(self))
             except ValueError as error:
                 raise ResultError(
                     f"{self!r} holds a number that is not finite ({error}): it is not written."

@@ -119,8 +119,8 @@ class HeatMaps:
         for name, heat in zip(self.folders, self.maps, strict=True):
             heat.save(folder / name, force=True)
         table = f"{NAMES[self.maps[0].definition.kind]}.csv"
-        with atomic.staged(folder, (*FIGURES, *FILES)) as place:  # what an older result left goes
-            write_frame(place / table, self.to_frame())
+        with atomic.staged(folder, (*FIGURES, *FILES)) as stage:  # what an older result left goes
+            write_frame(stage / table, self.to_frame())
         return folder / table
 
     @classmethod

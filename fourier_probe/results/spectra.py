@@ -209,10 +209,10 @@ class Spectra:
         """
         folder = atomic.output_folder(folder, results=FILES, force=force)
         value = self.to_json()
-        with atomic.staged(folder, (*FILES[1:], FILES[0])) as place:  # the last one's presence says: this is complete
-            atomic.write_bytes(place / "spectra.npz", groupsums.pack(self.points, self._identity(), self.input))
-            atomic.write_text(place / "spectra.csv", self.to_csv())
-            atomic.write_json(place / "spectra.json", value)
+        with atomic.staged(folder, (*FILES[1:], FILES[0])) as stage:  # the last one's presence says: this is complete
+            atomic.write_bytes(stage / "spectra.npz", groupsums.pack(self.points, self._identity(), self.input))
+            atomic.write_text(stage / "spectra.csv", self.to_csv())
+            atomic.write_json(stage / "spectra.json", value)
         return folder / "spectra.json"
 
     @classmethod

@@ -243,22 +243,22 @@ class Validation(msgspec.Struct, frozen=True, kw_only=True):
             OutputError: the folder cannot be written, or holds a result already and `force` is not set.
         """
         folder = atomic.output_folder(folder, results=VALIDATE, force=force)
-        with atomic.staged(folder, (*VALIDATE[1:], VALIDATE[0])) as place:  # figures of an older result go
+        with atomic.staged(folder, (*VALIDATE[1:], VALIDATE[0])) as stage:  # figures of an older result go
             for name, frame in (
                 ("validation.csv", self.to_frame().set_index("class")),
                 ("confusion.csv", self.confusion()),
             ):
-                write_frame(place / name, frame, index=True)
+                write_frame(stage / name, frame, index=True)
             if self.lesions:
-                write_frame(place / "lesions.csv", self.lesion_table())
+                write_frame(stage / "lesions.csv", self.lesion_table())
             if self.curvature is not None:
                 rows = ["minibatch,rank,eigenvalue"] + [
                     f"{batch},{rank},{value!r}"
                     for batch, values in enumerate(self.curvature.eigenvalues)
                     for rank, value in enumerate(values, 1)
                 ]
-                atomic.write_text(place / "hessian.csv", "\n".join(rows) + "\n")
-            atomic.write_json(place / VALIDATE[0], msgspec.to_builtins(self, enc_hook=str))
+                atomic.write_text(stage / "hessian.csv", "\n".join(rows) + "\n")
+            atomic.write_json(stage / VALIDATE[0], msgspec.to_builtins(self, enc_hook=str))
         return folder / VALIDATE[0]
 
     @classmethod

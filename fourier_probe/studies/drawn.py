@@ -40,8 +40,8 @@ class _Lines(_Notes):
                 self.console.print(f"{task.name}: failed: {task.error}", soft_wrap=True)
 
     def started(self, task: Task) -> None:
-        how = f", from {task.fork[0].name}@{task.fork[1]}" if task.fork and task.found == "new" else ""
-        again = " again" if task.found == "resume" else ""
+        how = f", from {task.fork[0].name}@{task.fork[1]}" if task.fork and task.standing == "new" else ""
+        again = " again" if task.standing == "resume" else ""
         self.console.print(f"{task.name}: started{again}{how}", soft_wrap=True)
 
     def ended(self, task: Task) -> None:

@@ -56,7 +56,7 @@ class PlannedRun:
             steps=cost.steps,
             steps_left=cost.steps_left,
             seconds=cost.seconds,
-            state="failed" if cost.error else task.found,
+            state="failed" if cost.error else task.standing,
             error=cost.error or None,
             fork=f"{task.fork[0].name}@{task.fork[1]}" if task.fork else None,
         )

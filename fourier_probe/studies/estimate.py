@@ -60,7 +60,7 @@ class _Times:
 
     step: tuple[float, float]
     image: tuple[float, float]
-    look: tuple[float, float]
+    evaluation: tuple[float, float]
 
 
 def estimate(tasks: Sequence[Task], *, threads: int = 0) -> list[Estimate]:
@@ -95,7 +95,7 @@ def estimate(tasks: Sequence[Task], *, threads: int = 0) -> list[Estimate]:
 def _estimate(task: Task, layout: Layout, times: _Times) -> Estimate:
     plan, config, layers = layout.plan, task.entry.config, len(layout.plan.schedule)
     begin = task.fork[1] if task.fork else 0
-    if task.found in ("resume", "analyze"):
+    if task.standing in ("resume", "analyze"):
         begin = task.epochs_done()
 
     def at(epoch: int, pair: tuple[float, float]) -> float:
@@ -111,9 +111,9 @@ def _estimate(task: Task, layout: Layout, times: _Times) -> Estimate:
         seconds += (layout.val + fixed) * at(epoch, times.image)
         probes += bool(config.probe_every and (epoch + 1) % config.probe_every == 0)
     if config.probe_every:
-        seconds += probes * min(config.probe_images, layout.val or config.probe_images) * at(begin, times.look)
+        seconds += probes * min(config.probe_images, layout.val or config.probe_images) * at(begin, times.evaluation)
     if task.analysis is not None:
-        seconds += min(task.analysis.images, layout.test or layout.val) * at(plan.epochs, times.look)
+        seconds += min(task.analysis.images, layout.test or layout.val) * at(plan.epochs, times.evaluation)
     total = plan.epochs * plan.steps
     return Estimate(plan.epochs, total, (plan.epochs - begin) * plan.steps, seconds)
 
@@ -152,7 +152,7 @@ def _measure(config: TrainConfig, layout: Layout, layouts: Layouts, analyzed: bo
                 optimizer.zero_grad(set_to_none=True)
 
         @torch.inference_mode()
-        def look() -> None:
+        def evaluate() -> None:
             with evaluating(model):
                 model(images)
 
@@ -166,7 +166,7 @@ def _measure(config: TrainConfig, layout: Layout, layouts: Layouts, analyzed: bo
                 convert_(layers, model, None, optimizer, config)
             wanted = config.probe_every or analyzed
             once = _time(probe, team.device, 1) / len(images[:LOOKED]) if wanted else 0.0
-            measured.append((_time(step, team.device), _time(look, team.device) / layout.batch, once))
+            measured.append((_time(step, team.device), _time(evaluate, team.device) / layout.batch, once))
     first, last = measured[0], measured[-1]
     return _Times((first[0], last[0]), (first[1], last[1]), (first[2], last[2]))
 

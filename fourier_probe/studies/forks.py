@@ -42,7 +42,7 @@ def plan_forks(tasks: Sequence[Task], first_switch: Callable[[TrainConfig], floa
             on its own, and will say why itself.
     """
     for members in families(tasks):
-        if len(members) < 2 or not any(task.found == "new" for task in members):
+        if len(members) < 2 or not any(task.standing == "new" for task in members):
             continue
         first: dict[str, float] = {}
         for task in members:
@@ -52,16 +52,16 @@ def plan_forks(tasks: Sequence[Task], first_switch: Callable[[TrainConfig], floa
                 continue
         known = sorted((task for task in members if task.name in first), key=lambda task: -first[task.name])  # stable
         for index, task in enumerate(known):
-            if task.found == "new" and 1 <= first[task.name] < math.inf:
+            if task.standing == "new" and 1 <= first[task.name] < math.inf:
                 _fork(task, int(first[task.name]), known, index, first)
 
 
 def _fork(task: Task, epoch: int, known: list[Task], index: int, first: dict[str, float]) -> None:
     others = [other for other in known if other is not task and first[other.name] >= epoch]
-    base = next((other for other in others if other.kept(epoch).exists()), None)
+    base = next((other for other in others if other.state_after(epoch).exists()), None)
     if base is None:  # one before it in the order, so that no two wait for each other
-        able = (other for other in known[:index] if other.found in ("new", "resume") and other.fork is None)
-        base = next((other for other in able if other.found == "new" or other.epochs_done() < epoch), None)
+        able = (other for other in known[:index] if other.standing in ("new", "resume") and other.fork is None)
+        base = next((other for other in able if other.standing == "new" or other.epochs_done() < epoch), None)
         if base is None:
             return
         if first[base.name] != epoch:  # else the trainer keeps it anyway
@@ -78,7 +78,7 @@ def ready(task: Task) -> bool:
         return True
     every = base.entry.config.probe_every  # a fork takes over the spectra too, which are written after the state
     probed = not every or epoch % every != 0 or (base.folder / "spectra" / f"epoch-{epoch:03d}.json").exists()
-    return probed and base.kept(epoch).exists()
+    return probed and base.state_after(epoch).exists()
 
 
 def clean(tasks: Sequence[Task]) -> None:
@@ -91,4 +91,4 @@ def clean(tasks: Sequence[Task]) -> None:
                     if epoch not in config.checkpoint_at and not (
                         config.checkpoint_every and epoch % config.checkpoint_every == 0
                     ):
-                        task.kept(epoch).unlink(missing_ok=True)
+                        task.state_after(epoch).unlink(missing_ok=True)

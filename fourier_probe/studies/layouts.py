@@ -61,7 +61,7 @@ class Layouts:
             model, _, spec = make_model(replace(config, pretrained=False), splits)
             images = len(splits.train)
             batch = batch_of(config, images)
-            plan = Plan.of(config, model, spec, images=images, whole=splits.whole, batch=batch)
+            plan = Plan.of(config, model, spec, images=images, available=splits.available, batch=batch)
             val, test = (0 if split is None else len(split) for split in (splits.val, splits.test))
             self._known[key] = Layout(plan, spec, splits.classes, batch, val, test)
         return self._known[key]

@@ -135,7 +135,7 @@ class SweepPlan:
         total = math.prod(len(elements) for elements in axes.values())
         if not entries:
             raise TrainingError(f"{where} has no runs: all {total} combinations of its axes are excluded.")
-        touched = itertools.chain((k for elements in axes.values() for e in elements for k in e), *map(_given, rules))
+        touched = itertools.chain((k for elements in axes.values() for e in elements for k in e), *map(_named, rules))
         used: list[_Set | _Exclude] = [*rules, *exclusions]
         notes = tuple(f"{rule.where} matches no run: {rule.matches}." for rule in used if not rule.hits)
         return cls(atomic.safe_name(name), tuple(entries.values()), tuple(dict.fromkeys(touched)), analysis, notes)
@@ -178,13 +178,13 @@ class _Set:
             raise TrainingError(f"{where}: gives no option: name at least one beside `when`.")
         return cls(_patterns(when, f"{where} when"), _options(rest, where), where)
 
-    def apply(self, given: dict[str, object]) -> None:
-        if _matches(self.matches, _known(given, self.where)):
+    def apply(self, options: dict[str, object]) -> None:
+        if _matches(self.matches, _known(options, self.where)):
             self.hits += 1
-            given |= self.options
+            options |= self.options
 
 
-def _given(rule: _Set) -> Iterable[str]:
+def _named(rule: _Set) -> Iterable[str]:
     return rule.options
 
 
@@ -258,30 +258,30 @@ def _matches(patterns: Mapping[str, object], known: Mapping[str, object]) -> boo
     return all(fits(wanted, known[name]) for name, wanted in patterns.items())
 
 
-def _known(given: Mapping[str, object], where: str) -> dict[str, object]:
+def _known(options: Mapping[str, object], where: str) -> dict[str, object]:
     """Every option of a combination that may not be valid yet: as given, by its recipe, or by default."""
     from fourier_probe.training import recipe
 
     known: dict[str, object] = {}
     for each in fields(TrainConfig):
         known[each.name] = each.default_factory() if each.default_factory is not MISSING else each.default
-    key = {name: given[name] for name in ("recipe", "model", "model_args", "epochs", "batch_size") if name in given}
+    key = {name: options[name] for name in ("recipe", "model", "model_args", "epochs", "batch_size") if name in options}
     try:
-        return {**known, **recipe.defaults(key), **given}
+        return {**known, **recipe.defaults(key), **options}
     except ProbeError as error:
         raise type(error)(f"{where}: {error}") from error
 
 
-def _entry(given: dict[str, object], folder: Path | None, axes: list[str], where: str) -> Entry:
-    if folder is not None and "data" in given:
-        given["data"] = _beside(folder, str(given["data"]))
-    if folder is not None and ".py:" in str(given.get("model")):  # file.py:factory
-        path, _, factory = str(given["model"]).rpartition(":")
-        given["model"] = f"{_beside(folder, path)}:{factory}"
+def _entry(options: dict[str, object], folder: Path | None, axes: list[str], where: str) -> Entry:
+    if folder is not None and "data" in options:
+        options["data"] = _beside(folder, str(options["data"]))
+    if folder is not None and ".py:" in str(options.get("model")):  # file.py:factory
+        path, _, factory = str(options["model"]).rpartition(":")
+        options["model"] = f"{_beside(folder, path)}:{factory}"
     try:
-        config = TrainConfig.of(given)
+        config = TrainConfig.of(options)
     except ProbeError as error:
-        at = ", ".join(f"{name} = {given[name]!r}" for name in dict.fromkeys(axes))
+        at = ", ".join(f"{name} = {options[name]!r}" for name in dict.fromkeys(axes))
         raise type(error)(f"{where}{f', the run of {at}' if at else ''}: {error}") from error
     return Entry(content_name(config), config)
 

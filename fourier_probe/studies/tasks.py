@@ -54,7 +54,7 @@ class Task:
         entry: its name and options.
         folder: where it is.
         analysis: what is to follow the training.
-        found: what was there: `new`, `resume`, `analyze` (trained, not analyzed), `finished`, or `failed` where the
+        standing: what was there: `new`, `resume`, `analyze` (trained, not analyzed), `finished`, or `failed` where the
             folder cannot be used.
         state: `waiting`, `running`, `finished`, `failed` or `interrupted`.
         error: of a failed one, in a line.
@@ -66,7 +66,7 @@ class Task:
     entry: Entry
     folder: Path
     analysis: Analysis | None = None
-    found: str = "new"
+    standing: str = "new"
     state: str = "waiting"
     error: str = ""
     fork: tuple[Task, int] | None = None
@@ -79,19 +79,19 @@ class Task:
         """That of the entry and of the folder."""
         return self.entry.name
 
-    def kept(self, epoch: int) -> Path:
+    def state_after(self, epoch: int) -> Path:
         """Where the state after so many epochs is, if it was kept."""
         return self.folder / f"epoch-{epoch:03d}.pt"
 
-    def look(self) -> None:
+    def inspect(self) -> None:
         """Find out what the folder holds already."""
         try:
-            self.found, self.error = self._look(), ""
+            self.standing, self.error = self._standing(), ""
         except ProbeError as error:
-            self.found, self.error = "failed", " ".join(str(error).split())
-        self.state = self.found if self.found in ("finished", "failed") else "waiting"
+            self.standing, self.error = "failed", " ".join(str(error).split())
+        self.state = self.standing if self.standing in ("finished", "failed") else "waiting"
 
-    def _look(self) -> str:
+    def _standing(self) -> str:
         if not (self.folder / "config.json").exists():
             return "new"
         run = Run.read(self.folder)
@@ -162,7 +162,7 @@ def find_tasks(plan: SweepPlan, out: Path) -> list[Task]:
     """The runs of a study in its folder, each looked at."""
     tasks = [Task(entry, out / entry.name, plan.analysis) for entry in plan.entries]
     for task in tasks:
-        task.look()
+        task.inspect()
     return tasks
 
 

@@ -305,5 +305,5 @@ def _text(path: Path) -> bytes:
     return data if len(data) <= LIMIT else b"too large"
 
 
-def _values(given: float | list[float] | None) -> tuple[float, ...] | None:
-    return None if given is None else tuple(given) if isinstance(given, list) else (given,)
+def _values(values: float | list[float] | None) -> tuple[float, ...] | None:
+    return None if values is None else tuple(values) if isinstance(values, list) else (values,)

@@ -34,13 +34,13 @@ class Misplaced:
     """A point whose map changes somewhere else than the image.
 
     Attributes:
-        name: of the point. expected, found: (row, column) on its map, of the first patch.
+        name: of the point. expected, observed: (row, column) on its map, of the first patch.
         missed, patches: how many of the patches that had a place were found elsewhere.
     """
 
     name: str
     expected: tuple[int, int]
-    found: tuple[int, int]
+    observed: tuple[int, int]
     missed: int
     patches: int
 
@@ -48,7 +48,7 @@ class Misplaced:
         """One sentence, without a full stop."""
         return (
             f"point {self.name} may be laid out wrongly: a patch changed at {self.expected} of its map was found at "
-            f"{self.found} ({self.missed} of {self.patches} patches lie elsewhere). Do not trust its spectrum, nor "
+            f"{self.observed} ({self.missed} of {self.patches} patches lie elsewhere). Do not trust its spectrum, nor "
             "those of the points after it on this grid"
         )
 
@@ -170,31 +170,31 @@ def unread_steps(forward: Forward, read: Sequence[tuple[Value, Grid]], aside: Se
     ]
 
 
-def _is_step(found: Sum) -> bool:
+def _is_step(addition: Sum) -> bool:
     """Whether a sum is residual, and of more than a single token."""
-    if found.kind != "add" or found.skip is None:
+    if addition.kind != "add" or addition.skip is None:
         return False
-    placed = any(ax.has_positions(axis) or "~" in ax.along(axis) for axis in found.axes)
-    return placed or (len(found.shape) == 3 and found.shape[0] > 1 and found.shape[1] > 1)
+    placed = any(ax.has_positions(axis) or "~" in ax.along(axis) for axis in addition.axes)
+    return placed or (len(addition.shape) == 3 and addition.shape[0] > 1 and addition.shape[1] > 1)
 
 
-def _is_behind_layers(forward: Forward, found: Sum) -> bool:
+def _is_behind_layers(forward: Forward, addition: Sum) -> bool:
     """Whether a layer ran before; before the first, colours are mixed or normalised."""
-    return not forward.trace.ran or forward.trace.ran[0].when < found.when
+    return not forward.trace.ran or forward.trace.ran[0].when < addition.when
 
 
-def _is_of_parallel_layers(forward: Forward, found: Sum) -> bool:
+def _is_of_parallel_layers(forward: Forward, addition: Sum) -> bool:
     """Whether the branch is itself a sum of convolutions side by side: one layer, written as several (RepVGG)."""
-    branch = next((operand for operand in found.operands if operand is not found.skip), None)
-    if not isinstance(branch, Sum) or branch.skip is not None or forward.homes[branch] is not forward.homes[found]:
+    branch = next((operand for operand in addition.operands if operand is not addition.skip), None)
+    if not isinstance(branch, Sum) or branch.skip is not None or forward.homes[branch] is not forward.homes[addition]:
         return False
-    ran = {ran.kind for ran in forward.trace.ran if found.begins <= ran.when <= found.when}
+    ran = {ran.kind for ran in forward.trace.ran if addition.begins <= ran.when <= addition.when}
     return "conv" in ran and "attention" not in ran
 
 
-def _positions(found: Sum) -> int | None:
+def _positions(addition: Sum) -> int | None:
     """Over how many positions a sum runs; None where its axes were not followed."""
-    parts = [inner for axis in found.axes for part in axis for inner in (part.inside or (part,))]
+    parts = [inner for axis in addition.axes for part in axis for inner in (part.inside or (part,))]
     if any(part.along in "?~" for part in parts):
         return None
     return math.prod(part.size for part in parts if part.along in "yx")

@@ -81,7 +81,7 @@ def trace(model: nn.Module, example: Tensor, *, hear: Hear | None = None) -> Tra
             stack.callback(module.register_forward_hook(recorder.after).remove)
         stack.enter_context(recorder)
         run(model, example)
-    return recorder.found
+    return recorder.trace
 
 
 class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -95,11 +95,11 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self, images: Tensor, hear: Hear | None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.known = Known(images)
-        self.found = Trace(len(images), self.known.images)
+        self.trace = Trace(len(images), self.known.images)
         self.hear = hear
         self.running: list[Call] = []
         self.seen: Counter[str] = Counter()
-        self.whole: set[OpOverload] = set()  # operations that are not made of others
+        self.indivisible: set[OpOverload] = set()  # operations that are not made of others
         self.unfolded: set[int] = set()  # sizes of neighbourhoods, whose keys are gathered by unfold
 
     # --- modules ---
@@ -111,7 +111,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             tensor = self._map([args, kwargs])
             if tensor is not None:
                 call.inputs, call.takes, call.input_axes = self._seen(tensor)
-            self.found.calls.append(call)
+            self.trace.calls.append(call)
             self.running.append(call)
 
         return hook
@@ -145,7 +145,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return (
             tensor.ndim in (3, 4)
             and self._has_places(tensor)
-            and (Part("b", self.found.batch),) in self.known.axes(tensor)
+            and (Part("b", self.trace.batch),) in self.known.axes(tensor)
         )
 
     def _has_places(self, tensor: Tensor) -> bool:
@@ -153,20 +153,20 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return (tensor.ndim >= 3 and _has_images_and_places(axes)) or (tensor.ndim == 2 and _is_packed(axes))
 
     def _may_be_maps(self, tensor: Tensor) -> bool:
-        return tensor.ndim in (3, 4) and len(tensor) == self.found.batch
+        return tensor.ndim in (3, 4) and len(tensor) == self.trace.batch
 
     # --- operations ---
 
     def __torch_dispatch__(self, function: Any, types: object, args: Any = (), kwargs: Any = None) -> object:
         kwargs = kwargs or {}
         if not isinstance(function, OpOverload):
-            return self._whole_function(function, args, kwargs)
-        if function not in self.whole and not str(function).startswith("aten.upsample"):
+            return self._higher_order(function, args, kwargs)
+        if function not in self.indivisible and not str(function).startswith("aten.upsample"):
             with self:  # an operation made of others is followed in its parts
                 result: object = function.decompose(*args, **kwargs)
             if result is not NotImplemented:
                 return result
-            self.whole.add(function)
+            self.indivisible.add(function)
         operation = Operation(function, args, kwargs)
         before = [self.known.value(tensor) for tensor in operation.tensors]
         adds = operation.packet in ADD | ONTO and self._adds(args)
@@ -182,7 +182,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._note(operation, results[0], followed[0])
         return result
 
-    def _whole_function(self, function: Callable[..., object], args: Any, kwargs: Any) -> object:
+    def _higher_order(self, function: Callable[..., object], args: Any, kwargs: Any) -> object:
         """An operation that takes functions, such as `flex_attention`: run as it is, its results known by shape."""
         before = [self.known.value(tensor) for tensor in tensors_of([args, kwargs])]
         result = function(*args, **kwargs)
@@ -214,7 +214,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if adds:
             value = self._sum("add", parents, owner, tensor, axes, _operands(operation, before))
             if operation.packet in ONTO and value.skip not in (before[0], before[0].without_factor(self.known.images)):
-                self.found.sums.pop()  # a difference of two maps, such as a pooled one minus itself
+                self.trace.sums.pop()  # a difference of two maps, such as a pooled one minus itself
                 value = Value(self.known.tick(), parents, owner)
         elif function is aten.cat.default and self._joins(operation, tensor, axes):
             value = self._sum("cat", parents, owner, tensor, axes, before)
@@ -223,7 +223,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             product = operation.packet in PRODUCT and _has_one_factor(operation, tensor)
             value = Value(self.known.tick(), parents, owner, tuple(before) if tokens else (), product)
         if operation.packet in ADD | ONTO and self.running:
-            self.found.additions.append(Addition(self.running[-1], tuple(tensor.shape), value))
+            self.trace.additions.append(Addition(self.running[-1], tuple(tensor.shape), value))
         if function._schema.is_mutable:
             self.known.write_in_place(tensor, axes, value)
         else:
@@ -241,7 +241,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _is_of_images(self, *operands: Tensor) -> bool:
         axes = [axis for operand in operands for axis in self.known.axes(operand)]
         return any("b" in ax.along(axis) or ax.has_positions(axis) for axis in axes) or (
-            any("~" in ax.along(axis) for axis in axes) and len(operands[0]) == self.found.batch
+            any("~" in ax.along(axis) for axis in axes) and len(operands[0]) == self.trace.batch
         )
 
     def _joins(self, operation: Operation, result: Tensor, axes: Axes) -> bool:
@@ -275,7 +275,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                     if skip is not other and other.made_of(skip) and skip.made_of(self.known.images):
                         addition.skip, addition.begins = skip, _beginning(other, skip)
                         break
-        self.found.sums.append(addition)
+        self.trace.sums.append(addition)
         return addition
 
     def _note(self, operation: Operation, result: Tensor, axes: Axes) -> None:
@@ -287,13 +287,13 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         packet, args = operation.packet, operation.args
         if packet is aten.convolution:
             spatial = any(size > 1 for size in args[1].shape[2:])
-            self.found.ran.append(Ran(self.known.clock, "conv" if spatial else "linear", owner.name))
+            self.trace.ran.append(Ran(self.known.clock, "conv" if spatial else "linear", owner.name))
         elif packet in POOL:
-            self.found.ran.append(Ran(self.known.clock, "pool", owner.name))
+            self.trace.ran.append(Ran(self.known.clock, "pool", owner.name))
         elif packet is aten.im2col:
             self.unfolded.add(math.prod(operation.named["kernel_size"]))
         elif packet in LINEAR:
-            self.found.ran.append(Ran(self.known.clock, "linear", owner.name))
+            self.trace.ran.append(Ran(self.known.clock, "linear", owner.name))
         elif operation.function in SOFTMAX and result.ndim >= 3 and int(args[1]) % result.ndim == result.ndim - 1:
             self._attend(owner, tuple(result.shape), axes, lambda: result)
         elif packet in FUSED:
@@ -313,9 +313,9 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if not placed and (len(axes) < 4 or shape[-1] != shape[-2]):
             return  # a choice between branches
         heard = Attention(self.known.tick(), owner.name, owner.index, shape, axes)
-        self.found.attention.append(heard)
+        self.trace.attention.append(heard)
         if ax.has_positions(axes[-2]) and (ax.has_positions(axes[-1]) or shape[-1] in self.unfolded):
-            self.found.ran.append(Ran(self.known.clock, "attention", owner.name))
+            self.trace.ran.append(Ran(self.known.clock, "attention", owner.name))
         if self.hear is not None:
             self.hear(heard, maps)
 

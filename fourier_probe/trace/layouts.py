@@ -110,9 +110,9 @@ class Forward:
         around = reads(call.module) or self._beside(call.takes, call.inputs) or self._inside(call, call.inputs)
         return self.read(Features(call.inputs, call.input_axes, call.end, around))
 
-    def read_sum(self, found: Sum) -> Layout | Unread:
+    def read_sum(self, addition: Sum) -> Layout | Unread:
         """Layout of a sum, or why there is none."""
-        return self.read(Features(found.shape, found.axes, found.when))
+        return self.read(Features(addition.shape, addition.axes, addition.when))
 
     def of_output(self, call: Call) -> Layout | None:
         """Layout of what a call returns."""
@@ -257,7 +257,7 @@ def in_blocks(forward: Forward, features: Features) -> Layout | Unread | None:
     return None
 
 
-def given(forward: Forward, features: Features) -> Layout | Unread | None:
+def grid_by_hand(forward: Forward, features: Features) -> Layout | Unread | None:
     """The user says which grid the tokens lie on, after at most so many others; not of what was followed."""
     if forward.by_hand is None or len(features.shape) != 3 or forward.trace.batch not in features.shape[:2]:
         return None
@@ -293,7 +293,7 @@ LAYOUT_RULES: list[LayoutRule] = [
     followed,
     folded,
     in_blocks,
-    given,
+    grid_by_hand,
     gathered,
     without_places,
     layers_around,

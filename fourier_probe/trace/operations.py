@@ -18,32 +18,32 @@ from fourier_probe.trace.axes import Axes, Axis, Part
 from fourier_probe.trace.tensors import Arguments, Operation, tensors_of
 
 aten = torch.ops.aten
-Look = Callable[[Tensor], Axes]
-Rule = Callable[[Look, Arguments, Tensor], Axes]
+AxesOf = Callable[[Tensor], Axes]
+Rule = Callable[[AxesOf, Arguments, Tensor], Axes]
 """Gives the axes of a result from those of the arguments, by their names in the operation's schema."""
 
 
-def follow(operation: Operation, results: Sequence[Tensor], look: Look) -> list[Axes]:
+def follow(operation: Operation, results: Sequence[Tensor], axes_of: AxesOf) -> list[Axes]:
     """The axes of each result of an operation."""
     named, packet = operation.named, operation.packet
     try:
         if packet in _LISTS:
-            return _LISTS[packet](look, named, results)
+            return _LISTS[packet](axes_of, named, results)
         rule = _RULES.get(packet)
         if rule is None:
             rule = _reduced if "keepdim" in operation.takes else _alike
         out = []
         for index, result in enumerate(results):
-            axes = (rule if index == 0 or rule is _reduced else _alike)(look, named, result)
-            out.append(axes if _fits(axes, result) else _alike(look, named, result))
+            axes = (rule if index == 0 or rule is _reduced else _alike)(axes_of, named, result)
+            out.append(axes if _fits(axes, result) else _alike(axes_of, named, result))
         return out
     except (IndexError, KeyError, ValueError, ZeroDivisionError):  # an overload with other arguments: not followed
-        return [_alike(look, named, result) for result in results]
+        return [_alike(axes_of, named, result) for result in results]
 
 
-def by_shape(arguments: object, result: Tensor, look: Look) -> Axes:
+def by_shape(arguments: object, result: Tensor, axes_of: AxesOf) -> Axes:
     """The axes of a result of an operation of which nothing but its arguments is known."""
-    return _alike(look, {"arguments": arguments}, result)
+    return _alike(axes_of, {"arguments": arguments}, result)
 
 
 def _fits(axes: Axes, result: Tensor) -> bool:
@@ -52,9 +52,9 @@ def _fits(axes: Axes, result: Tensor) -> bool:
     )
 
 
-def _alike(look: Look, named: Arguments, result: Tensor) -> Axes:
+def _alike(axes_of: AxesOf, named: Arguments, result: Tensor) -> Axes:
     """Each axis from the first argument that has one of this size there, aligned at the right as in broadcasting."""
-    sources = [(look(tensor), tensor.shape) for tensor in tensors_of(named)]
+    sources = [(axes_of(tensor), tensor.shape) for tensor in tensors_of(named)]
     out: list[Axis] = []
     for index, size in enumerate(result.shape):
         back = result.ndim - index
@@ -83,69 +83,69 @@ def _self(named: Arguments) -> Tensor:
     return tensor
 
 
-def _reduced(look: Look, named: Arguments, result: Tensor) -> Axes:
+def _reduced(axes_of: AxesOf, named: Arguments, result: Tensor) -> Axes:
     source = _self(named)
     dims = named.get("dim")
     dims = list(range(source.ndim)) if dims in (None, []) else [dims] if isinstance(dims, int) else dims
     gone = {dim % source.ndim for dim in dims}
-    axes = look(source)
+    axes = axes_of(source)
     if named.get("keepdim"):
         return tuple(ax.resized(axis, 1) if index in gone else axis for index, axis in enumerate(axes))
     return tuple(axis for index, axis in enumerate(axes) if index not in gone)
 
 
-def _view(look: Look, named: Arguments, result: Tensor) -> Axes:
+def _view(axes_of: AxesOf, named: Arguments, result: Tensor) -> Axes:
     source = _self(named)
-    return ax.view(look(source), list(source.shape), list(result.shape))
+    return ax.view(axes_of(source), list(source.shape), list(result.shape))
 
 
-def _permute(look: Look, named: Arguments, result: Tensor) -> Axes:
-    axes = look(_self(named))
+def _permute(axes_of: AxesOf, named: Arguments, result: Tensor) -> Axes:
+    axes = axes_of(_self(named))
     return tuple(axes[dim] for dim in named["dims"])
 
 
-def _transpose(look: Look, named: Arguments, result: Tensor) -> Axes:
-    axes = list(look(_self(named)))
+def _transpose(axes_of: AxesOf, named: Arguments, result: Tensor) -> Axes:
+    axes = list(axes_of(_self(named)))
     a, b = _dim(named, len(axes), "dim0"), _dim(named, len(axes), "dim1", 1)
     if len(axes) > 1:
         axes[a], axes[b] = axes[b], axes[a]
     return tuple(axes)
 
 
-def _squeeze(look: Look, named: Arguments, result: Tensor) -> Axes:
+def _squeeze(axes_of: AxesOf, named: Arguments, result: Tensor) -> Axes:
     source = _self(named)
     dims = named.get("dim", list(range(source.ndim)))
     dims = {dim % source.ndim for dim in ([dims] if isinstance(dims, int) else dims)}
     gone = {dim for dim in dims if source.shape[dim] == 1}
-    return tuple(axis for index, axis in enumerate(look(source)) if index not in gone)
+    return tuple(axis for index, axis in enumerate(axes_of(source)) if index not in gone)
 
 
-def _real(look: Look, named: Arguments, result: Tensor) -> Axes:
-    return (*look(_self(named)), ax.features(2))
+def _real(axes_of: AxesOf, named: Arguments, result: Tensor) -> Axes:
+    return (*axes_of(_self(named)), ax.features(2))
 
 
-def _complex(look: Look, named: Arguments, result: Tensor) -> Axes:
-    return look(_self(named))[:-1]
+def _complex(axes_of: AxesOf, named: Arguments, result: Tensor) -> Axes:
+    return axes_of(_self(named))[:-1]
 
 
-def _unsqueeze(look: Look, named: Arguments, result: Tensor) -> Axes:
-    axes = list(look(_self(named)))
+def _unsqueeze(axes_of: AxesOf, named: Arguments, result: Tensor) -> Axes:
+    axes = list(axes_of(_self(named)))
     axes.insert(_dim(named, len(axes) + 1), ())
     return tuple(axes)
 
 
-def _expand(look: Look, named: Arguments, result: Tensor) -> Axes:
+def _expand(axes_of: AxesOf, named: Arguments, result: Tensor) -> Axes:
     source = _self(named)
-    axes, new = look(source), result.ndim - source.ndim
+    axes, new = axes_of(source), result.ndim - source.ndim
     out = [ax.features(size) for size in result.shape[:new]]
     for axis, was, size in zip(axes, source.shape, result.shape[new:], strict=True):
         out.append(axis if was == size else ax.features(size))
     return tuple(out)
 
 
-def _repeat(look: Look, named: Arguments, result: Tensor) -> Axes:
+def _repeat(axes_of: AxesOf, named: Arguments, result: Tensor) -> Axes:
     source = _self(named)
-    axes: list[Axis] = [()] * (result.ndim - source.ndim) + list(look(source))
+    axes: list[Axis] = [()] * (result.ndim - source.ndim) + list(axes_of(source))
     sizes = [1] * (result.ndim - source.ndim) + list(source.shape)
     return tuple(
         axis if was == size else ax.features(size) if ax.along(axis) <= {"f"} else ax.lost(size)
@@ -153,12 +153,12 @@ def _repeat(look: Look, named: Arguments, result: Tensor) -> Axes:
     )
 
 
-def _slice(look: Look, named: Arguments, result: Tensor) -> Axes:
+def _slice(axes_of: AxesOf, named: Arguments, result: Tensor) -> Axes:
     source = _self(named)
     dim = _dim(named, source.ndim)
     size = source.shape[dim]
     start, stop = (_bounded(named.get(key), size, end) for key, end in (("start", 0), ("end", size)))
-    axes = list(look(source))
+    axes = list(axes_of(source))
     axes[dim] = ax.cut(axes[dim], start, stop, int(named.get("step", 1) or 1))
     return tuple(axes)
 
@@ -169,24 +169,24 @@ def _bounded(index: int | None, size: int, default: int) -> int:
     return min(max(index + size if index < 0 else index, 0), size)
 
 
-def _select(look: Look, named: Arguments, result: Tensor) -> Axes:
-    axes = list(look(_self(named)))
+def _select(axes_of: AxesOf, named: Arguments, result: Tensor) -> Axes:
+    axes = list(axes_of(_self(named)))
     axes.pop(_dim(named, len(axes)))
     return tuple(axes)
 
 
-def _cat(look: Look, named: Arguments, result: Tensor) -> Axes:
+def _cat(axes_of: AxesOf, named: Arguments, result: Tensor) -> Axes:
     pieces = [tensor for tensor in named["tensors"] if tensor.ndim == result.ndim]
     dim = _dim(named, result.ndim)
-    out = list(_alike(look, {"tensors": pieces}, result))
-    out[dim] = ax.joined([look(piece)[dim] for piece in pieces], [int(piece.shape[dim]) for piece in pieces])
+    out = list(_alike(axes_of, {"tensors": pieces}, result))
+    out[dim] = ax.joined([axes_of(piece)[dim] for piece in pieces], [int(piece.shape[dim]) for piece in pieces])
     return tuple(out)
 
 
-def _stack(look: Look, named: Arguments, result: Tensor) -> Axes:
+def _stack(axes_of: AxesOf, named: Arguments, result: Tensor) -> Axes:
     dim = _dim(named, result.ndim)
     first: Tensor = named["tensors"][0]
-    inner = list(_alike(look, named, first))
+    inner = list(_alike(axes_of, named, first))
     inner.insert(dim, ax.features(result.shape[dim]))
     return tuple(inner)
 
@@ -199,9 +199,9 @@ def convolved(axes: Axes, was: Sequence[int], shape: Sequence[int]) -> list[Axis
     ]
 
 
-def _convolution(look: Look, named: Arguments, result: Tensor) -> Axes:
+def _convolution(axes_of: AxesOf, named: Arguments, result: Tensor) -> Axes:
     source: Tensor = named["input"]
-    axes = look(source)
+    axes = axes_of(source)
     if source.ndim == 4 and not any(ax.has_positions(axis) for axis in axes) and any(map(_is_lost, axes[2:])):
         axes = (axes[0], axes[1], (Part("y", source.shape[2]),), (Part("x", source.shape[3]),))  # its class says so
     spatial = convolved(axes, source.shape, result.shape)
@@ -216,27 +216,27 @@ def _is_lost(axis: Axis) -> bool:
 
 
 def _matmul(left: str, right: str) -> Rule:
-    def rule(look: Look, named: Arguments, result: Tensor) -> Axes:
-        a, b = look(named[left]), look(named[right])
+    def rule(axes_of: AxesOf, named: Arguments, result: Tensor) -> Axes:
+        a, b = axes_of(named[left]), axes_of(named[right])
         leading = a[0] if result.ndim == 3 and not ax.along(a[0]) <= {"f"} else b[0]
         return (*((leading,) if result.ndim == 3 else ()), a[-2], b[-1])
 
     return rule
 
 
-def _linear(look: Look, named: Arguments, result: Tensor) -> Axes:
-    return (*look(named["input"])[:-1], ax.features(result.shape[-1]))
+def _linear(axes_of: AxesOf, named: Arguments, result: Tensor) -> Axes:
+    return (*axes_of(named["input"])[:-1], ax.features(result.shape[-1]))
 
 
-def _query(look: Look, named: Arguments, result: Tensor) -> Axes:
-    query, key = look(named["query"]), look(named["key"])
+def _query(axes_of: AxesOf, named: Arguments, result: Tensor) -> Axes:
+    query, key = axes_of(named["query"]), axes_of(named["key"])
     leading = [k if ax.along(q) <= {"f"} else q for q, k in zip(query[:-2], key[:-2], strict=True)]
     return (*leading, query[-2], ax.features(result.shape[-1]))
 
 
-def _gather(look: Look, named: Arguments, result: Tensor) -> Axes:
+def _gather(axes_of: AxesOf, named: Arguments, result: Tensor) -> Axes:
     source = _self(named)
-    axes, dim = list(look(source)), _dim(named, source.ndim)
+    axes, dim = list(axes_of(source)), _dim(named, source.ndim)
     if axes:
         axes[dim] = _unordered(axes[dim], result.shape[dim])
     return tuple(axes)
@@ -248,9 +248,9 @@ def _unordered(axis: Axis, size: int) -> Axis:
     return ax.features(size) if ax.along(axis) <= {"f"} else ax.lost(size)
 
 
-def _index(look: Look, named: Arguments, result: Tensor) -> Axes:
+def _index(axes_of: AxesOf, named: Arguments, result: Tensor) -> Axes:
     source, indices = _self(named), list(named["indices"])
-    axes = look(source)
+    axes = axes_of(source)
     indices += [None] * (len(axes) - len(indices))
     if any(isinstance(index, Tensor) and index.dtype == torch.bool and index.ndim > 1 for index in indices):
         return tuple(ax.lost(size) for size in result.shape)
@@ -262,7 +262,7 @@ def _index(look: Look, named: Arguments, result: Tensor) -> Axes:
     where = at[0] if together else 0
     sizes = result.shape[where : where + count]
     if len(at) == 1 and ax.along(axes[at[0]]) <= {"f"}:
-        new = list(look(indices[at[0]]))
+        new = list(axes_of(indices[at[0]]))
         new = new if len(new) == count else [ax.features(size) for size in sizes]
     else:
         new = [(Part("?", size),) if placed and size != 1 else ax.features(size) for size in sizes]
@@ -271,9 +271,9 @@ def _index(look: Look, named: Arguments, result: Tensor) -> Axes:
     return (*remaining[:where], *new, *remaining[where:])
 
 
-def _pad(look: Look, named: Arguments, result: Tensor) -> Axes:
+def _pad(axes_of: AxesOf, named: Arguments, result: Tensor) -> Axes:
     source, pads = _self(named), list(named["pad"])
-    axes = list(look(source))
+    axes = list(axes_of(source))
     for index in range(len(pads) // 2):
         before, after = pads[2 * index], pads[2 * index + 1]
         dim = source.ndim - 1 - index
@@ -289,9 +289,9 @@ def _pad(look: Look, named: Arguments, result: Tensor) -> Axes:
     return tuple(axes)
 
 
-def _im2col(look: Look, named: Arguments, result: Tensor) -> Axes:
+def _im2col(axes_of: AxesOf, named: Arguments, result: Tensor) -> Axes:
     source = _self(named)
-    axes = look(source)
+    axes = axes_of(source)
     y, x = (
         (size + 2 * p - d * (k - 1) - 1) // s + 1
         for size, k, d, p, s in zip(
@@ -308,8 +308,8 @@ def _im2col(look: Look, named: Arguments, result: Tensor) -> Axes:
     return (*axes[: source.ndim - 3], ax.features(result.shape[-2]), positions)
 
 
-def _col2im(look: Look, named: Arguments, result: Tensor) -> Axes:
-    axes = look(_self(named))
+def _col2im(axes_of: AxesOf, named: Arguments, result: Tensor) -> Axes:
+    axes = axes_of(_self(named))
     H, W = result.shape[-2:]
     tail: tuple[Axis, Axis] = ((Part("y", H),), (Part("x", W),))
     if not ax.has_positions(axes[-1]):
@@ -317,51 +317,51 @@ def _col2im(look: Look, named: Arguments, result: Tensor) -> Axes:
     return (*axes[: result.ndim - 3], ax.features(result.shape[-3]), *tail)
 
 
-def _flip(look: Look, named: Arguments, result: Tensor) -> Axes:
-    axes = list(look(_self(named)))
+def _flip(axes_of: AxesOf, named: Arguments, result: Tensor) -> Axes:
+    axes = list(axes_of(_self(named)))
     for dim in named["dims"]:
         axes[dim] = ax.flipped(axes[dim])
     return tuple(axes)
 
 
-def _unfold(look: Look, named: Arguments, result: Tensor) -> Axes:
+def _unfold(axes_of: AxesOf, named: Arguments, result: Tensor) -> Axes:
     source = _self(named)
     dim = _dim(named, source.ndim, "dimension")
-    axes = list(look(source))
+    axes = list(axes_of(source))
     axes[dim] = ax.resized(axes[dim], result.shape[dim])
     return (*axes, ax.features(result.shape[-1]))
 
 
-def _strided(look: Look, named: Arguments, result: Tensor) -> Axes:
+def _strided(axes_of: AxesOf, named: Arguments, result: Tensor) -> Axes:
     source = _self(named)
     if source.shape == result.shape and source.stride() == result.stride():
-        return look(source)
-    if ax.along(sum(look(source), ())) <= {"f"}:
+        return axes_of(source)
+    if ax.along(sum(axes_of(source), ())) <= {"f"}:
         return ax.plain(result.shape)
     if source.numel() == result.numel() and source.is_contiguous() and result.is_contiguous():
-        return _view(look, named, result)
+        return _view(axes_of, named, result)
     return tuple(ax.lost(size) for size in result.shape)
 
 
-def _pieces(look: Look, named: Arguments, results: Sequence[Tensor]) -> list[Axes]:
+def _pieces(axes_of: AxesOf, named: Arguments, results: Sequence[Tensor]) -> list[Axes]:
     """Slices of a split, one after the other."""
     source = _self(named)
     dim, begin, out = _dim(named, source.ndim), 0, []
     for result in results:
-        axes = list(look(source))
+        axes = list(axes_of(source))
         axes[dim] = ax.cut(axes[dim], begin, begin + int(result.shape[dim]), 1)
         begin += int(result.shape[dim])
         out.append(tuple(axes))
     return out
 
 
-def _unbound(look: Look, named: Arguments, results: Sequence[Tensor]) -> list[Axes]:
-    axes = list(look(_self(named)))
+def _unbound(axes_of: AxesOf, named: Arguments, results: Sequence[Tensor]) -> list[Axes]:
+    axes = list(axes_of(_self(named)))
     axes.pop(_dim(named, len(axes)))
     return [tuple(axes)] * len(results)
 
 
-_LISTS: dict[OpOverloadPacket, Callable[[Look, Arguments, Sequence[Tensor]], list[Axes]]] = {
+_LISTS: dict[OpOverloadPacket, Callable[[AxesOf, Arguments, Sequence[Tensor]], list[Axes]]] = {
     aten.split: _pieces,
     aten.split_with_sizes: _pieces,
     aten.unsafe_split: _pieces,

@@ -111,12 +111,12 @@ class RunFolder:
         write_csv(self.path / "conversions.csv", conversions, CONVERSIONS)
 
 
-def check_record(record: RunRecord, given: Mapping[str, object], folder: str) -> None:
+def check_record(record: RunRecord, again: Mapping[str, object], folder: str) -> None:
     """Refuse a run's record that would make, download or run anything that the user did not name.
 
     Args:
         record: config.json.
-        given: options that the user gave again; these are not looked at.
+        again: options that the user gave again; these are not looked at.
         folder: of the run, for messages.
 
     Raises:
@@ -129,25 +129,25 @@ def check_record(record: RunRecord, given: Mapping[str, object], folder: str) ->
     if differing := plugins.differing(record.versions):
         messages.note(f"{folder} was {differing}.")
     config = record.config
-    if "data" not in given:
+    if "data" not in again:
         data_of(None, NamedData(config.data, folder, True, record.data_fingerprint))
-    if "model" not in given and ":" in config.model:
+    if "model" not in again and ":" in config.model:
         raise TrainingError(
             f"{folder} was trained with the model {shown(config.model)}, which is not made because a file says so: "
             f"pass --model {shown(config.model)} if you trust it."
         )
     fetching = [name for name in sorted(NOT_ARCHITECTURE) if name in config.model_args]
-    if fetching and "model_args" not in given:
+    if fetching and "model_args" not in again:
         raise TrainingError(
             f"{folder} was trained with --model-arg {fetching[0]}, which may fetch or open something and is not "
             "followed because a file says so: pass the --model-arg options again if you trust them."
         )
-    if config.initial_checkpoint and "initial_checkpoint" not in given and not RunFolder(Path(folder)).last.exists():
+    if config.initial_checkpoint and "initial_checkpoint" not in again and not RunFolder(Path(folder)).last.exists():
         raise TrainingError(
             f"{folder} has no last.pt yet and began from a file, which is not opened because a file says so: pass "
             f"--initial-checkpoint {shown(config.initial_checkpoint)} again."
         )
-    if config.pretrained and "pretrained" not in given:
+    if config.pretrained and "pretrained" not in again:
         raise TrainingError(
             f"{folder} began from published weights, which are not fetched because a file says so: pass --pretrained."
         )

@@ -110,7 +110,7 @@ class Initial:
             self.record = msgspec.structs.replace(self.record, head=description)
         self.state = {}
 
-    def said(self) -> str:
+    def description(self) -> str:
         """What a reader of the log should know of it."""
         record = self.record
         when = "" if record.epoch is None else f" after {record.epoch} epochs"

@@ -46,7 +46,9 @@ class Plan:
     over_limit: tuple[ConvLayer, ...] = ()
 
     @classmethod
-    def of(cls, config: TrainConfig, model: nn.Module, spec: InputSpec, *, images: int, whole: int, batch: int) -> Plan:
+    def of(
+        cls, config: TrainConfig, model: nn.Module, spec: InputSpec, *, images: int, available: int, batch: int
+    ) -> Plan:
         """Lay out a run.
 
         Args:
@@ -54,13 +56,13 @@ class Plan:
             model: before any conversion.
             spec: its input.
             images: training images.
-            whole: training images at full data scale.
+            available: training images at full data scale.
             batch: images a step.
         """
         steps = max(1, images // batch)
         epochs = config.epochs
         if config.iso_steps:
-            epochs = max(1, round(config.epochs * max(1, whole // config.batch_size) / steps))
+            epochs = max(1, round(config.epochs * max(1, available // config.batch_size) / steps))
         layers: tuple[ConvLayer, ...] = ()
         over_limit: tuple[ConvLayer, ...] = ()
         if config.schedule != "none":

@@ -176,7 +176,7 @@ def lay_out(config: TrainConfig, model: nn.Module | None = None) -> SchedulePlan
         model, _, spec = make_model(config, splits)
     else:
         spec = zoo.input_spec(model, img_size=config.img_size or None)
-    plan = Plan.of(config, model, spec, images=len(splits.train), whole=splits.whole, batch=config.batch_size)
+    plan = Plan.of(config, model, spec, images=len(splits.train), available=splits.available, batch=config.batch_size)
     after = copy.deepcopy(model)
     recast_(after, list(plan.schedule), **options(config))
     plain = zoo.stats(model, (spec.channels, *spec.size))

@@ -89,40 +89,40 @@ RECIPES["planted"] = {
 SMALL = 64  # pixels, a side
 
 
-def defaults(given: Mapping[str, Any]) -> dict[str, Any]:
+def defaults(options: Mapping[str, Any]) -> dict[str, Any]:
     """Fields of `TrainConfig` by the recipe that is named, or that fits the model.
 
     Args:
-        given: what the user chose; read are `recipe`, `data`, `model`, `model_args`, the length and `batch_size`.
+        options: what the user chose; read are `recipe`, `data`, `model`, `model_args`, the length and `batch_size`.
 
     >>> defaults({"recipe": "cnn-small", "batch_size": 256})["lr"]
     0.2
     """
-    name = given.get("recipe", "auto")
-    if name == "auto" and str(given.get("data", "")).partition(":")[0] == "planted":
+    name = options.get("recipe", "auto")
+    if name == "auto" and str(options.get("data", "")).partition(":")[0] == "planted":
         name = "planted"
     elif name == "auto":
-        name = suited(given.get("model", "cifar_resnet20"), given.get("model_args", {}))
+        name = suited(options.get("model", "cifar_resnet20"), options.get("model_args", {}))
     chosen = RECIPES.get(name)
     if chosen is None:  # TrainConfig says so
         return {}
-    batch = given.get("batch_size", chosen["batch_size"])
-    epochs = given.get("epochs", chosen["epochs"])
+    batch = options.get("batch_size", chosen["batch_size"])
+    epochs = options.get("epochs", chosen["epochs"])
     return {
         **chosen,
         "recipe": name,
         "lr": chosen["lr"] * batch / chosen["batch_size"],
         "warmup_epochs": min(chosen["warmup_epochs"], epochs / 4),  # a short run is not all warm-up
-        **_steps(chosen, given),
+        **_steps(chosen, options),
     }
 
 
-def _steps(chosen: Mapping[str, object], given: Mapping[str, Any]) -> dict[str, int]:
+def _steps(chosen: Mapping[str, object], options: Mapping[str, Any]) -> dict[str, int]:
     """Length and warm-up in steps, of a recipe that counts in them; 0 where the user counts in epochs."""
     if "steps" not in chosen:
         return {}
-    steps = given.get("steps", 0 if given.get("epochs") or given.get("iso_steps") else chosen["steps"])
-    return {"steps": steps, "warmup_steps": 0 if "warmup_epochs" in given else steps // 10}
+    steps = options.get("steps", 0 if options.get("epochs") or options.get("iso_steps") else chosen["steps"])
+    return {"steps": steps, "warmup_steps": 0 if "warmup_epochs" in options else steps // 10}
 
 
 def suited(model: str, model_args: Mapping[str, object]) -> str:

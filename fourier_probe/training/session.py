@@ -136,7 +136,7 @@ class Session:
             initial = Initial.open(config) if fresh else initial
             model, arguments, spec = make_model(config, splits, initial)
         if initial is not None and fresh:
-            progress.note(initial.said())
+            progress.note(initial.description())
         dtype = getattr(torch, config.model_dtype)
         model = model.to(ranks.device, dtype)
         if config.channels_last:
@@ -148,7 +148,7 @@ class Session:
                 f"steps have {training.batch} images, all there are, and the learning rate {config.lr:g}, that of "
                 f"--batch-size {config.batch_size}: pass --batch-size {training.batch} for a rate of its own."
             )
-        plan = Plan.of(config, model, spec, images=len(splits.train), whole=splits.whole, batch=training.batch)
+        plan = Plan.of(config, model, spec, images=len(splits.train), available=splits.available, batch=training.batch)
         if plan.over_limit:
             progress.note(plan.unconverted())
         plan.keeps(config, 0)  # a step to keep a state at that never comes

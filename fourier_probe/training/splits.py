@@ -41,7 +41,7 @@ class Splits:
         val: held out of the training images; None with `--val-split 0`.
         test: looked at once, at the end; None where the source has none.
         classes: number of classes.
-        whole: training images of the source at full data scale, without those that would be held out.
+        available: training images of the source at full data scale, without those that would be held out.
         digest: SHA-256 of the training images (files: of their names and sizes) and labels.
         note: what the user should know of the splits; may be empty.
         fingerprint: of a local source, by which a checkpoint may name it again (`data.trust`).
@@ -51,7 +51,7 @@ class Splits:
     val: ImageSet | None
     test: ImageSet | None
     classes: int
-    whole: int
+    available: int
     digest: str
     note: str
     fingerprint: Fingerprint | None = None

@@ -78,7 +78,7 @@ class Work:
         return self._ends[epoch].plus(self.before[epoch]).plus(self.step[epoch].at(1.0, step))
 
     @property
-    def whole(self) -> Cost:
+    def total(self) -> Cost:
         """Of the training."""
         return self._ends[-1]
 
@@ -119,7 +119,7 @@ class Clock:
             converted = passed.added > 0
             self._seconds[converted] += time - self._at[0]
             self._costs[converted] = self._costs[converted].plus(passed)
-            weight = 0.5 ** (sum(passed) / (RECENT * sum(self.work.whole) or 1.0))
+            weight = 0.5 ** (sum(passed) / (RECENT * sum(self.work.total) or 1.0))
             self._recent = (weight * self._recent[0] + time - self._at[0], self._recent[1].at(1.0, weight).plus(passed))
         self._at = (time, cost)
         return self.left(epoch, step)
@@ -129,7 +129,7 @@ class Clock:
         factors = self._factors()
         if factors is None:
             return None
-        done, total = self.work.done(epoch, step), self.work.whole
+        done, total = self.work.done(epoch, step), self.work.total
         left = factors[0] * (total.plain - done.plain) + factors[1] * (total.added - done.added)
         return left * self._speed(*factors)
 
@@ -137,13 +137,13 @@ class Clock:
         """Seconds that the machine takes now, over what these factors expect: 1 where it is as it was all the time."""
         seconds, cost = self._recent
         expected = plain * cost.plain + added * cost.added
-        trusted = PRIOR * (plain * self.work.whole.plain + added * self.work.whole.added)
+        trusted = PRIOR * (plain * self.work.total.plain + added * self.work.total.added)
         return (seconds + trusted) / (expected + trusted) if expected + trusted > 0 else 1.0
 
     def _factors(self) -> tuple[float, float] | None:
         """Seconds for a unit of the plan: of what is there without any switch, and of what switches add."""
         before, after = self._costs[False], self._costs[True]
-        planned = PRIOR * sum(self.work.whole) if self.work.measured else 0.0  # seconds, of a plan that is in seconds
+        planned = PRIOR * sum(self.work.total) if self.work.measured else 0.0  # seconds, of a plan that is in seconds
         seconds, done = sum(self._seconds.values()), sum(before) + sum(after)
         if done + planned <= 0:
             return None
@@ -153,7 +153,7 @@ class Clock:
         plain = (self._seconds[False] + planned) / (before.plain + planned)
         # A machine that is busy stretches both; reading and writing files only what was there before.
         guess = math.sqrt(plain) if self.work.measured else plain
-        trusted = PRIOR_ADDED * self.work.whole.added
+        trusted = PRIOR_ADDED * self.work.total.added
         added = (self._seconds[True] - plain * after.plain + guess * trusted) / max(after.added + trusted, 1e-12)
         return plain, max(added, plain / 10)
 

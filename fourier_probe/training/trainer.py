@@ -189,7 +189,7 @@ def _pass(session: Session) -> None:
                 config,
                 check=not gpu,
                 ranks=session.ranks,
-                batch=batch.share.whole,
+                batch=batch.share.batch,
             )
         except Diverged:
             raise _diverged(session, state.step) from None

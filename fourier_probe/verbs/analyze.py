@@ -188,7 +188,7 @@ def analyze_target(
     if target.model is None:
         raise ModelError(f"{target.label} is a saved result: there is no model to analyze.")
     stream = open_stream(target, data, images, rank=rank, world=world)
-    with interruptible() as interrupt, progress(f"analyze {target.label}", stream.mine) as advance:
+    with interruptible() as interrupt, progress(f"analyze {target.label}", stream.share) as advance:
         totals = measure(
             target.model,
             interrupt.stopping(stream.batches),
@@ -239,11 +239,11 @@ def write(result: Spectra, label: str, folder: Path, *, map_scale: str = "common
     from fourier_probe.results.parts import parts_of
 
     parts = parts_of(result)
-    with atomic.staged(folder, (*ANALYZE[1:], ANALYZE[0])) as place:  # the result itself last, old figures go
+    with atomic.staged(folder, (*ANALYZE[1:], ANALYZE[0])) as stage:  # the result itself last, old figures go
         for part in parts:
             if part.frame is not None:
-                write_frame(place / f"{part.name}.csv", part.frame(result))
-        result.save(place)
+                write_frame(stage / f"{part.name}.csv", part.frame(result))
+        result.save(stage)
     figures: dict[str, Callable[[], Figure]] = {"spectra": lambda: spectra_figure([result], [label])}
     if has_frequencies(result):
         figures["depth"] = lambda: depth_figure([result], [label])

@@ -77,7 +77,7 @@ def add_kernels(result: Spectra, target: Target, probe: ProbeOptions) -> None:
     size = point.grid if point is not None else (result.images.size or [1, 1])
     channels = point.channels if point is not None else len(result.images.mean or [0, 0, 0])
     like = next(model.parameters(), torch.zeros(()))
-    with _kept("kernels", model, like.device, like.device):
+    with _or_noted("kernels", model, like.device, like.device):
         responses, left_out = kernel_responses(model, torch.zeros(1, channels, *size).to(like))
         for name, reason in list(left_out.items())[:3]:
             note(f"the kernel of {name} is left out: {reason}.")
@@ -115,7 +115,7 @@ def add_attention(result: Spectra, target: Target, stream: Stream, data: Data | 
         some = choose(chosen, limit=ATTENTION_IMAGES)
         spec = target.input_spec(img_size=(source.size[0], source.size[1]), mean=source.mean, std=source.std)
         total, read = len(some), (batch.images for batch in batches(some, spec, batch_size=8))
-    with _kept("attention", model, probe.device if probe.device is not None else home, home):
+    with _or_noted("attention", model, probe.device if probe.device is not None else home, home):
         seen = observe(model, read or [], total=total)
         informed = {each.name for each in seen.information}
         for name, reason in list(seen.left_out.items())[:3]:
@@ -131,7 +131,7 @@ def add_attention(result: Spectra, target: Target, stream: Stream, data: Data | 
         if gated_layers(model):
             note("reliance is left out: it takes the labelled images of a source.")
         return
-    with _kept("reliance", model, probe.device if probe.device is not None else home, home):
+    with _or_noted("reliance", model, probe.device if probe.device is not None else home, home):
         result.reliance = measure(model, chosen, spec, 50, named=data is None or isinstance(data, str | Path))
 
 
@@ -156,7 +156,7 @@ def _information(each: Information, images: int) -> InformationRecord:
 
 
 @contextlib.contextmanager
-def _kept(what: str, model: nn.Module, device: torch.device | str, home: torch.device) -> Iterator[None]:
+def _or_noted(what: str, model: nn.Module, device: torch.device | str, home: torch.device) -> Iterator[None]:
     """The model on a device and back; whatever a foreign network raises is a note: the spectra are done."""
     try:
         model.to(device)

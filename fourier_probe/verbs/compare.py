@@ -204,10 +204,10 @@ def compare_opened(
     if by == "epoch":
         epochs = [result.target.epoch for result in results]
         shown = [label if e is None else f"{label}, epoch {e}" for label, e in zip(shown, epochs, strict=True)]
-    kept, names = _without_repeats(results, shown, [target.name for target in opened], count)
+    rows, names = _without_repeats(results, shown, [target.name for target in opened], count)
     membership = (*arms, *names[len(arms) :]) if arms else ()
-    pairs = _cka(kept, names) if probe.cka else ()
-    return Comparison(tuple(kept), tuple(names), by, between, membership, pairs)
+    pairs = _cka(rows, names) if probe.cka else ()
+    return Comparison(tuple(rows), tuple(names), by, between, membership, pairs)
 
 
 def _say_other_data(targets: Sequence[Target], taken: NamedData | None) -> None:

@@ -22,7 +22,7 @@ MINIBATCHES, EIGENVALUES, GRID = 20, 5, 11
 
 def with_lesions(
     result: Validation,
-    whole: Answers,
+    intact: Answers,
     target: Target,
     data: Data | None,
     images: ImageOptions,
@@ -47,7 +47,7 @@ def with_lesions(
             except ProbeError as error:
                 left[step.name] = str(error).rstrip(".")
             else:
-                rows.append(_lesion(step, seen, whole))
+                rows.append(_lesion(step, seen, intact))
             advance(1)
     for name, reason in list(left.items())[:3]:
         note(f"the step {name} is not taken out: {reason}.")
@@ -59,10 +59,10 @@ def with_lesions(
     return msgspec.structs.replace(result, lesions=rows, kept=remaining)
 
 
-def _lesion(step: Removable, seen: Answers, whole: Answers) -> Lesion:
+def _lesion(step: Removable, seen: Answers, intact: Answers) -> Lesion:
     n = len(seen.truth)
-    right, before = seen.predicted == seen.truth, whole.predicted == whole.truth
-    change = seen.loss - whole.loss
+    right, before = seen.predicted == seen.truth, intact.predicted == intact.truth
+    change = seen.loss - intact.loss
     finite = bool(change.isfinite().all())
     return Lesion(
         name=step.name,

@@ -40,9 +40,9 @@ def compare_epochs(runs: Sequence[Path], out: Path | str | None = None, *, force
     comparison = Comparison(tuple(result for results in series for result in results), tuple(labels))
     if folder is not None:
         figure = epochs_figure(series, names, [switches_of(run) for run in runs], view=comparison.view)
-        with atomic.staged(folder, COMPARE_EPOCHS) as place:
-            write_frame(place / "compare.csv", comparison.to_frame())
-            save(figure, place / "epochs")
+        with atomic.staged(folder, COMPARE_EPOCHS) as stage:
+            write_frame(stage / "compare.csv", comparison.to_frame())
+            save(figure, stage / "epochs")
         left_out_note(list(comparison.results))
     return comparison
 

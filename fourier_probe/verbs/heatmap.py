@@ -147,8 +147,8 @@ def heatmap(  # type: ignore[misc]  # the options are those below
         below = folder_names([each.label for each in opened])
         folders = [None if folder is None else folder / name for name in below]
     heats = []
-    for each, given, own in zip(opened, targets, folders, strict=True):
-        on = "auto" if device is None and not isinstance(given, nn.Module | Target) else device
+    for each, original, own in zip(opened, targets, folders, strict=True):
+        on = "auto" if device is None and not isinstance(original, nn.Module | Target) else device
         fitting = ImageOptions(images, split, batch_size, workers, skip_bad, img_size, mean, std)
         heats.append(_measured(each, data, fitting, options, points, grid, on, own))
     result: HeatMap | HeatMaps = HeatMaps(tuple(heats)) if several else heats[0]

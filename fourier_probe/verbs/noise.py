@@ -128,7 +128,7 @@ def _work(noise: NoiseProbe, setting: _Setting) -> _Work:
         return _Work([{"band": (band / parts, (band + 1) / parts)} for band in range(parts)], of_bands)
     filters = image_filters(parts)
     for each in filters:
-        each.kept(setting.images.size)  # says what cannot be removed before anything is run
+        each.passes(setting.images.size)  # says what cannot be removed before anything is run
 
     def of_filters(numbers: list[int], advance: Callable[[int], None]) -> dict[int, Response]:
         out = noise.filtered([filters[number] for number in numbers], progress=advance)

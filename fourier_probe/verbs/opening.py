@@ -59,7 +59,7 @@ class Stream:
     Attributes:
         batches: `Batch`es of a source, this rank's share; or what the caller gave.
         total: number of images, over all ranks; null where it is unknown.
-        mine: of these, this rank's.
+        share: of these, this rank's.
         source: the `images` field of a result: source, split, size, mean, std, skipped.
         classes: number of classes the labels are of, where known.
         chosen: the opened source; null for batches of the caller's own.
@@ -67,7 +67,7 @@ class Stream:
 
     batches: Iterable[Any]
     total: int | None
-    mine: int | None
+    share: int | None
     source: ImagesInfo
     classes: int | None
     chosen: ImageSet | None

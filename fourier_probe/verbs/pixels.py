@@ -48,12 +48,12 @@ def pixels_of_source(chosen: ImageSet, spec: InputSpec, batch_size: int, workers
 
 
 def pixels_of_batches(
-    given: Iterable[object], count: int, mean: Sequence[float] | None, std: Sequence[float] | None
+    batches: Iterable[object], count: int, mean: Sequence[float] | None, std: Sequence[float] | None
 ) -> Pixels:
     """Batches of the caller's own; the first `count` images of them."""
     pixels: list[Tensor] = []
     labels: list[Tensor] = []
-    for turn, item in enumerate(given):
+    for turn, item in enumerate(batches):
         both = item if isinstance(item, tuple | list) else (item, None)
         batch, classes = both[0], both[1] if len(both) > 1 else None
         if not isinstance(batch, Tensor) or batch.ndim != 4 or not batch.is_floating_point():
@@ -64,7 +64,7 @@ def pixels_of_batches(
         if classes is not None:
             labels.append(torch.as_tensor(classes).cpu().reshape(len(batch), -1)[:room, 0].long())
         if room <= len(batch):
-            if room < len(batch) or (isinstance(given, Sized) and len(given) > turn + 1):
+            if room < len(batch) or (isinstance(batches, Sized) and len(batches) > turn + 1):
                 note(f"the data are a stream: their first {count} images are used, in whatever order they have.")
             break
     if not sum(map(len, pixels)):

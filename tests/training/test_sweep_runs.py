@@ -150,7 +150,7 @@ def test_an_interrupted_run_goes_on(data: Path, tmp_path: Path, inside: list[str
     plan, out = study(Path(moved), {"schedule": ["linear"]}), tmp_path / "out"
     run = out / plan.entries[0].name
     stop_at(tiny(data, schedule="linear"), run, (2, 1))
-    assert prepare(plan, out)[0].found == "resume"
+    assert prepare(plan, out)[0].standing == "resume"
     assert sweep(plan, out)[0]["state"] == "finished"
     train(tiny(data, schedule="linear"), tmp_path / "whole")
     assert log(tmp_path / "whole") == log(run)
@@ -196,13 +196,13 @@ def test_a_fork_waits_for_the_state_and_its_spectra(tmp_path: Path) -> None:
     (base.folder / "spectra").mkdir(parents=True)
     task.fork = (base, 4)
     assert not ready(task)
-    base.kept(4).touch()
+    base.state_after(4).touch()
     assert not ready(task)
     (base.folder / "spectra" / "epoch-004.json").touch()
     assert ready(task)
     task.fork = (base, 5)
     assert not ready(task)
-    base.kept(5).touch()
+    base.state_after(5).touch()
     assert ready(task)
     task.fork = (base, 6)
     base.state = "failed"
@@ -218,9 +218,9 @@ def forks(found: dict[str, str], kept: dict[str, int], done: int, tmp_path: Path
     tasks = [Task(entry, tmp_path / entry.name) for entry in plan.entries]
     for task, (schedule, state) in zip(tasks, found.items(), strict=True):
         task.folder.mkdir()
-        task.found = state
+        task.standing = state
         if schedule in kept:
-            task.kept(kept[schedule]).touch()
+            task.state_after(kept[schedule]).touch()
         if state == "resume":
             (task.folder / "metrics.csv").write_text("epoch\n" + "\n".join(map(str, range(done))) + "\n")
 

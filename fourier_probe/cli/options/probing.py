@@ -104,23 +104,23 @@ noise_options = together(
 """What `heatmap` disturbs images with, and where it listens."""
 
 
-def records(given: dict[str, Any]) -> tuple[ModelOptions, ImageOptions, ProbeOptions]:
+def records(flags: dict[str, Any]) -> tuple[ModelOptions, ImageOptions, ProbeOptions]:
     """The flags of `model_options`, `image_options` and `probe_options` as the records that verbs take."""
     from fourier_probe.probe.definition import Definition
     from fourier_probe.targets import ModelOptions
     from fourier_probe.verbs.opening import ImageOptions
     from fourier_probe.verbs.probing import ProbeOptions
 
-    computed = {name: given[name] for name in ("log", "floor", "window", "axis", "metrics") if name in given}
+    computed = {name: flags[name] for name in ("log", "floor", "window", "axis", "metrics") if name in flags}
     listens = "points branches maps map_scale attention kernels tokens cka strict self_check grid channels_last"
-    listen = {name: given[name] for name in listens.split() if name in given}
+    listen = {name: flags[name] for name in listens.split() if name in flags}
     return (
-        ModelOptions(**{name: given[name] for name in ModelOptions.__dataclass_fields__}),
+        ModelOptions(**{name: flags[name] for name in ModelOptions.__dataclass_fields__}),
         ImageOptions(
-            images=given["limit"],
-            **{name: given[name] for name in ImageOptions.__dataclass_fields__ if name != "images"},
+            images=flags["limit"],
+            **{name: flags[name] for name in ImageOptions.__dataclass_fields__ if name != "images"},
         ),
-        ProbeOptions(definition=Definition(**computed), device=device_of(given["device"]), amp=given["amp"], **listen),
+        ProbeOptions(definition=Definition(**computed), device=device_of(flags["device"]), amp=flags["amp"], **listen),
     )
 
 
