@@ -167,8 +167,8 @@ def _fitting(
 
 def _check_size(checkpoint: Checkpoint, bones: nn.Module, name: str) -> None:
     """A model takes about the memory of its weights: arguments of a file may not ask for more."""
-    needed = sum(each.nbytes for each in (*bones.parameters(), *bones.buffers()))
-    held = sum(each.nbytes for each in checkpoint.state.values())
+    needed = sum(tensor.nbytes for tensor in (*bones.parameters(), *bones.buffers()))
+    held = sum(tensor.nbytes for tensor in checkpoint.state.values())
     if needed > 8 * held + _SLACK:  # up to 8: weights of one byte that become float64
         raise CheckpointError(
             f"{checkpoint.path} asks for a {name} of {needed / 1e9:.1f} GB, and holds {held / 1e9:.3f} GB of weights: "
@@ -212,7 +212,7 @@ def _inferred(name: str, arguments: dict[str, object], checkpoint: Checkpoint) -
         elif not any(key.startswith(f"{head}.") for key in state):
             read["num_classes"] = 0
     weight = f"{stem}.weight"
-    if stem and all(weight in each and each[weight].dim() == 4 for each in (expected, state)):
+    if stem and all(weight in weights and weights[weight].dim() == 4 for weights in (expected, state)):
         channels = int(getattr(bones, "in_chans", 3)) * state[weight].shape[1]  # a stem may fold pixels into channels
         if channels % expected[weight].shape[1] == 0:
             read["in_chans"] = channels // expected[weight].shape[1]

@@ -37,13 +37,13 @@ def format_of(values: dict[str, object]) -> str:
 def settings_of(values: dict[str, object]) -> dict[str, object]:
     """The run's configuration, under whichever name."""
     sections = (values.get(key) for key in ("config", "args", "hyper_parameters"))
-    return next((dict(each) for each in sections if isinstance(each, dict)), {})
+    return next((dict(section) for section in sections if isinstance(section, dict)), {})
 
 
 def architecture_of(values: dict[str, object], settings: dict[str, object]) -> str | None:
     """The name of the architecture, if the file gives one."""
     named = (section.get(key) for section in (values, settings) for key in _ARCH)
-    return next((each for each in named if isinstance(each, str) and 0 < len(each) <= 1000), None)
+    return next((name for name in named if isinstance(name, str) and 0 < len(name) <= 1000), None)
 
 
 def arguments_of(
@@ -64,7 +64,7 @@ def arguments_of(
         size = settings.get("img_size")
         if "img_size" not in arguments and isinstance(size, int) and 0 < size <= LARGEST:
             hints["img_size"] = size
-    return {str(name): each for name, each in arguments.items() if name not in NOT_ARCHITECTURE}, hints
+    return {str(name): value for name, value in arguments.items() if name not in NOT_ARCHITECTURE}, hints
 
 
 def _timm_args(settings: dict[str, object]) -> dict[str, object]:

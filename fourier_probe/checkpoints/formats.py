@@ -111,15 +111,15 @@ def read(
     contents = files.load(path)
     values, ignored = contents.values, list[str]()
     if contents.metadata is not None:
-        said, ignored = from_metadata(contents.metadata)
-        values = {"state_dict": values, **said}
+        described, ignored = from_metadata(contents.metadata)
+        values = {"state_dict": values, **described}
     if not isinstance(values, dict):
         raise CheckpointError(f"{path} holds a {type(values).__name__}, expected a dictionary of weights.")
     payload = values
     own = None if contents.metadata is None and format_of(values) == "fourier-probe" else read_with_plugins(values)
     if own is not None:
         values = own[1]
-    elif values and all(isinstance(each, Tensor) for each in values.values()):
+    elif values and all(isinstance(tensor, Tensor) for tensor in values.values()):
         payload = values = {"state_dict": values}
     if own is None and (list(values) == ["state_dict"] or (contents.metadata is not None and "arch" not in values)):
         config, reason = hub_config(path)

@@ -19,12 +19,12 @@ def advice(state: Mapping[str, Tensor], fresh: Mapping[str, Tensor], model: nn.M
     named = _head(model)
     head = named or _last_layer(fresh)
     if head and all(key.startswith(f"{head}.") for key in shapes) and shapes and not missing and not extra:
-        have, want = (len(each[f"{head}.weight"]) for each in (state, fresh))
+        have, want = (len(weights[f"{head}.weight"]) for weights in (state, fresh))
         return (
             f"Its head {head} has {have} classes, the model was asked for {want}: pass --model-arg "
             f"num_classes={have}{', or none' if named else ''}."
         )
-    heads = tuple(f"{each}." for each in (head, "head", "fc", "classifier", "head_dist") if each)
+    heads = tuple(f"{name}." for name in (head, "head", "fc", "classifier", "head_dist") if name)
     if missing and not shapes and all(key.startswith(heads) for key in missing):
         return (
             f"Only its head is missing ({printable(missing[0].split('.')[0], 80)}), the rest of the network is there: "

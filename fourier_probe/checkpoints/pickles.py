@@ -175,9 +175,9 @@ class Plain:
         if isinstance(value, Stored):
             return "<storage>"
         if isinstance(value, list | set | frozenset):
-            return [self(each) for each in value]
+            return [self(item) for item in value]
         if isinstance(value, tuple):
-            return tuple(self(each) for each in value)
+            return tuple(self(item) for item in value)
         if isinstance(value, _Record):
             if value.name.startswith("torch._utils.") and value.name not in _MEANINGS:
                 return torch.empty(0, device="meta")  # a tensor without dense numbers

@@ -47,7 +47,7 @@ def encoder(checkpoint: Checkpoint, name: str | None, model_args: dict[str, Any]
         name: the architecture that it will be made as; where that is None, the file's own.
         model_args: as the caller gives them.
     """
-    layout = next((each for each in LAYOUTS if _signed(checkpoint.state, each.signs)), None)
+    layout = next((known for known in LAYOUTS if _signed(checkpoint.state, known.signs)), None)
     name = name or checkpoint.arch
     if layout is None or name is None or not (zoo.is_registered(name) or zoo.is_typed(name)):
         return checkpoint

@@ -173,9 +173,9 @@ def arguments(values: Mapping[Any, object], path: Path) -> dict[str, object]:
         if isinstance(value, dict):
             wrong = next((key for key in value if not isinstance(key, str) or not _NAME.fullmatch(key)), None)
             problem = "" if wrong is None else f"has the name {printable(wrong, 80)!r}, expected a Python name"
-            parts = [(f"{where}.{key}", each) for key, each in value.items()]
+            parts = [(f"{where}.{key}", item) for key, item in value.items()]
         elif isinstance(value, list | tuple):
-            problem, parts = "", [(f"{where}[{index}]", each) for index, each in enumerate(value)]
+            problem, parts = "", [(f"{where}[{index}]", item) for index, item in enumerate(value)]
         else:
             limit = 1 << 20 if where.endswith("num_classes") else LARGEST
             problem, parts = _unfit(value, limit), []
@@ -185,8 +185,8 @@ def arguments(values: Mapping[Any, object], path: Path) -> dict[str, object]:
             raise CheckpointError(
                 f"{path}: {where} {problem}. If you trust it, give the model yourself: --model and --model-arg."
             )
-        for name, each in parts:
-            check(each, name, depth + 1)
+        for name, item in parts:
+            check(item, name, depth + 1)
 
     check(dict(values), "model_args", 0)
     return {str(name): value for name, value in values.items()}

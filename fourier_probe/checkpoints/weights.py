@@ -29,7 +29,7 @@ def strip_prefixes(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], str]
     (['fc.weight', 'fc.bias'], 'module._orig_mod.')
     """
     prefix, left = "", list(PREFIXES)
-    while common := next((each for each in left if all(name.startswith(prefix + each) for name in state)), None):
+    while common := next((first for first in left if all(name.startswith(prefix + first) for name in state)), None):
         prefix += common
         left.remove(common)
     return {name[len(prefix) :]: tensor for name, tensor in state.items()}, prefix
@@ -69,8 +69,8 @@ def _is_state(value: Any) -> bool:
     """Whether a value of a file is the weights of a network: tensors under names, by content."""
     return (
         isinstance(value, dict)
-        and any(isinstance(each, Tensor) and each.dim() > 0 for each in value.values())
-        and all(isinstance(name, str) and isinstance(each, Tensor) for name, each in value.items())
+        and any(isinstance(tensor, Tensor) and tensor.dim() > 0 for tensor in value.values())
+        and all(isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in value.items())
     )
 
 

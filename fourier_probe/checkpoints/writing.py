@@ -60,11 +60,11 @@ def _tensors(value: object, where: str) -> Iterator[tuple[str, Tensor]]:
     if isinstance(value, Tensor):
         yield where, value
     elif isinstance(value, dict):
-        for key, each in value.items():
-            yield from _tensors(each, f"{where}[{key!r}]")
+        for key, item in value.items():
+            yield from _tensors(item, f"{where}[{key!r}]")
     elif isinstance(value, list | tuple):
-        for index, each in enumerate(value):
-            yield from _tensors(each, f"{where}[{index}]")
+        for index, item in enumerate(value):
+            yield from _tensors(item, f"{where}[{index}]")
 
 
 def _plain(value: Any, where: str) -> Any:
@@ -79,9 +79,9 @@ def _plain(value: Any, where: str) -> Any:
             raise CheckpointError(
                 f"cannot save {where}: its key {wrong[0]!r} is {type(wrong[0]).__name__}, expected a string or an int."
             )
-        return {key: _plain(each, f"{where}[{key!r}]") for key, each in value.items()}
+        return {key: _plain(item, f"{where}[{key!r}]") for key, item in value.items()}
     if type(value) in (list, tuple):
-        return type(value)(_plain(each, f"{where}[{index}]") for index, each in enumerate(value))
+        return type(value)(_plain(item, f"{where}[{index}]") for index, item in enumerate(value))
     raise CheckpointError(
         f"cannot save {where}: it is {type(value).__module__}.{type(value).__qualname__}, expected plain values (dense "
         "tensors, numbers, strings, None, and lists, tuples and dictionaries of them)."

@@ -119,7 +119,7 @@ def random_erase(
     if not images.is_floating_point():
         raise DataError(f"erasing by noise (mode {mode!r}) needs normalised float images, not {images.dtype}.")
     noise = share.of(torch.randn(shape, generator=generator, device=generator.device, dtype=images.dtype))
-    return erase_at(images, *(each.to(images.device, non_blocking=True) for each in (boxes, noise)))
+    return erase_at(images, *(values.to(images.device, non_blocking=True) for values in (boxes, noise)))
 
 
 def erase_boxes(
@@ -140,7 +140,7 @@ def erase_boxes(
     first = fits.to(torch.uint8).argmax(dim=1, keepdim=True)  # the first attempt that fits, or 0
     erased = fits.any(dim=1, keepdim=True) & (draws[4, :, :1] < probability)
     top, left = (draws[2] * (height - high + 1)).floor(), (draws[3] * (width - wide + 1)).floor()
-    boxes = torch.stack([each.gather(1, first) for each in (top, left, high, wide)], dim=1)  # (B, 4, 1)
+    boxes = torch.stack([edge.gather(1, first) for edge in (top, left, high, wide)], dim=1)  # (B, 4, 1)
     return torch.where(erased, boxes.squeeze(2), 0).to(torch.int64)
 
 

@@ -133,7 +133,7 @@ def normalise(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -
     kind = torch.float32 if images.dtype == torch.uint8 else images.dtype
     factor = torch.tensor([1 / (scale * deviation) for deviation in std], dtype=kind)
     offset = torch.tensor([-centre / deviation for centre, deviation in zip(mean, std, strict=True)], dtype=kind)
-    factor, offset = (each.to(images.device, non_blocking=True).view(1, -1, 1, 1) for each in (factor, offset))
+    factor, offset = (constant.to(images.device, non_blocking=True).view(1, -1, 1, 1) for constant in (factor, offset))
     return torch.addcmul(offset, images.to(kind), factor)
 
 

@@ -206,21 +206,21 @@ def stats(model: nn.Module, size: int | Sequence[int]) -> Stats:
                     functional_call(model, meta, (torch.empty(1, *shape, device="meta"),))
             except Exception:  # a tensor that is neither parameter nor buffer, an operator without a meta kernel
                 like = next((tensor for tensor in tensors.values() if tensor.is_floating_point()), torch.empty(0))
-                learnt = [each for each in model.parameters() if each.requires_grad]
+                learnt = [parameter for parameter in model.parameters() if parameter.requires_grad]
                 model.requires_grad_(False)  # the counter fails on views of what has gradients
                 try:
                     with FlopCounterMode(display=False) as counter:
                         model(torch.zeros(1, *shape, device=like.device, dtype=like.dtype))
                 finally:
-                    for each in learnt:
-                        each.requires_grad_(True)
+                    for parameter in learnt:
+                        parameter.requires_grad_(True)
     except Exception as error:
         raise ModelError(
             f"{type(model).__name__} does not take an image of {' x '.join(map(str, shape))}: {first_line(error)}"
         ) from error
     by_operator = counter.get_flop_counts().get("Global", {})
     products = sum(flops for op, flops in by_operator.items() if "bmm" in str(op) or "attention" in str(op))
-    parameters = sum(each.numel() for each in model.parameters())
+    parameters = sum(parameter.numel() for parameter in model.parameters())
     return Stats(parameters, counter.get_total_flops() // 2, products // 2)
 
 
@@ -292,7 +292,7 @@ def _check(model_args: dict[str, object]) -> None:
     for name, least in (("num_classes", 0), ("in_chans", 1), ("img_size", 1)):
         value = model_args.get(name)
         numbers = value if name == "img_size" and isinstance(value, list | tuple) else (value,)
-        if value is not None and not all(type(each) is int and each >= least for each in numbers):
+        if value is not None and not all(type(number) is int and number >= least for number in numbers):
             kind = "pixels, one number or (height, width)" if name == "img_size" else "a whole number"
             raise ModelError(f"{name} is {printable(repr(value), 80)}, expected {kind}, at least {least}.")
 
@@ -311,7 +311,7 @@ def _per_channel(
 ) -> tuple[float, ...]:
     if chosen is not None and len(chosen) not in (1, channels):
         raise ModelError(f"{what} has {len(chosen)} values: expected 1, or one for each of the {channels} channels.")
-    values = tuple(float(each) for each in (default if chosen is None else chosen))
+    values = tuple(float(value) for value in (default if chosen is None else chosen))
     return values if len(values) == channels else (sum(values) / len(values),) * channels
 
 

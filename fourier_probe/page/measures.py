@@ -75,7 +75,9 @@ def link(html: str) -> str:
 
 def provenance(answered: Answered) -> str:
     """Of what network and images each validation and heat map is; empty where there is none."""
-    results: list[tuple[str, str, Validation | HeatMap]] = [("Validation", *each) for each in answered.validations]
+    results: list[tuple[str, str, Validation | HeatMap]] = [
+        ("Validation", *validation) for validation in answered.validations
+    ]
     for group in answered.heat_maps:
         results += [("Heat map", label, heat) for label, heat in zip(group.labels, group, strict=True)]
     if not results:

@@ -297,9 +297,9 @@ def excluded_text(entries: Sequence[Entry]) -> str:
         if entry.result.coverage is not None
     ]
     left_out = [
-        f"<li>{escape(entry.label)}: {escape(each.name)}, {escape(each.reason)}</li>"
+        f"<li>{escape(entry.label)}: {escape(unread.name)}, {escape(unread.reason)}</li>"
         for entry in entries
-        for each in (*entry.result.excluded, *(entry.result.coverage.unread if entry.result.coverage else ()))
+        for unread in (*entry.result.excluded, *(entry.result.coverage.unread if entry.result.coverage else ()))
     ]
     parts = (("Coverage:", read), ("Left out of the analyses:", left_out))
     return "".join(f"<p>{title}</p><ul>{''.join(items)}</ul>" for title, items in parts if items)

@@ -127,7 +127,7 @@ def eit_ablation(runs: Sequence[Run]) -> Exhibit:
             "model = ['eit_small_w80', {model = 'eit_small_w80', model_args = {split = 'attention'}}]."
         )
     (model, scale), chosen = max(models.items(), key=lambda item: (len(item[1]), item[0][1]))
-    cells = {name: by_seed(each) for name, each in grouped(chosen, label).items()}
+    cells = {name: by_seed(group) for name, group in grouped(chosen, label).items()}
     unablated = {label(run) for run in chosen if not ABLATIONS & run.config.model_args.keys()}
     names = sorted(cells, key=lambda name: (name not in unablated, name))
     if names[0] not in unablated:
@@ -143,7 +143,7 @@ def eit_ablation(runs: Sequence[Run]) -> Exhibit:
         row["parameters"] = next(iter(cells[name].values())).metrics[-1].parameters
         rows.append(row)
     with style():
-        seeds = {name: [accuracy(run) for run in each.values()] for name, each in cells.items()}
+        seeds = {name: [accuracy(run) for run in of_seed.values()] for name, of_seed in cells.items()}
         figure = cells_figure(
             rows, seeds, key="model", minus="minus_whole", split=judged(chosen), reference=str(model),
         )  # fmt: skip

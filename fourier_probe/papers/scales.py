@@ -114,8 +114,8 @@ def accuracy_by_scale(runs: Sequence[Run]) -> Exhibit:
 
 def _gaps(cells: dict[tuple[str, float], list[Run]], name: str, cnn: str, scale: float) -> dict[int, float]:
     """Accuracy of a model minus that of the CNN, of every seed that both have."""
-    mine, theirs = (by_seed(cells.get((who, scale), [])) for who in (name, cnn))
-    return {seed: accuracy(mine[seed]) - accuracy(theirs[seed]) for seed in sorted(mine.keys() & theirs.keys())}
+    ours, theirs = (by_seed(cells.get((who, scale), [])) for who in (name, cnn))
+    return {seed: accuracy(ours[seed]) - accuracy(theirs[seed]) for seed in sorted(ours.keys() & theirs.keys())}
 
 
 def _crossover(
@@ -133,7 +133,7 @@ def _crossover(
     clear = [
         abs(mean) > half for mean, half in (over_seeds(list(differences.values())) for differences in gaps.values())
     ]
-    at, falls = (_crossings(both, [sign * each for each in gap]) for sign in (1, -1))
+    at, falls = (_crossings(both, [sign * difference for difference in gap]) for sign in (1, -1))
     low = high = math.nan
     censored = 0
     shared = sorted(set.intersection(*(set(differences) for differences in gaps.values()))) if gaps else []

@@ -55,7 +55,9 @@ def _differing(runs: Sequence[Run]) -> list[str]:
     """Options in which runs of one model, schedule, scale and seed differ."""
     contents = [content(run.config) for run in runs]
     return [
-        option for option in {o for each in contents for o in each} if len({str(c.get(option)) for c in contents}) > 1
+        option
+        for option in {o for options in contents for o in options}
+        if len({str(c.get(option)) for c in contents}) > 1
     ]
 
 

@@ -20,16 +20,16 @@ WRITTEN = 8  # points, at most, whose values stand in the cells
 
 def draw_cka(ax: Axes, record: CkaRecord, t95: float) -> AxesImage:
     """CKA of every pair of points, shallow ones below and at the left; the title has the widest half interval."""
-    value = np.array([[math.nan if each is None else each for each in row] for row in record.value])
-    error = np.array([[math.nan if each is None else each for each in row] for row in record.stderr])
+    value = np.array([[math.nan if number is None else number for number in row] for row in record.value])
+    error = np.array([[math.nan if number is None else number for number in row] for row in record.stderr])
     image = ax.imshow(value, vmin=0, vmax=1, cmap="magma", origin="lower", interpolation="nearest")
     _names(ax, record)
     ax.set_xlabel(short_title(record.b))
     ax.set_ylabel(short_title(record.a))
     if max(value.shape) <= WRITTEN:
-        for (i, j), each in np.ndenumerate(value):
-            if math.isfinite(each):
-                ax.text(j, i, f"{each:.2f}", ha="center", va="center", fontsize=5, color="k" if each > 0.6 else "w")
+        for (i, j), number in np.ndenumerate(value):
+            if math.isfinite(number):
+                ax.text(j, i, f"{number:.2f}", ha="center", va="center", fontsize=5, color="k" if number > 0.6 else "w")
     widest = np.nanmax(error, initial=-1.0) if np.isfinite(error).any() else -1.0
     half = rf", $\pm$ {t95 * widest:.2f} at most" if widest >= 0 else ""
     ax.set_title(f"CKA, n = {record.images}{half}", fontsize=6)

@@ -17,11 +17,11 @@ def draw_eigenvalues(ax: Axes, curvature: Curvature) -> Axes:
     ranks = np.arange(1, values.shape[1] + 1)
     ax.plot(ranks, values.T, "o", ms=3, color="#8c510a", alpha=0.35, mew=0)
     means = curvature.ranked()
-    ends = [(each.value, each.value) if each.low is None or each.high is None else (each.low, each.high)
-            for each in means]  # fmt: skip
-    bars = [[each.value - low, high - each.value] for each, (low, high) in zip(means, ends, strict=True)]
+    ends = [(mean.value, mean.value) if mean.low is None or mean.high is None else (mean.low, mean.high)
+            for mean in means]  # fmt: skip
+    bars = [[mean.value - low, high - mean.value] for mean, (low, high) in zip(means, ends, strict=True)]
     label = "mean, 95 % over minibatches" if means[0].low is not None else "mean over minibatches"
-    ax.errorbar(ranks + 0.12, [each.value for each in means], np.array(bars).T, color="0.25", marker="o", ms=2.5,
+    ax.errorbar(ranks + 0.12, [mean.value for mean in means], np.array(bars).T, color="0.25", marker="o", ms=2.5,
                 linewidth=0.9, elinewidth=0.9, capsize=2, label=label)  # fmt: skip
     ax.set_xlim(0.5, len(ranks) + 0.5)
     ax.set_xticks(ranks)

@@ -32,13 +32,15 @@ def draw_responses(ax: Axes, kernels: Sequence[KernelRecord], t95: float) -> Axe
 
     The band is a 95 % interval, over output channels; of attention over images.
     """
-    for each in kernels:
-        color = depth_colors()(each.depth)
-        value = np.array([math.nan if number is None else number for number in each.log_power])
-        error = np.array([math.nan if number is None else number for number in each.stderr])
-        ax.plot(each.radius, value, color=color, linestyle=LOOKS[each.kind][0], linewidth=0.9)
+    for kernel in kernels:
+        color = depth_colors()(kernel.depth)
+        value = np.array([math.nan if number is None else number for number in kernel.log_power])
+        error = np.array([math.nan if number is None else number for number in kernel.stderr])
+        ax.plot(kernel.radius, value, color=color, linestyle=LOOKS[kernel.kind][0], linewidth=0.9)
         if np.isfinite(error).all():
-            ax.fill_between(each.radius, value - t95 * error, value + t95 * error, color=color, alpha=0.2, linewidth=0)
+            ax.fill_between(
+                kernel.radius, value - t95 * error, value + t95 * error, color=color, alpha=0.2, linewidth=0
+            )
     ax.axhline(0, color="0.45", linestyle=":", linewidth=0.8, zorder=0)
     ax.set_xlim(0, 1)
     ax.set_xlabel("Radius (1: Nyquist of an axis)")
@@ -48,12 +50,12 @@ def draw_responses(ax: Axes, kernels: Sequence[KernelRecord], t95: float) -> Axe
 
 def draw_tilts(ax: Axes, kernels: Sequence[KernelRecord], t95: float) -> Axes:
     """Power at Nyquist over that at frequency 0, in nats, against depth; below 0 a layer smooths."""
-    for each in kernels:
-        if each.tilt is None:
+    for kernel in kernels:
+        if kernel.tilt is None:
             continue
-        error = None if each.tilt_stderr is None else t95 * each.tilt_stderr
-        ax.errorbar([each.depth], [each.tilt], error, marker=LOOKS[each.kind][1], ms=3.5, mec="white", mew=0.3,
-                    color=depth_colors()(each.depth), capsize=1.5, elinewidth=0.7, linestyle="")  # fmt: skip
+        error = None if kernel.tilt_stderr is None else t95 * kernel.tilt_stderr
+        ax.errorbar([kernel.depth], [kernel.tilt], error, marker=LOOKS[kernel.kind][1], ms=3.5, mec="white", mew=0.3,
+                    color=depth_colors()(kernel.depth), capsize=1.5, elinewidth=0.7, linestyle="")  # fmt: skip
     ax.axhline(0, color="0.45", linestyle=":", linewidth=0.8, zorder=0)
     ax.set_xlim(-0.04, 1.04)
     ax.set_xlabel("Normalized depth")
@@ -67,7 +69,7 @@ def kernels_figure(kernels: Sequence[KernelRecord], title: str, t95: float) -> F
     Raises:
         ResultError: there is none.
     """
-    shown = [each for each in kernels if each.taps > 1]
+    shown = [kernel for kernel in kernels if kernel.taps > 1]
     if not shown:
         raise ResultError("no layer has a kernel of more than one tap: there is no response to draw.")
     with style():
@@ -75,7 +77,7 @@ def kernels_figure(kernels: Sequence[KernelRecord], title: str, t95: float) -> F
         axes = figure.subplots(1, 2)
         draw_responses(axes[0], shown, t95)
         draw_tilts(axes[1], shown, t95)
-        kinds = [kind for kind in LOOKS if any(each.kind == kind for each in shown)]
+        kinds = [kind for kind in LOOKS if any(kernel.kind == kind for kernel in shown)]
         handles = [
             Line2D([], [], color="0.3", ls=LOOKS[kind][0], marker=LOOKS[kind][1], ms=3.5, label=kind) for kind in kinds
         ]

@@ -71,7 +71,7 @@ def metrics_figure(results: Sequence[Spectra], titles: Sequence[str]) -> Figure:
                 continue
             styles = zip(categories(len(results)), itertools.cycle(MARKERS))
             for result, title, (color, marker) in zip(results, titles, styles, strict=False):
-                if any(each.name == metric.name for each in result.metrics):
+                if any(own.name == metric.name for own in result.metrics):
                     draw_metric(ax, result, metric, color=color, marker=marker, label=short_title(title))
         for ax in axes.flat[len(metrics) :]:
             ax.set_visible(False)

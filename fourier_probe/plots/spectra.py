@@ -305,7 +305,7 @@ def depth_figure(results: Sequence[Spectra], titles: Sequence[str]) -> Figure:
         figure = canvas(COLUMN if alone else 0.75 * PAGE, 2.8)
         ax, view = figure.subplots(), view_of(results)
         profiles = [profile(result, view) for result in results]
-        known = any(np.isfinite(each.stderr).all() for each in profiles)
+        known = any(np.isfinite(along.stderr).all() for along in profiles)
         note = f"Bars: 95 % over {images_span(results)}." if known else ""
         handles: list[Any] = []
         colors = categories(len(results))
@@ -317,8 +317,8 @@ def depth_figure(results: Sequence[Spectra], titles: Sequence[str]) -> Figure:
             if steps is not None:
                 note = f"95 % over {images_span(results)}; bars: of the step to a point, paired; band: of its value."
         else:
-            for each, title, color, marker in zip(profiles, titles, colors, itertools.cycle(MARKERS), strict=False):
-                draw_depth_profile(ax, each, color=color, marker=marker, label=short_title(title), shade=False)
+            for along, title, color, marker in zip(profiles, titles, colors, itertools.cycle(MARKERS), strict=False):
+                draw_depth_profile(ax, along, color=color, marker=marker, label=short_title(title), shade=False)
             if view.quantity == "log_density":
                 _white_level(ax, 0.0, "white noise")
             side_legend(figure, ax)

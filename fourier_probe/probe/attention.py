@@ -75,7 +75,7 @@ class AttentionLayer:
         """Plain values for the result file; what is not finite becomes null."""
         plain = {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in vars(self).items()}
         errors = {
-            name: [float(each) if np.isfinite(each) else None for each in value]
+            name: [float(number) if np.isfinite(number) else None for number in value]
             for name, value in self.stderr_of.items()
         }
         return {**{name: value for name, value in plain.items() if name != "filter"}, "stderr_of": errors}
@@ -182,10 +182,12 @@ def observe(
         raise DataError("there are no images to look at attention with: the source is empty.")
     modules = dict(model.named_modules())
     layers = [
-        _layer(name, each, counts, _gate(modules[each.module]), _depth(name, at, len(sums), points))
-        for at, (name, each) in enumerate(sums.items())
+        _layer(name, sums_of, counts, _gate(modules[sums_of.module]), _depth(name, at, len(sums), points))
+        for at, (name, sums_of) in enumerate(sums.items())
     ]
-    return Observed(layers, [_information(name, each, counts) for name, each in information.items()], left_out, count)
+    return Observed(
+        layers, [_information(name, sums_of, counts) for name, sums_of in information.items()], left_out, count
+    )
 
 
 def _depth(name: str, at: int, count: int, points: list[Point]) -> float:

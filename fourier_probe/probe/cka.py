@@ -94,7 +94,7 @@ def similarity(
     ([1.0], True)
     """
     n = len(group)
-    if any(len(each) != n for each in (*ours, *theirs)):
+    if any(len(features) != n for features in (*ours, *theirs)):
         raise ResultError(f"CKA needs features of the same images: {n} images, and features of another number.")
     shape = (len(ours), len(theirs))
     count = np.bincount(group, minlength=groups).astype(np.float64)
@@ -108,16 +108,16 @@ def similarity(
     largest = 0
     for chosen in _minibatches(n):
         largest = max(largest, len(chosen))
-        K, L = (np.stack([_products(each[chosen]) for each in side]) for side in (ours, theirs))
+        K, L = (np.stack([_products(features[chosen]) for features in side]) for side in (ours, theirs))
         for row, g in zip(sums, left_out, strict=True):
             rest = slice(None) if g is None else np.flatnonzero(group[chosen] != g)
-            k, other = (each[:, rest][:, :, rest] for each in (K, L))
+            k, other = (matrix[:, rest][:, :, rest] for matrix in (K, L))
             m = k.shape[1]
             if m < LEAST:
                 continue
             row["ab"] += m * hsic(k, other)
-            row["aa"] += m * np.array([hsic(each[None], each[None])[0, 0] for each in k])
-            row["bb"] += m * np.array([hsic(each[None], each[None])[0, 0] for each in other])
+            row["aa"] += m * np.array([hsic(gram[None], gram[None])[0, 0] for gram in k])
+            row["bb"] += m * np.array([hsic(gram[None], gram[None])[0, 0] for gram in other])
     values = np.stack([_ratio(row) for row in sums])
     error = np.full(shape, np.nan)
     if len(values) > 1:

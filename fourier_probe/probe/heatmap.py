@@ -212,7 +212,7 @@ class NoiseProbe:
         def disturb(wanted: ImageFilter) -> Callable[[Tensor, Tensor], Tensor]:
             return lambda images, _index: wanted(images)
 
-        return self.respond([disturb(each) for each in filters], list(filters), progress)
+        return self.respond([disturb(kept) for kept in filters], list(filters), progress)
 
     def respond(
         self,

@@ -278,7 +278,7 @@ def attention_response(name: str, sums: Array, count: Array, *, depth: float) ->
 
     def responses(s: Mapping[str, Array]) -> Estimates:
         filters = s["x"] / s["count"][:, None, None]  # (M, heads, offsets)
-        parts = [waves.powers(each.T @ each) for each in filters]
+        parts = [waves.powers(kernel.T @ kernel) for kernel in filters]
         return estimates({key: np.stack([part[key] for part in parts]) for key in parts[0]})
 
     value, error = jackknife(responses, {"x": flat, "count": count})

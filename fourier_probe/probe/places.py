@@ -56,7 +56,7 @@ def check_places(model: nn.Module, example: Tensor, points: Sequence[Point]) -> 
         changed[:, :, top:bottom, left:right] += 3 * image.std() * noise
         images.append(changed)
     try:
-        seen = [_heard(model, each.to(example), tested) for each in images]
+        seen = [_heard(model, picture.to(example), tested) for picture in images]
     except Exception as error:  # a forward that is not for one image, or not for a second call
         note(f"the layout is not tested: {type(model).__name__} fails when it is run again ({first_line(error)}).")
         return None

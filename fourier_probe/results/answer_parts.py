@@ -25,7 +25,7 @@ def curvature_table(result: Validation) -> pd.DataFrame | None:
         return None
     rows = []
     for rank, interval in enumerate(result.curvature.ranked(), 1):
-        values = [each[rank - 1] for each in result.curvature.eigenvalues]
+        values = [largest[rank - 1] for largest in result.curvature.eigenvalues]
         rows.append({"rank": rank, "mean": interval.value, "low": interval.low, "high": interval.high,
                      "least": min(values), "most": max(values), "minibatches": len(values)})  # fmt: skip
     return pd.DataFrame(rows)

@@ -64,10 +64,17 @@ def cka_frame(records: Sequence[CkaRecord]) -> pd.DataFrame:
     import pandas as pd
 
     rows = [
-        {"a": each.a, "b": each.b, "row": row, "column": column, "cka": each.value[i][j], "stderr": each.stderr[i][j]}
-        for each in records
-        for i, row in enumerate(each.rows)
-        for j, column in enumerate(each.columns)
+        {
+            "a": record.a,
+            "b": record.b,
+            "row": row,
+            "column": column,
+            "cka": record.value[i][j],
+            "stderr": record.stderr[i][j],
+        }
+        for record in records
+        for i, row in enumerate(record.rows)
+        for j, column in enumerate(record.columns)
     ]
     return pd.DataFrame(rows, columns=["a", "b", "row", "column", "cka", "stderr"])
 

@@ -201,15 +201,15 @@ def hfd_share_difference(point: PointSpectrum, reference: PointSpectrum, *, pair
         paired: whether the image groups of both are the same; otherwise the two errors are taken as independent.
     """
     nan = float("nan")
-    shares = [each.scalars.get("hfd_share", nan) for each in (point, reference)]
+    shares = [p.scalars.get("hfd_share", nan) for p in (point, reference)]
     if not paired:
-        errors = [each.stderr_of.get("hfd_share", nan) for each in (point, reference)]
+        errors = [p.stderr_of.get("hfd_share", nan) for p in (point, reference)]
         return shares[0] - shares[1], 0.0 if point is reference else math.hypot(*errors)
     if point.sums is None or reference.sums is None or "live" not in point.sums or "live" not in reference.sums:
         return shares[0] - shares[1], nan
     sums = {"count": point.sums["count"]}
-    for name, each in (("a", point.sums), ("b", reference.sums)):
-        sums |= {f"{name}_share": each["share"], f"{name}_live": each["live"]}
+    for name, of_point in (("a", point.sums), ("b", reference.sums)):
+        sums |= {f"{name}_share": of_point["share"], f"{name}_live": of_point["live"]}
     value, error = jackknife(
         lambda s: {"x": s["a_share"] / s["a_live"] - s["b_share"] / s["b_live"]},
         sums,

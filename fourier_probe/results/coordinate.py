@@ -81,14 +81,14 @@ def common_axes(results: Sequence[Spectra]) -> Axes:
         ResultError: a result has no radial profiles, or only at one depth; or there is nothing in common.
     """
     points = [_points(result) for result in results]
-    low = max(float(p.radius[0]) for each in points for p in each if p.radius is not None)
-    high = min(float(p.radius[-1]) for each in points for p in each if p.radius is not None)
+    low = max(float(p.radius[0]) for of_result in points for p in of_result if p.radius is not None)
+    high = min(float(p.radius[-1]) for of_result in points for p in of_result if p.radius is not None)
     if high <= low:
         raise ResultError(f"the radial profiles have no radii in common: from {low:.2f} on, and up to {high:.2f}.")
-    depths = [tuple(round(point.depth, 9) for point in each) for each in points]
-    matched = len(set(depths)) == 1 and len({tuple(p.grid for p in each) for each in points}) == 1
-    first, last = max(each[0] for each in depths), min(each[-1] for each in depths)
-    if last <= first or any(b <= a for each in depths for a, b in itertools.pairwise(each)):
+    depths = [tuple(round(point.depth, 9) for point in of_result) for of_result in points]
+    matched = len(set(depths)) == 1 and len({tuple(p.grid for p in of_result) for of_result in points}) == 1
+    first, last = max(of_result[0] for of_result in depths), min(of_result[-1] for of_result in depths)
+    if last <= first or any(b <= a for of_result in depths for a, b in itertools.pairwise(of_result)):
         raise ResultError(
             "the coordinate needs profiles at several depths, one a depth, in common: analyze without --points, at a "
             "size where late maps are 4x4 or larger."
@@ -176,11 +176,11 @@ def locate(
             return t, np.sqrt(dot(rest, rest) / squared), cosine, along
 
     def variance(values: Sequence[Array]) -> Array:
-        return np.asarray(sum(_variance(each, count) for each in values)) if versions > 1 else np.full((), nan)
+        return np.asarray(sum(_variance(value, count) for value in values)) if versions > 1 else np.full((), nan)
 
-    surfaces = [each[:versions] for each in (model, cnn, vit)]
+    surfaces = [function[:versions] for function in (model, cnn, vit)]
     together = [surfaces] if paired else _one_at_a_time(surfaces)
-    t, distance, cosine, along = zip(*(measures(*each) for each in together), strict=True)
+    t, distance, cosine, along = zip(*(measures(*surfaces_of) for surfaces_of in together), strict=True)
     segment = float(np.sqrt(dot(along[0][:1], along[0][:1])[0]))
     scatter = float(np.sqrt((variance(along) * axes.weight).sum())) if versions > 1 else nan
     rest = (segment, scatter, axes.matched, quantile(versions - 1) if versions > 1 else nan, paired)
@@ -197,7 +197,7 @@ def _one_at_a_time(surfaces: Sequence[Array]) -> list[list[Array]]:
         if not any(np.array_equal(surface, other) for other in distinct):
             distinct.append(surface)
     return [
-        [each if np.array_equal(each, varied) else np.broadcast_to(each[:1], each.shape) for each in surfaces]
+        [groups if np.array_equal(groups, varied) else np.broadcast_to(groups[:1], groups.shape) for groups in surfaces]
         for varied in distinct
     ]
 

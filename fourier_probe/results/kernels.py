@@ -57,14 +57,14 @@ def kernels_frame(kernels: Sequence[KernelRecord]) -> pd.DataFrame:
     return pd.DataFrame(
         [
             {
-                **{name: getattr(each, name) for name in ("name", "kind", "depth")},
-                **{f"{name}_{axis}": getattr(each, name)[at]
+                **{name: getattr(kernel, name) for name in ("name", "kind", "depth")},
+                **{f"{name}_{axis}": getattr(kernel, name)[at]
                    for name in ("size", "stride", "dilation") for at, axis in enumerate("yx")},
-                **{name: getattr(each, name) for name in ("groups", "inputs", "outputs", "norm")},
+                **{name: getattr(kernel, name) for name in ("groups", "inputs", "outputs", "norm")},
                 "radius": radius, "log_power": value, "stderr": error,
             }
-            for each in kernels
-            for radius, value, error in zip(each.radius, each.log_power, each.stderr, strict=True)
+            for kernel in kernels
+            for radius, value, error in zip(kernel.radius, kernel.log_power, kernel.stderr, strict=True)
         ]
     )  # fmt: skip
 
@@ -75,18 +75,20 @@ def kernels_table(kernels: Sequence[KernelRecord], t95: float) -> pd.DataFrame:
 
     rows = [
         {
-            "layer": each.name,
-            "kind": each.kind,
-            "kernel": "x".join(map(str, each.size)),
-            "channels": f"{each.inputs} to {each.outputs}" if each.kind != "attention" else f"{each.outputs} heads",
-            "depth": each.depth,
-            "at 0": _nan(each.log_power[0]),
-            "at 1": _nan(each.log_power[-1]),
-            "tilt": _nan(each.tilt),
-            "± 95 %": t95 * _nan(each.tilt_stderr),
+            "layer": kernel.name,
+            "kind": kernel.kind,
+            "kernel": "x".join(map(str, kernel.size)),
+            "channels": f"{kernel.inputs} to {kernel.outputs}"
+            if kernel.kind != "attention"
+            else f"{kernel.outputs} heads",
+            "depth": kernel.depth,
+            "at 0": _nan(kernel.log_power[0]),
+            "at 1": _nan(kernel.log_power[-1]),
+            "tilt": _nan(kernel.tilt),
+            "± 95 %": t95 * _nan(kernel.tilt_stderr),
         }
-        for each in kernels
-        if each.taps > 1
+        for kernel in kernels
+        if kernel.taps > 1
     ]
     return pd.DataFrame(rows)
 

@@ -71,7 +71,7 @@ def maps_frame(result: Spectra) -> pd.DataFrame:
         fy, fx = np.meshgrid((np.arange(H) - H // 2) * 2 / H, (np.arange(W) - W // 2) * 2 / W, indexing="ij")
         errors = np.full(values.shape, np.nan) if point.map_stderr is None else point.map_stderr
         columns = {"fy": fy, "fx": fx, "log_amplitude": values, "stderr": errors}
-        frames.append(pd.DataFrame({"point": point.name, **{name: each.ravel() for name, each in columns.items()}}))
+        frames.append(pd.DataFrame({"point": point.name, **{name: column.ravel() for name, column in columns.items()}}))
     return pd.concat(frames, ignore_index=True)
 
 

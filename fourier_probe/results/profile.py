@@ -80,7 +80,7 @@ def view_of(results: Spectra | Sequence[Spectra]) -> View:
     if not all(rings):
         why = f"{differ}: compare points of one grid only, or analyze with --metrics all, which gives the log density."
         return View("delta", frequency, grids, why)
-    radius = min(float(point.radius[-1]) for each in rings for point in each if point.radius is not None)
+    radius = min(float(point.radius[-1]) for of_result in rings for point in of_result if point.radius is not None)
     why = (
         f"{differ}, so the log density is shown: ln of the power at radius {radius:.2f} over the mean power of all "
         "frequencies but 0, which is 0 for white noise on every grid."

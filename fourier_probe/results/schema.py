@@ -97,8 +97,10 @@ def point_json(point: PointSpectrum) -> dict[str, object]:
     if point.step is not None:
         step = {"log_amplitude": point.step.log_amplitude, "delta": point.step.delta}
         changes = {
-            name: None if each is None else {"change": _plain(each.change), "stderr": _plain(each.stderr)}
-            for name, each in step.items()
+            name: None
+            if changes_of is None
+            else {"change": _plain(changes_of.change), "stderr": _plain(changes_of.stderr)}
+            for name, changes_of in step.items()
         }
         value["step"] = {"from": point.step.origin} | changes
     return value
@@ -131,7 +133,8 @@ def _point(where: str, form: PointForm, fields: dict[str, msgspec.Raw]) -> Point
         scalars=scalars,
         stderr_of={name: _nan(error) for name, error in form.stderr_of.items()},
         profiles={
-            name: RadialProfile(_array(each.value), _array(each.stderr)) for name, each in (form.profiles or {}).items()
+            name: RadialProfile(_array(profile.value), _array(profile.stderr))
+            for name, profile in (form.profiles or {}).items()
         },
         hfd_share_white=form.hfd_share_white,
         dead_channels=form.dead_channels,

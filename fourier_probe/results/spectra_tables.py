@@ -138,7 +138,7 @@ def _reliance_table(record: RelianceRecord) -> TextTable:
         f"reliance: change of top-1 without a half, percentage points, {record.images} images, intact "
         f"{100 * record.top1:.1f} %",
         ("layer", *frame.columns),
-        tuple((str(layer), *(cell(*each) for each in enumerate(values))) for layer, *values in frame.itertuples()),
+        tuple((str(layer), *(cell(*column) for column in enumerate(values))) for layer, *values in frame.itertuples()),
         f"exchanged: the half comes from another image; off: it is switched off{again}. gate x tap: 1 is the "
         "convolution; displacement in pixels. A gate alone is no measure of reliance.",
     )

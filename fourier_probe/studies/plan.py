@@ -33,8 +33,8 @@ from fourier_probe.training.config_files import read_values
 from fourier_probe.training.naming import content_name
 
 SECTIONS = ("shared", "axes", "set", "exclude", "analyze")
-_KINDS = {each.name: str(each.type).partition("[")[0] for each in fields(TrainConfig)}
-_RECIPE = {each.name for each in fields(TrainConfig) if each.metadata.get("recipe")} | {"recipe"}
+_KINDS = {option.name: str(option.type).partition("[")[0] for option in fields(TrainConfig)}
+_RECIPE = {option.name for option in fields(TrainConfig) if option.metadata.get("recipe")} | {"recipe"}
 
 
 @dataclass(frozen=True)
@@ -117,8 +117,8 @@ class SweepPlan:
                 raise TrainingError(f"{where}: unknown section {section!r}.{advice}")
         shared = _options(values.get("shared", {}), f"{where} [shared]")
         axes = _axes(values.get("axes", {}), f"{where} [axes]")
-        rules = [_Set.of(each, f"{where} [[set]]") for each in _tables(values, "set", where)]
-        exclusions = [_Exclude.of(each, f"{where} [[exclude]]") for each in _tables(values, "exclude", where)]
+        rules = [_Set.of(table, f"{where} [[set]]") for table in _tables(values, "set", where)]
+        exclusions = [_Exclude.of(table, f"{where} [[exclude]]") for table in _tables(values, "exclude", where)]
         analysis = _analysis(values.get("analyze"), f"{where} [analyze]")
         entries: dict[str, Entry] = {}
         for chosen in itertools.product(*axes.values()):
@@ -190,7 +190,7 @@ def _named(rule: _Set) -> Iterable[str]:
 
 def _tables(values: Mapping[str, object], section: str, where: str) -> list[Mapping[str, object]]:
     tables = values.get(section, [])
-    if not isinstance(tables, list) or not all(isinstance(each, dict) for each in tables):
+    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
         raise TrainingError(f"{where}: {section} is to be a list of tables: write [[{section}]], twice the brackets.")
     return tables
 
@@ -220,7 +220,7 @@ def _axes(table: object, where: str) -> dict[str, list[dict[str, object]]]:
             raise TrainingError(f"{where}: {key} is {elements!r}, expected a list; one value goes under [shared].")
         if not elements:
             raise TrainingError(f"{where}: {key} is empty: give it a value, or leave it out.")
-        axes[name] = [_element(name, each, f"{where} {key}") for each in elements]
+        axes[name] = [_element(name, element, f"{where} {key}") for element in elements]
     return axes
 
 
@@ -250,7 +250,7 @@ def _patterns(table: Mapping[str, object], where: str) -> dict[str, object]:
 def _matches(patterns: Mapping[str, object], known: Mapping[str, object]) -> bool:
     def fits(wanted: object, value: object) -> bool:
         if isinstance(wanted, list):
-            return any(fits(each, value) for each in wanted)
+            return any(fits(pattern, value) for pattern in wanted)
         if isinstance(wanted, str):
             return fnmatchcase(str(value), wanted)
         return bool(wanted == value)
@@ -263,8 +263,8 @@ def _known(options: Mapping[str, object], where: str) -> dict[str, object]:
     from fourier_probe.training import recipe
 
     known: dict[str, object] = {}
-    for each in fields(TrainConfig):
-        known[each.name] = each.default_factory() if each.default_factory is not MISSING else each.default
+    for option in fields(TrainConfig):
+        known[option.name] = option.default_factory() if option.default_factory is not MISSING else option.default
     key = {name: options[name] for name in ("recipe", "model", "model_args", "epochs", "batch_size") if name in options}
     try:
         return {**known, **recipe.defaults(key), **options}

@@ -84,9 +84,9 @@ def _row(task: Task, axes: Sequence[str]) -> dict[str, object]:
     row |= known | dict(run.result.numbers() if run.result else ())
     if row["best_val_acc"] is None:
         name = "ema_val_acc" if config.model_ema else "val_acc"
-        row["best_val_acc"] = max((value for each in metrics if (value := each.get(name)) is not None), default=None)
-    row["mean_multiply_adds"] = _mean([each.multiply_adds for each in metrics])
-    row["seconds"] = sum(each.seconds or 0.0 for each in metrics) if metrics else None
+        row["best_val_acc"] = max((value for epoch in metrics if (value := epoch.get(name)) is not None), default=None)
+    row["mean_multiply_adds"] = _mean([epoch.multiply_adds for epoch in metrics])
+    row["seconds"] = sum(epoch.seconds or 0.0 for epoch in metrics) if metrics else None
     row["epochs_trained"] = run.result.epochs if run.result else len(metrics)
     row["fork"] = Path(run.record.fork).name if run.record.fork else None
     return row

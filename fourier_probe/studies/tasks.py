@@ -127,10 +127,12 @@ class Task:
             OutputError: it cannot be written.
         """
         atomic.output_folder(self.folder)
-        kept, config = self.lengthened(), self.entry.config
-        config = replace(config, checkpoint_at=tuple(sorted({*config.checkpoint_at, *kept})))
+        kept_for_others, config = self.lengthened(), self.entry.config
+        config = replace(config, checkpoint_at=tuple(sorted({*config.checkpoint_at, *kept_for_others})))
         fork = None if self.fork is None else Begin(self.fork[0].name, self.fork[1])
-        atomic.write_json(self.folder / "job.json", msgspec.to_builtins(Job(config, fork, kept, self.analysis)))
+        atomic.write_json(
+            self.folder / "job.json", msgspec.to_builtins(Job(config, fork, kept_for_others, self.analysis))
+        )
 
     def started(self) -> None:
         """It runs from now on."""

@@ -171,9 +171,9 @@ def _weights(folder: Path) -> tuple[dict[str, Tensor], str]:
             )
         named = _object(index).get("weight_map")
         names = set(named.values()) if isinstance(named, dict) else set()
-        if wrong := [each for each in names if not isinstance(each, str) or Path(each).name != each]:
+        if wrong := [name for name in names if not isinstance(name, str) or Path(name).name != name]:
             raise CheckpointError(f"{index} names {printable(repr(wrong[0]), 120)}: expected files beside it.")
-        shards = [folder / each for each in sorted(names)]
+        shards = [folder / name for name in sorted(names)]
     state: dict[str, Tensor] = {}
     digests = []
     for shard in shards:
@@ -229,7 +229,7 @@ def _built(
             bones = kind(settings)
     except Exception as error:  # whatever a constructor raises
         raise CheckpointError(f"{folder}: {kind.__name__} cannot be made: {first_line(error)}.") from error
-    if sum(each.nbytes for each in (*bones.parameters(), *bones.buffers())) > 8 * held + _SLACK:
+    if sum(weight.nbytes for weight in (*bones.parameters(), *bones.buffers())) > 8 * held + _SLACK:
         raise CheckpointError(f"{folder}: its config.json asks for a far larger network than it holds weights for.")
     with keeping_random_state(0):
         if untrained:

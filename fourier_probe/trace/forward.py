@@ -342,9 +342,9 @@ def _is_packed(axes: Axes) -> bool:
 
 def _has_one_factor(operation: Operation, result: Tensor) -> bool:
     """Whether a tensor was multiplied with a number, or one for each channel; rotations of positions are no factor."""
-    factors = [each for each in operation.tensors if each.shape != result.shape]
+    factors = [tensor for tensor in operation.tensors if tensor.shape != result.shape]
     full = len(operation.tensors) - len(factors)
-    return full == 1 and all(sum(size > 1 for size in each.shape) <= 1 for each in factors)
+    return full == 1 and all(sum(size > 1 for size in factor.shape) <= 1 for factor in factors)
 
 
 def _beginning(branch: Value, skip: Value) -> int:

@@ -317,5 +317,5 @@ def reads(module: nn.Module) -> Kind4D | None:
 def declared_grids(model: nn.Module, image: Grid) -> list[Grid]:
     """Grids that timm's `feature_info` declares, for models that cut patches without a convolution."""
     info = getattr(model, "feature_info", None)
-    strides = [each["reduction"] for each in info if "reduction" in each] if isinstance(info, list) else []
+    strides = [layer["reduction"] for layer in info if "reduction" in layer] if isinstance(info, list) else []
     return [(-(-image[0] // s), -(-image[1] // s)) for s in dict.fromkeys(strides)]

@@ -258,7 +258,7 @@ class TrainConfig:
         return [name for name in NAMES if getattr(self, name) != getattr(other, name)]
 
 
-NAMES = tuple(each.name for each in fields(TrainConfig))
+NAMES = tuple(option.name for option in fields(TrainConfig))
 
 
 def flag_of(name: str) -> str:
@@ -267,9 +267,9 @@ def flag_of(name: str) -> str:
     >>> flag_of("weight_decay"), flag_of("model_args")
     ('--weight-decay', '--model-arg')
     """
-    for each in fields(TrainConfig):
-        if each.name == name:
-            return str(each.metadata.get("flag") or "--" + name.replace("_", "-"))
+    for option in fields(TrainConfig):
+        if option.name == name:
+            return str(option.metadata.get("flag") or "--" + name.replace("_", "-"))
     return "--" + name.replace("_", "-")
 
 

@@ -58,11 +58,11 @@ def check(config: TrainConfig) -> None:
         value = getattr(config, name)
         if not test(value):
             raise TrainingError(f"{flag_of(name)} is {value!r}: expected {expected}.")
-    for each in fields(config):
-        choices, value = each.metadata.get("choices"), getattr(config, each.name)
+    for option in fields(config):
+        choices, value = option.metadata.get("choices"), getattr(config, option.name)
         if choices and value not in choices:
             raise TrainingError(
-                f"{flag_of(each.name)} is {value!r}: expected one of {', '.join(choices)}."
+                f"{flag_of(option.name)} is {value!r}: expected one of {', '.join(choices)}."
                 f"{suggest(str(value), choices)}"
             )
     if config.schedule != CUSTOM and (config.switches or config.switch_ends):

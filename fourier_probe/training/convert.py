@@ -39,12 +39,12 @@ def convert_(
         TrainingError: model and average have come apart.
     """
     for layer in layers:
-        for each in (model, average):
-            if each is None:
+        for network in (model, average):
+            if network is None:
                 continue
             generator = torch.Generator().manual_seed(derived(_RECAST, config.seed, *layer.encode()))
             try:
-                recast_(each, [layer], generator=generator, **options(config))
+                recast_(network, [layer], generator=generator, **options(config))
             except TypeError as error:
                 raise TrainingError(
                     f"--recast-arg: {error}; expected locality_strength, gate or head_dim, as KEY=NUMBER."

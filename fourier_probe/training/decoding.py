@@ -138,7 +138,7 @@ def _collate(items: list[object]) -> object:
     """A batch as timm collates it, uint8; or what is bad of it, if anything is."""
     from timm.data.loader import fast_collate
 
-    bad = [each for item in items if isinstance(item, _Bad) for each in item.bad]
+    bad = [file for item in items if isinstance(item, _Bad) for file in item.bad]
     return _Bad(bad) if bad else fast_collate(items)  # type: ignore[no-untyped-call]
 
 

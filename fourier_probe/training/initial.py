@@ -187,7 +187,7 @@ def _heads(model: nn.Module, config: TrainConfig) -> tuple[str, ...]:
 
 
 def _unlike(name: str, own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
-    have, want = (tuple(each[name].shape) if name in each else "not there" for each in (state, own))
+    have, want = (tuple(weights[name].shape) if name in weights else "not there" for weights in (state, own))
     return f"{printable(name, 80)} is {have} in the file and {want} in the network"
 
 

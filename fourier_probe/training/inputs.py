@@ -192,8 +192,8 @@ class Training:
         pairs = bool(self.config.mixup or self.config.cutmix)
         share = share_of(self.batch, self.ranks.rank, self.ranks.world, pairs=pairs)
         rows, copies = (
-            each[: self.steps * self.batch].view(self.steps, self.batch)[start:stop, share.index]
-            for each in (order, copies)
+            indices[: self.steps * self.batch].view(self.steps, self.batch)[start:stop, share.index]
+            for indices in (order, copies)
         )
         decoded = None if self.decoding is None else self.decoding.batches(rows, copies, epoch)
         own_rows = rows.to(self.ranks.device) if decoded is None else rows
@@ -201,7 +201,7 @@ class Training:
             generator = _generator(self.ranks.device, self.config.seed, _STEP, epoch, step, 0)
             if decoded is not None:
                 images, labels = next(decoded)
-                images, labels = (each.to(self.ranks.device, non_blocking=True) for each in (images, labels))
+                images, labels = (values.to(self.ranks.device, non_blocking=True) for values in (images, labels))
             elif self.held is not None:
                 index = own_rows[step - start]
                 images, labels = self.held.images[index], self.held.labels[index]

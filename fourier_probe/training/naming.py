@@ -53,12 +53,12 @@ def content(config: TrainConfig) -> dict[str, object]:
     """
     unread = () if config.schedule != "none" else tuple(name for name in SCHEDULE_FIELDS if name != "schedule")
     options: dict[str, object] = {}
-    for each in fields(TrainConfig):
-        value = getattr(config, each.name)
-        default = each.default_factory() if each.default_factory is not MISSING else each.default
-        if each.name in (*FREE, *unread) or value == default:
+    for option in fields(TrainConfig):
+        value = getattr(config, option.name)
+        default = option.default_factory() if option.default_factory is not MISSING else option.default
+        if option.name in (*FREE, *unread) or value == default:
             continue
-        options[each.name] = _plain(checked(each.name, value, "config"))
+        options[option.name] = _plain(checked(option.name, value, "config"))
     if config.initial_checkpoint:
         options["initial_checkpoint"] = _digest(config.initial_checkpoint)
     options["model"], options["data"] = placeless(config.model), placeless(config.data)

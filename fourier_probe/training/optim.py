@@ -59,7 +59,7 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimiz
 def adopt(optimizer: torch.optim.Optimizer, model: nn.Module, layers: Iterable[str]) -> None:
     """Put the parameters that `layers` gained into the groups made for them, at the depth of their kernel."""
     groups = {(group.get("name"), _depth(group)): group for group in optimizer.param_groups}
-    depths = {id(each): _depth(group) for group in optimizer.param_groups for each in group["params"]}
+    depths = {id(parameter): _depth(group) for group in optimizer.param_groups for parameter in group["params"]}
     for layer in layers:
         module = model.get_submodule(layer)
         depth = depths.get(id(module.get_parameter("weight")), max(depth for _, depth in groups))
@@ -98,11 +98,13 @@ def clip(optimizer: torch.optim.Optimizer, net: nn.Module, norm: Tensor, config:
     if not config.clip_grad:
         return
     if config.clip_mode == "agc":
-        body = {id(each) for each in model_parameters(net, exclude_head=True)}
+        body = {id(parameter) for parameter in model_parameters(net, exclude_head=True)}
         groups = [group for group in optimizer.param_groups if group.get("name") not in ("gates", "positions")]
-        clipped = [each for group in groups for each in group["params"] if id(each) in body]
+        clipped = [parameter for group in groups for parameter in group["params"] if id(parameter) in body]
     else:
-        clipped = [each for group in optimizer.param_groups for each in group["params"] if each.grad is not None]
+        clipped = [
+            parameter for group in optimizer.param_groups for parameter in group["params"] if parameter.grad is not None
+        ]
     if config.clip_mode == "norm":
         nn.utils.clip_grads_with_norm_(clipped, config.clip_grad, norm)
     else:
@@ -213,10 +215,10 @@ def _depths(model: nn.Module, config: TrainConfig) -> dict[str, float]:
     from timm.optim import param_groups_layer_decay
 
     groups = param_groups_layer_decay(model, layer_decay=config.layer_decay)
-    scales = {id(each): float(group["lr_scale"]) for group in groups for each in group["params"]}
+    scales = {id(parameter): float(group["lr_scale"]) for group in groups for parameter in group["params"]}
     if len(set(scales.values())) < 2:
         raise TrainingError(
             f"--layer-decay {config.layer_decay}: timm finds no depths in {type(model).__name__}, which has neither "
             "a group_matcher nor a named classifier: leave it out."
         )
-    return {name: scales[id(each)] for name, each in model.named_parameters() if id(each) in scales}
+    return {name: scales[id(parameter)] for name, parameter in model.named_parameters() if id(parameter) in scales}

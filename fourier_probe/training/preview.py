@@ -91,7 +91,7 @@ class SchedulePlan:
         """Plain values: what schedule.json holds."""
         lengths = {"epochs": self.epochs, "steps": self.steps, "images": self.images}
         layers, over_limit = (
-            [{k: list(v) if isinstance(v, tuple) else v for k, v in asdict(each).items()} for each in part]
+            [{k: list(v) if isinstance(v, tuple) else v for k, v in asdict(layer).items()} for layer in part]
             for part in (self.layers, self.over_limit)
         )
         costs = {"before": self.before._asdict(), "after": self.after._asdict()}
@@ -111,16 +111,16 @@ class SchedulePlan:
         """What `fourier-probe schedule` prints: a row per layer, then the whole network."""
         rows = tuple(
             (
-                each.layer,
-                "-" if each.epoch is None else f"{each.epoch}" + (f"-{each.end}" if each.end else ""),
-                each.stage,
-                "x".join(map(str, each.keys)),
-                f"{each.parameters:,}",
-                f"+{each.added:,}",
-                f"{each.multiply_adds / 1e6:.2f}",
-                f"{each.multiply_adds_recast / 1e6:.2f}",
+                row.layer,
+                "-" if row.epoch is None else f"{row.epoch}" + (f"-{row.end}" if row.end else ""),
+                row.stage,
+                "x".join(map(str, row.keys)),
+                f"{row.parameters:,}",
+                f"+{row.added:,}",
+                f"{row.multiply_adds / 1e6:.2f}",
+                f"{row.multiply_adds_recast / 1e6:.2f}",
             )
-            for each in self.layers
+            for row in self.layers
         )
         title = f"{self.model}, {self.schedule}, {self.epochs} epochs of {self.steps} steps"
         columns = ("layer", "epoch", "stage", "keys", "params", "new", "M mult-adds", "as attention")

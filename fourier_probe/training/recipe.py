@@ -157,8 +157,8 @@ def _suited(model: str, model_args: Mapping[str, Any]) -> str:
             raise
         bones = zoo.skeleton(model, **{"num_classes": 2, "in_chans": 3, **model_args})  # as the data will say
     modules = list(bones.modules())
-    normed = any(isinstance(each, nn.modules.batchnorm._BatchNorm) for each in modules)
-    attends = any("attention" in type(each).__name__.lower() for each in modules)
+    normed = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in modules)
+    attends = any("attention" in type(module).__name__.lower() for module in modules)
     size = (getattr(bones, "pretrained_cfg", None) or {}).get("input_size", (3, SMALL, SMALL))
     family = "eit" if type(bones).__name__ == "EIT" else "cnn" if normed and not attends else "vit"
     return family + ("-small" if max(size[1:]) <= SMALL else "")

@@ -22,7 +22,9 @@ def climbed(optimizer: torch.optim.Optimizer, rho: float) -> Iterator[None]:
 
     Where the gradient is not finite, or nothing but zeros, they stay.
     """
-    weights = [each for group in optimizer.param_groups for each in group["params"] if each.grad is not None]
+    weights = [
+        parameter for group in optimizer.param_groups for parameter in group["params"] if parameter.grad is not None
+    ]
     before = [weight.detach().clone() for weight in weights]
     with torch.no_grad():
         norm = nn.utils.get_total_norm([weight.grad for weight in weights if weight.grad is not None])

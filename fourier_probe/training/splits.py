@@ -87,7 +87,7 @@ def open_splits(config: TrainConfig) -> Splits:
         check_labels(labels_of(test), classes)
     if config.skip_bad:
         train = choose(train, skip_bad=True)
-        val, test = (each if each is None else choose(each, skip_bad=True) for each in (val, test))
+        val, test = (images if images is None else choose(images, skip_bad=True) for images in (val, test))
     return Splits(train, val, test, classes, available, _digest(train), note, fingerprint(config.data))
 
 
@@ -117,7 +117,7 @@ def input_spec(config: TrainConfig, images: ImageSet, native: InputSpec) -> Inpu
         mean, std = channel_statistics(images.pixels)
     if len(mean) != native.channels:
         mean, std = (sum(mean) / len(mean),) * native.channels, (sum(std) / len(std),) * native.channels
-    std = tuple(max(each, 1e-3) for each in std)  # a constant image
+    std = tuple(max(channel, 1e-3) for channel in std)  # a constant image
     size = (config.img_size,) * 2 if config.img_size else (height, width)
     return InputSpec(native.channels, size, tuple(mean), std, native.interpolation, native.crop_pct)
 

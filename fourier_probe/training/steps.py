@@ -118,9 +118,11 @@ def train_step(
     else:
         loss, logits = backward()
     scaler.unscale_(optimizer)
-    parameters = [each for group in optimizer.param_groups for each in group["params"] if each.grad is not None]
+    parameters = [
+        parameter for group in optimizer.param_groups for parameter in group["params"] if parameter.grad is not None
+    ]
     # NaN in one gradient would spread to all by clipping, so the norm is looked at first; it is cheap.
-    norm = nn.utils.get_total_norm([each.grad for each in parameters if each.grad is not None])
+    norm = nn.utils.get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
     good = torch.isfinite(loss) & (torch.isfinite(norm) | scaler.is_enabled())
     if check and not bool(good):
         raise Diverged

@@ -117,14 +117,14 @@ def add_attention(result: Spectra, target: Target, stream: Stream, data: Data | 
         total, read = len(some), (batch.images for batch in batches(some, spec, batch_size=8))
     with _or_noted("attention", model, probe.device if probe.device is not None else home, home):
         seen = observe(model, read or [], total=total)
-        informed = {each.name for each in seen.information}
+        informed = {record.name for record in seen.information}
         for name, reason in list(seen.left_out.items())[:3]:
             there = "; its NMI is there" if name in informed else ""
             note(f"attention of {name} is left out: {reason}{there}.")
         if not seen.information:
             note("attention is left out: this network has none with a map.")
         result.attention = [{**layer.to_json(), "images": seen.images} for layer in seen.layers]
-        result.information = [_information(each, seen.images) for each in seen.information]
+        result.information = [_information(record, seen.images) for record in seen.information]
         if probe.kernels:
             result.kernels += [_kernel_record(layer.filter) for layer in seen.layers]
     if chosen is None or spec is None:
@@ -145,12 +145,12 @@ def _few(own: Iterable[object]) -> Iterator[torch.Tensor]:
             return
 
 
-def _information(each: Information, images: int) -> InformationRecord:
+def _information(information: Information, images: int) -> InformationRecord:
     return InformationRecord(
-        **{name: getattr(each, name) for name in ("name", "over", "queries", "keys", "mean")},
-        nmi=each.nmi.tolist(),
-        stderr=[value if np.isfinite(value) else None for value in each.stderr.tolist()],
-        mean_stderr=each.mean_stderr if np.isfinite(each.mean_stderr) else None,
+        **{name: getattr(information, name) for name in ("name", "over", "queries", "keys", "mean")},
+        nmi=information.nmi.tolist(),
+        stderr=[value if np.isfinite(value) else None for value in information.stderr.tolist()],
+        mean_stderr=information.mean_stderr if np.isfinite(information.mean_stderr) else None,
         images=images,
     )
 

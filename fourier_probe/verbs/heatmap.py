@@ -133,24 +133,29 @@ def heatmap(  # type: ignore[misc]  # the options are those below
     if folder is not None and first:
         atomic.output_folder(folder, results=wanted, force=force)
     model_options = ModelOptions(model, model_args, pretrained, use_ema, untrained, key, prefix, ignore_extra)
-    opened = [open_any(each, model_options, label=name) for each, name in zip(targets, names, strict=True)]
-    labelled, provenances = [each.label for each in opened], [each.provenance for each in opened]
-    apart = told_apart(labelled, provenances, [each.name for each in opened])
-    opened = [replace(each, label=name or own) for each, name, own in zip(opened, names, apart, strict=True)]
+    opened = [open_any(opened_one, model_options, label=name) for opened_one, name in zip(targets, names, strict=True)]
+    labelled, provenances = (
+        [opened_one.label for opened_one in opened],
+        [opened_one.provenance for opened_one in opened],
+    )
+    apart = told_apart(labelled, provenances, [opened_one.name for opened_one in opened])
+    opened = [
+        replace(opened_one, label=name or own) for opened_one, name, own in zip(opened, names, apart, strict=True)
+    ]
     if data is None:
-        named = next((each.data for each in opened if each.data is not None), None)
-        opened = [replace(each, data=named) for each in opened]
+        named = next((opened_one.data for opened_one in opened if opened_one.data is not None), None)
+        opened = [replace(opened_one, data=named) for opened_one in opened]
     if several and isinstance(data, Iterator):
         raise DataError("heatmap reads the data once for each target, and these can be read once only: give a list.")
     folders: list[Path | None] = [folder]
     if several:
-        below = folder_names([each.label for each in opened])
+        below = folder_names([opened_one.label for opened_one in opened])
         folders = [None if folder is None else folder / name for name in below]
     heats = []
-    for each, original, own in zip(opened, targets, folders, strict=True):
+    for opened_one, original, own in zip(opened, targets, folders, strict=True):
         on = "auto" if device is None and not isinstance(original, nn.Module | Target) else device
         fitting = ImageOptions(images, split, batch_size, workers, skip_bad, img_size, mean, std)
-        heats.append(_measured(each, data, fitting, options, points, grid, on, own))
+        heats.append(_measured(opened_one, data, fitting, options, points, grid, on, own))
     result: HeatMap | HeatMaps = HeatMaps(tuple(heats)) if several else heats[0]
     if folder is not None and first:
         from fourier_probe.plots import save_each

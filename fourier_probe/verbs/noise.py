@@ -127,8 +127,8 @@ def _work(noise: NoiseProbe, setting: _Setting) -> _Work:
 
         return _Work([{"band": (band / parts, (band + 1) / parts)} for band in range(parts)], of_bands)
     filters = image_filters(parts)
-    for each in filters:
-        each.passes(setting.images.size)  # says what cannot be removed before anything is run
+    for image_filter in filters:
+        image_filter.passes(setting.images.size)  # says what cannot be removed before anything is run
 
     def of_filters(numbers: list[int], advance: Callable[[int], None]) -> dict[int, Response]:
         out = noise.filtered([filters[number] for number in numbers], progress=advance)
@@ -136,8 +136,9 @@ def _work(noise: NoiseProbe, setting: _Setting) -> _Work:
 
     return _Work(
         [
-            {"filter": each.kind} | ({"band": each.band} if each.kind == "removed" else {"cutoff": each.cutoff})
-            for each in filters
+            {"filter": image_filter.kind}
+            | ({"band": image_filter.band} if image_filter.kind == "removed" else {"cutoff": image_filter.cutoff})
+            for image_filter in filters
         ],
         of_filters,
     )
@@ -273,5 +274,5 @@ def _key(noise: NoiseProbe, setting: _Setting) -> str:
     """What a partial result must agree in: network, images, labels, noise, points."""
     labels = None if noise.labels is None else noise.labels.tolist()
     target = msgspec.structs.replace(setting.target, label="", source="")  # the digest says which
-    values = [msgspec.to_builtins(each) for each in (target, setting.images, setting.definition)]
+    values = [msgspec.to_builtins(record) for record in (target, setting.images, setting.definition)]
     return hashlib.sha256(json.dumps([values, labels, setting.points]).encode()).hexdigest()

@@ -92,7 +92,7 @@ def list_points(
     spec = opened.input_spec(img_size=img_size, mean=mean, std=std)
     if opened.model is None:
         raise PointError(f"{target} is a saved result; points needs a model.")
-    like = next((each for each in opened.model.parameters() if each.is_floating_point()), torch.empty(0))
+    like = next((parameter for parameter in opened.model.parameters() if parameter.is_floating_point()), torch.empty(0))
     example = torch.zeros(1, spec.channels, *spec.size, dtype=like.dtype, device=like.device)
     surveyed = survey(opened.model, example, select=points, self_check=self_check and not points, grid=grid)
     if not points:

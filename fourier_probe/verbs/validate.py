@@ -200,8 +200,8 @@ def _classes(seen: Answers, right: Tensor, stream: Stream) -> list[ClassAnswers]
     named = None if stream.chosen is None else stream.chosen.classes
     names = named or [str(index) for index in range(seen.classes)]
     images, taken, hits = (
-        torch.bincount(each, minlength=seen.classes).tolist()
-        for each in (seen.truth, seen.predicted, seen.truth[right])
+        torch.bincount(classes, minlength=seen.classes).tolist()
+        for classes in (seen.truth, seen.predicted, seen.truth[right])
     )
     return [
         ClassAnswers(name=name, images=i, predicted=p, top1=intervals.share(h, i) if i else None)
