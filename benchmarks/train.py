@@ -11,7 +11,7 @@ the other, in alternating order; reported are the median and its bootstrap 95 % 
   (forward, cross-entropy, backward, update) on the same inputs.
 - `after`: our step once every layer with 8x8 keys is attention, over our step of the plain network.
 - `input`: gathering, cropping, mirroring, scaling and erasing a batch, over our step on it.
-- `pass`: images a second of our pass over the data (crop, flip, erasing, mixup) over that of a loop of timm's public
+- `pass`: images per second of our pass over the data (crop, flip, erasing, mixup) over that of a loop of timm's public
   parts (create_loader, Mixup, create_optimizer_v2) with the same model, batch and augmentation; as it comes, and with
   the model and images channels-last, as ours are.
 """

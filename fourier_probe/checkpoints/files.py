@@ -198,8 +198,6 @@ def _not_a_checkpoint(path: Path, file: IO[bytes], start: bytes) -> CheckpointEr
             f"{path} is a bare pickle, not a checkpoint: expected a file of torch.save or safetensors. If it holds "
             "weights, load it where it was made and write them with torch.save(model.state_dict(), ...)."
         )
-    if path.suffix == ".py":
-        return CheckpointError(f"{path} is Python code: name the function in it that makes the network, {path}:NAME.")
     return CheckpointError(
         f"{path} is not a checkpoint (it starts with {start[:8]!r}): expected a file of torch.save "
         "(.pt, .pth, .tar, .ckpt) or .safetensors."

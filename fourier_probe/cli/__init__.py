@@ -1,4 +1,4 @@
-"""The command line: one module a verb, imported only when the verb is called. Nothing here imports torch."""
+"""The command line: one module per verb, imported only when the verb is called. Nothing here imports torch."""
 
 from __future__ import annotations
 

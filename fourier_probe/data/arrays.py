@@ -70,11 +70,11 @@ def as_pixels(images: npt.NDArray[Any], what: str) -> npt.NDArray[np.uint8]:
 def as_labels(labels: npt.NDArray[Any], what: str) -> npt.NDArray[np.int64]:
     """(N,) or (N, 1) integers -> (N,) int64; raises DataError on anything else."""
     if labels.dtype.kind not in "iu":
-        raise DataError(f"{what} has type {labels.dtype}: expected integers, one class an image.")
+        raise DataError(f"{what} has type {labels.dtype}: expected integers, one class per image.")
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
     if labels.ndim != 1:
-        raise DataError(f"{what} has shape {labels.shape}: expected (N,) or (N, 1), one class an image (not several).")
+        raise DataError(f"{what} has shape {labels.shape}: expected (N,) or (N, 1), one class per image (not several).")
     if labels.size and (int(labels.min()) < 0 or int(labels.max()) >= CLASSES):
         raise DataError(
             f"{what} go from {int(labels.min())} to {int(labels.max())}: expected classes counted from 0, up to "

@@ -83,7 +83,7 @@ def batches(
     Args:
         images: the split; `choose` applies `limit` and `skip_bad` to it first, here as there.
         spec: what the model wants to see.
-        batch_size: images a batch.
+        batch_size: images per batch.
         limit: how many images at most; None for all.
         shard: (rank, world): every world-th image from the rank-th on, without padding or duplicates; may be empty.
         workers: processes that decode files, started by spawn; 0 decodes in this process, in a thread of its own. An

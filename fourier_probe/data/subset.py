@@ -88,7 +88,7 @@ def holdout(labels: Labels, fraction: float, *, seed: int) -> tuple[Indices, Ind
         seed: not negative; independent of the draws that `subset` makes from the same seed.
 
     Raises:
-        DataError: a fraction out of range, no or negative labels, or one image a class, which leaves no validation.
+        DataError: a fraction out of range, no or negative labels, or one image per class, which leaves no validation.
     """
     if not 0 < fraction < 1:
         raise DataError(f"the validation fraction is {fraction}: expected a fraction above 0 and below 1.")

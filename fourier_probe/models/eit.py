@@ -62,7 +62,7 @@ def attention_channels(width: int, depth: int, heads: int, split: Split = "decre
         raise ModelError(f"EIT: split={split!r} is none of decreasing, constant, attention.")
     if 0 in channels:
         raise ModelError(
-            f"EIT: width {width} leaves no attention channel a head in block {channels.index(0)} of {depth} with "
+            f"EIT: width {width} leaves no attention channel per head in block {channels.index(0)} of {depth} with "
             f"{heads} heads; choose fewer heads or blocks, or a larger width."
         )
     return channels

@@ -182,7 +182,7 @@ def _contrasts(arms: dict[str, dict[int, Trial]]) -> list[Row]:
 
 
 def _steps_figure(arms: dict[str, dict[int, Trial]], scale: int) -> Figure:
-    """Left: steps after the last switch, a mark a seed. Right: validation top-1 against the step, a line a seed."""
+    """Left: steps after the last switch, a mark per seed. Right: validation top-1 against the step, a line per seed."""
     shown = [arm for arm in arms if arm in ARMS]
     with style():
         figure = canvas(PAGE, 2.9)
@@ -213,7 +213,7 @@ def _steps_figure(arms: dict[str, dict[int, Trial]], scale: int) -> Figure:
         _bound(right, "mixed")
         right.set_xlabel("step")
         right.set_ylabel("validation top-1 (%)")
-        right.set_title(f"{scale:,} training images, a line a seed", fontsize=7)
+        right.set_title(f"{scale:,} training images, a line per seed", fontsize=7)
         right.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
     return figure
 
@@ -378,7 +378,7 @@ def planted_reliance(runs: Sequence[Run]) -> Exhibit:
         axes[2].legend(*_entries(axes), loc="center left", bbox_to_anchor=(1.01, 0.5))
     text = (
         f"Change of test top-1 when a half of a layer's attention comes from another image, {scale:,} training images, "
-        "a mark a seed (x: not solved), and the mean gate beside it, which is no measure of reliance."
+        "a mark per seed (x: not solved), and the mean gate beside it, which is no measure of reliance."
     )
     used = [t.run for seeds in arms.values() for t in seeds.values() if t.run.reliance() is not None]
     return Exhibit(figure, rows, caption(used, text, over="", reading=True))

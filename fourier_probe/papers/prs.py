@@ -177,7 +177,7 @@ def schedule_table(runs: Sequence[Run]) -> Exhibit:
 
 @figure_kind(tables=["differences", "reliance"])
 def gates_by_depth(runs: Sequence[Run]) -> Exhibit:
-    """Gates of the converted layers against steps since their switch, a panel a schedule, coloured by depth (A5)."""
+    """Gates of the converted layers against steps since their switch, a panel per schedule, coloured by depth (A5)."""
     chosen = one_network([run for run in finished(runs) if switches(run) and run.trajectory])
     rows = [row for run in chosen for row in _gates(run)]
     if not rows:
@@ -314,7 +314,7 @@ def _gates_at(rows: Sequence[Row], steps: int) -> list[tuple[float, float, float
 
 @figure_kind()
 def training_trajectory(runs: Sequence[Run]) -> Exhibit:
-    """High-frequency value of every point while training, across the switches, a row a schedule."""
+    """High-frequency value of every point while training, across the switches, a row per schedule."""
     chosen = one_network([run for run in finished(runs) if len(run.trajectory) > 1])
     if not chosen:
         raise MissingRunsError("training-trajectory needs runs probed while they trained: probe_every = 1 in the plan.")

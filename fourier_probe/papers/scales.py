@@ -230,7 +230,7 @@ def spectra_by_scale(runs: Sequence[Run]) -> Exhibit:
 
 @figure_kind()
 def depth_profile_by_scale(runs: Sequence[Run]) -> Exhibit:
-    """High-frequency value against depth, a panel a model, a line a data scale, mean over seeds."""
+    """High-frequency value against depth, a panel per model, a line per data scale, mean over seeds."""
     analyses = analyzed(_cnn_first(finished(runs)), "depth-profile-by-scale")
     scales = sorted({run.config.data_scale for run, _ in analyses})
     if len(scales) < 2:

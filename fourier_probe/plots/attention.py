@@ -63,7 +63,7 @@ def _diversity_error(layer: dict[str, Any]) -> float | None:
 
 
 def draw_response(ax: Axes, layers: Sequence[dict[str, Any]]) -> Axes:
-    """Spectral response of the attention maps, mean over heads, one curve a layer: the gain at each frequency.
+    """Spectral response of the attention maps, mean over heads, one curve per layer: the gain at each frequency.
 
     The scale is logarithmic; what is below a millionth, as of attention that is uniform, is rounding and not drawn.
     """
@@ -83,7 +83,7 @@ def draw_response(ax: Axes, layers: Sequence[dict[str, Any]]) -> Axes:
 
 
 def draw_gates(ax: Axes, layers: Sequence[dict[str, Any]]) -> Axes:
-    """Gates of the gated layers, a dot a head: 1 is positional, 0 is content."""
+    """Gates of the gated layers, a dot per head: 1 is positional, 0 is content."""
     for position, layer in zip(_positions(layers), layers, strict=True):
         if layer["gate"] is not None:
             ax.plot([position] * len(layer["gate"]), layer["gate"], "o", ms=2.5, mew=0, color="#1f4e79")

@@ -43,7 +43,7 @@ OPS = ("attention", "mlp", "conv", "downsample", "embed")
 
 
 def panels_figure(cells: Mapping[tuple[str, str], Spectra], rows: Sequence[str], columns: Sequence[str]) -> Figure:
-    """Spectra in a grid of panels with shared axes, a row a model and a column a data scale, schedule or the like.
+    """Spectra in a grid of panels with shared axes, a row per model and a column per data scale, schedule or the like.
 
     Args:
         cells: (row, column) -> result; a cell that is missing stays empty.

@@ -41,7 +41,7 @@ BANDED = 8  # curves, at most, that all have a band; of more, the bands of the f
 
 
 def draw_spectra(ax: Axes, result: Spectra, *, intervals: bool = True) -> Axes:
-    """Delta against frequency, one curve a stream point, coloured by depth.
+    """Delta against frequency, one curve per stream point, coloured by depth.
 
     The band is the 95 % jackknife interval over images; of more than 8 curves, of the first and the last only. Nyquist,
     a real coefficient half ln 2 lower than its neighbours, is drawn apart as an open circle. Triangles in the right

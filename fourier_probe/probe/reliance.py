@@ -189,7 +189,7 @@ class Departure:
         name: of the module.
         gate: mean of sigmoid(lambda) over heads; 1 is positional.
         gate_range: its smallest and largest head.
-        locality: mean alpha, nats a squared pixel.
+        locality: mean alpha, nats per squared pixel.
         displacement: mean distance of the attention centres from the kernel's taps, pixels.
         tap: mean over heads of gate x positional mass on the head's own tap: 1 is the convolution; null without images.
         content: norm of the content half over that of the output minus bias, on the images given; null without images.

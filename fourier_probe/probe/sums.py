@@ -115,7 +115,7 @@ def jackknife(
         Estimates without the leading axis, and their standard errors, see `jackknife_variance`; NaN when a group is
         empty, as it is with fewer images than groups.
 
-    >>> values = np.arange(20.0)  # one image a group: the jackknife of a mean is its classical standard error
+    >>> values = np.arange(20.0)  # one image per group: the jackknife of a mean is its classical standard error
     >>> value, error = jackknife(lambda s: {"mean": s["x"] / s["count"]}, {"x": values, "count": np.ones(20)})
     >>> float(value["mean"]), bool(np.isclose(error["mean"], values.std(ddof=1) / 20**0.5))
     (9.5, True)

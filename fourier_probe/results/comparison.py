@@ -224,7 +224,7 @@ def _error_of(sums: dict[str, Array]) -> float:
 
 
 def common_table(results: Sequence[Spectra], labels: Sequence[str]) -> list[dict[str, object]]:
-    """`log_density` of every result interpolated onto common depths and radii, a row a value; see `coordinate`."""
+    """`log_density` of every result interpolated onto common depths and radii, a row per value; see `coordinate`."""
     axes = common_axes(results)
     rows = []
     for label, result in zip(labels, results, strict=True):

@@ -79,7 +79,7 @@ class PointSpectrum:
         map: (H, W) mean 2-D log-amplitude, DC in the middle, where it was asked for. map_stderr: (H, W) its standard
             error over images.
         singular: spectrum of the tokens of an image, where it was asked for.
-        gate: of the halves of gated attention, the share of the positional half a head, 0 to 1.
+        gate: of the halves of gated attention, the share of the positional half per head, 0 to 1.
 
     >>> import torch
     >>> import fourier_probe as fp

@@ -28,7 +28,7 @@ from fourier_probe.training.steps import Diverged, train_step
 STEPS = 5  # measured, after one to warm up
 SECONDS = 2.0  # at most, unless a single step takes longer
 LOOKED = 16  # images of a measured analysis
-OVERHEAD = 6.0  # seconds a run, of starting a process and importing torch and timm
+OVERHEAD = 6.0  # seconds per run, of starting a process and importing torch and timm
 _FREE_OF = (
     *("seed", "data_seed", "data_scale", "train_images", "epochs", "steps", "val_every"),
     *("lr", "sched", "warmup_epochs", "warmup_steps", "cooldown_steps"),

@@ -164,7 +164,7 @@ def analyze_run(folder: Path, config: TrainConfig, asked: Analysis) -> None:
 
 
 class Said(Progress):
-    """A line an epoch, for log.txt."""
+    """A line per epoch, for log.txt."""
 
     def epoch(self, row: dict[str, Any]) -> None:
         """Losses and accuracies of an epoch."""

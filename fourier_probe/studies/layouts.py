@@ -22,7 +22,7 @@ class Layout:
         plan: epochs, steps, switches.
         spec: the model's input.
         classes: number of classes.
-        batch: images a step.
+        batch: images per step.
         val: images looked at after each epoch.
         test: images looked at at the end.
     """

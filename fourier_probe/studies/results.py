@@ -1,4 +1,4 @@
-"""What came of a study, in one tidy table: results.csv, a row a run."""
+"""What came of a study, in one tidy table: results.csv, a row per run."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def columns(axes: Sequence[str]) -> tuple[str, ...]:
 
 
 def rows(tasks: Sequence[Task], axes: Sequence[str]) -> list[dict[str, object]]:
-    """A row a run, in the order of the plan; what is not known is None.
+    """A row per run, in the order of the plan; what is not known is None.
 
     Args:
         tasks: of the study.
@@ -65,7 +65,7 @@ def results_table(rows: Sequence[Mapping[str, Any]], name: str) -> TextTable:
         )
         for row in rows
     )
-    return TextTable(f"{name}: top-1 with the last weights; multiply-adds an image, mean over epochs", columns, cells)
+    return TextTable(f"{name}: top-1 with the last weights; multiply-adds per image, mean over epochs", columns, cells)
 
 
 def _row(task: Task, axes: Sequence[str]) -> dict[str, object]:

@@ -122,7 +122,7 @@ class TrainConfig:
     steps: int = _flag("Optimisation", 0, "Optimizer steps in place of epochs.", recipe=True, metavar="T")
     val_every: int = _flag("Optimisation", 0, "Validate, log and save every so many steps: a round, which then counts "
                            "as an epoch.  [default: every epoch; a twentieth of --steps]", metavar="STEPS")
-    batch_size: int = _flag("Optimisation", 128, "Images an optimizer step, over all ranks.", recipe=True, short="-b")
+    batch_size: int = _flag("Optimisation", 128, "Images per optimizer step, over all ranks.", recipe=True, short="-b")
     grad_accum_steps: int = _flag("Optimisation", 1, "Run each batch in so many parts, one after another: less memory, "
                                   "the same step.", metavar="K")
     opt: str = _flag("Optimisation", "sgd", "timm's optimizers (sgd is with Nesterov momentum).", recipe=True)
@@ -178,7 +178,7 @@ class TrainConfig:
     content_stride: int = _flag("Schedule", 1, "2: content attention looks at means of 2x2 pixels, about 3 times "
                                 "cheaper on large grids: another architecture.", metavar="PX")
     content_maps: int = _flag("Schedule", 0, "1: one content map for all taps, about 4 times cheaper: another "
-                              "architecture; 0: one a tap.")
+                              "architecture; 0: one per tap.")
     anneal_epochs: float = _flag("Schedule", 0.1, "Ease a layer out of its convolution for so long; 0: not.",
                                  metavar="E")
     anneal_steps: int = _flag("Schedule", -1, "Likewise, in steps; 0: not.", metavar="STEPS")

@@ -40,7 +40,7 @@ _RULES: list[tuple[str, Callable[[Any], bool], str]] = [
     *((name, lambda v: v >= 1, "at least 1") for name in (
         "epochs", "batch_size", "probe_images", "max_key_grid", "grad_accum_steps", "content_stride",
     )),
-    ("content_maps", lambda v: v in (0, 1), "0, one a tap, or 1, one for all"),
+    ("content_maps", lambda v: v in (0, 1), "0, one per tap, or 1, one for all"),
     *((name, lambda v: 0 <= v < 1, "from 0 to below 1") for name in ("momentum", "model_ema_decay")),
     *((name, math.isfinite, "a finite number") for name in ("anneal_gate", "anneal_locality", "decay_rate")),
     ("data", lambda v: "pipe:" not in str(v).lower(), "data without pipe:, whose shell command is never run"),

@@ -3,9 +3,9 @@
 | file | holds |
 |---|---|
 | config.json | what was asked for, what came of it, versions |
-| metrics.csv | a row an epoch |
+| metrics.csv | a row per epoch |
 | steps.csv | a row every `--log-interval` steps |
-| conversions.csv | a row a converted layer: both sides of its switch |
+| conversions.csv | a row per converted layer: both sides of its switch |
 | last.pt | everything needed to go on |
 | best.pt | the weights with the best validation accuracy |
 | epoch-NNN.pt | as last.pt, after NNN epochs: to fork from |

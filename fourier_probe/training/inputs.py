@@ -77,7 +77,7 @@ class Evaluation:
         spec: the model's input.
         device: where they are wanted.
         workers: processes that decode files.
-        batch_size: images a batch.
+        batch_size: images per batch.
         hold: keep them on the device once decoded.
     """
 

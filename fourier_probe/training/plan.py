@@ -57,7 +57,7 @@ class Plan:
             spec: its input.
             images: training images.
             available: training images at full data scale.
-            batch: images a step.
+            batch: images per step.
         """
         steps = max(1, images // batch)
         epochs = config.epochs
@@ -143,7 +143,7 @@ class Plan:
             extra = sum(layer.multiply_adds_recast - layer.multiply_adds for layer in same)
             names = f"{same[0].name} to {same[-1].name}" if len(same) > 1 else same[0].name
             parts.append(
-                f"{names} ({len(same)} with keys of {side} a side, +{extra / 1e6:.1f} M multiply-adds an image)"
+                f"{names} ({len(same)} with keys of {side} per side, +{extra / 1e6:.1f} M multiply-adds per image)"
             )
         if not parts:
             return ""

@@ -18,7 +18,7 @@ class Tick(NamedTuple):
         steps: an epoch.
         loss: mean training loss of the epoch so far, nats.
         accuracy: mean training accuracy so far, 0 to 1.
-        rate: images a second in this epoch.
+        rate: images per second in this epoch.
         unit: what an epoch is here: "epoch", or "round" of a run that is counted in steps.
         left: seconds to the end of the training; None while that is not known.
     """
@@ -97,7 +97,7 @@ def spoken(seconds: float) -> str:
 
 @contextlib.contextmanager
 def drawn() -> Iterator[Progress]:
-    """A progress bar on stderr where that is a terminal, and a line an epoch everywhere."""
+    """A progress bar on stderr where that is a terminal, and a line per epoch everywhere."""
     from rich.console import Console
     from rich.progress import BarColumn, TextColumn
     from rich.progress import Progress as Bar

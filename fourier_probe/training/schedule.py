@@ -118,7 +118,7 @@ class PRSSchedule(Mapping[str, int]):
         return 1.0 if epoch >= end else (epoch - start) / (end - start)
 
     def mean(self, weights: Mapping[str, float] | None = None) -> float:
-        """Mean epoch of conversion, plain or weighted (by parameters a layer, say).
+        """Mean epoch of conversion, plain or weighted (by parameters per layer, say).
 
         Raises:
             TrainingError: nothing converts, or a layer has no weight, or the weights are negative or all zero.

@@ -68,7 +68,7 @@ def open_splits(config: TrainConfig) -> Splits:
     full = open_data(config.data, "train")
     if full.labels is None:
         raise DataError(
-            f"{config.data} has no labels in its train split: training needs a class an image (folders: a folder a "
+            f"{config.data} has no labels in its train split: training needs a class per image (folders: a folder per "
             "class; .npz: train_labels)."
         )
     classes = len(full.classes) if full.classes is not None else int(full.labels.max()) + 1
@@ -149,7 +149,7 @@ def _paths(images: ImageSet) -> tuple[object, ...] | None:
 def labels_of(images: ImageSet) -> npt.NDArray[np.int64]:
     """Their labels; raises DataError where there are none."""
     if images.labels is None:
-        raise DataError(f"{images.source} ({images.split}) has no labels: expected a class an image.")
+        raise DataError(f"{images.source} ({images.split}) has no labels: expected a class per image.")
     return images.labels
 
 

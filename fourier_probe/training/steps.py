@@ -104,7 +104,7 @@ def train_step(
 
     Raises:
         Diverged: they are not.
-        TrainingError: BatchNorm is left with one value a channel.
+        TrainingError: BatchNorm is left with one value per channel.
     """
     # Gradients are averaged over ranks: a rank counts by its images.
     share = 1.0 if ranks is None or batch is None else len(targets) * ranks.world / batch
@@ -191,8 +191,8 @@ def _logits(net: nn.Module, images: Tensor) -> Tensor:
             if "more than 1 value per channel" not in str(error):
                 raise
             raise TrainingError(
-                f"BatchNorm has one value a channel to normalise over: {len(images)} image at a time on this process, "
-                "and maps of 1 x 1. Give a larger --batch-size or --img-size, or fewer processes, fewer "
+                f"BatchNorm has one value per channel to normalise over: {len(images)} image at a time on this "
+                "process, and maps of 1 x 1. Give a larger --batch-size or --img-size, or fewer processes, fewer "
                 "--grad-accum-steps or --sync-bn."
             ) from error
     return logits

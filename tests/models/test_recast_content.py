@@ -131,5 +131,5 @@ def test_wrong_options_are_refused() -> None:
     conv = nn.Conv2d(2, 2, 3)
     with pytest.raises(ModelError, match="content_stride must be at least 1 pixel, got 0"):
         recast(conv, content_stride=0)
-    with pytest.raises(ModelError, match="content_maps must be 1, or 9 for one a tap, got 4"):
+    with pytest.raises(ModelError, match="content_maps must be 1, or 9 for one per tap, got 4"):
         recast(conv, content_maps=4)

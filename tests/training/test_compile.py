@@ -53,6 +53,6 @@ def test_versions_of_a_forward_are_counted_anew_after_a_switch(
     train(config, tmp_path / "run")
     assert len(last(tmp_path / "run")["conversions"]) == SWITCHES
     assert len(log(tmp_path / "run")) == SWITCHES + 2
-    assert len(ran) >= SWITCHES + 2  # one step an epoch
+    assert len(ran) >= SWITCHES + 2  # one step per epoch
     assert len(versions) > SWITCHES  # each switch is compiled
     assert max(versions) <= 2  # as many as there were switches, and one, if they were not forgotten

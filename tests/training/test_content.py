@@ -79,7 +79,7 @@ def test_the_first_lines_say_what_is_not_converted(data: Path, tmp_path: Path) -
     said = next(text for text in notes.said if "--max-key-grid" in text)
     plan = lay_out(config)
     assert said == plan.unconverted
-    assert plan.over_limit[0].layer in said and "M multiply-adds an image" in said
+    assert plan.over_limit[0].layer in said and "M multiply-adds per image" in said
     extra = sum(layer.multiply_adds_recast - layer.multiply_adds for layer in plan.over_limit if max(layer.keys) == 12)
     assert f"+{extra / 1e6:.1f} M" in said
     assert lay_out(tiny(data, schedule="linear", max_key_grid=64)).unconverted == ""

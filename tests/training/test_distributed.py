@@ -250,7 +250,7 @@ def test_one_value_a_channel_is_an_error_of_ours(data: Path, tmp_path: Path) -> 
         text.replace("        self.fc", "        self.norm = nn.BatchNorm1d(6)\n        self.fc")
     )
     config = tiny(data, model=f"{tmp_path / 'net.py'}:Net", model_args={}, schedule="none", batch_size=1, epochs=1)
-    with pytest.raises(TrainingError, match=r"BatchNorm has one value a channel .* larger --batch-size"):
+    with pytest.raises(TrainingError, match=r"BatchNorm has one value per channel .* larger --batch-size"):
         train(config, tmp_path / "run")
 
 

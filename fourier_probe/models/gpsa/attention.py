@@ -35,7 +35,7 @@ class GPSA(nn.Module):
         num_heads: heads, a square number.
         qkv_bias: biases for `qk` and `v`.
         proj_drop: dropout after the projection.
-        locality_strength: initial alpha, nats a squared pixel.
+        locality_strength: initial alpha, nats per squared pixel.
         grid: (H, W) of the tokens, row by row; none takes the square grid of each input.
     """
 

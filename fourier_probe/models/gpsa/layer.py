@@ -7,8 +7,8 @@ differs where a narrow value head could not hold a general kernel (our reading, 
     GPSA:  y[o, q] = sum_{h, i} W[o, i, h] sum_j A^h[q, j] x[i, j] + b
            A^h = (1 - sigmoid(lambda_h)) softmax_j(q_q . k_j / sqrt(D)) + sigmoid(lambda_h) P_y^h (x) P_x^h
 
-One head a tap of the kernel, the input itself as value of every head, the convolution's own `weight` and `bias` objects
-as projection. The query of output q sits at pixel s q (at the last pixel where the padding reaches further). The
+One head per tap of the kernel, the input itself as value of every head, the convolution's own `weight` and `bias`
+objects as projection. The query of output q sits at pixel s q (at the last pixel where the padding reaches further). The
 positional softmax runs over the zero-padded grid and the outside is dropped without renormalising, which is zero
 padding as the locality strength grows.
 """
@@ -27,7 +27,7 @@ from fourier_probe.models.gpsa.maps import apply_positional, axis_offsets, dense
 from fourier_probe.models.gpsa.sizes import architecture, default_head_dim, folds, padding_of, pair, taps
 
 LOCALITY_STRENGTH = 10.0
-"""Default alpha, nats a squared pixel: 0.9998 of the attention on the tap, a relative error of 2e-4 (measured)."""
+"""Default alpha, nats per squared pixel: 0.9998 of the attention on the tap, a relative error of 2e-4 (measured)."""
 
 
 GATE = 4.0
@@ -51,7 +51,7 @@ class GPSAConv2d(nn.Module):
     Takes the grid from each input. Beside the convolution's `weight` and `bias` (the same Parameter objects, so
     optimizer state and EMA names carry over) it has, for `heads` = Kh Kw taps:
 
-    - `attention_centre` (heads, 2), (y, x) in pixels from the query, and `locality_strength` (heads,), nats a squared
+    - `attention_centre` (heads, 2), (y, x) in pixels from the query, and `locality_strength` (heads,), nats per squared
       pixel: v_pos in ConViT's own terms, three numbers a head;
     - `gate` (heads,), the logit lambda;
     - `query_weight`, `key_weight` (heads * head_dim, C), no bias (a key bias has zero gradient);
@@ -94,7 +94,7 @@ class GPSAConv2d(nn.Module):
         if content_stride < 1:
             raise ModelError(f"recast: content_stride must be at least 1 pixel, got {content_stride}.")
         if content_maps not in (None, 1, self.heads):
-            raise ModelError(f"recast: content_maps must be 1, or {self.heads} for one a tap, got {content_maps}.")
+            raise ModelError(f"recast: content_maps must be 1, or {self.heads} for one per tap, got {content_maps}.")
         self.content_stride, self.content_maps = content_stride, content_maps or self.heads
         self._pads = padding_of(conv)
 

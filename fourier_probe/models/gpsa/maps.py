@@ -38,7 +38,7 @@ def local_map(offsets: Tensor, centre: Tensor, strength: Tensor, *, padding: tup
     Args:
         offsets: (Q, before + K + after) from `axis_offsets`, pixels.
         centre: (heads,) attention centre, pixels from the query.
-        strength: (heads,) locality strength, nats a squared pixel.
+        strength: (heads,) locality strength, nats per squared pixel.
         padding: keys (before, after) to drop.
 
     Returns:
@@ -50,7 +50,7 @@ def local_map(offsets: Tensor, centre: Tensor, strength: Tensor, *, padding: tup
 
 
 def apply_positional(maps: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Apply P_y (x) P_x to every channel, an axis at a time: N (h + w) multiply-adds a channel, no N x N map.
+    """Apply P_y (x) P_x to every channel, an axis at a time: N (h + w) multiply-adds per channel, no N x N map.
 
     Args:
         maps: (B, C, H, W).

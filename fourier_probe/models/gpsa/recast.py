@@ -37,9 +37,9 @@ def recast(
 
     Args:
         conv: a plain `nn.Conv2d` with zero padding and a kernel larger than 1x1: any size, stride, dilation, groups.
-        locality_strength: initial alpha, nats a squared pixel.
+        locality_strength: initial alpha, nats per squared pixel.
         gate: initial logit lambda; the gate is sigmoid(lambda).
-        head_dim: width of queries and keys; none takes `default_head_dim(conv)`.
+        head_dim: width of queries and keys; None takes `default_head_dim(conv)`.
         content_stride: 2 makes the content half look at means of 2 x 2 pixels: another architecture, cheaper.
         content_maps: 1 makes one content map serve all taps: another architecture, cheaper.
         generator: of the small random queries and keys (both at zero would be a saddle), on the CPU; none takes a
