@@ -12,8 +12,9 @@ import numpy as np
 from fourier_probe.page.inputs import Entry
 from fourier_probe.probe.metrics import ZERO_MEAN_WHITE_NOISE
 from fourier_probe.probe.sums import Array, quantile
+from fourier_probe.results.input_level import input_level
 from fourier_probe.results.intervals import Interval
-from fourier_probe.results.profile import View, input_level, profile, view_of
+from fourier_probe.results.profile import View, profile, view_of
 from fourier_probe.results.reliance import RelianceRecord
 from fourier_probe.results.shown import Shown
 from fourier_probe.results.spectra import PointSpectrum

@@ -20,8 +20,8 @@ from fourier_probe.papers.registered import figure_kind
 from fourier_probe.papers.selection import analyzed, by_seed, finished, grouped, label
 from fourier_probe.plots.style import MARKERS, PAGE, canvas, categories, foot, most_columns, short_title, style
 from fourier_probe.probe.sums import quantile
-from fourier_probe.results.comparison import common_frequency, delta_at
 from fourier_probe.results.intervals import over_seeds
+from fourier_probe.results.profile import common_frequency, delta_at
 from fourier_probe.results.spectra import PointSpectrum, Spectra
 from fourier_probe.training.runs import Run
 

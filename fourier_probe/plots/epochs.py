@@ -14,8 +14,7 @@ from matplotlib.ticker import MaxNLocator
 
 from fourier_probe.plots.spectra import BANDED, depth_colorbar, images_span
 from fourier_probe.plots.style import PAGE, canvas, depth_colors, foot, most_columns, short_title, style
-from fourier_probe.results.comparison import common_frequency, depth_profile
-from fourier_probe.results.profile import View, profile
+from fourier_probe.results.profile import View, common_frequency, delta_view, profile
 from fourier_probe.results.spectra import Spectra
 
 
@@ -33,7 +32,8 @@ def draw_epochs(ax: Axes, results: Sequence[Spectra], at: float | View, switches
         at: the frequency where delta is read, pi rad/sample per axis; or a view, which may be of the log density.
         switches: epochs at whose start layers were recast, drawn as dashed lines.
     """
-    profiles = [profile(result, at) if isinstance(at, View) else depth_profile(result, at) for result in results]
+    view = at if isinstance(at, View) else delta_view(at)
+    profiles = [profile(result, view) for result in results]
     epochs, cmap = [epoch_of(result) for result in results], depth_colors()
     names = profiles[0].names
     banded = names if len(names) <= BANDED else (names[0], names[-1])

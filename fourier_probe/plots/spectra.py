@@ -32,9 +32,9 @@ from fourier_probe.plots.style import (
 )
 from fourier_probe.probe.metrics import ZERO_MEAN_WHITE_NOISE
 from fourier_probe.probe.sums import quantile
-from fourier_probe.results.comparison import DepthProfile
+from fourier_probe.results.input_level import InputLevel, input_level
 from fourier_probe.results.point import PointSpectrum
-from fourier_probe.results.profile import InputLevel, View, difference_at, input_level, profile, view_of
+from fourier_probe.results.profile import Profile, View, difference_at, profile, view_of
 from fourier_probe.results.spectra import Spectra
 
 BANDED = 8  # curves, at most, that all have a band; of more, the bands of the first and last do not run together
@@ -133,7 +133,7 @@ def _banded(points: Sequence[PointSpectrum]) -> list[PointSpectrum]:
 
 def draw_depth_profile(
     ax: Axes,
-    profile: DepthProfile,
+    profile: Profile,
     *,
     color: object = "#1f4e79",
     marker: str = "o",
@@ -243,7 +243,7 @@ def step_errors(result: Spectra, view: View) -> NDArray[np.float64] | None:
     return np.array([np.nan, *after]) if np.isfinite(after).all() else None
 
 
-def shade_handles(profile: DepthProfile) -> list[Any]:
+def shade_handles(profile: Profile) -> list[Any]:
     """Artists that say what the shades and the dashed line mean, where there are any."""
     handles: list[Any] = [
         Patch(facecolor=color, edgecolor="0.5", linewidth=0.5, label=label)

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from fourier_probe.results.cka import most_alike
 from fourier_probe.results.comparison import paired
-from fourier_probe.results.profile import ends_of, input_text
+from fourier_probe.results.input_level import input_text
+from fourier_probe.results.profile import ends_of
 from fourier_probe.results.text_table import TextTable
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Several results side by side: what may be compared, depth profiles, tables. May import coordinate, spectra.
+"""Several results side by side: what may be compared, and tables. May import coordinate, profile, spectra.
 
 Every interval is a jackknife over the image groups that results on the same images share, so differences are paired;
 results that do not share their groups (`coordinate.paired`) are taken as independent, and said to be.
@@ -8,45 +8,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from fourier_probe.errors import ResultError
-from fourier_probe.probe.sums import Array, jackknife, quantile
+from fourier_probe.probe.sums import jackknife
 from fourier_probe.results.coordinate import common_axes, group_sizes, locate, paired, stderr, surface
 from fourier_probe.results.point import PointSpectrum
+from fourier_probe.results.profile import common_frequency, delta_view, label_of, profile
 from fourier_probe.results.spectra import Spectra
-
-
-@dataclass(frozen=True)
-class DepthProfile:
-    """The high-frequency value of each stream point against depth.
-
-    Attributes:
-        frequency: where delta is read, pi rad/sample per axis.
-        names, ops: of the points. depth: (P,) in [0, 1].
-        value: (P,) delta at that frequency, nats. stderr: (P,) jackknife over images.
-        white: (P,) delta of white noise with the mean and variance of each point; NaN where it was not computed.
-        left_out: names of points whose maps are too small to have a frequency of their own.
-        quantile: standard errors of a 95 % interval.
-    """
-
-    frequency: float
-    names: tuple[str, ...]
-    ops: tuple[str, ...]
-    depth: Array
-    value: Array
-    stderr: Array
-    white: Array
-    left_out: tuple[str, ...]
-    quantile: float
-
-    @property
-    def label(self) -> str:
-        """Of the axis of its values."""
-        return rf"$\Delta$ log amplitude at {self.frequency:.2f}$\pi$ (nats)"
 
 
 def check_comparable(results: Sequence[Spectra]) -> None:
@@ -72,60 +44,9 @@ def check_comparable(results: Sequence[Spectra]) -> None:
                     if ours == theirs:
                         ours, theirs = (f"{ours} (pixels {str(digest)[:8]})" for digest in digests)
                 raise ResultError(
-                    f"{_label(first)} and {_label(other)} cannot be compared: {what} {ours} and {theirs}. "
+                    f"{label_of(first)} and {label_of(other)} cannot be compared: {what} {ours} and {theirs}. "
                     "Analyze both with the same --data, --images and options."
                 )
-
-
-def common_frequency(results: Sequence[Spectra]) -> float:
-    """The highest usable true frequency that every stream point with a frequency of its own has, pi rad/sample.
-
-    Raises:
-        ResultError: a result has no point with any.
-    """
-    for result in results:
-        if not has_frequencies(result):
-            raise ResultError(
-                f"no probe point of {_label(result)} has a frequency above 0: every map is a single position or two."
-            )
-    return min(point.highest for result in results for point in result.stream if point.highest > 0)
-
-
-def has_frequencies(result: Spectra) -> bool:
-    """Whether any stream point has a usable frequency above 0."""
-    return any(point.highest > 0 for point in result.stream)
-
-
-def depth_profile(result: Spectra, frequency: float | None = None) -> DepthProfile:
-    """Delta at one frequency against depth; bins are interpolated linearly.
-
-    Args:
-        result: one analysis.
-        frequency: pi rad/sample; by default the highest usable frequency common to the points of this result.
-
-    Raises:
-        ResultError: `frequency` is beyond what some point has.
-    """
-    frequency = common_frequency([result]) if frequency is None else frequency
-    points = [point for point in result.stream if point.highest > 0]
-    short = [point for point in points if point.highest < frequency - 1e-9]
-    if short:
-        raise ResultError(
-            f"{_label(result)}: frequency {frequency:.3f} is beyond the usable bins of {short[0].name} "
-            f"(grid {short[0].grid[0]}x{short[0].grid[1]}, up to {short[0].highest:.3f})."
-        )
-    values = [delta_at(point, frequency) for point in points]
-    return DepthProfile(
-        frequency=frequency,
-        names=tuple(point.name for point in points),
-        ops=tuple(point.op for point in points),
-        depth=np.array([point.depth for point in points]),
-        value=np.array([value for value, _ in values]),
-        stderr=np.array([error for _, error in values]),
-        white=np.array([point.scalars.get("white_delta", np.nan) for point in points]),
-        left_out=tuple(point.name for point in result.stream if point.highest <= 0),
-        quantile=quantile(result.definition.groups),
-    )
 
 
 KEYS = {"model": "arch", "data-scale": "data_scale", "schedule": "schedule", "epoch": "epoch", "seed": "seed"}
@@ -143,13 +64,13 @@ def key_of(result: Spectra, by: str) -> object:
         value = result.target.train_images
     if value is None:
         raise ResultError(
-            f"{_label(result)} does not say its {by}: --by {by} takes runs and checkpoints of `fourier-probe train`."
+            f"{label_of(result)} does not say its {by}: --by {by} takes runs and checkpoints of `fourier-probe train`."
         )
     return value
 
 
 def summary(results: Sequence[Spectra], labels: Sequence[str]) -> list[dict[str, Any]]:
-    """One row a result: what a reader asks first, at a frequency all of them have.
+    """One row per result: what a reader asks first, at a frequency all of them have.
 
     Returns:
         Rows of target, model, data_scale, schedule, seed, epoch, weights, top1, points, grid of the first and last
@@ -157,11 +78,11 @@ def summary(results: Sequence[Spectra], labels: Sequence[str]) -> list[dict[str,
         and its white-noise level, slope. `hfd_share_difference` is that share of the last point minus the first
         result's, with its standard error, `paired` or not. `quantile`: standard errors of a 95 % interval.
     """
-    frequency = common_frequency(results)
+    view = delta_view(common_frequency(results))
     rows: list[dict[str, object]] = []
     reference: PointSpectrum | None = None
     for label, result in zip(labels, results, strict=True):
-        profile = depth_profile(result, frequency)
+        along = profile(result, view)
         row: dict[str, object] = {
             "target": label,
             "model": result.target.arch,
@@ -169,21 +90,21 @@ def summary(results: Sequence[Spectra], labels: Sequence[str]) -> list[dict[str,
             "weights": result.target.weights,
             "top1": result.top1,
             "points": len(result.stream),
-            "frequency": frequency,
-            "quantile": profile.quantile,
+            "frequency": view.at,
+            "quantile": along.quantile,
         }
         for name, index in (("first", 0), ("last", -1)):
-            point = result[profile.names[index]]
+            point = result[along.names[index]]
             row |= {
                 f"{name}_point": point.name,
                 f"{name}_grid": "x".join(map(str, point.grid)),
-                f"{name}_delta": profile.value[index],
-                f"{name}_stderr": profile.stderr[index],
+                f"{name}_delta": along.value[index],
+                f"{name}_stderr": along.stderr[index],
                 f"{name}_hfd_share": point.scalars.get("hfd_share"),
                 f"{name}_hfd_share_white": point.hfd_share_white,
                 f"{name}_slope": point.scalars.get("slope"),
             }
-        point = result[profile.names[-1]]
+        point = result[along.names[-1]]
         reference = reference or point
         same = paired([result, results[0]])
         difference, error = hfd_share_difference(point, reference, paired=same)
@@ -217,12 +138,6 @@ def hfd_share_difference(point: PointSpectrum, reference: PointSpectrum, *, pair
     return float(value["x"]), float(error["x"])
 
 
-def _error_of(sums: dict[str, Array]) -> float:
-    if not sums:
-        return float("nan")
-    return float(jackknife(lambda s: {"x": s["x"] / s["count"]}, sums)[1]["x"])
-
-
 def common_table(results: Sequence[Spectra], labels: Sequence[str]) -> list[dict[str, object]]:
     """`log_density` of every result interpolated onto common depths and radii, a row per value; see `coordinate`."""
     axes = common_axes(results)
@@ -253,29 +168,3 @@ def coordinates(
     ]
     white = locate(np.zeros_like(ends[0]), *ends, axes, count=count, paired=paired([cnn, vit]))
     return [{"target": label, **asdict(row)} for label, row in [*rows, ("white noise", white)]]
-
-
-def delta_at(point: PointSpectrum, frequency: float) -> tuple[float, float]:
-    """Delta at a frequency between bins, and its standard error, paired over bins where the group sums are at hand."""
-    bins = point.frequency[: point.usable]
-    value = float(np.interp(frequency, bins, point.delta[: point.usable]))
-    if point.sums is None:
-        return value, float(np.interp(frequency, bins, point.stderr[: point.usable]))
-    weights = weights_at(point, frequency)
-    return value, _error_of(
-        {"count": point.sums["count"], "x": point.sums["log_amplitude"][:, : point.usable] @ weights}
-    )
-
-
-def weights_at(point: PointSpectrum, frequency: float) -> Array:
-    """Weights of the usable bins of log_amplitude that give delta at a frequency between them."""
-    bins = point.frequency[: point.usable]
-    weights = np.array([np.interp(frequency, bins, row) for row in np.eye(len(bins))])
-    weights[0] -= 1  # delta is relative to the DC bin
-    return weights
-
-
-def _label(result: Spectra) -> str:
-    source = str(result.target.label or result.target.source or result.target.arch or "model")
-    untrained = " (untrained)" if result.target.weights == "untrained" else ""
-    return source + untrained

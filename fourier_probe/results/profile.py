@@ -2,7 +2,7 @@
 
 Delta is relative to the mean of a map, so it falls as maps grow: white noise of mean 3 sigma reads -3.3 on 7x7 and
 -5.4 on 56x56. The log density, ln(mean power of a ring / mean power of all frequencies but 0), is 0 for white noise on
-every grid. May import comparison, spectra, sums.
+every grid. May import spectra, sums.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Literal
 
 import numpy as np
 
+from fourier_probe.errors import ResultError
 from fourier_probe.probe.sums import Array, jackknife, quantile
-from fourier_probe.results.comparison import DepthProfile, common_frequency, delta_at, depth_profile, weights_at
 from fourier_probe.results.estimates import estimates
 from fourier_probe.results.point import PointSpectrum
 from fourier_probe.results.spectra import Spectra
@@ -51,15 +51,56 @@ class View:
 
 
 @dataclass(frozen=True)
-class Profile(DepthProfile):
-    """A depth profile of either quantity: `value`, `stderr` and `white` are of the view's, `frequency` is `view.at`."""
+class Profile:
+    """The quantity of a view at each stream point, against depth.
+
+    Attributes:
+        view: the quantity, and where it is read.
+        names, ops: of the points. depth: (P,) in [0, 1].
+        value: (P,) nats. stderr: (P,) jackknife over images.
+        white: (P,) the same of white noise, of delta with the mean and variance of each point; NaN where unknown.
+        left_out: names of points whose maps are too small for it.
+        quantile: standard errors of a 95 % interval.
+    """
 
     view: View
+    names: tuple[str, ...]
+    ops: tuple[str, ...]
+    depth: Array
+    value: Array
+    stderr: Array
+    white: Array
+    left_out: tuple[str, ...]
+    quantile: float
 
     @property
     def label(self) -> str:
         """Of the axis of its values."""
         return self.view.label
+
+
+def delta_view(frequency: float) -> View:
+    """Delta at a frequency, whatever the grids."""
+    return View("delta", frequency, (), "")
+
+
+def common_frequency(results: Sequence[Spectra]) -> float:
+    """The highest usable true frequency that every stream point with a frequency of its own has, pi rad/sample.
+
+    Raises:
+        ResultError: a result has no point with any.
+    """
+    for result in results:
+        if not has_frequencies(result):
+            raise ResultError(
+                f"no probe point of {label_of(result)} has a frequency above 0: every map is a single position or two."
+            )
+    return min(point.highest for result in results for point in result.stream if point.highest > 0)
+
+
+def has_frequencies(result: Spectra) -> bool:
+    """Whether any stream point has a usable frequency above 0."""
+    return any(point.highest > 0 for point in result.stream)
 
 
 def view_of(results: Spectra | Sequence[Spectra]) -> View:
@@ -76,7 +117,7 @@ def view_of(results: Spectra | Sequence[Spectra]) -> View:
         return View("delta", frequency, grids, f"Every map is {grids[0]}, so delta is compared as it is.")
     shown = grids if len(grids) < 7 else (*grids[:3], f"{len(grids) - 4} more", grids[-1])
     differ = f"Maps have different grids ({', '.join(shown)}) and delta depends on the grid"
-    rings = [[point for point in result.stream if _has_rings(point)] for result in results]
+    rings = [[point for point in result.stream if has_rings(point)] for result in results]
     if not all(rings):
         why = f"{differ}: compare points of one grid only, or analyze with --metrics all, which gives the log density."
         return View("delta", frequency, grids, why)
@@ -94,81 +135,33 @@ def profile(result: Spectra, view: View | None = None) -> Profile:
     Args:
         result: one analysis.
         view: from `view_of` several results, to set them side by side; by default of this one.
+
+    Raises:
+        ResultError: delta is asked for at a frequency beyond what some point has.
     """
     view = view or view_of(result)
-    if view.quantity == "delta":
-        return Profile(**vars(depth_profile(result, view.at)), view=view)
-    points = [point for point in result.stream if _has_rings(point) and math.isfinite(value_at(point, view)[0])]
-    values = [value_at(point, view) for point in points]
-    names = {point.name for point in points}
+    delta = view.quantity == "delta"
+    points = [point for point in result.stream if (point.highest > 0 if delta else has_rings(point))]
+    short = next((point for point in points if delta and point.highest < view.at - 1e-9), None)
+    if short is not None:
+        raise ResultError(
+            f"{label_of(result)}: frequency {view.at:.3f} is beyond the usable bins of {short.name} "
+            f"(grid {short.grid[0]}x{short.grid[1]}, up to {short.highest:.3f})."
+        )
+    values = {point.name: value_at(point, view) for point in points}
+    points = [point for point in points if delta or math.isfinite(values[point.name][0])]
+    names = tuple(point.name for point in points)
     return Profile(
-        frequency=view.at,
-        names=tuple(point.name for point in points),
+        view=view,
+        names=names,
         ops=tuple(point.op for point in points),
         depth=np.array([point.depth for point in points]),
-        value=np.array([value for value, _ in values]),
-        stderr=np.array([error for _, error in values]),
-        white=np.zeros(len(points)),
+        value=np.array([values[name][0] for name in names]),
+        stderr=np.array([values[name][1] for name in names]),
+        white=np.array([point.scalars.get("white_delta", math.nan) if delta else 0.0 for point in points]),
         left_out=tuple(point.name for point in result.stream if point.name not in names),
         quantile=quantile(result.definition.groups),
-        view=view,
     )
-
-
-@dataclass(frozen=True)
-class InputLevel:
-    """What a profile starts from: the quantity of the view of the images themselves.
-
-    Attributes:
-        value, stderr: in nats.
-        white: the same of white noise; of delta with the mean and variance of the images.
-        grid: (H, W) of the images.
-        alike: whether the value may be set beside those of the points as it is: of the log density always, of delta
-            where all maps have the grid of the images. Elsewhere it is read against `white`.
-    """
-
-    value: float
-    stderr: float
-    white: float
-    grid: tuple[int, int]
-    alike: bool
-
-
-def input_level(result: Spectra, view: View) -> InputLevel | None:
-    """The images of a result in a profile; None where they have no such value, or the result does not hold them."""
-    point = result.input
-    if point is None or point.highest <= 0 or (view.quantity == "log_density" and not _has_rings(point)):
-        return None
-    reach = point.highest if view.quantity == "delta" or point.radius is None else float(point.radius[-1])
-    if view.at > reach + 1e-9:
-        return None
-    value, stderr = value_at(point, view)
-    if not math.isfinite(value):
-        return None
-    delta = view.quantity == "delta"
-    white = point.scalars.get("white_delta", math.nan) if delta else 0.0
-    alike = not delta or view.grids == ("x".join(map(str, point.grid)),)
-    return InputLevel(value, stderr, white, point.grid, alike)
-
-
-def input_text(results: Sequence[Spectra], labels: Sequence[str], view: View) -> list[str]:
-    """Sentences on the images themselves, as each network saw them; one where all saw the same."""
-    sentences: dict[str, list[str]] = {}
-    for label, result in zip(labels, results, strict=True):
-        level, point = input_level(result, view), result.input
-        if level is None or point is None:
-            continue
-        half = quantile(result.definition.groups) * level.stderr
-        text = f"{view.heading} {level.value:+.2f}" + (f" ± {half:.2f}" if math.isfinite(half) else "")
-        if not level.alike:
-            text += f" on {point.grid[0]}x{point.grid[1]}, where white noise has {level.white:+.2f}"
-        share, slope = (point.scalars.get(name, math.nan) for name in ("hfd_share", "slope"))
-        text += f", HFD share {share:.3f}" if math.isfinite(share) else ""
-        text += f", slope {slope:+.2f}" if math.isfinite(slope) else ""
-        sentences.setdefault(text, []).append(label)
-    if len(sentences) == 1 and len(next(iter(sentences.values()))) == len(results):
-        return [f"The images themselves: {next(iter(sentences))}."]
-    return [f"The images as {', '.join(names)} saw them: {text}." for text, names in sentences.items()]
 
 
 @dataclass(frozen=True)
@@ -246,6 +239,32 @@ def values_of(point: PointSpectrum, sums: Mapping[str, Array], view: View) -> Ar
         return np.asarray(estimates(sums, point.grid)["log_density"] @ weights)
 
 
-def _has_rings(point: PointSpectrum) -> bool:
+def has_rings(point: PointSpectrum) -> bool:
     """Whether a point has a radial profile of at least two rings, as the coordinate asks for too."""
     return point.radius is not None and len(point.radius) > 1 and point.log_density is not None
+
+
+def delta_at(point: PointSpectrum, frequency: float) -> tuple[float, float]:
+    """Delta at a frequency between bins, and its standard error, paired over bins where the group sums are at hand."""
+    bins = point.frequency[: point.usable]
+    value = float(np.interp(frequency, bins, point.delta[: point.usable]))
+    if point.sums is None:
+        return value, float(np.interp(frequency, bins, point.stderr[: point.usable]))
+    weights = weights_at(point, frequency)
+    sums = {"count": point.sums["count"], "x": point.sums["log_amplitude"][:, : point.usable] @ weights}
+    return value, float(jackknife(lambda s: {"x": s["x"] / s["count"]}, sums)[1]["x"])
+
+
+def weights_at(point: PointSpectrum, frequency: float) -> Array:
+    """Weights of the usable bins of log_amplitude that give delta at a frequency between them."""
+    bins = point.frequency[: point.usable]
+    weights = np.array([np.interp(frequency, bins, row) for row in np.eye(len(bins))])
+    weights[0] -= 1  # delta is relative to the DC bin
+    return weights
+
+
+def label_of(result: Spectra) -> str:
+    """What messages call a result."""
+    source = str(result.target.label or result.target.source or result.target.arch or "model")
+    untrained = " (untrained)" if result.target.weights == "untrained" else ""
+    return source + untrained

@@ -143,8 +143,8 @@ class Spectra:
 
     def table(self) -> pd.DataFrame:
         """A row per point, the images first: delta, or the log density where grids differ, with its interval; more."""
-        from fourier_probe.results.comparison import has_frequencies
-        from fourier_probe.results.profile import input_level, profile
+        from fourier_probe.results.input_level import input_level
+        from fourier_probe.results.profile import has_frequencies, profile
 
         values, heading = {}, "delta (nats)"
         if has_frequencies(self):

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from fourier_probe.probe.sums import quantile
-from fourier_probe.results.comparison import has_frequencies
+from fourier_probe.results.input_level import input_level
 from fourier_probe.results.parts import parts_of
-from fourier_probe.results.profile import input_level, profile, view_of
+from fourier_probe.results.profile import has_frequencies, profile, view_of
 from fourier_probe.results.spectra import PointSpectrum, Spectra
 from fourier_probe.results.text_table import TextTable
 

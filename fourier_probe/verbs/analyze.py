@@ -235,8 +235,8 @@ def _idle(result: Spectra) -> list[str]:
 def write(result: Spectra, label: str, folder: Path, *, map_scale: str = "common") -> list[str]:
     """The three result files, tables of what was measured beside, then the figures; returns what was written."""
     from fourier_probe.plots import depth_figure, save_each, spectra_figure
-    from fourier_probe.results.comparison import has_frequencies
     from fourier_probe.results.parts import parts_of
+    from fourier_probe.results.profile import has_frequencies
 
     parts = parts_of(result)
     with atomic.staged(folder, (*ANALYZE[1:], ANALYZE[0])) as stage:  # the result itself last, old figures go

@@ -10,8 +10,7 @@ from matplotlib.figure import Figure
 
 from fourier_probe.plots import draw_epochs, epochs_figure
 from fourier_probe.results.analysis import analyze
-from fourier_probe.results.comparison import depth_profile
-from fourier_probe.results.profile import profile, view_of
+from fourier_probe.results.profile import delta_view, profile, view_of
 from fourier_probe.results.records import Provenance
 from fourier_probe.results.spectra import Spectra
 
@@ -29,7 +28,7 @@ def test_a_curve_a_point_against_epoch_and_a_line_a_switch() -> None:
     results = run_of(3)
     ax = draw_epochs(Figure().subplots(), results, 0.5, switches=[2, 1, 2])
     curves = [line for line in ax.get_lines() if line.get_marker() == "o"]
-    profiles = [depth_profile(result, 0.5) for result in results]
+    profiles = [profile(result, delta_view(0.5)) for result in results]
     assert len(curves) == len(profiles[0].names)
     for place, curve in enumerate(curves):
         assert np.array_equal(curve.get_xdata(), [0, 1, 2])

@@ -19,7 +19,6 @@ from fourier_probe.results.analysis import analyze
 from fourier_probe.results.compared import DRAWN, Comparison
 from fourier_probe.results.comparison import (
     check_comparable,
-    common_frequency,
     common_table,
     coordinates,
     hfd_share_difference,
@@ -28,7 +27,7 @@ from fourier_probe.results.comparison import (
     summary,
 )
 from fourier_probe.results.coordinate import Axes, place
-from fourier_probe.results.profile import profile
+from fourier_probe.results.profile import common_frequency, profile
 from fourier_probe.results.spectra import Spectra
 from fourier_probe.results.steps import Step, StepChanges, step_changes
 from fourier_probe.runtime.messages import listening

@@ -17,9 +17,10 @@ from fourier_probe.errors import OutputError, ResultError
 from fourier_probe.probe.definition import Definition
 from fourier_probe.probe.fast import image_statistics
 from fourier_probe.probe.sums import Sums, jackknife, quantile
-from fourier_probe.results.comparison import check_comparable, common_frequency, depth_profile, summary
+from fourier_probe.results.comparison import check_comparable, summary
 from fourier_probe.results.estimates import add_steps, point_spectrum
 from fourier_probe.results.point import PointSpectrum
+from fourier_probe.results.profile import common_frequency, delta_view, profile
 from fourier_probe.results.records import ImagesInfo, Provenance
 from fourier_probe.results.spectra import FILES, Spectra
 
@@ -178,7 +179,8 @@ def test_errors_survive_without_the_group_sums(tmp_path: Path) -> None:
     again = Spectra.load(path)
     assert again.points[0].sums is None
     assert again.points[0].stderr == pytest.approx(found.points[0].stderr)
-    assert depth_profile(again).value == pytest.approx(depth_profile(found).value)
+    view = delta_view(common_frequency([found]))
+    assert profile(again, view).value == pytest.approx(profile(found, view).value)
 
 
 @pytest.mark.parametrize(
@@ -251,16 +253,16 @@ def test_sums_with_a_damaged_header(tmp_path: Path, header: str) -> None:
 
 def test_the_common_frequency_is_the_highest_usable_of_the_coarsest_point() -> None:
     assert common_frequency([result()]) == pytest.approx(0.75)  # 8x8 ends at 0.75 below Nyquist, 7x7 at 6/7
-    profile = depth_profile(result())
-    assert profile.value[0] == pytest.approx(result().points[0].delta[3])
+    along = profile(result(), delta_view(0.75))
+    assert along.value[0] == pytest.approx(result().points[0].delta[3])
     expected = np.interp(0.75, result().points[2].frequency, result().points[2].delta)
-    assert profile.value[2] == pytest.approx(expected)
-    assert profile.stderr[0] == pytest.approx(result().points[0].stderr[3])
+    assert along.value[2] == pytest.approx(expected)
+    assert along.stderr[0] == pytest.approx(result().points[0].stderr[3])
 
 
 def test_a_frequency_no_point_has_and_maps_without_any_are_errors() -> None:
     with pytest.raises(ResultError, match="beyond the usable bins of 0"):
-        depth_profile(result(), 0.9)
+        profile(result(), delta_view(0.9))
     single = result()
     single.points = [spectrum_of(torch.rand(20, 3, 1, 1) + 1)]
     with pytest.raises(ResultError, match="no probe point of model has a frequency"):

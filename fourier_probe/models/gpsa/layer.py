@@ -8,8 +8,8 @@ differs where a narrow value head could not hold a general kernel (our reading, 
            A^h = (1 - sigmoid(lambda_h)) softmax_j(q_q . k_j / sqrt(D)) + sigmoid(lambda_h) P_y^h (x) P_x^h
 
 One head per tap of the kernel, the input itself as value of every head, the convolution's own `weight` and `bias`
-objects as projection. The query of output q sits at pixel s q (at the last pixel where the padding reaches further). The
-positional softmax runs over the zero-padded grid and the outside is dropped without renormalising, which is zero
+objects as projection. The query of output q sits at pixel s q (at the last pixel where the padding reaches further).
+The positional softmax runs over the zero-padded grid and the outside is dropped without renormalising, which is zero
 padding as the locality strength grows.
 """
 
