@@ -21,7 +21,7 @@ class _Header(msgspec.Struct):
     version: int
 
 
-def read_json(path: Path, kind: type[Decoded], *, schema: str, version: int, again: str) -> Decoded:
+def read_result(path: Path, kind: type[Decoded], *, schema: str, version: int, again: str) -> Decoded:
     """A file as an object of `kind`: a wrong type is refused by the name of its field.
 
     Args:

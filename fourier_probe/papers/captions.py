@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from fourier_probe.results.spectra import Spectra
+from fourier_probe.results.text_table import plus_minus
 from fourier_probe.training.runs import Run
 
 ENOUGH = 5  # seeds, for the interval of a crossover and for the primary contrast
@@ -16,7 +18,14 @@ READING = "PRS schedules and switches are our reading of the paper, of which onl
 
 def percent(value: float, half: float = math.nan) -> str:
     """A share as a percentage, with its interval where there is one."""
-    return f"{100 * value:.1f}" + (f" ± {100 * half:.1f}" if half == half else "")
+    return plus_minus(100 * value, 100 * half, "{:.1f}")
+
+
+def difference(row: Mapping[str, Any], key: str) -> str:
+    """The difference of a row to another, `minus_KEY`, in percentage points, with its interval; empty without one."""
+    if (value := row.get(f"minus_{key}")) is None:
+        return ""
+    return plus_minus(100 * value, 100 * row.get(f"minus_{key}_half", math.nan), "{:+.1f}")
 
 
 def caption(runs: Sequence[Run], text: str, *, over: str = "seeds", reading: bool = False) -> str:

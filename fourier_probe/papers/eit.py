@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from fourier_probe.models import zoo
-from fourier_probe.papers.captions import accuracy, caption, images_of, judged, percent
+from fourier_probe.papers.captions import accuracy, caption, difference, images_of, judged, percent
 from fourier_probe.papers.cells import cells_figure, dodged
 from fourier_probe.papers.exhibit import Exhibit, MissingRunsError, Row
 from fourier_probe.papers.registered import figure_kind
@@ -23,6 +23,7 @@ from fourier_probe.probe.sums import quantile
 from fourier_probe.results.intervals import over_seeds
 from fourier_probe.results.profile import common_frequency, delta_at
 from fourier_probe.results.spectra import PointSpectrum, Spectra
+from fourier_probe.results.text_table import plus_minus
 from fourier_probe.training.runs import Run
 
 ABLATIONS = {"split", "use_pos_embed", "plain_stem"}  # arguments that take one of EIT's ideas away
@@ -152,18 +153,10 @@ def eit_ablation(runs: Sequence[Run]) -> Exhibit:
         "n": "n",
         "parameters": lambda row: f"{int(row['parameters']):,}",
         "top-1, %": lambda row: percent(row["test_acc"], row["half"]),
-        "- whole": lambda row: _minus(row),
+        "- whole": lambda row: difference(row, "whole"),
     }
     text = f"Ablations of {model} at {100 * scale:g} % of the data, paired by seed, with its options; exploratory."
     return Exhibit(figure, rows, caption(chosen, text), table=table)
-
-
-def _minus(row: Row) -> str:
-    """Difference to the whole, in points, with its interval where there is one."""
-    if "minus_whole" not in row:
-        return ""
-    half = row["minus_whole_half"]
-    return f"{100 * row['minus_whole']:+.1f}" + (f" ± {100 * half:.1f}" if half == half else "")
 
 
 @figure_kind(tables=["differences"])
@@ -366,8 +359,7 @@ def _differences(contrast: str, pairs: Pairs) -> tuple[list[Row], str]:
         mean, half = over_seeds(list(column))
         rows.append({"contrast": contrast, "layer": layer, "n": len(pairs), "difference": mean, "half": half})
     mean, half = over_seeds(list(gaps.mean(1)))
-    known = f" ± {half:.3f}" if half == half else ""
-    return rows, f" {contrast}, by seed, mean over layers: {mean:+.3f}{known}."
+    return rows, f" {contrast}, by seed, mean over layers: {plus_minus(mean, half, '{:+.3f}')}."
 
 
 def _curves(analyses: Sequence[tuple[Run, Spectra]]) -> dict[tuple[str, str], list[tuple[Run, Spectra, list[Any]]]]:

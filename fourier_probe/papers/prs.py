@@ -15,7 +15,7 @@ import numpy as np
 from matplotlib import cm, colors
 from matplotlib.ticker import MaxNLocator
 
-from fourier_probe.papers.captions import ENOUGH, accuracy, caption, judged, percent
+from fourier_probe.papers.captions import ENOUGH, accuracy, caption, difference, judged, percent
 from fourier_probe.papers.cells import cells_figure, dodged
 from fourier_probe.papers.exhibit import Exhibit, MissingRunsError, Row
 from fourier_probe.papers.registered import figure_kind
@@ -48,6 +48,7 @@ from fourier_probe.plots.style import (
 )
 from fourier_probe.results.intervals import over_seeds
 from fourier_probe.results.profile import profile, view_of
+from fourier_probe.results.text_table import plus_minus
 from fourier_probe.training.rules import CUSTOM, SCHEDULES, ScheduleRequest, build
 from fourier_probe.training.runs import Run
 
@@ -144,13 +145,8 @@ def schedule_table(runs: Sequence[Run]) -> Exhibit:
         )  # fmt: skip
     primary = next((row for row in rows if row["schedule"] == "linear" and "minus_control" in row), None)
     contrast = (
-        f"Primary contrast, linear minus constant of the same mean epoch, paired by seed: "
-        f"{100 * primary['minus_control']:+.2f}"
-        + (
-            f" ± {100 * primary['minus_control_half']:.2f}"
-            if primary["minus_control_half"] == primary["minus_control_half"]
-            else ""
-        )
+        "Primary contrast, linear minus constant of the same mean epoch, paired by seed: "
+        + plus_minus(100 * primary["minus_control"], 100 * primary["minus_control_half"])
         + f" points, {primary['minus_control_pairs']} pairs"
         + ("" if primary["minus_control_pairs"] >= ENOUGH else f" (fewer than the {ENOUGH} it needs)")
         + "; the other rows are exploratory."
@@ -161,8 +157,8 @@ def schedule_table(runs: Sequence[Run]) -> Exhibit:
         "schedule": "schedule",
         "n": "n",
         "top-1, %": lambda row: percent(row["test_acc"], row["half"]),
-        "- none": lambda row: _signed(row, "none"),
-        "- control": lambda row: _signed(row, "control"),
+        "- none": lambda row: difference(row, "none"),
+        "- control": lambda row: difference(row, "control"),
         "epochs": lambda row: f"{row['epochs']:g}",
         "G multiply-adds": lambda row: f"{row['gmacs_per_image']:.3f}",
         "minutes": lambda row: f"{row['seconds'] / 60:.1f}",
@@ -384,10 +380,3 @@ def _seconds(run: Run) -> float:
 def _gmacs(run: Run) -> float:
     counts = [row.multiply_adds for row in run.metrics if row.multiply_adds]
     return float(np.mean([count for count in counts if count])) / 1e9 if counts else math.nan
-
-
-def _signed(row: Row, key: str) -> str:
-    value, half = row.get(f"minus_{key}"), row.get(f"minus_{key}_half", math.nan)
-    if value is None:
-        return ""
-    return f"{100 * value:+.1f}" + (f" ± {100 * half:.1f}" if half == half else "")

@@ -8,7 +8,7 @@ from fourier_probe.results.cka import most_alike
 from fourier_probe.results.comparison import paired
 from fourier_probe.results.input_level import input_text
 from fourier_probe.results.profile import ends_of
-from fourier_probe.results.text_table import TextTable
+from fourier_probe.results.text_table import TextTable, plus_minus
 
 if TYPE_CHECKING:
     from fourier_probe.results.compared import Comparison
@@ -34,18 +34,18 @@ def summary_table(comparison: Comparison) -> TextTable:
     cells = [
         (
             row["target"],
-            *(_shown(row[name.replace("-", "_")], "{}") for name in named),
+            *(plus_minus(row[name.replace("-", "_")], None, "{}") for name in named),
             str(row["weights"]),
-            _shown(row["top1"], "{:.1%}"),
+            plus_minus(row["top1"], None, "{:.1%}"),
             str(row["points"]),
-            _shown(end.first, "{:+.2f}"),
+            plus_minus(end.first, None, "{:+.2f}"),
             _interval(end.last, end.last_stderr, "{:+.2f}", t95),
             _interval(end.last_difference, end.last_difference_stderr, "{:+.2f}", t95) if index else "-",
-            _shown(row["last_hfd_share"], "{:.3f}") + _shown(row["last_hfd_share_white"], " ({:.3f})"),
+            plus_minus(row["last_hfd_share"], None, "{:.3f}") + _in_brackets(row["last_hfd_share_white"]),
             _interval(row["hfd_share_difference"], row["hfd_share_difference_stderr"], "{:+.3f}", t95)
             if index
             else "-",
-            _shown(row["last_slope"], "{:+.2f}"),
+            plus_minus(row["last_slope"], None, "{:+.2f}"),
             f"{row['first_grid']} to {row['last_grid']}",
         )
         for index, (row, end) in enumerate(zip(comparison.rows, ends, strict=True))
@@ -103,11 +103,13 @@ def _steps_table(comparison: Comparison) -> TextTable:
 
 
 def _arms_table(comparison: Comparison) -> TextTable:
-    def both(value: float, half: float, form: str) -> str:
-        return _shown(value, form) + (f" ± {form.replace('+', '').format(half)}" if half == half else "")
-
     cells = tuple(
-        (arm.arm, str(arm.seeds), both(arm.value, arm.half, "{:+.2f}"), both(arm.top1, arm.top1_half, "{:.1%}"))
+        (
+            arm.arm,
+            str(arm.seeds),
+            plus_minus(arm.value, arm.half),
+            plus_minus(arm.top1, arm.top1_half, "{:.1%}"),
+        )
         for arm in comparison.over_seeds
     )
     columns = ("arm", "seeds", f"{comparison.view.heading} at the last point, nats", "top-1")
@@ -123,7 +125,7 @@ def _coordinate_table(comparison: Comparison) -> TextTable:
             row["target"],
             _interval(row["t"], row["t_stderr"], "{:+.2f}", t95) if row["t"] == row["t"] else "undefined",
             _interval(row["distance"], row["distance_stderr"], "{:.2f}", t95),
-            _shown(row["cosine"], "{:+.2f}"),
+            plus_minus(row["cosine"], None, "{:+.2f}"),
         )
         for row in comparison.places
     )
@@ -150,11 +152,9 @@ def _cka_table(comparison: Comparison) -> TextTable:
     return TextTable(f"similarity of layers: linear CKA, {seen} images, ± 95 % over images", columns, tuple(cells))
 
 
-def _shown(value: object, form: str) -> str:
-    return form.format(value) if value is not None and value == value else "-"
-
-
 def _interval(value: float | None, error: float | None, form: str, t95: float) -> str:
-    if error is None or error != error or value is None or value != value:
-        return _shown(value, form)
-    return f"{_shown(value, form)} ± {form.replace('+', '').format(t95 * error)}"
+    return plus_minus(value, None if error is None else t95 * error, form)
+
+
+def _in_brackets(value: float | None) -> str:
+    return "" if value is None or value != value else f" ({value:.3f})"

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from datetime import datetime, timezone
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -20,10 +19,11 @@ from fourier_probe.errors import ResultError, suggest
 from fourier_probe.io import atomic
 from fourier_probe.io.paths import expanded
 from fourier_probe.io.tables import write_frame
-from fourier_probe.io.typed import read_json
+from fourier_probe.io.typed import read_result
 from fourier_probe.results.drawing import drawing
 from fourier_probe.results.intervals import Interval
 from fourier_probe.results.records import images_text
+from fourier_probe.runtime.versions import now
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -185,7 +185,7 @@ class HeatMap(msgspec.Struct, frozen=True, kw_only=True):
     notes: list[str] = []
     intervals: str = INTERVALS
     versions: dict[str, str] = {}
-    created: str = msgspec.field(default_factory=lambda: datetime.now(timezone.utc).isoformat(timespec="seconds"))
+    created: str = msgspec.field(default_factory=now)
 
     def __post_init__(self) -> None:
         kind, (H, W) = self.definition.kind, self.images.size
@@ -364,4 +364,4 @@ class HeatMap(msgspec.Struct, frozen=True, kw_only=True):
         """
         path = expanded(path)
         path = path / FILES[0] if path.is_dir() else path
-        return read_json(path, cls, schema=SCHEMA, version=VERSION, again="run `fourier-probe heatmap` again")
+        return read_result(path, cls, schema=SCHEMA, version=VERSION, again="run `fourier-probe heatmap` again")

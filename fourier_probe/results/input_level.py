@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from fourier_probe.probe.sums import quantile
 from fourier_probe.results.profile import View, has_rings, value_at
 from fourier_probe.results.spectra import Spectra
+from fourier_probe.results.text_table import plus_minus
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def input_text(results: Sequence[Spectra], labels: Sequence[str], view: View) ->
         if level is None or point is None:
             continue
         half = quantile(result.definition.groups) * level.stderr
-        text = f"{view.heading} {level.value:+.2f}" + (f" ± {half:.2f}" if math.isfinite(half) else "")
+        text = f"{view.heading} {plus_minus(level.value, half)}"
         if not level.alike:
             text += f" on {point.grid[0]}x{point.grid[1]}, where white noise has {level.white:+.2f}"
         share, slope = (point.scalars.get(name, math.nan) for name in ("hfd_share", "slope"))

@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 
 from fourier_probe.errors import ResultError
-from fourier_probe.io.typed import read_json
+from fourier_probe.io.typed import read_result
 from fourier_probe.probe.definition import Definition
 from fourier_probe.results.forms import ChangeForm, Numbers, PointForm, SpectraForm, StepForm
 from fourier_probe.results.point import Array, Change, PointSpectrum, RadialProfile, Singular, Step
@@ -52,8 +52,8 @@ def read(path: Path) -> Read:
     Raises:
         ResultError: missing, damaged, of another schema, of a later version, or a field of another type or length.
     """
-    form = read_json(path, SpectraForm, schema=SCHEMA, version=VERSION, again=AGAIN)
-    rest = read_json(path, _Open, schema=SCHEMA, version=VERSION, again=AGAIN)
+    form = read_result(path, SpectraForm, schema=SCHEMA, version=VERSION, again=AGAIN)
+    rest = read_result(path, _Open, schema=SCHEMA, version=VERSION, again=AGAIN)
     try:
         points = [
             _point(f"points[{index}]", *pair) for index, pair in enumerate(zip(form.points, rest.points, strict=True))

@@ -7,7 +7,6 @@ between results), spectra.csv a tidy row per point and frequency (`frame`). May 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +27,7 @@ from fourier_probe.results.point import INPUT, PointSpectrum
 from fourier_probe.results.records import Coverage, ImagesInfo, LeftOut, MetricInfo, Provenance
 from fourier_probe.results.reliance import RelianceRecord
 from fourier_probe.results.shown import Shown, registered, shown
-from fourier_probe.runtime.versions import versions
+from fourier_probe.runtime.versions import now, versions
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -90,7 +89,7 @@ class Spectra:
     scalars: dict[str, MetricInfo] = field(default_factory=lambda: registered("scalar"))
     profiles: dict[str, MetricInfo] = field(default_factory=lambda: registered("radial"))
     versions: dict[str, str] = field(default_factory=versions)
-    created: str = field(default_factory=lambda: datetime.now(timezone.utc).isoformat(timespec="seconds"))
+    created: str = field(default_factory=now)
 
     def __getitem__(self, name: str) -> PointSpectrum:
         """The point of this name.

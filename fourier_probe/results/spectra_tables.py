@@ -10,7 +10,7 @@ from fourier_probe.results.input_level import input_level
 from fourier_probe.results.parts import parts_of
 from fourier_probe.results.profile import has_frequencies, profile, view_of
 from fourier_probe.results.spectra import PointSpectrum, Spectra
-from fourier_probe.results.text_table import TextTable
+from fourier_probe.results.text_table import TextTable, plus_minus
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -77,14 +77,10 @@ def _levels(result: Spectra) -> tuple[str, str, dict[str, str]]:
     view = view_of(result)
     meaning, along = view.why, profile(result, view)
 
-    def cell(value: float, error: float) -> str:
-        return f"{value:+.2f}" + (f" ± {along.quantile * error:.2f}" if error == error else "")
-
-    values = {
-        name: cell(value, error) for name, value, error in zip(along.names, along.value, along.stderr, strict=True)
-    }
+    halves = along.quantile * along.stderr
+    values = dict(zip(along.names, map(plus_minus, along.value, halves), strict=True))
     if (level := input_level(result, view)) is not None:
-        values["input"] = cell(level.value, level.stderr)
+        values["input"] = plus_minus(level.value, along.quantile * level.stderr)
         if not level.alike:
             values["input"] += " *"
             white = f": read it against white noise, {level.white:+.2f}" if level.white == level.white else ""

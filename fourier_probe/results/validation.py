@@ -5,7 +5,6 @@ Imports errors, io, records, intervals, drawing.
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -19,11 +18,12 @@ from fourier_probe.errors import ResultError
 from fourier_probe.io import atomic
 from fourier_probe.io.paths import expanded
 from fourier_probe.io.tables import write_frame
-from fourier_probe.io.typed import read_json
+from fourier_probe.io.typed import read_result
 from fourier_probe.results.drawing import drawing
 from fourier_probe.results.filenames import VALIDATE
 from fourier_probe.results.intervals import Interval, mean
 from fourier_probe.results.records import Count, ImagesInfo, LeftOut, Provenance, TopOneBound
+from fourier_probe.runtime.versions import now
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -144,7 +144,7 @@ class Validation(msgspec.Struct, frozen=True, kw_only=True):
     notes: list[str] = []
     intervals: str = INTERVALS
     versions: dict[str, str] = {}
-    created: str = msgspec.field(default_factory=lambda: datetime.now(timezone.utc).isoformat(timespec="seconds"))
+    created: str = msgspec.field(default_factory=now)
 
     def __post_init__(self) -> None:
         if max(max(truth, answer) for truth, answer, _ in self.answers) >= len(self.classes):
@@ -270,7 +270,7 @@ class Validation(msgspec.Struct, frozen=True, kw_only=True):
         """
         path = expanded(path)
         path = path / VALIDATE[0] if path.is_dir() else path
-        return read_json(path, cls, schema=SCHEMA, version=VERSION, again=AGAIN)
+        return read_result(path, cls, schema=SCHEMA, version=VERSION, again=AGAIN)
 
 
 def _ends(name: str, interval: Interval | None) -> dict[str, float]:

@@ -1,8 +1,9 @@
-"""Which versions have a part in a result: one answer for every file that records them. Imports plugins only."""
+"""Which versions have a part in a result, and when it was made, for every file that says so. Imports plugins only."""
 
 from __future__ import annotations
 
 import platform
+from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -20,6 +21,11 @@ def own() -> str:
         lines = project.read_text().splitlines() if project.is_file() else []
         number = next((line.partition('"')[2].rstrip('"') for line in lines if line.startswith("version = ")), "0")
         return f"{number}+checkout"
+
+
+def now() -> str:
+    """When a result was made: UTC, to the second."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
 def versions() -> dict[str, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -19,7 +18,7 @@ from fourier_probe.models import zoo
 from fourier_probe.runtime.accelerator import summing
 from fourier_probe.runtime.distributed import Ranks
 from fourier_probe.runtime.modes import keeping_random_state
-from fourier_probe.runtime.versions import versions
+from fourier_probe.runtime.versions import now, versions
 from fourier_probe.training.config import TrainConfig
 from fourier_probe.training.folder import RunFolder
 from fourier_probe.training.initial import Initial
@@ -238,7 +237,7 @@ class Session:
             ),
             environment=environment(self.ranks),
             versions=versions(),
-            created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+            created=now(),
         )
 
     def input(self) -> dict[str, object]:

@@ -10,7 +10,7 @@ import msgspec
 
 from fourier_probe.errors import ResultError
 from fourier_probe.io import atomic
-from fourier_probe.io.typed import read_json
+from fourier_probe.io.typed import read_result
 from fourier_probe.probe.heatmap import Response
 from fourier_probe.runtime.distributed import of_first, rank_and_world
 from fourier_probe.runtime.messages import note
@@ -94,7 +94,7 @@ def _files(folder: Path) -> Iterator[Path]:
 def _rows(path: Path, key: str, n: int) -> dict[int, Response]:
     """The responses in a file; none, with a note, where they cannot be used."""
     try:
-        state = read_json(path, _State, schema=SCHEMA, version=VERSION, again="it is begun anew")
+        state = read_result(path, _State, schema=SCHEMA, version=VERSION, again="it is begun anew")
     except ResultError as error:
         note(str(error))
         return {}

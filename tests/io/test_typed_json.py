@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from fourier_probe.io.typed import read_json
+from fourier_probe.io.typed import read_result
 
 
 class _Named(msgspec.Struct):
@@ -23,4 +23,4 @@ class _Named(msgspec.Struct):
 )
 def test_half_a_pair_of_surrogates_is_written_out(tmp_path: Path, name: str, expected: str) -> None:
     (tmp_path / "a.json").write_text(json.dumps({"schema": "s", "version": 1, "name": name}))
-    assert read_json(tmp_path / "a.json", _Named, schema="s", version=1, again="try again").name == expected
+    assert read_result(tmp_path / "a.json", _Named, schema="s", version=1, again="try again").name == expected

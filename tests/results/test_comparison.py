@@ -26,7 +26,7 @@ from fourier_probe.results.comparison import (
     paired,
     summary,
 )
-from fourier_probe.results.coordinate import Axes, place
+from fourier_probe.results.coordinate import Axes, locate
 from fourier_probe.results.profile import common_frequency, profile
 from fourier_probe.results.spectra import Spectra
 from fourier_probe.results.steps import Step, StepChanges, step_changes
@@ -192,14 +192,14 @@ def test_the_coordinate_without_shared_groups_adds_the_variances() -> None:
     rng = np.random.default_rng(0)
     axes = Axes(np.array([0.0, 1.0]), np.array([0.5, 1.0]), np.full((2, 2), 0.25), matched=True)
     cnn, vit, model = (level + 0.001 * rng.normal(size=(21, 2, 2)) for level in (0.0, 1.0, 0.5))
-    together = place(model, cnn, vit, axes, paired=False)
+    together = locate(model, cnn, vit, axes, paired=False)
     alone = [
-        place(*(x if i == varied else np.broadcast_to(x[:1], x.shape) for i, x in enumerate((model, cnn, vit))), axes)
+        locate(*(x if i == varied else np.broadcast_to(x[:1], x.shape) for i, x in enumerate((model, cnn, vit))), axes)
         for varied in range(3)
     ]
     assert together.t_stderr == pytest.approx(np.sqrt(sum(each.t_stderr**2 for each in alone)))
-    assert (together.paired, place(model, cnn, vit, axes).paired) == (False, True)
-    itself = place(cnn, cnn.copy(), vit, axes, paired=False)  # the end itself is no independent draw
+    assert (together.paired, locate(model, cnn, vit, axes).paired) == (False, True)
+    itself = locate(cnn, cnn.copy(), vit, axes, paired=False)  # the end itself is no independent draw
     assert (itself.t, itself.t_stderr) == (0, pytest.approx(0, abs=1e-9))
 
 

@@ -13,7 +13,7 @@ from fourier_probe.errors import ResultError
 from fourier_probe.probe.definition import Definition
 from fourier_probe.probe.sums import quantile
 from fourier_probe.results.analysis import analyze
-from fourier_probe.results.coordinate import Axes, common_axes, coordinate, place, surface
+from fourier_probe.results.coordinate import Axes, common_axes, coordinate, locate, surface
 
 AXES = Axes(np.array([0.0, 0.5, 1.0]), np.array([0.5, 1.0]), np.outer([0.25, 0.5, 0.25], [0.5, 0.5]), matched=True)
 
@@ -35,10 +35,10 @@ def test_points_on_the_line_have_their_share_and_only_what_is_beyond_an_end_a_di
     rng = np.random.default_rng(0)
     cnn, vit = rng.normal(size=(2, 1, 3, 2))
     for share in (-0.5, 0.0, 0.25, 1.0, 1.75):
-        found = place(cnn + share * (vit - cnn), cnn, vit, AXES)
+        found = locate(cnn + share * (vit - cnn), cnn, vit, AXES)
         assert found.t == pytest.approx(share)
         assert found.distance == pytest.approx(max(-share, 0, share - 1), abs=1e-7)
-    assert place(vit, cnn, vit, AXES).cosine == pytest.approx(1)
+    assert locate(vit, cnn, vit, AXES).cosine == pytest.approx(1)
     assert found.segment == pytest.approx(np.sqrt(((vit - cnn) ** 2 * AXES.weight).sum()))
 
 
@@ -46,7 +46,7 @@ def test_what_is_at_a_right_angle_has_distance_only() -> None:
     cnn, vit, model = np.zeros((3, 1, 3, 2))
     vit[..., 0] = 1.0  # along the first radius
     model[..., 1] = 2.0  # along the second
-    found = place(model, cnn, vit, AXES)
+    found = locate(model, cnn, vit, AXES)
     assert (found.t, found.cosine) == (0, 0)
     assert found.distance == pytest.approx(2)
 
@@ -57,10 +57,10 @@ def test_the_distance_is_from_the_segment_and_beyond_an_end_from_that_end(t: flo
     cnn, vit, off = np.zeros((3, 21, 3, 2))
     vit[..., 0], off[..., 1] = 1.0, 1.22  # at a right angle
     noise = 0.05 * rng.normal(size=(21, 1, 1))
-    found = place(t * vit + off, cnn, vit, AXES)
+    found = locate(t * vit + off, cnn, vit, AXES)
     assert found.t == pytest.approx(t)  # not clamped
     assert found.distance == pytest.approx(np.hypot(gap, 1.22))
-    noisy = place((t + noise) * vit + off, cnn, vit, AXES)  # only along the segment
+    noisy = locate((t + noise) * vit + off, cnn, vit, AXES)  # only along the segment
     expected = np.std(np.hypot(np.maximum(np.maximum(-t - noise[1:], t + noise[1:] - 1), 0), 1.22)) * 19**0.5
     assert noisy.distance_stderr == pytest.approx(expected, abs=1e-12)
     assert (noisy.distance_stderr > 0.01) == (gap > 0)
@@ -97,7 +97,7 @@ def test_other_depths_and_grids_are_interpolated() -> None:
 def test_ends_closer_than_their_scatter_leave_it_undefined() -> None:
     rng = np.random.default_rng(1)
     ends = rng.normal(size=(2, 21, 3, 2))  # leave-one-out values as noisy as their difference
-    found = place(ends[0], ends[0], ends[1], AXES)
+    found = locate(ends[0], ends[0], ends[1], AXES)
     assert not found.defined
     assert found.scatter > found.segment / 2
 
@@ -112,7 +112,7 @@ def test_the_interval_covers() -> None:
         mean = groups.mean(0)
         partial = (groups.sum(0) - groups) / 19
         model = np.concatenate([mean[None], partial])
-        found = place(model, np.repeat(cnn[None], 21, 0), np.repeat(vit[None], 21, 0), AXES)
+        found = locate(model, np.repeat(cnn[None], 21, 0), np.repeat(vit[None], 21, 0), AXES)
         inside += abs(found.t - 0.5) < quantile(20) * found.t_stderr
     assert 0.91 < inside / trials < 0.985
 

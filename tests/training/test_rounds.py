@@ -67,7 +67,7 @@ def test_what_does_not_fit_is_refused(data: Path, tmp_path: Path, more: dict[str
 
 def test_without_a_length_a_round_is_about_a_twentieth() -> None:
     config = TrainConfig.of({"steps": 3000})
-    plan = Plan.of(config, nn.Linear(1, 1), None, images=100, whole=100, batch=32)  # type: ignore[arg-type]
+    plan = Plan.of(config, nn.Linear(1, 1), None, images=100, available=100, batch=32)  # type: ignore[arg-type]
     assert (plan.epochs, plan.steps, plan.unit) == (20, 150, "round")
 
 

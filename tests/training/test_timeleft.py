@@ -80,7 +80,7 @@ def test_a_machine_that_gets_busy_or_idle_is_believed_after_a_seventh_of_the_wor
 ) -> None:
     """What other programs will do cannot be known, so what is left is compared with the truth at the present speed."""
     work = planned(shares, 0.02, 0.06, 4.0)
-    whole, now, checked = sum(work.whole), 0.0, 0
+    whole, now, checked = sum(work.total), 0.0, 0
     clock = Clock(work, now=lambda: now)
     clock.mark(0)
     for epoch in range(EPOCHS):
@@ -102,7 +102,7 @@ def test_epochs_that_count_the_same_would_be_wrong_by_far() -> None:
     """What the plan is for: without it the estimate at a tenth is a third of the truth."""
     work = planned(LINEAR, 0.02, 0.06, 4.0)
     even = planned([0.0] * EPOCHS, 0.02, 0.0, 4.0)
-    truth, naive = sum(work.whole), sum(even.whole)
+    truth, naive = sum(work.total), sum(even.total)
     assert naive < 0.4 * truth
 
 

@@ -182,7 +182,7 @@ def test_the_scaled_set_is_nested_and_validation_lies_inside(data: Path) -> None
     small = open_splits(tiny(data, data_scale=0.5))
     assert small.val is not None
     assert len(small.train) + len(small.val) == 32
-    assert small.whole == 48
+    assert small.available == 48
     assert set(subset(labels, 0.25, seed=0)) < set(subset(labels, 0.5, seed=0))
     assert np.bincount(small.train.labels).tolist() == [6] * CLASSES
 
