@@ -81,9 +81,9 @@ FIGURES: Registry[FigureKind] = Registry(
         "interpolation": (f"{_AT}interpolation:interpolation", "A4: spectra and coordinate against the switch epoch"),
         "schedules": (f"{_AT}prs:schedules_figure", "when each layer converts, for every kind of schedule"),
         "schedule-table": (f"{_AT}prs:schedule_table", "A6, A7: accuracy and cost of every schedule and control"),
-        "gates-by-depth": (f"{_AT}prs:gates_by_depth", "A5: gates against steps since the switch"),
+        "gates-by-depth": (f"{_AT}gates:gates_by_depth", "A5: gates against steps since the switch"),
         "loss-at-switches": (f"{_AT}losses:loss_at_switches", "training loss around each switch, run by run"),
-        "training-trajectory": (f"{_AT}prs:training_trajectory", "spectra while training, across the switches"),
+        "training-trajectory": (f"{_AT}gates:training_trajectory", "spectra while training, across the switches"),
         "planted-steps": (
             f"{_AT}planted:planted_steps",
             "A6, A7: steps after the switch until the planted task is solved",
@@ -98,8 +98,11 @@ FIGURES: Registry[FigureKind] = Registry(
         ),
         "eit-table": (f"{_AT}eit:eit_table", "EIT: parameters, multiply-adds, accuracy beside published"),
         "eit-ablation": (f"{_AT}eit:eit_ablation", "EIT without one of its ideas"),
-        "eit-hfd-share": (f"{_AT}eit:eit_hfd_share", "EIT: high-frequency share of both branches by depth"),
-        "eit-head-diversity": (f"{_AT}eit:eit_head_diversity", "EIT: diversity of the attention heads by depth"),
+        "eit-hfd-share": (f"{_AT}eit_features:eit_hfd_share", "EIT: high-frequency share of both branches by depth"),
+        "eit-head-diversity": (
+            f"{_AT}eit_features:eit_head_diversity",
+            "EIT: diversity of the attention heads by depth",
+        ),
     },
 )
 """Every figure by name; `fourier-probe figures --list` prints it."""

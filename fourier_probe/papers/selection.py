@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import replace
@@ -86,6 +87,12 @@ def schedule_name(run: Run) -> str:
 def switches(run: Run) -> dict[str, int]:
     """Layer -> epoch at whose start it converts, in execution order; empty without a schedule."""
     return run.plan.schedule.epochs
+
+
+def mean_switch(run: Run) -> int:
+    """Mean epoch of conversion, to the nearest, ties up, as `constant` without an epoch takes it."""
+    when = list(switches(run).values())
+    return math.floor(sum(when) / len(when) + 0.5) if when else 0
 
 
 def grouped(runs: Iterable[Run], key: Callable[[Run], Key]) -> dict[Key, list[Run]]:

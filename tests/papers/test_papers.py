@@ -16,7 +16,7 @@ import torch
 from click.testing import CliRunner
 
 from fourier_probe.cli import group
-from fourier_probe.papers import FIGURES, eit, prs, scales
+from fourier_probe.papers import FIGURES, eit, eit_features, gates, prs, scales
 from fourier_probe.papers.exhibit import MissingRunsError
 from fourier_probe.papers.interpolation import interpolation
 from fourier_probe.papers.selection import schedule_name
@@ -173,8 +173,8 @@ def test_schedules_are_compared_where_most_of_them_are(make: Make, tmp_path: Pat
     rows = {row["schedule"]: row for row in prs.schedule_table(runs).rows}
     assert rows["linear"]["test_acc"] == pytest.approx(0.35)
     assert rows["linear"]["minus_control"] == pytest.approx(0.03)
-    assert {row["schedule"] for row in prs.gates_by_depth(runs).rows} >= {"linear", "constant at 1"}
-    assert len({row["schedule"] for row in prs.training_trajectory(runs).rows}) == 4
+    assert {row["schedule"] for row in gates.gates_by_depth(runs).rows} >= {"linear", "constant at 1"}
+    assert len({row["schedule"] for row in gates.training_trajectory(runs).rows}) == 4
 
 
 def test_the_same_data_in_another_folder_is_the_same_and_other_data_is_named(
@@ -228,13 +228,13 @@ def test_reliance_stands_beside_the_gates_where_runs_hold_it(study: Path, monkey
     left = DepartureRecord(layer="layer3.0.conv2", gate=0.7, gate_least=0.6, gate_most=0.8, displacement=0, locality=1)
     record = RelianceRecord(images=20, top1=0.75, lesions=[lesion], departures=[left])
     monkeypatch.setattr(Run, "reliance", lambda run: record)
-    exhibit = prs.gates_by_depth(read_runs(study))
+    exhibit = gates.gates_by_depth(read_runs(study))
     assert {(row["gate"], row["top1_change"], row["low"]) for row in exhibit.more["reliance"]} == {(0.7, -0.25, -0.3)}
     assert "the table beside it" in exhibit.caption
 
 
 def test_gates_are_counted_from_each_layer_s_own_switch(study: Path) -> None:
-    exhibit = prs.gates_by_depth(read_runs(study))
+    exhibit = gates.gates_by_depth(read_runs(study))
     run = next(run for run in read_runs(study) if run.config.schedule == "linear")
     steps = run.plan.steps
     for row in exhibit.rows:
@@ -292,7 +292,7 @@ def test_eit_counts_and_branches(study: Path) -> None:
     mini = next(row for row in table.rows if row["model"] == "eit_mini")
     assert mini["parameters"] == 3512750
     assert mini["gmacs"] == pytest.approx(1.73, abs=0.005)
-    share = eit.eit_hfd_share(read_runs(study))
+    share = eit_features.eit_hfd_share(read_runs(study))
     run = next(run for run in read_runs(study) if run.config.model == "eit_small_w80")
     assert run.spectra is not None
     point = run.spectra["blocks.0.mixer.conv"]
@@ -303,7 +303,7 @@ def test_eit_counts_and_branches(study: Path) -> None:
     branches = next(r for r in share.more["differences"] if r["contrast"].endswith("minus attention, HFD share"))
     assert (branches["layer"], branches["n"]) == ("blocks.0", 2)
     assert branches["difference"] == pytest.approx(point.scalars["hfd_share"] - beside)
-    diversity = eit.eit_head_diversity(read_runs(study))
+    diversity = eit_features.eit_head_diversity(read_runs(study))
     first = next(r for r in diversity.rows if r["model"].startswith("eit"))
     assert first["diversity"] == pytest.approx(run.spectra.attention[0]["diversity"])
     ablation = eit.eit_ablation(read_runs(study))
