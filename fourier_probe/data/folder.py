@@ -50,7 +50,7 @@ def _opened(source: str, root: Path, split: str) -> ImageSet:
         have = ", ".join(f"{name} ({folder.name}/)" for name, folder in splits.items())
         raise DataError(
             f"{root} has no {split} split: it has {have}. Ask for one of these, or name a folder inside it as the "
-            f"data: a folder without splits serves any."
+            f"data: a folder without splits is used for every split."
         )
     base = splits.get(split, root)
     classes = sorted({child.name for folder in (splits.values() or [root]) for child in _class_folders(folder)})

@@ -114,7 +114,7 @@ def open_data(source: str | Path, split: str = "test", *, skip_bad: bool = False
             layout (`data.arrays`); an image folder (`data.folder`); a
             timm data set name such as `torch/cifar100` (`data.timm_names`); or the name of a source that a plug-in
             registered. A path that exists wins over a timm name.
-        split: "train", "val" or "test"; a folder without split folders serves any of them.
+        split: "train", "val" or "test"; a folder without split folders is used for all three.
         skip_bad: decode every file of the split now, leave out those that cannot be read, and count them in
             `ImageSet.skipped`. To check only the images that will be used, leave it off and use `choose`.
         limit: how many images of a stream (`wds/`) are read at most, its first ones, and a note says so; any other

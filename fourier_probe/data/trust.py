@@ -68,7 +68,7 @@ def data_of(asked: str | None, named: NamedData | None) -> str:
     """The source to open: `--data`, else what a file names where that may be used, else the bundled images.
 
     A file of ours that names a bare .npz has left its images behind, as those this project ships have: where no such
-    file lies here the bundled images serve. A note says so, as it says that a local source is taken from a file.
+    file lies here the bundled images are used. A note says so, as it says that a local source is taken from a file.
 
     Raises:
         DataError: the data have to be named by the user.
@@ -81,7 +81,7 @@ def data_of(asked: str | None, named: NamedData | None) -> str:
         return source
     if named.ours and _is_bare_npz(source) and not os.path.lexists(source):
         messages.note(
-            f"{source}, which this was trained on, is not here: the bundled images serve; --data names others."
+            f"{source}, which this was trained on, is not here: the bundled images are used; name others with --data."
         )
         return "bundled"
     if reason := _distrust(named):

@@ -57,7 +57,7 @@ def resolve(name: str, options: ModelOptions | None = None, *, saved: bool = Fal
         raise CheckpointError(_nothing(name))
     if own is not None and kind.says:
         raise ModelError(
-            f"{printable(source)} is a {kind.name}, which says what it is: ={printable(own)} has no place behind it."
+            f"{printable(source)} is a {kind.name}, which names its own architecture: leave ={printable(own)} out."
         )
     if options.model is not None and own is not None:
         options = replace(options, model_args=None)
@@ -105,9 +105,7 @@ def _nothing(name: str) -> str:
         return f"{printable(name)} names no factory: expected path/to/file.py:factory, the name of a function in it."
     source, equals, _ = name.rpartition("=")
     if equals and not expanded(source).exists():
-        return (
-            f"there is no file or folder {printable(source)} (of {printable(name)}), nor one that is named so in full."
-        )
+        return f"there is no file or folder {printable(source)} (of {printable(name)}), nor one with the full name."
     if zoo.is_registered(name):
         return f"there is no file or folder {name}. Did you mean timm:{name}?"
     return f"there is no file or folder {printable(name)}. A model of timm or ours is named timm:NAME."

@@ -84,8 +84,8 @@ def open_folder(name: str, options: ModelOptions, own: str | None) -> Target:
     folder = expanded(name)
     if options.pretrained or options.use_ema or options.key or options.prefix or options.model_args:
         raise ModelError(
-            f"{folder} is a folder of transformers, which says all of itself: --pretrained, --use-ema, --key, --prefix "
-            "and --model-arg are for other targets."
+            f"{folder} is a folder of transformers, which describes itself completely: --pretrained, --use-ema, --key, "
+            "--prefix and --model-arg are for other targets."
         )
     config = _object(folder / "config.json")
     refuse(folder, config)
@@ -209,7 +209,7 @@ def _class(folder: Path, config: dict[str, object], saved_as: str) -> tuple[type
     if getattr(network, "main_input_name", "") != "pixel_values":
         raise ModelError(
             f"{folder} is a {network.__name__}, whose input is {getattr(network, 'main_input_name', 'unknown')}, not "
-            "images (pixel_values). Of a network of images and text save the vision model alone."
+            "images (pixel_values). From a network of images and text, save the vision model alone."
         )
     return network, settings
 

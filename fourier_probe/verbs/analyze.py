@@ -212,7 +212,7 @@ def analyze_target(
         more = f" and {len(idle) - 3} more" if len(idle) > 3 else ""
         note(
             f"{len(idle)} steps change nothing ({', '.join(idle[:3])}{more}): their points equal the ones before. "
-            "Blocks that start as the identity, as untrained residual blocks of timm do, give this."
+            "Untrained residual blocks of timm do this: they begin as the identity."
         )
     if probe.cka:
         result.cka = cka_of(result, result, target.label, target.label)

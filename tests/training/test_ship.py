@@ -84,7 +84,7 @@ def test_shipped_runs_stand_alone(
         name = next(each["name"] for each in manifest if each["weights"])
         probed = CliRunner().invoke(cli.group, ["analyze", f"out/{name}", "--images", "4", "--out", "probed"])
         assert probed.exit_code == 0, probed.output
-        assert "mine.npz, which this was trained on, is not here: the bundled images serve" in probed.output
+        assert "mine.npz, which this was trained on, is not here: the bundled images are used" in probed.output
         assert json.loads(Path("probed/spectra.json").read_text())["images"]["source"] == "bundled"
         drawn = CliRunner().invoke(cli.group, ["figures", "schedule-table", "training-trajectory", "--runs", "out"])
         assert drawn.exit_code == 0, drawn.output
