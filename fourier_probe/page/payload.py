@@ -12,6 +12,7 @@ import numpy as np
 from fourier_probe.page.inputs import Entry
 from fourier_probe.probe.metrics import ZERO_MEAN_WHITE_NOISE
 from fourier_probe.probe.sums import Array, quantile
+from fourier_probe.results.information import AttentionRow
 from fourier_probe.results.input_level import input_level
 from fourier_probe.results.intervals import Interval
 from fourier_probe.results.profile import View, profile, view_of
@@ -198,7 +199,7 @@ def _further(entry: Entry, point: PointSpectrum, thinning: Thinning) -> dict[str
     return value
 
 
-def _attention(layer: dict[str, Any]) -> dict[str, object]:
+def _attention(layer: AttentionRow) -> dict[str, object]:
     gate = layer.get("gate")
     return {
         "name": str(layer["name"]),

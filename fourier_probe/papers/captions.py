@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+from fourier_probe.papers.exhibit import Row
 from fourier_probe.results.spectra import Spectra
 from fourier_probe.results.text_table import plus_minus
 from fourier_probe.training.runs import Run
@@ -21,7 +21,7 @@ def percent(value: float, half: float = math.nan) -> str:
     return plus_minus(100 * value, 100 * half, "{:.1f}")
 
 
-def difference(row: Mapping[str, Any], key: str) -> str:
+def difference(row: Row, key: str) -> str:
     """The difference of a row to another, `minus_KEY`, in percentage points, with its interval; empty without one."""
     if (value := row.get(f"minus_{key}")) is None:
         return ""

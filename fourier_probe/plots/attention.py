@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 from matplotlib import cm, colors
@@ -16,7 +15,7 @@ from matplotlib.ticker import FixedLocator, MaxNLocator
 from fourier_probe.plots.reliance import draw_reliance
 from fourier_probe.plots.style import PAGE, canvas, depth_colors, foot, most_columns, panel_columns, short_title, style
 from fourier_probe.probe.sums import quantile
-from fourier_probe.results.information import InformationRecord
+from fourier_probe.results.information import AttentionRow, InformationRecord
 from fourier_probe.results.reliance import RelianceRecord
 
 GROUPS = 20  # of images, for the intervals
@@ -24,7 +23,7 @@ FLOOR = 1e-6  # of a response: below is rounding
 NUMBERED = 12  # layers, at most, that all have a tick
 
 
-def draw_distance(ax: Axes, layers: Sequence[dict[str, Any]]) -> Axes:
+def draw_distance(ax: Axes, layers: Sequence[AttentionRow]) -> Axes:
     """Mean attention distance, a dot per head, a bar at their mean; dashed: attention that is uniform."""
     positions, shades = _positions(layers), _shades(layers)
     for position, color, layer in zip(positions, shades, layers, strict=True):
@@ -41,7 +40,7 @@ def draw_distance(ax: Axes, layers: Sequence[dict[str, Any]]) -> Axes:
     return _depth_axis(ax, layers)
 
 
-def draw_diversity(ax: Axes, layers: Sequence[dict[str, Any]]) -> Axes:
+def draw_diversity(ax: Axes, layers: Sequence[AttentionRow]) -> Axes:
     """Head diversity of each layer: the standard deviation over heads of the mean attention distance."""
     positions, shades = _positions(layers), _shades(layers)
     spread = [float(np.std(layer["distance"])) for layer in layers]
@@ -56,13 +55,13 @@ def draw_diversity(ax: Axes, layers: Sequence[dict[str, Any]]) -> Axes:
     return _depth_axis(ax, layers)
 
 
-def _diversity_error(layer: dict[str, Any]) -> float | None:
+def _diversity_error(layer: AttentionRow) -> float | None:
     """Its standard error over images, where it was computed."""
     errors = (layer.get("stderr_of") or {}).get("diversity") or [None]
     return None if errors[0] is None or errors[0] != errors[0] else float(errors[0])
 
 
-def draw_response(ax: Axes, layers: Sequence[dict[str, Any]]) -> Axes:
+def draw_response(ax: Axes, layers: Sequence[AttentionRow]) -> Axes:
     """Spectral response of the attention maps, mean over heads, one curve per layer: the gain at each frequency.
 
     The scale is logarithmic; what is below a millionth, as of attention that is uniform, is rounding and not drawn.
@@ -82,7 +81,7 @@ def draw_response(ax: Axes, layers: Sequence[dict[str, Any]]) -> Axes:
     return ax
 
 
-def draw_gates(ax: Axes, layers: Sequence[dict[str, Any]]) -> Axes:
+def draw_gates(ax: Axes, layers: Sequence[AttentionRow]) -> Axes:
     """Gates of the gated layers, a dot per head: 1 is positional, 0 is content."""
     for position, layer in zip(_positions(layers), layers, strict=True):
         if layer["gate"] is not None:
@@ -111,7 +110,7 @@ def draw_nmi(ax: Axes, information: Sequence[InformationRecord], t95: float) -> 
 
 
 def attention_figure(
-    layers: Sequence[dict[str, Any]],
+    layers: Sequence[AttentionRow],
     title: str,
     information: Sequence[InformationRecord] = (),
     reliance: RelianceRecord | None = None,
@@ -155,7 +154,7 @@ def attention_figure(
         return figure
 
 
-def _intervals_said(layers: Sequence[dict[str, object]], information: Sequence[InformationRecord], seen: str) -> str:
+def _intervals_said(layers: Sequence[AttentionRow], information: Sequence[InformationRecord], seen: str) -> str:
     """Which of the bars are intervals."""
     known = any(_diversity_error(layer) is not None for layer in layers)
     known = known or any(record.mean_stderr is not None for record in information)
@@ -163,7 +162,7 @@ def _intervals_said(layers: Sequence[dict[str, object]], information: Sequence[I
     return f"{bars} Diversity: standard deviation over heads." if layers else bars
 
 
-def _layer_colorbar(figure: Figure, ax: Axes, layers: Sequence[dict[str, object]]) -> None:
+def _layer_colorbar(figure: Figure, ax: Axes, layers: Sequence[AttentionRow]) -> None:
     """What the colours of the responses are: depth, or the order of the layers."""
     if len(layers) == 1:
         return
@@ -176,23 +175,24 @@ def _layer_colorbar(figure: Figure, ax: Axes, layers: Sequence[dict[str, object]
         bar.ax.yaxis.set_major_locator(MaxNLocator(integer=True))
 
 
-def _by_depth(layers: Sequence[dict[str, object]]) -> bool:
+def _by_depth(layers: Sequence[AttentionRow]) -> bool:
     return all(layer.get("depth") is not None for layer in layers)
 
 
-def _positions(layers: Sequence[dict[str, Any]]) -> list[float]:
+def _positions(layers: Sequence[AttentionRow]) -> list[float]:
     """Normalised depth where every record says it, else the order, from 1."""
-    return [float(layer["depth"]) if _by_depth(layers) else at for at, layer in enumerate(layers, 1)]
+    depths = [depth for layer in layers if (depth := layer.get("depth")) is not None]
+    return depths if _by_depth(layers) else [float(number) for number in range(1, len(layers) + 1)]
 
 
-def _shades(layers: Sequence[dict[str, object]]) -> list[object]:
-    """A colour a layer, by depth or by order."""
+def _shades(layers: Sequence[AttentionRow]) -> list[object]:
+    """A colour per layer, by depth or by order."""
     last = max(len(layers) - 1, 1)
     depth = _positions(layers) if _by_depth(layers) else [at / last for at in range(len(layers))]
     return [depth_colors()(position) for position in depth]
 
 
-def _depth_axis(ax: Axes, layers: Sequence[dict[str, object]]) -> Axes:
+def _depth_axis(ax: Axes, layers: Sequence[AttentionRow]) -> Axes:
     if _by_depth(layers):
         ax.set_xlim(-0.03, 1.03)
         ax.set_xlabel("Normalized depth")

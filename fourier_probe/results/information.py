@@ -6,8 +6,8 @@ The definitions are those of `probe.attention`.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Annotated, TypedDict, cast
 
 import msgspec
 from msgspec import Meta
@@ -16,6 +16,8 @@ from fourier_probe.results.records import Count
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from fourier_probe.probe.attention import AttentionLayer
 
 Share = Annotated[float, Meta(ge=0, le=1)]
 
@@ -38,7 +40,29 @@ class InformationRecord(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError(f"`stderr` is not of {len(self.nmi)} heads")
 
 
-def attention_frame(layers: Sequence[Mapping[str, object]], information: Sequence[InformationRecord]) -> pd.DataFrame:
+class AttentionRow(TypedDict, total=False):
+    """One attention layer over a grid, as spectra.json holds it; see `probe.attention.AttentionLayer`."""
+
+    name: str
+    grid: list[int]
+    distance: list[float]
+    diversity: float
+    uniform: float
+    frequency: list[float]
+    response: list[list[float]]
+    gate: list[float] | None
+    images: int
+    depth: float | None
+    nmi: list[float] | None
+    stderr_of: dict[str, list[float | None]] | None
+
+
+def attention_rows(layers: Iterable[AttentionLayer], images: int) -> list[AttentionRow]:
+    """What was measured of attention layers, on so many images, as plain values."""
+    return [cast("AttentionRow", {**layer.to_json(), "images": images}) for layer in layers]
+
+
+def attention_frame(layers: Sequence[AttentionRow], information: Sequence[InformationRecord]) -> pd.DataFrame:
     """A row per attention and head: NMI of all, distance of those over a grid, with standard errors."""
     import pandas as pd
 
@@ -62,7 +86,7 @@ def attention_frame(layers: Sequence[Mapping[str, object]], information: Sequenc
 
 
 def attention_table(
-    layers: Sequence[Mapping[str, object]], information: Sequence[InformationRecord], t95: float
+    layers: Sequence[AttentionRow], information: Sequence[InformationRecord], t95: float
 ) -> pd.DataFrame:
     """A row per attention: mean NMI, mean distance, diversity, with half of its 95 % interval where there is one."""
     import pandas as pd
@@ -87,8 +111,8 @@ def attention_table(
 
 
 def _together(
-    layers: Sequence[Mapping[str, object]], information: Sequence[InformationRecord]
-) -> list[tuple[str, InformationRecord | None, Mapping[str, Any] | None]]:
+    layers: Sequence[AttentionRow], information: Sequence[InformationRecord]
+) -> list[tuple[str, InformationRecord | None, AttentionRow | None]]:
     """Each attention by name, in the order of execution, with what is known of it."""
     known = {record.name: record for record in information}
     grids = {str(layer["name"]): layer for layer in layers}

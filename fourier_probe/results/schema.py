@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import numpy as np
@@ -17,6 +17,7 @@ from fourier_probe.errors import ResultError
 from fourier_probe.io.typed import read_result
 from fourier_probe.probe.definition import Definition
 from fourier_probe.results.forms import ChangeForm, Numbers, PointForm, SpectraForm, StepForm
+from fourier_probe.results.information import AttentionRow
 from fourier_probe.results.point import Array, Change, PointSpectrum, RadialProfile, Singular, Step
 from fourier_probe.results.records import ImagesInfo, Provenance
 
@@ -43,7 +44,7 @@ class Read(msgspec.Struct):
     definition: Definition
     points: list[Any]  # of PointSpectrum, which holds arrays
     input: Any
-    attention: list[dict[str, Any]]
+    attention: list[AttentionRow]
 
 
 def read(path: Path) -> Read:
@@ -68,7 +69,7 @@ def read(path: Path) -> Read:
         definition=Definition.from_json(msgspec.structs.asdict(form.definition)),
         points=points,
         input=images,
-        attention=rest.attention,
+        attention=cast("list[AttentionRow]", rest.attention),
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fourier_probe.errors import ResultError, UnknownPointError, suggest
 from fourier_probe.io import atomic
@@ -20,7 +20,7 @@ from fourier_probe.probe.sums import quantile
 from fourier_probe.results import frame, groupsums, schema
 from fourier_probe.results.cka import CkaRecord
 from fourier_probe.results.drawing import drawing
-from fourier_probe.results.information import InformationRecord
+from fourier_probe.results.information import AttentionRow, InformationRecord
 from fourier_probe.results.kernels import KernelRecord
 from fourier_probe.results.labels import name_of
 from fourier_probe.results.point import INPUT, PointSpectrum
@@ -78,7 +78,7 @@ class Spectra:
     top1: float | None = None
     excluded: list[LeftOut] = field(default_factory=list)
     selected: bool = False
-    attention: list[dict[str, Any]] = field(default_factory=list)
+    attention: list[AttentionRow] = field(default_factory=list)
     reliance: RelianceRecord | None = None
     information: list[InformationRecord] = field(default_factory=list)
     kernels: list[KernelRecord] = field(default_factory=list)
