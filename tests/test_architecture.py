@@ -45,6 +45,17 @@ def test_an_image_meets_the_rooms_in_the_order_of_the_page(tmp_path: Path) -> No
     assert _rooms_of_an_analysis(tmp_path / "out") == steps
 
 
+def test_the_page_names_every_room_in_the_order_that_the_linter_checks() -> None:
+    rows = re.findall(r"^\| (`.+?`) \|", PAGE, re.M)
+    named = [name for row in rows for name in re.findall(r"`(\w+)/?`", row)]
+    config = (Path(__file__).parents[1] / "pyproject.toml").read_text()
+    layers = re.findall(r'"fourier_probe\.(\w+)"', config[config.index("layers = [") : config.index("ignore_imports")])
+    assert named == layers[::-1]
+    rooms = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    modules = {path.stem for path in PACKAGE.glob("*.py") if not path.stem.startswith("__")}
+    assert set(named) == rooms | modules
+
+
 def test_modules_that_the_page_names_are_there() -> None:
     walk = PAGE[PAGE.index("## From an image to a figure") : PAGE.index("## Decisions")]
     for name in set(re.findall(r"`(?!fp\.)(\w+(?:\.\w+)+)`", walk)):
