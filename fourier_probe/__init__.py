@@ -17,174 +17,113 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fourier_probe.checkpoints.readers import CheckpointContents, register_reader
-    from fourier_probe.data import ImageSet, open_data
-    from fourier_probe.data.sources import SourceRequest, register_source
-    from fourier_probe.errors import (
-        CheckpointError,
-        DataError,
-        ModelError,
-        OutputError,
-        PointError,
-        ProbeError,
-        ResultError,
-        TrainingError,
+    from fourier_probe.checkpoints.readers import (
+        CheckpointContents as CheckpointContents,
+        register_reader as register_reader,
     )
-    from fourier_probe.models.gpsa.recast import logit_change, recast, recast_
-    from fourier_probe.models.zoo import create
-    from fourier_probe.papers.exhibit import Exhibit
-    from fourier_probe.papers.registered import register_figure
-    from fourier_probe.plots.style import figure_style
-    from fourier_probe.probe.capture import Capture
-    from fourier_probe.probe.definition import Definition
-    from fourier_probe.probe.fast import image_statistics, relative_log_amplitude
-    from fourier_probe.probe.metrics import MetricRequest
-    from fourier_probe.probe.points import Point, find_points
-    from fourier_probe.probe.registered import Ratio, register_metric
-    from fourier_probe.results.compared import Comparison
-    from fourier_probe.results.heatmap import HeatMap
-    from fourier_probe.results.heatmaps import HeatMaps
-    from fourier_probe.results.point import PointSpectrum
-    from fourier_probe.results.spectra import Spectra
-    from fourier_probe.results.validation import Validation
-    from fourier_probe.trace.blocks import BlockRequest, register_blocks
-    from fourier_probe.training.config import TrainConfig
-    from fourier_probe.training.rules import ScheduleRequest, register_schedule
-    from fourier_probe.training.runs import Run
-    from fourier_probe.training.schedule import PRSSchedule
-    from fourier_probe.verbs.analyze import analyze
-    from fourier_probe.verbs.compare import compare
-    from fourier_probe.verbs.demo import demo
-    from fourier_probe.verbs.figures import figures
-    from fourier_probe.verbs.heatmap import heatmap
-    from fourier_probe.verbs.models import list_models
-    from fourier_probe.verbs.opening import open_target
-    from fourier_probe.verbs.preview import preview
-    from fourier_probe.verbs.report import Page, report
-    from fourier_probe.verbs.sweep import sweep
-    from fourier_probe.verbs.train import train
-    from fourier_probe.verbs.validate import validate
+    from fourier_probe.data import ImageSet as ImageSet, open_data as open_data
+    from fourier_probe.data.sources import SourceRequest as SourceRequest, register_source as register_source
+    from fourier_probe.errors import (
+        CheckpointError as CheckpointError,
+        DataError as DataError,
+        ModelError as ModelError,
+        OutputError as OutputError,
+        PointError as PointError,
+        ProbeError as ProbeError,
+        ResultError as ResultError,
+        TrainingError as TrainingError,
+    )
+    from fourier_probe.models.gpsa.recast import logit_change as logit_change, recast as recast, recast_ as recast_
+    from fourier_probe.models.zoo import create as create
+    from fourier_probe.papers.exhibit import Exhibit as Exhibit
+    from fourier_probe.papers.registered import register_figure as register_figure
+    from fourier_probe.plots.style import figure_style as figure_style
+    from fourier_probe.probe.capture import Capture as Capture
+    from fourier_probe.probe.definition import Definition as Definition
+    from fourier_probe.probe.fast import (
+        image_statistics as image_statistics,
+        relative_log_amplitude as relative_log_amplitude,
+    )
+    from fourier_probe.probe.metrics import MetricRequest as MetricRequest
+    from fourier_probe.probe.points import Point as Point, find_points as find_points
+    from fourier_probe.probe.registered import Ratio as Ratio, register_metric as register_metric
+    from fourier_probe.results.compared import Comparison as Comparison
+    from fourier_probe.results.heatmap import HeatMap as HeatMap
+    from fourier_probe.results.heatmaps import HeatMaps as HeatMaps
+    from fourier_probe.results.point import PointSpectrum as PointSpectrum
+    from fourier_probe.results.spectra import Spectra as Spectra
+    from fourier_probe.results.validation import Validation as Validation
+    from fourier_probe.trace.blocks import BlockRequest as BlockRequest, register_blocks as register_blocks
+    from fourier_probe.training.config import TrainConfig as TrainConfig
+    from fourier_probe.training.rules import ScheduleRequest as ScheduleRequest, register_schedule as register_schedule
+    from fourier_probe.training.runs import Run as Run
+    from fourier_probe.training.schedule import PRSSchedule as PRSSchedule
+    from fourier_probe.verbs.analyze import analyze as analyze
+    from fourier_probe.verbs.compare import compare as compare
+    from fourier_probe.verbs.demo import demo as demo
+    from fourier_probe.verbs.figures import figures as figures
+    from fourier_probe.verbs.heatmap import heatmap as heatmap
+    from fourier_probe.verbs.models import list_models as list_models
+    from fourier_probe.verbs.opening import open_target as open_target
+    from fourier_probe.verbs.preview import preview as preview
+    from fourier_probe.verbs.report import Page as Page, report as report
+    from fourier_probe.verbs.sweep import sweep as sweep
+    from fourier_probe.verbs.train import train as train
+    from fourier_probe.verbs.validate import validate as validate
 
     __version__: str
 
-_HOME = {
-    "BlockRequest": "trace.blocks",
-    "Capture": "probe.capture",
-    "CheckpointContents": "checkpoints.readers",
-    "CheckpointError": "errors",
-    "Comparison": "results.compared",
-    "DataError": "errors",
-    "Definition": "probe.definition",
-    "Exhibit": "papers.exhibit",
-    "HeatMap": "results.heatmap",
-    "HeatMaps": "results.heatmaps",
-    "ImageSet": "data",
-    "MetricRequest": "probe.metrics",
-    "ModelError": "errors",
-    "OutputError": "errors",
-    "PRSSchedule": "training.schedule",
-    "Page": "verbs.report",
-    "Point": "probe.points",
-    "PointError": "errors",
-    "PointSpectrum": "results.point",
-    "ProbeError": "errors",
-    "Ratio": "probe.registered",
-    "ResultError": "errors",
-    "Run": "training.runs",
-    "ScheduleRequest": "training.rules",
-    "SourceRequest": "data.sources",
-    "Spectra": "results.spectra",
-    "TrainConfig": "training.config",
-    "TrainingError": "errors",
-    "Validation": "results.validation",
-    "analyze": "verbs.analyze",
-    "compare": "verbs.compare",
-    "create": "models.zoo",
-    "demo": "verbs.demo",
-    "figure_style": "plots.style",
-    "figures": "verbs.figures",
-    "find_points": "probe.points",
-    "heatmap": "verbs.heatmap",
-    "image_statistics": "probe.fast",
-    "list_models": "verbs.models",
-    "logit_change": "models.gpsa.recast",
-    "open_data": "data",
-    "open_target": "verbs.opening",
-    "preview": "verbs.preview",
-    "recast": "models.gpsa.recast",
-    "recast_": "models.gpsa.recast",
-    "register_blocks": "trace.blocks",
-    "register_figure": "papers.registered",
-    "register_metric": "probe.registered",
-    "register_reader": "checkpoints.readers",
-    "register_schedule": "training.rules",
-    "register_source": "data.sources",
-    "relative_log_amplitude": "probe.fast",
-    "report": "verbs.report",
-    "sweep": "verbs.sweep",
-    "train": "verbs.train",
-    "validate": "verbs.validate",
+_NAMES = {
+    "checkpoints.readers": ("CheckpointContents", "register_reader"),
+    "data": ("ImageSet", "open_data"),
+    "data.sources": ("SourceRequest", "register_source"),
+    "errors": (
+        "CheckpointError",
+        "DataError",
+        "ModelError",
+        "OutputError",
+        "PointError",
+        "ProbeError",
+        "ResultError",
+        "TrainingError",
+    ),
+    "models.gpsa.recast": ("logit_change", "recast", "recast_"),
+    "models.zoo": ("create",),
+    "papers.exhibit": ("Exhibit",),
+    "papers.registered": ("register_figure",),
+    "plots.style": ("figure_style",),
+    "probe.capture": ("Capture",),
+    "probe.definition": ("Definition",),
+    "probe.fast": ("image_statistics", "relative_log_amplitude"),
+    "probe.metrics": ("MetricRequest",),
+    "probe.points": ("Point", "find_points"),
+    "probe.registered": ("Ratio", "register_metric"),
+    "results.compared": ("Comparison",),
+    "results.heatmap": ("HeatMap",),
+    "results.heatmaps": ("HeatMaps",),
+    "results.point": ("PointSpectrum",),
+    "results.spectra": ("Spectra",),
+    "results.validation": ("Validation",),
+    "trace.blocks": ("BlockRequest", "register_blocks"),
+    "training.config": ("TrainConfig",),
+    "training.rules": ("ScheduleRequest", "register_schedule"),
+    "training.runs": ("Run",),
+    "training.schedule": ("PRSSchedule",),
+    "verbs.analyze": ("analyze",),
+    "verbs.compare": ("compare",),
+    "verbs.demo": ("demo",),
+    "verbs.figures": ("figures",),
+    "verbs.heatmap": ("heatmap",),
+    "verbs.models": ("list_models",),
+    "verbs.opening": ("open_target",),
+    "verbs.preview": ("preview",),
+    "verbs.report": ("Page", "report"),
+    "verbs.sweep": ("sweep",),
+    "verbs.train": ("train",),
+    "verbs.validate": ("validate",),
 }
-
-__all__ = [
-    "BlockRequest",
-    "Capture",
-    "CheckpointContents",
-    "CheckpointError",
-    "Comparison",
-    "DataError",
-    "Definition",
-    "Exhibit",
-    "HeatMap",
-    "HeatMaps",
-    "ImageSet",
-    "MetricRequest",
-    "ModelError",
-    "OutputError",
-    "PRSSchedule",
-    "Page",
-    "Point",
-    "PointError",
-    "PointSpectrum",
-    "ProbeError",
-    "Ratio",
-    "ResultError",
-    "Run",
-    "ScheduleRequest",
-    "SourceRequest",
-    "Spectra",
-    "TrainConfig",
-    "TrainingError",
-    "Validation",
-    "__version__",
-    "analyze",
-    "compare",
-    "create",
-    "demo",
-    "figure_style",
-    "figures",
-    "find_points",
-    "heatmap",
-    "image_statistics",
-    "list_models",
-    "logit_change",
-    "open_data",
-    "open_target",
-    "preview",
-    "recast",
-    "recast_",
-    "register_blocks",
-    "register_figure",
-    "register_metric",
-    "register_reader",
-    "register_schedule",
-    "register_source",
-    "relative_log_amplitude",
-    "report",
-    "sweep",
-    "train",
-    "validate",
-]
+_HOME = {name: module for module, names in _NAMES.items() for name in names}
+__all__ = sorted([*_HOME, "__version__"])
 
 
 def __getattr__(name: str) -> object:
