@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+import warnings
 from pathlib import Path
 from types import FrameType
 
@@ -61,3 +62,14 @@ def test_modules_that_the_page_names_are_there() -> None:
     for name in set(re.findall(r"`(?!fp\.)(\w+(?:\.\w+)+)`", walk)):
         path = PACKAGE.joinpath(*name.split("."))
         assert path.is_dir() or path.with_suffix(".py").exists() or path.parent.with_suffix(".py").exists(), name
+
+
+def test_a_warning_of_this_package_is_an_error_and_one_of_another_is_not() -> None:
+    def warn(module: str) -> None:
+        warnings.warn_explicit("old", DeprecationWarning, f"{module}.py", 1, module=module)
+
+    for module in ("fourier_probe.plots.style", "test_architecture"):
+        with pytest.raises(DeprecationWarning):
+            warn(module)
+    with warnings.catch_warnings(record=True):
+        warn("torch.nn.modules.conv")
