@@ -59,16 +59,12 @@ class Verbs(click.Group):
         """Load the plug-ins that `--plugin FILE.py` names, wherever it stands: they add to what options take."""
         from fourier_probe.plugins import load_installed, load_plugin
 
-        rest = []
-        words = iter(args)
+        rest, files = _without_plugins(args)
+        if ctx.resilient_parsing:  # a shell completes a line: nothing of it is run
+            return super().parse_args(ctx, rest)
         try:
-            for word in words:
-                if word == "--plugin":
-                    load_plugin(next(words, ""))
-                elif word.startswith("--plugin="):
-                    load_plugin(word.removeprefix("--plugin="))
-                else:
-                    rest.append(word)
+            for file in files:
+                load_plugin(file)
             load_installed()
         except ProbeError as error:
             click.echo(f"error: {error}", err=True)
@@ -111,9 +107,9 @@ def group() -> None:
     """See what a vision model responds to, frequency by frequency and layer by layer.
 
     \b
-    fourier-probe analyze timm:vit_tiny_patch16_224     spectra of an architecture
-    fourier-probe analyze ckpt.pt --data photos/        of a checkpoint, on your images
-    fourier-probe train --schedule linear               a PRS run on the bundled data
+    fourier-probe analyze timm:vit_tiny_patch16_224      an architecture
+    fourier-probe analyze ckpt.pt --data photos/         a checkpoint, your images
+    fourier-probe train --schedule linear                a PRS run, bundled images
 
     With --plugin FILE.py (repeatable, anywhere) a Python file of yours adds metrics, schedules, sources, readers, block
     rules and figures. It is run: name only files you trust.
@@ -131,6 +127,25 @@ def main() -> None:
     except OutputError as error:  # of --help and --version, which click prints before it runs anything
         click.echo(f"error: {error}", err=True)
         sys.exit(1)
+
+
+def _without_plugins(words: list[str]) -> tuple[list[str], list[str]]:
+    """The words of a command line without `--plugin FILE`, and those files.
+
+    >>> _without_plugins(["--plugin", "a.py", "models", "--plugin=b.py"])
+    (['models'], ['a.py', 'b.py'])
+    """
+    rest: list[str] = []
+    files: list[str] = []
+    after = iter(words)
+    for word in after:
+        if word == "--plugin":
+            files.append(next(after, ""))
+        elif word.startswith("--plugin="):
+            files.append(word.removeprefix("--plugin="))
+        else:
+            rest.append(word)
+    return rest, files
 
 
 def _terminate(_number: int, _frame: object) -> NoReturn:

@@ -14,7 +14,7 @@ from fourier_probe.runtime.launched import rank_and_world
 
 
 @click.command()
-@click.argument("target", callback=options.existing)
+@click.argument("target", type=options.NAMED, callback=options.existing)
 @options.model_options
 @options.image_options
 @options.probe_options
@@ -31,7 +31,7 @@ def command(target: str, out: Path | None, force: bool, as_json: bool, label: st
 
     \b
     fourier-probe analyze timm:resnet50 --data photos/
-    fourier-probe analyze ckpt.pt --model resnet18 --model-arg num_classes=10 --data test.npz
+    fourier-probe analyze ckpt.pt --model resnet18 --data test.npz
     fourier-probe analyze runs/cifar_resnet20 --untrained --out results/before
     torchrun --nproc-per-node 2 -m fourier_probe analyze ckpt.pt --data photos/
     """  # noqa: D301

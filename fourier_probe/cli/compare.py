@@ -15,7 +15,7 @@ from fourier_probe.results.filenames import COMPARE, COMPARE_EPOCHS
 
 
 @click.command()
-@click.argument("targets", nargs=-1, required=True, callback=options.existing)
+@click.argument("targets", nargs=-1, required=True, type=options.NAMED, callback=options.existing)
 @options.model_options
 @options.image_options
 @click.option(
@@ -25,16 +25,15 @@ from fourier_probe.results.filenames import COMPARE, COMPARE_EPOCHS
     show_default=True,
     help="Panels: a target each; models by data scale or schedule; epochs of runs with --probe-every, or of files.",
 )
-@click.option("--cnn", metavar="TARGET", help="The end at 0 of the inductive-bias coordinate; with --vit.")
-@click.option("--vit", metavar="TARGET", help="The end at 1.")
+@options.ends_options
 @click.option("--with-untrained", is_flag=True, help="Also each architecture before training, as a reference.")
 @options.axis_option
 @options.map_options
 @options.cka_option
 @options.grid_option
 @options.layout_option
-@click.option("--label", "labels", metavar="TEXT", multiple=True, help="Of each target, in order; repeat.")
-@options.out_option("results/compare-NAMES-DIGITS", "Folder.")
+@options.labels_option("target")
+@options.out_option("results/compare-NAMES-DIGITS")
 @options.force_option()
 @options.figure_options
 @options.json_option("Print the summary as JSON instead of the table.")
@@ -46,8 +45,9 @@ def command(targets: tuple[str, ...], by: str, cnn: str | None, vit: str | None,
 
     \b
     fourier-probe compare runs/cifar_resnet20 runs/cifar_vit_patch4
-    fourier-probe compare results/a/spectra.json results/b/spectra.json --out results/ab
-    fourier-probe compare runs/prs runs/convit --cnn runs/cnn --vit runs/vit --with-untrained
+    fourier-probe compare results/a results/b/spectra.json --out results/ab
+    fourier-probe compare runs/prs runs/convit --cnn runs/cnn --vit runs/vit
+    fourier-probe compare runs/prs --with-untrained
     fourier-probe compare runs/study/* --by data-scale
     fourier-probe compare runs/prs --by epoch
     """  # noqa: D301

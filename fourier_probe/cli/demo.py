@@ -10,12 +10,20 @@ from fourier_probe.cli import options, printing
 
 
 @click.command()
-@click.option("--out", type=options.FILE_PATH, default=Path("results/demo"), show_default=True)
-@click.option("--images", type=click.Choice(["planted", "bundled"]), default="planted", show_default=True)
-@click.option("--steps", type=click.IntRange(min=20), help="Of each run, planted.  [default: 2,400]")
-@click.option("--epochs", type=click.IntRange(min=2), help="Of each run, bundled.  [default: 8]")
-@click.option("--data-scale", type=float, help="Part of the training images, bundled.  [default: 1]")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option(
+    "--out", type=options.FILE_PATH, default=Path("results/demo"), show_default=True, help="Folder of runs and figure."
+)
+@click.option(
+    "--images",
+    type=click.Choice(["planted", "bundled"]),
+    default="planted",
+    show_default=True,
+    help="Which task: the planted one, or classes of the bundled images.",
+)
+@click.option("--steps", type=click.IntRange(min=20), help="Optimizer steps of each run, planted.  [default: 2,400]")
+@click.option("--epochs", type=click.IntRange(min=2), help="Epochs of each run, bundled.  [default: 8]")
+@click.option("--data-scale", type=float, help="Share of the training images, bundled, 0 to 1.  [default: 1]")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of weights and order.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps, xpu.")
 @click.option("--force", is_flag=True, help="Overwrite what an earlier demo left there.")
 @options.figure_options

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     show_default=True,
     help="Folder of finished runs, as `fourier-probe sweep` leaves them.",
 )
-@click.option("--out", type=options.FILE_PATH, default=Path("figures"), show_default=True)
+@click.option(
+    "--out", type=options.FILE_PATH, default=Path("figures"), show_default=True, help="Folder for figures and tables."
+)
 @options.force_option("figures that are there")
 @options.figure_options
 def command(names: tuple[str, ...], listing: bool, as_json: bool, runs: Path, out: Path, force: bool) -> None:

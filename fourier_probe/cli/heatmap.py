@@ -13,13 +13,11 @@ from fourier_probe.results.filenames import HEATMAP
 
 
 @click.command()
-@click.argument("targets", nargs=-1, required=True, metavar="TARGET...", callback=options.existing)
+@click.argument("targets", nargs=-1, required=True, metavar="TARGET...", type=options.NAMED, callback=options.existing)
 @options.model_options
 @options.image_options
 @options.noise_options
-@click.option(
-    "--label", "labels", metavar="TEXT", multiple=True, help="What tables and figures call a target; for each."
-)
+@options.labels_option("target")
 @options.out_option("results/heatmap-NAMES-DIGITS")
 @options.force_option()
 @options.json_option("Print heatmap.json on stdout; a list of several targets.")
@@ -32,8 +30,8 @@ def command(targets: tuple[str, ...], out: Path | None, force: bool, limit: int,
 
     \b
     fourier-probe heatmap runs/cifar_resnet20 --images 200
-    fourier-probe heatmap runs/cifar_resnet20 --images 200 --stride 2 --points 'layer3*'
-    fourier-probe heatmap timm:resnet50 timm:vit_tiny_patch16_224 --pretrained --data photos/ --bands 8
+    fourier-probe heatmap runs/cifar_resnet20 --stride 2 --points 'layer3*'
+    fourier-probe heatmap cnn.pt=resnet18 vit.pt --data photos/ --bands 8
     fourier-probe heatmap runs/cifar_resnet20 runs/cifar_vit_patch4 --filters
     torchrun --nproc-per-node 2 -m fourier_probe heatmap ckpt.pt --data photos/
     """  # noqa: D301

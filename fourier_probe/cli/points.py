@@ -10,9 +10,14 @@ from fourier_probe.cli import options, printing
 
 
 @click.command()
-@click.argument("target", callback=options.existing)
+@click.argument("target", type=options.NAMED, callback=options.existing)
 @options.model_options
-@click.option("--points", metavar="GLOB", multiple=True, help="The modules or points of this name instead.")
+@click.option(
+    "--points",
+    metavar="GLOB",
+    multiple=True,
+    help="The modules or points of this name instead; repeat.  [default: the network's own points]",
+)
 @options.coverage_options
 @options.label_option
 @options.json_option("Print JSON instead of the table.")

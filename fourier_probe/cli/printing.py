@@ -33,25 +33,27 @@ def progress(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A table on stdout, as wide as the terminal, or as $COLUMNS or 80 where there is none.
 
-    No cell is broken: what does not fit beside the first column follows below, in a table of its own.
+    No word is broken: what does not fit beside the first column follows below, in a table of its own, and a cell that
+    is wider than the terminal goes on in the next line, after a space or a mark of a name.
     """
     from rich.box import Box
     from rich.console import Console
     from rich.table import Table
 
-    width = shutil.get_terminal_size((80, 24)).columns
+    width = max(shutil.get_terminal_size((80, 24)).columns, 40)
     heads, cells = list(map(printable, columns)), [list(map(printable, row)) for row in rows]
-    console = Console(file=sys.stdout, width=max(width, 40), markup=False, highlight=False)
+    console = Console(file=sys.stdout, width=width, markup=False, highlight=False)
+    sizes = _sizes(heads, cells, width)
     prose(title)
-    for chosen in _fitting(heads, cells, console.width):
-        sizes = _sizes(heads, cells)
-        sizes[0] = min(sizes[0], console.width // 2)
+    for chosen in _fitting(sizes, width):
         drawn = Table(box=Box(RULED, ascii=True), show_edge=False, pad_edge=False, padding=(0, 0, 0, 1))
         for index in chosen:
-            justify: Literal["left", "right"] = "left" if index == 0 else "right"
-            drawn.add_column(heads[index], justify=justify, overflow="fold", width=sizes[index])
+            wrapped = any(len(row[index]) > sizes[index] for row in cells)
+            justify: Literal["left", "right"] = "left" if index == 0 or wrapped else "right"
+            head = "\n".join(_lines(heads[index], sizes[index]))
+            drawn.add_column(head, justify=justify, overflow="fold", width=sizes[index])
         for row in cells:
-            drawn.add_row(*(row[index] for index in chosen))
+            drawn.add_row(*("\n".join(_lines(row[index], sizes[index])) for index in chosen))
         with console.capture() as text:  # printed by click: it ends quietly where a pipe is closed, rich by sys.exit
             console.print(drawn)
         click.echo("\n".join(line.rstrip() for line in text.get().splitlines()))
@@ -61,33 +63,51 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
 RULED = "    \n    \n -- \n    \n    \n    \n    \n    \n"  # a line under the headings, nothing else
 
 
-def _fitting(heads: Sequence[str], cells: Sequence[Sequence[str]], width: int) -> list[list[int]]:
+def _fitting(sizes: Sequence[int], width: int) -> list[list[int]]:
     """Columns in groups that fit a width, each with the first column.
 
-    >>> _fitting(["point", "a long heading", "x"], [["stem", "1.00", "2"]], 40)
-    [[0, 1, 2]]
-    >>> _fitting(["p", "a", "b"], [["1" * 30] * 3], 70)
-    [[0, 1], [0, 2]]
+    >>> _fitting([5, 7, 1], 40), _fitting([30, 30, 30], 70)
+    ([[0, 1, 2]], [[0, 1], [0, 2]])
     """
-    sizes = _sizes(heads, cells)
-    first = min(sizes[0], width // 2)
     groups: list[list[int]] = [[0]]
-    used = first
+    used = sizes[0]
     for index, size in enumerate(sizes[1:], 1):
         if len(groups[-1]) > 1 and used + 2 + size > width:
             groups.append([0])
-            used = first
+            used = sizes[0]
         groups[-1].append(index)
         used += 2 + size
     return groups
 
 
-def _sizes(heads: Sequence[str], cells: Sequence[Sequence[str]]) -> list[int]:
-    """Least widths of columns: no word of a heading and no cell is broken."""
-    return [
+def _sizes(heads: Sequence[str], cells: Sequence[Sequence[str]], width: int) -> list[int]:
+    """Widths of columns, so that no word of a heading and no cell is broken, and each fits beside the first.
+
+    >>> _sizes(["point", "a long heading"], [["stem", "1.00"]], 80), _sizes(["p", "q"], [["x" * 50, "y" * 50]], 80)
+    ([5, 7], [40, 38])
+    """
+    sizes = [
         max([len(word) for word in head.split()] + [len(row[index]) for row in cells])
         for index, head in enumerate(heads)
     ]
+    first = min(sizes[0], width if len(sizes) == 1 else width // 2)
+    return [first, *(min(size, width - first - 2) for size in sizes[1:])]
+
+
+def _lines(text: str, width: int) -> list[str]:
+    """A cell in lines, broken after a space, else after a mark of a name, else where it must be.
+
+    >>> _lines("vit_small_patch14_reg4_dinov2.lvd142m", 30), _lines("mean over images", 12)
+    (['vit_small_patch14_reg4_dinov2.', 'lvd142m'], ['mean over', 'images'])
+    """
+    lines = []
+    while len(text) > width:
+        cut = text.rfind(" ", 0, width + 1)
+        if cut <= 0:
+            cut = max(text.rfind(mark, 0, width) for mark in ".,/-_:+=") + 1 or width
+        lines.append(text[:cut].rstrip())
+        text = text[cut:].lstrip()
+    return [*lines, text]
 
 
 def answer(as_json: bool, plain: Callable[[], object], lines: Callable[[], Iterable[TextTable | str]]) -> None:
@@ -99,10 +119,10 @@ def answer(as_json: bool, plain: Callable[[], object], lines: Callable[[], Itera
 
 
 def show(tables: Iterable[TextTable | str]) -> None:
-    """Tables with their captions, and lines between them."""
+    """Tables with their captions, and sentences between them; a line that names files stays one line, to be copied."""
     for item in tables:
         if isinstance(item, str):
-            say(item)
+            (say if item.startswith("written to ") else prose)(item)
             continue
         if item.columns:
             table(item.title, item.columns, item.rows)

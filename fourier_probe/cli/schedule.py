@@ -15,7 +15,7 @@ from fourier_probe.training.naming import run_name
 
 @click.command(cls=Sections)
 @config_options
-@options.out_option("results/NAME-plan", "Folder for the drawing.")
+@options.out_option("results/schedule-NAME-DIGITS", "Folder for the drawing.")
 @options.force_option("a drawing that is there")
 @options.figure_options
 @options.json_option("Print the plan as JSON instead of the table.")
@@ -26,14 +26,15 @@ def command(config_file: Path | None, out: Path | None, force: bool, as_json: bo
 
     \b
     fourier-probe schedule
-    fourier-probe schedule --model resnet18 --data photos/ --epochs 90 --schedule stage
+    fourier-probe schedule --model resnet18 --data photos/ --schedule stage
     fourier-probe schedule --schedule constant --weighted-mean --json
     """  # noqa: D301
-    from fourier_probe.training.config import TrainConfig
+    from fourier_probe.training.config import FREE, TrainConfig
     from fourier_probe.training.preview import lay_out
 
     config = TrainConfig.of({"schedule": "linear", **chosen(config_file, flags)})
-    folder = out or Path("results") / f"{run_name(config)}-plan"
+    decides = {name: value for name, value in config.to_json().items() if name not in FREE}
+    folder = out or options.folder("schedule", run_name(config), decides)
     atomic.output_folder(folder, results=SCHEDULE, force=force)
     plan = lay_out(config)
     plan.save(folder, force=True)

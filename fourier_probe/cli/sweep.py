@@ -25,7 +25,7 @@ from fourier_probe.cli import options, printing
     metavar="KEY=VALUE",
     multiple=True,
     callback=options.key_values,
-    help="Parameter of submitit, such as timeout_min=600 or slurm_partition=gpu; repeat.",
+    help="Parameter of submitit, such as timeout_min=600 (minutes) or slurm_partition=gpu; repeat.",
 )
 @click.option("--dry-run", is_flag=True, help="Print runs, steps and an estimate of time; write nothing.")
 @click.option("--out", type=options.FILE_PATH, help="Folder of the runs.  [default: runs/PLAN]")
@@ -43,8 +43,9 @@ def command(
     \b
     fourier-probe sweep studies/small.toml --dry-run
     fourier-probe sweep studies/small.toml --jobs 2
-    fourier-probe sweep study.toml --launcher slurm --jobs 16 --slurm-arg slurm_partition=gpu --slurm-arg gpus_per_node=1
-    """  # noqa: D301, E501
+    fourier-probe sweep study.toml --launcher slurm --jobs 16 \\
+      --slurm-arg slurm_partition=gpu --slurm-arg gpus_per_node=1
+    """  # noqa: D301
     if slurm and launcher != "slurm":
         raise click.UsageError("--slurm-arg is for --launcher slurm.")
     from fourier_probe.studies import SweepPlan, sweep

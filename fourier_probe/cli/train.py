@@ -16,7 +16,12 @@ from fourier_probe.runtime.launched import rank_and_world
 @config_options
 @click.option("--out", type=options.FILE_PATH, help="Run folder.  [default: runs/NAME]")
 @click.option("--resume", is_flag=True, help="Continue the run in the folder, exactly; other flags may be left out.")
-@click.option("--fork", metavar="RUN@EPOCH", help="Begin at the exact state of another run that shares its beginning.")
+@click.option(
+    "--fork",
+    metavar="RUN@EPOCH",
+    type=options.NAMED,
+    help="Begin at the exact state of another run that shares its beginning.  [default: none]",
+)
 @options.force_option("the run in the folder")
 @options.json_option("Print config.json with the result on stdout.")
 def command(
@@ -37,10 +42,10 @@ def command(
     \b
     fourier-probe train
     fourier-probe train --schedule linear --early-epoch 0.5 --late-epoch 0.2
-    fourier-probe train --model resnet18 --data photos/ --schedule linear --epochs 90
+    fourier-probe train --model resnet18 --data photos/ --schedule linear
     fourier-probe train --schedule constant --fork runs/cifar_resnet20-linear@3
     fourier-probe train --out runs/mine --resume
-    torchrun --nproc-per-node 2 -m fourier_probe train --model resnet50 --data photos/
+    torchrun --nproc-per-node 2 -m fourier_probe train --data photos/
     """  # noqa: D301
     options = chosen(config_file, flags)
     if resume and force:

@@ -14,7 +14,7 @@ from fourier_probe.results.filenames import VALIDATE
 
 
 @click.command()
-@click.argument("target", callback=options.existing)
+@click.argument("target", type=options.NAMED, callback=options.existing)
 @options.model_options
 @options.image_options_of(None)
 @click.option("--lesions", is_flag=True, help="Also top-1 with each residual step replaced by the identity.")

@@ -71,24 +71,28 @@ class TrainConfig:
                                        flag="--model-arg")
     pretrained: bool = _flag("Model", False, "Start from the weights its authors publish (needs a network).")
     initial_checkpoint: str = _flag("Model", "", "Start from the weights in a file, any that analyze reads, or a run "
-                                    "folder; without --model as what the file says it is.", metavar="FILE")
+                                    "folder; without --model as what the file says it is.  [default: none]",
+                                    metavar="FILE")
     initial_args: dict[str, Any] = _flag("Model", dict, "How to read it, as analyze: use_ema, key, prefix, "  # noqa: RUF009
-                                         "ignore_extra; head: the module that may be new.", flag="--initial-arg")
+                                         "ignore_extra; head: the module that may be new; repeat.",
+                                         flag="--initial-arg")
     img_size: int = _flag("Model", 0, "Input side, pixels; 0: that of arrays, else the model's own.", metavar="PX")
     mean: tuple[float, ...] = _flag("Model", (), "Channel mean in [0, 1].  [default: that of the images, or of "
                                     "--initial-checkpoint]", metavar="R,G,B", numbers=True)
-    std: tuple[float, ...] = _flag("Model", (), "Channel standard deviation, likewise.", metavar="R,G,B", numbers=True)
-    drop: float = _flag("Model", 0.0, "Dropout before the head, where the model has it.")
-    drop_path: float = _flag("Model", 0.0, "Stochastic depth, where the model has it.", recipe=True)
+    std: tuple[float, ...] = _flag("Model", (), "Channel standard deviation in [0, 1].  [default: likewise]",
+                                   metavar="R,G,B", numbers=True)
+    drop: float = _flag("Model", 0.0, "Probability of dropout before the head, where the model has it.")
+    drop_path: float = _flag("Model", 0.0, "Probability of stochastic depth, where the model has it.", recipe=True)
     channels_last: bool = _flag("Model", False, "Channels-last memory format.", recipe=True)
     compile: bool = _flag("Model", False, "torch.compile; compiled again at conversions.")
     sync_bn: bool = _flag("Model", False, "Under torchrun: statistics of BatchNorm over all processes.")
     model_dtype: str = _flag("Model", "float32", "Type of the weights.", choices=("float32", "float64"))
 
     data: str = _flag("Data", "bundled", "bundled, a .npz, an image folder, or a timm data set name.", metavar="D")
-    data_scale: float = _flag("Data", 1.0, "Train on a class-balanced, nested part of the images.", metavar="F")
+    data_scale: float = _flag("Data", 1.0, "Share of the training images, 0 to 1: a class-balanced, nested part.",
+                              metavar="F")
     train_images: int = _flag("Data", 0, "Train on this many images instead, nested too, beside the validation split.",
-                              metavar="N")
+                              metavar="N", shown="by --data-scale")
     data_seed: int = _flag("Data", 0, "Seed of that choice and of the validation split.")
     iso_steps: bool = _flag("Data", False, "Multiply epochs so that every data scale takes the same steps.")
     val_split: float = _flag("Data", 0.1, "Share of the training images held out for validation; 0: none.")
@@ -100,10 +104,11 @@ class TrainConfig:
 
     crop_padding: int = _flag("Augmentation", 4, "Random shift of images in memory, pixels.", recipe=True)
     hflip: float = _flag("Augmentation", 0.5, "Probability of mirroring.", recipe=True)
-    scale_min: float = _flag("Augmentation", 0.35, "Image files: smallest area of the random resized crop.",
-                             recipe=True)
+    scale_min: float = _flag("Augmentation", 0.35, "Image files: smallest area of the random resized crop, share of "
+                             "the image.", recipe=True)
     reprob: float = _flag("Augmentation", 0.0, "Probability of random erasing.", recipe=True)
-    aa: str = _flag("Augmentation", "", "timm's RandAugment, such as rand-m9-mstd0.5-inc1.", recipe=True, metavar="S")
+    aa: str = _flag("Augmentation", "", "timm's RandAugment, such as rand-m9-mstd0.5-inc1.  [default: none, by recipe]",
+                     recipe=True, metavar="S")
     color_jitter: float = _flag("Augmentation", 0.0, "timm's colour jitter: largest change of brightness, contrast and "
                                 "saturation; 0: none. In processes; not beside --aa.", metavar="F")
     aug_repeats: int = _flag("Augmentation", 0, "Repeated augmentation: each image so many times in an epoch, of "
@@ -118,16 +123,17 @@ class TrainConfig:
 
     recipe: str = _flag("Optimisation", "auto", "Named defaults of this and the section above.",
                         choices=("auto", "cnn-small", "vit-small", "eit-small", "cnn", "vit", "eit", "planted"))
-    epochs: int = _flag("Optimisation", 20, "Passes over the training images.", recipe=True)
-    steps: int = _flag("Optimisation", 0, "Optimizer steps in place of epochs.", recipe=True, metavar="T")
+    epochs: int = _flag("Optimisation", 20, "Epochs: passes over the training images.", recipe=True)
+    steps: int = _flag("Optimisation", 0, "Optimizer steps in place of epochs.", recipe=True, metavar="T",
+                       shown="by --epochs")
     val_every: int = _flag("Optimisation", 0, "Validate, log and save every so many steps: a round, which then counts "
-                           "as an epoch.  [default: every epoch; a twentieth of --steps]", metavar="STEPS")
+                           "as an epoch.", metavar="STEPS", shown="every epoch; a twentieth of --steps")
     batch_size: int = _flag("Optimisation", 128, "Images per optimizer step, over all ranks.", recipe=True, short="-b")
     grad_accum_steps: int = _flag("Optimisation", 1, "Run each batch in so many parts, one after another: less memory, "
                                   "the same step.", metavar="K")
     opt: str = _flag("Optimisation", "sgd", "timm's optimizers (sgd is with Nesterov momentum).", recipe=True)
     lr: float = _flag("Optimisation", 0.1, "Peak learning rate.", recipe=True)
-    weight_decay: float = _flag("Optimisation", 5e-4, "Not on norms, biases, positions, gates.", recipe=True)
+    weight_decay: float = _flag("Optimisation", 5e-4, "Not on norms, biases, positions and gates.", recipe=True)
     momentum: float = _flag("Optimisation", 0.9, "Where the optimizer has it.")
     layer_decay: float = _flag("Optimisation", 1.0, "Learning rate of each depth over that of the next one; 1: all the "
                                "same. A recast layer keeps its depth.", metavar="F")
@@ -139,63 +145,75 @@ class TrainConfig:
                            "0: off. Twice the time.", metavar="RHO")
     bce_loss: bool = _flag("Optimisation", False, "timm's binary cross-entropy, one for each class, for training.")
     sched: str = _flag("Optimisation", "cosine", "Learning-rate schedule.", choices=SCHEDULERS, recipe=True)
-    warmup_epochs: float = _flag("Optimisation", 1.0, "Linear warm-up.", recipe=True)
-    warmup_steps: int = _flag("Optimisation", 0, "Likewise, in steps.", recipe=True, metavar="STEPS")
+    warmup_epochs: float = _flag("Optimisation", 1.0, "Linear warm-up, epochs.", recipe=True)
+    warmup_steps: int = _flag("Optimisation", 0, "Likewise, in steps.", recipe=True, metavar="STEPS",
+                              shown="by --warmup-epochs")
     cooldown_steps: int = _flag("Optimisation", 0, "wsd (warm-up, constant, linear decay): steps of the decay; 0: a "
                                 "tenth of them all.", recipe=True, metavar="STEPS")
-    warmup_lr: float = _flag("Optimisation", 1e-5, "Where it begins.")
-    min_lr: float = _flag("Optimisation", 0.0, "Where the schedule ends.")
-    decay_rate: float = _flag("Optimisation", 0.1, "Of step and multistep; power of poly.")
-    decay_epochs: float = _flag("Optimisation", 30, "Interval of step.")
-    decay_milestones: tuple[int, ...] = _flag("Optimisation", (), "Epoch of multistep; repeat.", element=int)
+    warmup_lr: float = _flag("Optimisation", 1e-5, "Learning rate at which warm-up begins.")
+    min_lr: float = _flag("Optimisation", 0.0, "Learning rate at which the schedule ends.")
+    decay_rate: float = _flag("Optimisation", 0.1, "Factor of step and multistep; power of poly.")
+    decay_epochs: float = _flag("Optimisation", 30, "Interval of step, epochs.")
+    decay_milestones: tuple[int, ...] = _flag("Optimisation", (), "Epoch of multistep; repeat.  [default: none]",
+                                              element=int)
     model_ema: bool = _flag("Optimisation", False, "Also keep an average of the weights.")
-    model_ema_decay: float = _flag("Optimisation", 0.998, "Of that average, a step; warmed up.")
+    model_ema_decay: float = _flag("Optimisation", 0.998, "Decay of that average per step; warmed up.")
     amp: str = _flag("Optimisation", "none", "Half-precision autocast.", choices=("none", "bf16", "fp16"))
 
     schedule: str = _flag("Schedule", "none", "When convolutions become attention.", choices=SCHEDULES)
     early_epoch: float = _flag("Schedule", 0.5, "Switch of the earliest layer, epochs or fraction.", metavar="E",
                                recipe=True)
-    late_epoch: float = _flag("Schedule", 1 / 6, "Switch of the latest layer.", metavar="E", recipe=True)
-    at_epoch: float = _flag("Schedule", -1.0, "constant: its epoch; below 0: the mean of linear.", metavar="E")
-    early_step: int = _flag("Schedule", -1, "Switch of the earliest layer, in steps.", metavar="STEP")
-    late_step: int = _flag("Schedule", -1, "Switch of the latest layer, in steps.", metavar="STEP")
-    at_step: int = _flag("Schedule", -1, "constant: its step.", metavar="STEP")
+    late_epoch: float = _flag("Schedule", 1 / 6, "Switch of the latest layer, epochs or fraction.", metavar="E",
+                              recipe=True)
+    at_epoch: float = _flag("Schedule", -1.0, "constant: its epoch or fraction.", metavar="E",
+                            shown="the mean of linear")
+    early_step: int = _flag("Schedule", -1, "Switch of the earliest layer, in steps.", metavar="STEP",
+                            shown="by --early-epoch")
+    late_step: int = _flag("Schedule", -1, "Switch of the latest layer, in steps.", metavar="STEP",
+                           shown="by --late-epoch")
+    at_step: int = _flag("Schedule", -1, "constant: its step.", metavar="STEP", shown="by --at-epoch")
     switches: dict[str, Any] = _flag("Schedule", dict, "custom: epoch of one layer; repeat.", flag="--switch",  # noqa: RUF009
                                      metavar="LAYER=EPOCH", layers=True)
-    switch_ends: dict[str, Any] = _flag("Schedule", dict, "custom: epoch at which its ramp ends.", flag="--switch-end",  # noqa: RUF009
-                                        metavar="LAYER=EPOCH", layers=True)
+    switch_ends: dict[str, Any] = _flag("Schedule", dict, "custom: epoch at which its ramp ends; repeat.",  # noqa: RUF009
+                                        flag="--switch-end", metavar="LAYER=EPOCH", layers=True)
     schedule_args: dict[str, Any] = _flag("Schedule", dict, "Argument of a schedule of your own; repeat.",  # noqa: RUF009
                                           flag="--schedule-arg")
     weighted_mean: bool = _flag("Schedule", False, "constant: that mean weighted by parameters.")
     schedule_seed: int = _flag("Schedule", 0, "random: seed of the order.")
-    soft_epochs: float = _flag("Schedule", 0.0, "soft: length of a ramp; 0: as long as the switches are spread.",
+    soft_epochs: float = _flag("Schedule", 0.0, "soft: length of a ramp, epochs; 0: the spread of the switches.",
                                metavar="E")
     convert: tuple[str, ...] = _flag("Schedule", (), "Layers to convert; repeat.  [default: by key grid]",
                                      metavar="GLOB", element=str)
-    max_key_grid: int = _flag("Schedule", 8, "Largest key grid converted, a side; cost grows as its 4th power.")
-    recast_args: dict[str, Any] = _flag("Schedule", dict, "locality_strength, gate (1 if eased, else 4), head_dim.",  # noqa: RUF009
+    max_key_grid: int = _flag("Schedule", 8, "Side of the largest key grid converted, positions; cost grows as "
+                              "its 4th power.")
+    recast_args: dict[str, Any] = _flag("Schedule", dict, "locality_strength, gate (4; 1 if eased), head_dim; repeat.",  # noqa: RUF009
                                         flag="--recast-arg")
     content_stride: int = _flag("Schedule", 1, "2: content attention looks at means of 2x2 pixels, about 3 times "
                                 "cheaper on large grids: another architecture.", metavar="PX")
     content_maps: int = _flag("Schedule", 0, "1: one content map for all taps, about 4 times cheaper: another "
                               "architecture; 0: one per tap.")
-    anneal_epochs: float = _flag("Schedule", 0.1, "Ease a layer out of its convolution for so long; 0: not.",
+    anneal_epochs: float = _flag("Schedule", 0.1, "Ease a layer out of its convolution for so many epochs; 0: not.",
                                  metavar="E")
-    anneal_steps: int = _flag("Schedule", -1, "Likewise, in steps; 0: not.", metavar="STEPS")
+    anneal_steps: int = _flag("Schedule", -1, "Likewise, in steps; 0: not.", metavar="STEPS",
+                              shown="by --anneal-epochs")
     anneal_gate: float = _flag("Schedule", 6.0, "Logit added to its gates at first, for soft and annealing.")
     anneal_locality: float = _flag("Schedule", 0.0, "Locality strength added at first, likewise.")
-    new_lr_mult: float = _flag("Schedule", 1.0, "Learning rate of new query and key weights over the rest.")
-    gate_lr_mult: float = _flag("Schedule", 10.0, "Learning rate of gates and positions over the rest.")
+    new_lr_mult: float = _flag("Schedule", 1.0, "Learning rate of new query and key weights over that of the rest.")
+    gate_lr_mult: float = _flag("Schedule", 10.0, "Learning rate of gates and positions over that of the rest.")
 
-    seed: int = _flag("Run", 0, "Of weights, order and augmentation.")
+    seed: int = _flag("Run", 0, "Seed of weights, order and augmentation.")
     device: str = _flag("Run", "auto", "auto, cpu, cuda, cuda:1, mps, xpu.")
-    threads: int = _flag("Run", 0, "Of the CPU; 0: as torch finds.")
+    threads: int = _flag("Run", 0, "Threads of the CPU; 0: as torch finds.")
     deterministic: bool = _flag("Run", False, "On a GPU, only algorithms that repeat bit by bit.")
-    checkpoint_every: int = _flag("Run", 0, "Also keep epoch-NNN.pt every so many epochs.", metavar="K")
-    checkpoint_at: tuple[int, ...] = _flag("Run", (), "Also keep epoch-NNN.pt there; repeat.", metavar="E", element=int)
-    checkpoint_at_step: tuple[int, ...] = _flag("Run", (), "Likewise, in steps; repeat.", metavar="STEP", element=int)
-    probe_every: int = _flag("Run", 0, "Write spectra/epoch-NNN.json every so many epochs, epoch 0 too.", metavar="K")
-    probe_images: int = _flag("Run", 256, "Images of those spectra.")
+    checkpoint_every: int = _flag("Run", 0, "Also keep epoch-NNN.pt every so many epochs; 0: never.",
+                                 metavar="K")
+    checkpoint_at: tuple[int, ...] = _flag("Run", (), "Also keep epoch-NNN.pt there; repeat.  [default: none]",
+                                           metavar="E", element=int)
+    checkpoint_at_step: tuple[int, ...] = _flag("Run", (), "Likewise, in steps; repeat.  [default: none]",
+                                                metavar="STEP", element=int)
+    probe_every: int = _flag("Run", 0, "Write spectra/epoch-NNN.json every so many epochs, epoch 0 too; 0: never.",
+                            metavar="K")
+    probe_images: int = _flag("Run", 256, "Number of images of those spectra.")
     log_interval: int = _flag("Run", 10, "A row of steps.csv every so many steps; 0: no file.", metavar="STEPS")
     log: str = _flag("Run", "csv", "tensorboard: also to RUN/tensorboard.", choices=("csv", "tensorboard"))
     # fmt: on

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from fourier_probe.cli.options.parsing import Decorator, together
+from fourier_probe.cli.options.parsing import NAMED, Decorator, together
 
 
 def image_options_of(images: int | None) -> Decorator:
@@ -13,6 +13,7 @@ def image_options_of(images: int | None) -> Decorator:
         click.option(
             "--data",
             metavar="D",
+            type=NAMED,
             help="bundled, planted[:VARIANT], a .npz, an image folder, or a timm data set name.  "
             "[default: what the checkpoint was trained on, else bundled]",
         ),
@@ -23,7 +24,7 @@ def image_options_of(images: int | None) -> Decorator:
             type=click.IntRange(min=1),
             default=images,
             show_default=True if images else "all",
-            help="At most this many, spread over the split and its classes; the first of a stream.",
+            help="At most so many images, spread over the split and its classes; the first of a stream.",
         ),
         click.option(
             "-b", "--batch-size", type=click.IntRange(min=1), default=32, show_default=True, help="Images in a batch."

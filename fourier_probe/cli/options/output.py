@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from fourier_probe.cli.options.parsing import Decorator, inches, together
+from fourier_probe.cli.options.parsing import NAMED, Decorator, inches, together
 from fourier_probe.io.folders import default_folder
 from fourier_probe.io.paths import expanded
 
@@ -80,6 +80,7 @@ _FIGURE = together(
         "--style",
         "figure_look",
         metavar="NAME",
-        help="A matplotlib style or a .mplstyle file, on top of the figures' own look.",
+        type=NAMED,
+        help="A matplotlib style or a .mplstyle file, on top of the figures' own look.  [default: none]",
     ),
 )

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
 from fourier_probe.errors import CheckpointError, ModelError, printable, suggest
 from fourier_probe.io.paths import expanded
@@ -48,6 +49,24 @@ class Registered(click.ParamType):  # type: ignore[type-arg]  # generic since cl
             near = suggest(str(value), self.registry) or f" Names are {', '.join(self.registry)}."
             self.fail(f"there is no {self.registry.kind} {value!r}.{near} One of your own needs --plugin FILE.py.")
         return value
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """The names that begin so."""
+        return [CompletionItem(name) for name in self.registry if name.startswith(incomplete)]
+
+
+class Named(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.5
+    """Text that most often names a file or folder: a shell that completes it offers those."""
+
+    name = "text"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Whatever files begin so."""
+        return [CompletionItem(incomplete, type="file")]
+
+
+NAMED = Named()
+"""Type of a target, of data, of a result."""
 
 
 def key_values(_ctx: click.Context, _param: click.Parameter, pairs: Sequence[str]) -> dict[str, object]:
@@ -98,10 +117,10 @@ def size(_ctx: click.Context, _param: click.Parameter, text: str | None) -> tupl
 _FACTORY = re.compile(r"(?P<file>.+\.py):\w+")
 
 
-Named = TypeVar("Named", str, tuple[str, ...])
+Targets = TypeVar("Targets", str, tuple[str, ...])
 
 
-def existing(_ctx: click.Context, _param: click.Parameter, named: Named) -> Named:
+def existing(_ctx: click.Context, _param: click.Parameter, named: Targets) -> Targets:
     """Refuse a target that is certainly none before torch is imported; a verb looks at the others."""
     for name in [named] if isinstance(named, str) else named or ():
         _refuse(name)

@@ -18,7 +18,11 @@ if TYPE_CHECKING:
     from fourier_probe.verbs.probing import ProbeOptions
 
 axis_option = click.option(
-    "--axis", type=click.Choice(["true", "paper"]), default="true", show_default=True, help="Frequency axis."
+    "--axis",
+    type=click.Choice(["true", "paper"]),
+    default="true",
+    show_default=True,
+    help="Frequency axis, pi rad/sample: true, or as published, which draws the last bin at 1.0.",
 )
 map_options = together(
     click.option("--maps", is_flag=True, help="Also the mean 2-D log-amplitude of each point."),
@@ -32,7 +36,10 @@ map_options = together(
 )
 cka_option = click.option("--cka", is_flag=True, help="Also how alike layers are: linear CKA of all pairs.")
 grid_option = click.option(
-    "--grid", metavar="HxW", callback=size, help="Grid of token sequences whose order cannot be learnt, as 14x14."
+    "--grid",
+    metavar="HxW",
+    callback=size,
+    help="Grid of token sequences whose order cannot be learnt, tokens, as 14x14.  [default: as the forward shows]",
 )
 layout_option = click.option(
     "--channels-last/--no-channels-last",
@@ -52,7 +59,10 @@ coverage_options = together(
 )
 probe_options = together(
     click.option(
-        "--points", metavar="GLOB", multiple=True, help="Listen at the modules or points of this name instead."
+        "--points",
+        metavar="GLOB",
+        multiple=True,
+        help="Listen at the modules or points of this name instead; repeat.  [default: the network's own points]",
     ),
     click.option(
         "--branches/--no-branches",
@@ -60,13 +70,29 @@ probe_options = together(
         show_default=True,
         help="Also the branches of EIT and the halves of gated attention.",
     ),
-    click.option("--metrics", type=click.Choice(["all", "diagonal"]), default="all", show_default=True),
+    click.option(
+        "--metrics",
+        type=click.Choice(["all", "diagonal"]),
+        default="all",
+        show_default=True,
+        help="diagonal: the spectrum along the diagonal alone, which is faster.",
+    ),
     axis_option,
     click.option(
-        "--log", type=click.Choice(["floor", "log1p", "plain"]), default="floor", help="Which logarithm of |F|."
+        "--log",
+        type=click.Choice(["floor", "log1p", "plain"]),
+        default="floor",
+        show_default=True,
+        help="Which logarithm of the amplitude |F|, nats: ln(|F| + floor), ln(1 + |F|) or ln |F|.",
     ),
-    click.option("--floor", type=float, default=1e-6, show_default=True, help="Of ln(|F| + floor)."),
-    click.option("--window", type=click.Choice(["none", "hann"]), default="none", show_default=True),
+    click.option("--floor", type=float, default=1e-6, show_default=True, help="Of ln(|F| + floor), in units of |F|."),
+    click.option(
+        "--window",
+        type=click.Choice(["none", "hann"]),
+        default="none",
+        show_default=True,
+        help="Window over the map, against leakage from its borders.",
+    ),
     map_options,
     click.option("--attention", is_flag=True, help="Also attention distance, response, NMI, gates and reliance."),
     click.option("--kernels", is_flag=True, help="Also the response of each kernel; with --attention, of each map."),
@@ -79,7 +105,10 @@ probe_options = together(
 
 noise_options = together(
     click.option(
-        "--points", metavar="GLOB", multiple=True, help="Also the mean change of features at these probe points."
+        "--points",
+        metavar="GLOB",
+        multiple=True,
+        help="Also the mean change of features at these probe points; repeat.  [default: the answers alone]",
     ),
     grid_option,
     click.option(
@@ -89,17 +118,23 @@ noise_options = together(
         help="L2 norm of the noise per channel, pixels in [0, 1].  [default: 4.0 at 32 pixels]",
     ),
     click.option(
-        "--stride", type=click.IntRange(min=1), default=1, show_default=True, help="Every so many frequencies."
+        "--stride",
+        type=click.IntRange(min=1),
+        default=1,
+        show_default=True,
+        help="Every so many frequencies, cycles an image.",
     ),
     click.option(
-        "--bands", type=click.IntRange(min=2), help="Instead: noise limited to each of so many bands of radii."
+        "--bands",
+        type=click.IntRange(min=2),
+        help="Instead: noise limited to each of so many bands of radii.  [default: single frequencies]",
     ),
     click.option(
         "--filters",
         is_flag=True,
-        help="Instead: low-pass, high-pass, and without a band; cut-offs are multiples of 1/BANDS.",
+        help="Instead: low-pass, high-pass, without a band; cut-offs are multiples of 1/BANDS, without --bands of 1/8.",
     ),
-    click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the noise."),
+    click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the noise."),
 )
 """What `heatmap` disturbs images with, and where it listens."""
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from fourier_probe.cli.options.parsing import Decorator, Registered, key_values, layer_values, numbers, together
+from fourier_probe.cli.options.parsing import NAMED, Decorator, Registered, key_values, layer_values, numbers, together
 from fourier_probe.registry import Registry
 from fourier_probe.runtime import model_names
 from fourier_probe.training.config import TrainConfig, checked, flag_of
@@ -25,7 +25,7 @@ def _option(field: Field[object]) -> Decorator:
     if "short" in meta:
         names.insert(0, meta["short"])
     default = None if field.default is MISSING or field.default in ("", ()) else field.default
-    shown = f"{default:.3g}" if isinstance(default, float) else str(default)
+    shown = meta.get("shown") or (f"{default:.3g}" if isinstance(default, float) else str(default))
     text = meta["help"]
     if kind != "bool" and default is not None:
         text += f"  [default: {shown}{', by recipe' if meta.get('recipe') else ''}]"
@@ -44,7 +44,8 @@ def _option(field: Field[object]) -> Decorator:
         return click.option(*names, type=Registered(meta["choices"]), **more)
     if meta.get("choices"):
         return click.option(*names, type=click.Choice(meta["choices"]), **more)
-    return click.option(*names, type=_SCALARS[kind], metavar=meta.get("metavar"), **more)
+    takes = NAMED if meta.get("metavar") in ("FILE", "D") else _SCALARS[kind]
+    return click.option(*names, type=takes, metavar=meta.get("metavar"), **more)
 
 
 class Sections(click.Command):
@@ -66,7 +67,9 @@ class Sections(click.Command):
 def config_options(command: Callable[..., object]) -> Callable[..., object]:
     """A flag for every field of `TrainConfig`, unset unless given; and `-c FILE`."""
     path = click.Path(exists=True, dir_okay=False, path_type=Path)
-    file = click.option("-c", "--config", "config_file", type=path, help="YAML, TOML or JSON of flags; flags win.")
+    file = click.option(
+        "-c", "--config", "config_file", type=path, help="YAML, TOML or JSON of flags; flags win.  [default: none]"
+    )
     return together(file, *map(_option, fields(TrainConfig)))(command)
 
 
