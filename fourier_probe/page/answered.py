@@ -1,12 +1,13 @@
-"""Validations and heat maps that the reader named -> those of a page, with labels. May import results, io, inputs.
+"""What the reader named beside analyses (validations, heat maps, comparisons by CKA) -> those of a page, with labels.
 
-They stand beside analyses, or alone. Heat maps of one kind on the same images are one figure.
+They stand beside analyses, or alone. Heat maps of one kind on the same images are one figure. May import results, io,
+inputs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -15,38 +16,43 @@ from fourier_probe.errors import ResultError
 from fourier_probe.io.paths import expanded
 from fourier_probe.io.regular import read_regular
 from fourier_probe.page.inputs import RESULT
-from fourier_probe.results import heatmap, validation
+from fourier_probe.results import heatmap, similarity, validation
+from fourier_probe.results.compared import Comparison
 from fourier_probe.results.heatmap import HeatMap
 from fourier_probe.results.heatmaps import HeatMaps
+from fourier_probe.results.similarity import Similarity
 from fourier_probe.results.spectra import Spectra
 from fourier_probe.results.validation import Validation
 from fourier_probe.training.runs import Run
 
-Named = str | Path | Spectra | Run | Validation | HeatMap | HeatMaps
+Named = str | Path | Spectra | Run | Comparison | Validation | HeatMap | HeatMaps | Similarity
 """What a report is made of: results, or the paths of their files and folders."""
-FILES = {validation.SCHEMA: "validation.json", heatmap.SCHEMA: "heatmap.json"}
+FILES = {validation.SCHEMA: "validation.json", heatmap.SCHEMA: "heatmap.json", similarity.SCHEMA: similarity.FILE}
 
 
 @dataclass(frozen=True)
 class Answered:
-    """Validations of a page, and its heat maps in groups that belong together.
+    """Validations of a page, its heat maps in groups that belong together, and its comparisons by CKA.
 
     Attributes:
         validations: each with a label of its own.
         heat_maps: each group of one kind, on the same images.
+        similarities: each of several networks, on the same images.
     """
 
     validations: tuple[tuple[str, Validation], ...] = ()
     heat_maps: tuple[HeatMaps, ...] = ()
+    similarities: tuple[Similarity, ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.validations or self.heat_maps)
+        return bool(self.validations or self.heat_maps or self.similarities)
 
     @property
     def labels(self) -> list[str]:
         """Of the targets, each once."""
         heats = [heat.target.label for group in self.heat_maps for heat in group]
-        return list(dict.fromkeys([*(label for label, _ in self.validations), *heats]))
+        alike = [label for each in self.similarities for label in each.labels]
+        return list(dict.fromkeys([*(label for label, _ in self.validations), *heats, *alike]))
 
     @property
     def about(self) -> str:
@@ -55,19 +61,27 @@ class Answered:
         >>> Answered().about
         ''
         """
-        counts = {"validation": len(self.validations), "heat map": sum(map(len, self.heat_maps))}
-        return " and ".join(f"{count} {name}{'s' * (count > 1)}" for name, count in counts.items() if count)
+        counts = (
+            (len(self.validations), "validation", "validations"),
+            (sum(map(len, self.heat_maps)), "heat map", "heat maps"),
+            (len(self.similarities), "comparison by CKA", "comparisons by CKA"),
+        )
+        *others, last = ["", *(f"{count} {one if count == 1 else several}" for count, one, several in counts if count)]
+        return " and ".join(filter(None, [", ".join(filter(None, others)), last]))
 
 
 def split(results: Sequence[Named]) -> tuple[list[str | Path | Spectra | Run], Answered]:
-    """What was named, parted: analyses and runs, to be gathered, and validations and heat maps, read.
+    """What was named, parted: analyses and runs, to be gathered, and what stands beside them, read.
+
+    A comparison is the analyses it holds, under its labels, and their CKA.
 
     Raises:
-        ResultError: a validation or heat map is damaged.
+        ResultError: a validation, heat map or comparison by CKA is damaged.
     """
     analyses: list[str | Path | Spectra | Run] = []
     validations: dict[Path | int, Validation] = {}
     heats: dict[Path | int, HeatMap] = {}
+    alike: dict[Path | int, Similarity] = {}
     for result in results:
         if isinstance(result, Validation):
             validations[id(result)] = result
@@ -75,23 +89,36 @@ def split(results: Sequence[Named]) -> tuple[list[str | Path | Spectra | Run], A
             heats[id(result)] = result
         elif isinstance(result, HeatMaps):
             heats |= {id(heat): heat for heat in result}
+        elif isinstance(result, Similarity):
+            alike[id(result)] = result
+        elif isinstance(result, Comparison):
+            analyses += [_under(label, each) for label, each in zip(result.labels, result.results, strict=True)]
+            alike |= {} if result.similarity is None else {id(result): result.similarity}
         elif isinstance(result, str | Path):
             path = expanded(result)
             files = _answers_in(path)
             for file, schema in files.items():
                 if schema == validation.SCHEMA:
                     validations[file.resolve()] = Validation.load(file)
+                elif schema == similarity.SCHEMA:
+                    alike[file.resolve()] = Similarity.load(file)
                 else:
                     heats[file.resolve()] = HeatMap.load(file)
             if not files or (path.is_dir() and _holds_analyses(path)):
                 analyses.append(result)
         else:
             analyses.append(result)
-    return analyses, Answered(_labelled(list(validations.values())), _grouped(list(heats.values())))
+    answered = Answered(_labelled(list(validations.values())), _grouped(list(heats.values())), tuple(alike.values()))
+    return analyses, answered
+
+
+def _under(label: str, result: Spectra) -> Spectra:
+    """A result under the label that a comparison gives it."""
+    return replace(result, target=msgspec.structs.replace(result.target, label=label))
 
 
 def _answers_in(path: Path) -> dict[Path, str]:
-    """The files at or below a path that are validations or heat maps, and the schema of each."""
+    """The files at or below a path that stand beside analyses, and the schema of each."""
     if path.is_dir():
         return {file: schema for schema, name in FILES.items() for file in sorted(path.rglob(name))}
     schema = _schema(path)

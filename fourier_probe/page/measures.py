@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import io
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -18,25 +18,27 @@ import pandas as pd
 from fourier_probe.page.answered import Answered
 from fourier_probe.page.inputs import Entry
 from fourier_probe.plots.style import style
-from fourier_probe.results.answer_parts import HEATMAP_PARTS, VALIDATION_PARTS
-from fourier_probe.results.heatmap import HeatMap
+from fourier_probe.results.answer_parts import CKA_PARTS, HEATMAP_PARTS, VALIDATION_PARTS
+from fourier_probe.results.heatmap import HeatMap, TargetRecord
 from fourier_probe.results.parts import Part, Result, parts_of
+from fourier_probe.results.records import Provenance
+from fourier_probe.results.similarity import Similarity
 from fourier_probe.results.validation import Validation
 
-ROOM = 2_500_000  # bytes of figures in a page; those beyond are left out, and said to be
+ROOM = 2_500_000  # bytes of figures in a page; from the first beyond on they are left out, and said to be
 ELSEWHERE = ("metrics",)  # parts that have a place of their own in the page
 DOTS = 110  # per inch
 
 
 @dataclass(frozen=True)
 class _Shown:
-    """One measure of one result, or of several in one figure: what stands above it, its figure and its table."""
+    """One measure of one result, or of several in one figure: what stands above it, what draws it, and its table."""
 
     name: str
     title: str
     reading: str
     label: str
-    figure: str | None
+    draw: Callable[[], str | None]
     table: str
     notes: tuple[str, ...] = ()
 
@@ -50,8 +52,8 @@ def section(entries: Sequence[Entry], answered: Answered | None = None) -> str:
     for name, of in measures.items():
         figures = []
         for shown in of:
-            figure = shown.figure
-            if figure is not None and len(figure) > room:
+            figure = shown.draw() if not left_out else None  # drawing costs most of a large page's time
+            if left_out or len(figure or "") > room:
                 figure, left_out = None, left_out + 1
             room -= len(figure or "")
             figures.append(_html(shown, figure))
@@ -74,17 +76,19 @@ def link(html: str) -> str:
 
 
 def provenance(answered: Answered) -> str:
-    """Of what network and images each validation and heat map is; empty where there is none."""
-    results: list[tuple[str, str, Validation | HeatMap]] = [
-        ("Validation", *validation) for validation in answered.validations
+    """Of what network and images each result beside the analyses is; empty where there is none."""
+    results: list[tuple[str, str, Provenance | TargetRecord, Validation | HeatMap | Similarity]] = [
+        ("Validation", label, result.target, result) for label, result in answered.validations
     ]
     for group in answered.heat_maps:
-        results += [("Heat map", label, heat) for label, heat in zip(group.labels, group, strict=True)]
+        results += [("Heat map", label, heat.target, heat) for label, heat in zip(group.labels, group, strict=True)]
+    for each in answered.similarities:
+        results += [("CKA", label, target, each) for label, target in zip(each.labels, each.targets, strict=True)]
     if not results:
         return ""
     rows = []
-    for kind, label, result in results:
-        target, images = result.target, result.images
+    for kind, label, target, result in results:
+        images = result.images
         split = f", {images.split} split" if images.split else ""
         rows.append(
             {
@@ -98,11 +102,12 @@ def provenance(answered: Answered) -> str:
                 "versions": ", ".join(f"{name} {version}" for name, version in result.versions.items()),
             }
         )
-    return f"<h3>Validations and heat maps</h3>{_scrolled(pd.DataFrame(rows), 'Validations and heat maps')}"
+    title = "Validations and heat maps" + ", comparisons by CKA" * bool(answered.similarities)
+    return f"<h3>{title}</h3>{_scrolled(pd.DataFrame(rows), title)}"
 
 
-def _noise(result: Validation | HeatMap) -> str | None:
-    if isinstance(result, Validation):
+def _noise(result: Validation | HeatMap | Similarity) -> str | None:
+    if not isinstance(result, HeatMap):
         return None
     definition = result.definition
     return definition.kind if definition.eps is None else f"{definition.kind}, L2 norm {definition.eps:.3g}"
@@ -116,6 +121,9 @@ def _all(entries: Sequence[Entry], answered: Answered) -> Iterator[_Shown]:
             for part in parts_of(entry.result):
                 if part.name == name and name not in ELSEWHERE:
                     yield _measure(part, entry.result, entry.label)
+    for cka_part in CKA_PARTS:
+        for similarity in answered.similarities:
+            yield _measure(cka_part, similarity, similarity.label)
     for validation_part in VALIDATION_PARTS:
         for label, result in answered.validations:
             if validation_part.present(result):
@@ -130,7 +138,7 @@ def _all(entries: Sequence[Entry], answered: Answered) -> Iterator[_Shown]:
 def _measure(part: Part[Result], result: Result, label: str, notes: tuple[str, ...] = ()) -> _Shown:
     frame = None if part.short is None else part.short(result)
     table = "" if frame is None or frame.empty else _table(frame, f"{part.title} of {label}")
-    return _Shown(part.name, part.title, part.reading, label, _figure(part, result, label), table, notes)
+    return _Shown(part.name, part.title, part.reading, label, lambda: _figure(part, result, label), table, notes)
 
 
 def _html(shown: _Shown, figure: str | None) -> str:

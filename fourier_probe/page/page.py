@@ -37,8 +37,9 @@ def render(entries: Sequence[Entry], answered: Answered | None = None, *, title:
     further = measures.section(entries, answered)
     if not entries:
         return _alone(answered, title, further)
+    parts = _parts(entries, title, further, measures.provenance(answered))
     for thinning in THINNINGS:
-        html = _filled(entries, title, thinning, further, measures.provenance(answered))
+        html = _page(parts | _numbers(entries, thinning), of_analyses=True)
         if len(html.encode()) <= LIMIT:
             return html
     raise ResultError(
@@ -66,36 +67,43 @@ def _alone(answered: Answered, title: str, further: str) -> str:
     return _page(parts, of_analyses=False)
 
 
-def _filled(entries: Sequence[Entry], title: str, thinning: Thinning, further: str, answered: str) -> str:
+def _numbers(entries: Sequence[Entry], thinning: Thinning) -> dict[str, str]:
+    """The parts that change with what is left out."""
     data = payload(entries, thinning)
     attention = any(target["attention"] for target in data["targets"])
     training = any(target["training"] for target in data["targets"])
     text = json.dumps(data, separators=(",", ":"), allow_nan=False)
-    parts = {
-        "title": escape(title),
+    return {
         "data": text.replace("<", "\\u003c"),  # neither </script> nor <!-- can end or open anything
+        "view": escape(data["view"]["label"]),
+        "thinned": f'<p class="note">{escape(thinning.says)}</p>' if thinning.says else "",
+        "profile_notes": tables.metric_notes(data["profiles"]),
+        "metric_notes": tables.metric_notes(data["metrics"]),
+        "attention_hidden": "" if attention else " hidden",
+        "training_hidden": "" if training else " hidden",
+    }
+
+
+def _parts(entries: Sequence[Entry], title: str, further: str, answered: str) -> dict[str, str]:
+    """The parts that are there in full, whatever is left out of the charts."""
+    groups = tables.groups_table(entries)
+    return {
+        "title": escape(title),
         "lede": tables.lede(entries),
         "definition": tables.definition_text(entries),
         "filters": tables.filters(entries),
-        "groups": tables.groups_table(entries),
-        "summary": _folded(tables.summary_table(entries), len(entries), bool(tables.groups_table(entries))),
-        "view": escape(data["view"]["label"]),
+        "groups": groups,
+        "summary": _folded(tables.summary_table(entries), len(entries), bool(groups)),
         "view_why": tables.view_text(entries),
         "axis_note": tables.axis_note(entries),
-        "thinned": f'<p class="note">{escape(thinning.says)}</p>' if thinning.says else "",
         "images": tables.images_text(entries),
-        "profile_notes": tables.metric_notes(data["profiles"]),
-        "metric_notes": tables.metric_notes(data["metrics"]),
         "left_out": tables.left_out_text(entries),
-        "attention_hidden": "" if attention else " hidden",
         "reliance": tables.reliance_text(entries),
         "measures": further,
         "measures_link": measures.link(further),
-        "training_hidden": "" if training else " hidden",
         "provenance": tables.provenance(entries) + answered,
         "excluded": tables.excluded_text(entries),
     }
-    return _page(parts, of_analyses=True)
 
 
 def _page(parts: dict[str, str], *, of_analyses: bool) -> str:

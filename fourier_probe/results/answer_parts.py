@@ -1,4 +1,6 @@
-"""What validations and heat maps hold, as parts: table, figure, how to read it. Imports parts, heatmaps, validation.
+"""What validations, heat maps and comparisons by CKA hold, as parts: table, figure, how to read it.
+
+Imports parts, heatmaps, validation, similarity.
 
 One list serves `validate` (its figures), the report page, and whoever adds a measure of this kind.
 """
@@ -7,9 +9,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fourier_probe.results import cka
 from fourier_probe.results.drawing import drawing
 from fourier_probe.results.heatmaps import HeatMaps
 from fourier_probe.results.parts import Part
+from fourier_probe.results.similarity import Similarity
 from fourier_probe.results.validation import Validation
 
 if TYPE_CHECKING:
@@ -54,6 +58,18 @@ def _table(heats: HeatMaps) -> pd.DataFrame:
 def _draw(heats: HeatMaps, _title: str) -> Figure:
     return heats.plot() if len(heats) > 1 else heats[0].plot()
 
+
+CKA_PARTS: tuple[Part[Similarity], ...] = (
+    Part(
+        name="cka",
+        title=cka.TITLE,
+        present=lambda similarity: True,
+        draw=lambda similarity, title: similarity.plot(),
+        short=lambda similarity: similarity.table(),
+        reading=cka.READING,
+    ),
+)
+"""Of several networks; that of one network with itself is a part of its analysis, shown in the same place."""
 
 VALIDATION_PARTS: tuple[Part[Validation], ...] = (
     Part(

@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Matrix = list[list[float | None]]
+TITLE = "Similarity of layers (CKA)"
+READING = (
+    "Linear CKA of positions-averaged features: 1 where two layers say the same of the images but for rotation "
+    "and scale, 0 where they share nothing; unbiased, so values a little below 0 are 0. ± 95 % over images."
+)
 
 
 class CkaRecord(msgspec.Struct, frozen=True, kw_only=True):

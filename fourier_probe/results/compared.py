@@ -28,6 +28,7 @@ from fourier_probe.results.filenames import COMPARE
 from fourier_probe.results.intervals import over_seeds
 from fourier_probe.results.labels import arguments
 from fourier_probe.results.profile import View, ends_of, profile, value_at, view_of
+from fourier_probe.results.similarity import Similarity
 from fourier_probe.results.spectra import Spectra
 from fourier_probe.results.steps import StepChanges, step_changes
 from fourier_probe.results.text_table import TextTable
@@ -148,6 +149,16 @@ class Comparison:
         """One row per arm: mean and interval over its seeds; empty where each result stands for itself."""
         return [self._arm(arm) for arm in dict.fromkeys(self.arms)]
 
+    @cached_property
+    def similarity(self) -> Similarity | None:
+        """How alike the points of the networks are, as a result of its own; None where it was not asked for."""
+        if not self.cka:
+            return None
+        first = self.results[0]
+        targets = [result.target for result in self.results]
+        return Similarity(labels=list(self.labels), targets=targets, images=first.images,
+                          groups=first.definition.groups, cka=list(self.cka))  # fmt: skip
+
     def to_json(self) -> dict[str, object]:
         """Plain values; not-a-number becomes null."""
         return {
@@ -247,8 +258,9 @@ class Comparison:
             write_frame(stage / "compare.csv", self.to_frame())
             for name, rows in self._more_tables().items():
                 atomic.write_text(stage / f"{name}.csv", to_csv(rows, nan=""))
-            if self.cka:
+            if self.similarity is not None:
                 write_frame(stage / "cka.csv", cka_frame(self.cka))
+                self.similarity.write(stage)
         return Path(folder)
 
     def _more_tables(self) -> dict[str, list[dict[str, object]]]:

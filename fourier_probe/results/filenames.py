@@ -9,7 +9,7 @@ ANALYZE = (
 )
 COMPARE_FIGURES = ("spectra", "depth", "zigzag", "steps", "density", "coordinate", "maps", "cka", "metrics")
 COMPARE = (
-    *("compare.csv", "steps.csv", "density.csv", "coordinate.csv", "cka.csv"),
+    *("compare.csv", "steps.csv", "density.csv", "coordinate.csv", "cka.csv", "cka.json"),
     *(f"{name}.{kind}" for name in COMPARE_FIGURES for kind in ("pdf", "png")),
 )
 COMPARE_EPOCHS = ("compare.csv", "epochs.pdf", "epochs.png")

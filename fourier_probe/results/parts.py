@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 import numpy as np
 
 from fourier_probe.probe.sums import quantile
+from fourier_probe.results import cka
 from fourier_probe.results.cka import cka_frame, cka_table
 from fourier_probe.results.drawing import drawing
 from fourier_probe.results.information import attention_frame, attention_table
@@ -195,15 +196,12 @@ PARTS: tuple[Part[Spectra], ...] = (
     ),
     Part(
         name="cka",
-        title="Similarity of layers (CKA)",
+        title=cka.TITLE,
         present=lambda result: result.cka is not None,
         draw=lambda result, title: drawing("cka")([result.cka], title, quantile(result.definition.groups)),
         frame=lambda result: cka_frame([] if result.cka is None else [result.cka]),
         short=_cka_table,
-        reading=(
-            "Linear CKA of positions-averaged features: 1 where two layers say the same of the images but for rotation "
-            "and scale, 0 where they share nothing; unbiased, so values a little below 0 are 0. ± 95 % over images."
-        ),
+        reading=cka.READING,
     ),
     Part(
         name="reliance",

@@ -69,8 +69,9 @@ def report(
     Args:
         results: each a `Spectra`, a `Run`, or the path of a spectra.json or its folder, of a run folder (its analysis,
             else the last one made while it trained), or of a folder that holds several of these; all analyses of the
-            same images, by the same definition. Also validations and heat maps (`Validation`, `HeatMap`, `HeatMaps`,
-            their files or folders), beside analyses or alone, of any images.
+            same images, by the same definition. A `Comparison` stands for the analyses it holds. Also validations,
+            heat maps and comparisons by CKA (`Validation`, `HeatMap`, `HeatMaps`, their files, cka.json of `compare
+            --cka`, or their folders), beside analyses or alone, of any images.
         out: the file to write; None writes nothing.
         title: the heading; the names of the targets by default.
         labels: of the analyses, one for each in order; by default the label each was given, else what it is.

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 import fourier_probe as fp
 from fourier_probe.errors import ResultError
 from fourier_probe.page import split
+from fourier_probe.results.similarity import Similarity
 
 
 class Net(nn.Module):
@@ -92,3 +93,42 @@ def test_a_damaged_answer_is_named_and_a_file_twice_is_one(validation: fp.Valida
     (tmp_path / "v" / "validation.json").write_text(json.dumps({**record, "top1": {"value": "high"}}))
     with pytest.raises(ResultError, match=r"validation\.json is damaged"):
         fp.report(tmp_path)
+
+
+def test_cka_of_two_networks_has_its_place_beside_that_of_one(
+    net: Net, batches: list[tuple[Tensor, Tensor]], tmp_path: Path
+) -> None:
+    images = [each for each, _ in batches]
+    torch.manual_seed(1)
+    comparison = fp.compare([net, Net()], images, labels=["a <net>", "b"], cka=True, out=tmp_path / "both")
+    alone = fp.report(tmp_path / "both")
+    assert alone.about == "1 comparison by CKA" and alone.labels == ("a <net>", "b")
+    assert re.findall(r'<section id="measure-([a-z]+)"', alone.html) == ["cka"]
+    assert alone.html.count("data:image/png;base64,") == 1 and "<net>" not in alone.html and "{{" not in alone.html
+    assert alone.html.count("<td>CKA</td>") == 2 and "comparisons by CKA" in alone.html
+    record = next(each for each in comparison.cka if not each.own)
+    for value in (record.value[0][0], record.value[-1][-1]):
+        assert f"<td>{value:.3g}</td>" in alone.html
+    loaded = Similarity.load(tmp_path / "both")
+    assert loaded.cka == list(comparison.cka) and loaded.quantile == comparison.rows[0]["quantile"]
+
+    spectra = fp.analyze(net, images, self_check=False, cka=True, label="c")
+    beside = fp.report([spectra, comparison])
+    assert beside.about == "3 targets on 24 images of your own, 1 comparison by CKA"
+    assert beside.labels == ("c", "a <net>", "b") and beside.html.count('id="measure-cka"') == 1
+    several = fp.report([comparison, fp.validate(net, batches, label="v"), fp.heatmap(net, batches, bands=2)])
+    assert several.about.endswith(", 1 validation, 1 heat map and 1 comparison by CKA")
+
+
+def test_a_damaged_comparison_by_cka_is_named(net: Net, batches: list[tuple[Tensor, Tensor]], tmp_path: Path) -> None:
+    fp.compare([net, net], [each for each, _ in batches], labels=["a", "b"], cka=True, out=tmp_path)
+    record = json.loads((tmp_path / "cka.json").read_text())
+    for damage in (
+        {"labels": ["a"]},
+        {"labels": ["a", "z"]},
+        {"cka": []},
+        {"cka": [{**record["cka"][0], "value": []}]},
+    ):
+        (tmp_path / "cka.json").write_text(json.dumps({**record, **damage}))
+        with pytest.raises(ResultError, match=r"cka\.json is damaged"):
+            fp.report(tmp_path)
