@@ -28,6 +28,7 @@ from fourier_probe.plots.style import (
 from fourier_probe.results.heatmap import NAMES, HeatMap, NoiseResponse
 from fourier_probe.results.heatmaps import HeatMaps
 
+BAR = (1.04, 0, 0.05, 1)  # left, bottom, width and height of a colour bar, in sides of its map
 MANY = 9  # panels, above which they are small
 NAMED = 8  # lines, above which they are coloured in order and some alone are named
 UNITS = {"error": "Top-1 error (share of images)", "change": "Relative change of features, |Δf| / |f|"}
@@ -68,7 +69,7 @@ def draw_heat_map(
     ax.set_ylim(min(bottom, -1), max(top, 1))
     ax.set_xlabel("Horizontal frequency (rad/sample)")
     ax.set_ylabel("Vertical frequency (rad/sample)")
-    bar = ax.figure.colorbar(image, ax=ax, fraction=0.046, pad=0.03)
+    bar = ax.figure.colorbar(image, cax=ax.inset_axes(BAR))  # as high as the map, beside it, whatever else is drawn
     bar.outline.set_linewidth(0.5)
     bar.set_label(unit)
     return ax
@@ -95,7 +96,7 @@ def heat_map_figure(heat: HeatMap, *, ax: Axes | None = None) -> Figure:
         columns = panel_columns(panels, most_columns(3 if panels <= MANY else 6, side))
         rows = -(-panels // columns)
         figure = canvas(1.05 * side * columns, 0.85 * side * rows + 0.3)
-        figure.set_layout_engine("compressed")  # bars stay beside their panels, which are square
+        figure.set_layout_engine("compressed", w_pad=0.1)  # panels are square
         axes = figure.subplots(rows, columns, squeeze=False)
         _title(figure, heat.title)
         _draw_planes(list(axes.flat), heat)
@@ -129,6 +130,7 @@ def heat_maps_figure(heats: HeatMaps, *, ax: Axes | None = None) -> Figure:
             return _lines_figure(maps, f"n = {maps[0].images.n} images", heats.labels)
         columns = max(len(heat.quantities) + (heat.sensitivity is not None) for heat in maps)
         figure = canvas(1.05 * COLUMN * columns, 0.9 * COLUMN * len(maps))
+        figure.set_layout_engine("constrained", w_pad=0.1)
         parts = figure.subfigures(len(maps), 1, squeeze=False)[:, 0]
         errors = np.concatenate([np.full(1, np.nan), *(heat.plane().ravel() for heat in maps if heat.clean_error)])
         for part, heat in zip(parts, maps, strict=True):

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 import seaborn as sns
 from matplotlib import font_manager
 from matplotlib import style as looks
@@ -48,6 +49,8 @@ _RC: dict[Any, object] = {
     "svg.hashsalt": "fourier-probe",
 }
 
+
+LONGEST = 34  # characters of a title that fits its panel
 
 WIDTHS = {"single": COLUMN, "double": PAGE}
 """Names of `--width`, and inches."""
@@ -168,9 +171,10 @@ def foot(figure: Figure, handles: Sequence[Artist] = (), notes: Sequence[str] = 
         )  # fmt: skip
 
 
+@functools.cache
 def depth_colors() -> Colormap:
     """Shallow dark to deep bright; the palest end of plasma is left out, since it vanishes on white paper."""
-    return ListedColormap([mpl.colormaps["plasma"](0.93 * i / 255) for i in range(256)], name="depth")
+    return ListedColormap(mpl.colormaps["plasma"](0.93 * np.arange(256) / 255), name="depth")
 
 
 def categories(count: int) -> list[object]:
@@ -180,7 +184,8 @@ def categories(count: int) -> list[object]:
 
 def ordered_colors(count: int) -> list[Any]:
     """Colours of an ordered quantity, none too pale."""
-    return [mpl.colormaps["viridis"](0.9 * i / max(count - 1, 1)) for i in range(count)]
+    colors: list[Any] = list(map(tuple, mpl.colormaps["viridis"](0.9 * np.arange(count) / max(count - 1, 1))))
+    return colors
 
 
 def literal(text: str) -> str:
@@ -197,9 +202,24 @@ def literal(text: str) -> str:
 
 
 def short_title(title: str) -> str:
-    """A title that fits its panel, as matplotlib takes it (`literal`)."""
+    """A title that fits its panel, as matplotlib takes it (`literal`): words left out in the middle, else letters.
+
+    >>> short_title("eit_small_w80 split=attention mlp_ratio=2, seed 1")
+    'eit_small_w80 ... seed 1'
+    >>> short_title("vit_small_patch14_reg4_dinov2.lvd142m")
+    'vit_small_patch1...dinov2.lvd142m'
+    """
     title = printable(title)
-    return literal(title if len(title) <= 34 else f"{title[:16]}...{title[-15:]}")
+    if len(title) <= LONGEST:
+        return literal(title)
+    first, *others = title.split(" ")
+    words = f"{first} ..."
+    for place in range(len(others) - 1, 0, -1):
+        longer = f"{first} ... {' '.join(others[place:])}"
+        if len(longer) > LONGEST:
+            break
+        words = longer
+    return literal(words if len(words) <= LONGEST and words[-1] != "." else f"{title[:16]}...{title[-15:]}")
 
 
 def wrapped_title(title: str, width: int = 22) -> str:

@@ -16,16 +16,24 @@ _TELLING = (
     ("epoch", "epoch {}"),
 )
 """Fields that tell results of one label apart, and how a label says them."""
+_OF_DATA = (
+    "num_classes",
+    "in_chans",
+    "img_size",
+    "image_size",
+    "dynamic_img_size",
+    "dynamic_img_pad",
+    "strict_img_size",
+)
 
 
 def arguments(target: Provenance) -> list[str]:
-    """What a model was made with beyond its name, as a label says it; not what its data give (classes, image size).
+    """What a model was made with beyond its name, as a label says it; not what its data give (classes, image sizes).
 
     >>> arguments(Provenance(arch="eit_small", model_args={"num_classes": 10, "split": "attention"}))
     ['split=attention']
     """
-    of_data = ("num_classes", "in_chans", "img_size")
-    return [f"{name}={value}" for name, value in (target.model_args or {}).items() if name not in of_data]
+    return [f"{name}={value}" for name, value in (target.model_args or {}).items() if name not in _OF_DATA]
 
 
 def legible(target: Provenance, otherwise: str, schedule: str | None = None) -> str:

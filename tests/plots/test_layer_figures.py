@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
@@ -164,18 +165,40 @@ def test_it_can_be_read(name: str, layers: int) -> None:
     box = figure.get_tightbbox()  # inches
     assert box.x0 > -0.02 and box.y0 > -0.02
     assert box.x1 < figure.get_figwidth() + 0.02 and box.y1 < figure.get_figheight() + 0.02
-    for ax in figure.axes:
+    for ax in every_axes(figure):
         for labels in (ax.get_xticklabels(), ax.get_yticklabels()):
             apart([label for label in labels if label.get_visible() and label.get_text() and ax.get_visible()])
     apart(
         [
             text
-            for ax in figure.axes
+            for ax in every_axes(figure)
             if ax.get_visible()
             for text in (ax.title, ax.xaxis.label, ax.yaxis.label)
             if text.get_text()
         ]
     )
+
+
+def every_axes(figure: Figure) -> list[Axes]:
+    """Those of panels, and the colour bars inside them."""
+    return [each for ax in figure.axes for each in (ax, *ax.child_axes)]
+
+
+@pytest.mark.parametrize("layers", [1, 7, 25])
+def test_a_colour_bar_stands_beside_its_map_and_touches_no_other(layers: int) -> None:
+    figure = heat_map_figure(heat_map(layers, "frequencies", labelled=True))
+    figure.draw_without_rendering()
+    panels = [ax for ax in figure.axes if ax.get_visible()]
+    bars = [(ax, ax.child_axes[0]) for ax in panels if ax.child_axes]
+    assert len(bars) == layers + 1
+    for ax, bar in bars:
+        panel, beside = ax.get_window_extent(), bar.get_window_extent()
+        assert (beside.y0, beside.y1) == (pytest.approx(panel.y0), pytest.approx(panel.y1))
+        assert 0 < beside.x0 - panel.x1 < 0.1 * panel.width
+        right = bar.get_tightbbox().x1  # with its numbers and its label
+        row = [other for other in panels if abs(other.get_window_extent().y0 - panel.y0) < 1]
+        nexts = [other.yaxis.get_tightbbox().x0 for other in row if other.get_window_extent().x0 > panel.x1]
+        assert right + 4 < min(nexts, default=figure.bbox.x1 + 10)
 
 
 def apart(texts: list[Text]) -> None:
