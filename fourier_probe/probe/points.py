@@ -264,14 +264,18 @@ def _selected(model: nn.Module, forward: Forward, own: list[Point], select: Sequ
             exact = name == glob or len(names) == 1
             mapped += [by_name[name]] if name in by_name else _module_points(model, forward, own, name, exact=exact)
         if not mapped:
-            raise PointError(f"--points {glob!r} matches {len(names)} modules, and none of them has a map.")
+            raise PointError(f"--points {glob!r} matches {len(names)} modules, and none of them has a map of its own.")
         for point in mapped:
             chosen.setdefault((point.module, point.side, point.call, point.part, point.addition), point)
     return sorted(chosen.values(), key=_order(forward))
 
 
 def _module_points(model: nn.Module, forward: Forward, own: list[Point], name: str, *, exact: bool) -> Iterator[Point]:
-    """A point for each call of a named module; the model's own point where that is read there."""
+    """A point for each call of a named module; the model's own point where that is read there.
+
+    Of many that a glob matches those are left out that have no map, or give the very values that they take (identities,
+    dropout in eval mode): they would be the point before once more.
+    """
     path, _, number = name.partition("#")
     module = model.get_submodule(path)
     calls = [c for c in forward.trace.calls if c.module is module and (not number or c.index == int(number) - 1)]
@@ -279,8 +283,8 @@ def _module_points(model: nn.Module, forward: Forward, own: list[Point], name: s
         raise PointError(f"module {name!r} is never called in the forward of {type(model).__name__}.")
     for call in calls:
         layout = forward.of_output(call)
-        if layout is None and not exact:
-            continue  # one of many that a glob matches
+        if not exact and (layout is None or _changes_nothing(call)):
+            continue
         if layout is None:
             raise PointError(
                 f"point {name}: its output of shape {_shown(call.output)} for two images cannot be laid out as maps "
@@ -292,6 +296,14 @@ def _module_points(model: nn.Module, forward: Forward, own: list[Point], name: s
         op = operation(forward, [call], call.start, call.end)
         new = Point(label, call.name, "output", call.index, "branch", op, depth, layout)
         yield same[0] if same else new
+
+
+DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
+
+
+def _changes_nothing(call: Call) -> bool:
+    """Whether a module gives the very values that it takes, as dropout does in eval mode, if in a copy."""
+    return isinstance(call.module, DROPOUTS) or (call.takes is not None and call.returns is call.takes)
 
 
 def _order(forward: Forward) -> Callable[[Point], int]:

@@ -349,13 +349,22 @@ def test_select_takes_modules_and_points_by_glob_in_order() -> None:
         ("nothing*", "matches no probe point and no module"),
         ("head", r"point head: its output of shape \(2, 1000\) for two images cannot be laid out"),
         ("blocks.0.attn.attn_drop", "never called|cannot be laid out"),
-        ("head*", r"matches 2 modules, and none of them has a map"),
+        ("head*", r"matches 2 modules, and none of them has a map of its own"),
     ],
 )
 def test_bad_names(glob: str, message: str) -> None:
     model = made("vit_tiny_patch16_224", img_size=32)
     with pytest.raises(PointError, match=message):
         find_points(model, torch.zeros(1, 3, 32, 32), select=[glob])
+
+
+def test_a_glob_leaves_out_modules_that_change_nothing_and_a_name_does_not() -> None:
+    layers = [nn.Conv2d(3, 4, 3), nn.Identity(), nn.Dropout(0.5), nn.ReLU(), nn.Dropout2d(0.5)]
+    model, image = nn.Sequential(*layers), torch.zeros(1, 3, 8, 8)
+    assert [point.name for point in find_points(model, image, select=["*"])] == ["0", "3"]
+    assert [point.name for point in find_points(model, image, select=["1", "3"])] == ["1", "3"]
+    with pytest.raises(PointError, match="matches 2 modules, and none of them has a map of its own"):
+        find_points(model, image, select=["[12]"])
 
 
 def test_a_glob_leaves_out_modules_without_a_map() -> None:
