@@ -71,13 +71,13 @@ def create(name: str, *, pretrained: bool = False, **model_args: Any) -> nn.Modu
             return timm.create_model(name, **model_args)
         except Exception as error:  # whatever a constructor raises
             raise ModelError(f"cannot create {name} from {_listed(model_args)}: {first_line(error)}") from error
-    with hub.at_once() as reachable:
+    with hub.at_once() as blocked:
         try:
             return timm.create_model(name, pretrained=True, **model_args)
         except Exception as error:  # that, or what a client of a hub raises
             asked = f"cannot create {name} with pretrained weights from {_listed(model_args)}"
-            away = not reachable and isinstance(error, OSError)
-            why = "there is no network, and they were not fetched before" if away else first_line(error)
+            away = blocked and isinstance(error, OSError)
+            why = f"{blocked}, and they were not fetched before" if away else first_line(error)
             raise ModelError(f"{asked}: {why}") from error
 
 

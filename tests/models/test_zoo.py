@@ -2,8 +2,11 @@ from __future__ import annotations
 
 import math
 import os
+import socket
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -42,18 +45,67 @@ def test_importing_the_package_registers_ours_with_timm() -> None:
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, timeout=60)
 
 
+def without_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        for spelt in (name, name.upper()):
+            monkeypatch.delenv(spelt, raising=False)
+
+
+ANSWERS = {
+    "refuses": (b"HTTP/1.1 403 Forbidden\r\n\r\n", "403"),
+    "is none": (b"SSH-2.0-OpenSSH\r\n", "gives no way"),
+    "hangs": (b"", "timed out"),
+    "opens": (b"HTTP/1.1 200 Connection established\r\n\r\n", ""),
+    "is dead": (b"", "refused"),
+}
+
+
+@pytest.mark.parametrize("kind", ANSWERS)
+def test_behind_a_proxy_that_gives_no_way_published_weights_are_refused_at_once(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("huggingface_hub")
+    without_proxies(monkeypatch)
+    answer, said = ANSWERS[kind]
+    asked: list[bytes] = []
+    with socket.socket() as proxy:
+        proxy.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("HTTPS_PROXY", f"http://user:secret@127.0.0.1:{proxy.getsockname()[1]}")
+        monkeypatch.setattr(hub, "PATIENCE", 0.5)
+
+        def serve() -> None:
+            with proxy.accept()[0] as client:
+                asked.append(client.recv(4096))
+                client.sendall(answer)
+                client.recv(1)
+
+        if kind != "is dead":
+            proxy.listen(1)
+            threading.Thread(target=serve, daemon=True).start()
+        with hub.at_once() as blocked:
+            assert said in blocked.lower() and bool(blocked) == (kind != "opens")
+        assert "secret" not in blocked
+        if kind == "is dead":
+            start = time.monotonic()
+            message = r"cannot create resnet10t .*: the proxy 127\.0\.0\.1:\d+ gives no way.*not fetched before"
+            with pytest.raises(ModelError, match=message):
+                create("resnet10t", pretrained=True)
+            assert time.monotonic() - start < 20
+        else:
+            assert asked[0].startswith(b"CONNECT huggingface.co:443") and b"Proxy-Authorization: Basic" in asked[0]
+
+
 def test_without_a_network_published_weights_are_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     constants = pytest.importorskip("huggingface_hub").constants
 
     def no_address(*_: object) -> None:
         raise OSError("Name or service not known")
 
-    for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
-        monkeypatch.delenv(name, raising=False)
+    without_proxies(monkeypatch)
     monkeypatch.setattr("socket.getaddrinfo", no_address)
     before = constants.HF_HUB_OFFLINE
-    with hub.at_once() as reachable:
-        assert not reachable and constants.HF_HUB_OFFLINE
+    with hub.at_once() as blocked:
+        assert blocked == "there is no network" and constants.HF_HUB_OFFLINE
     assert constants.HF_HUB_OFFLINE == before
     monkeypatch.setattr("timm.create_model", lambda *_, **__: Path("/nowhere/weights").open())
     with pytest.raises(ModelError, match="there is no network, and they were not fetched before"):
