@@ -13,7 +13,10 @@ Every verb of the command line is a function of the same name and defaults. Name
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import sys
+import warnings
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -133,7 +136,16 @@ def __getattr__(name: str) -> object:
         return own()
     if name not in _HOME:
         raise AttributeError(f"module 'fourier_probe' has no attribute {name!r}")
+    _import_progress_bars()
     return getattr(importlib.import_module(f"fourier_probe.{_HOME[name]}"), name)
+
+
+def _import_progress_bars() -> None:
+    """In a notebook without ipywidgets: the bars of timm's hub, which else tell of them when timm is imported."""
+    if "ipykernel" in sys.modules and "tqdm.auto" not in sys.modules:
+        with warnings.catch_warnings(), contextlib.suppress(ImportError):
+            warnings.filterwarnings("ignore", message="IProgress not found")
+            importlib.import_module("tqdm.auto")
 
 
 def __dir__() -> list[str]:

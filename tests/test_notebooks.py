@@ -25,6 +25,11 @@ def test_a_notebook_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     nbclient.NotebookClient(
         notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": str(ROOT / "notebooks")}}
     ).execute()
+    streams = [
+        output for cell in notebook.cells for output in cell.get("outputs", []) if output["output_type"] == "stream"
+    ]
+    said = "".join(output["text"] for output in streams if output["name"] == "stderr")
+    assert "Warning" not in said and "IProgress" not in said and "ipywidgets" not in said, said
     shown = [
         output["data"]
         for cell in notebook.cells

@@ -7,7 +7,9 @@ with `printing()`: notes are lines on stderr.
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
@@ -67,8 +69,11 @@ def printing() -> contextlib.AbstractContextManager[None]:
 @contextlib.contextmanager
 def progress(what: str, total: int | None) -> Iterator[Advance]:
     """A progress bar on stderr, or in a notebook; nothing elsewhere. Yields a function to advance it."""
-    if not (sys.stderr is not None and (sys.stderr.isatty() or "ipykernel" in sys.modules)):
+    if not (sys.stderr is not None and (sys.stderr.isatty() or in_notebook())):
         yield lambda done: None
+        return
+    if in_notebook() and importlib.util.find_spec("ipywidgets") is None:  # rich would warn, and draw nothing
+        yield from _counted(what, total)
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -77,6 +82,28 @@ def progress(what: str, total: int | None) -> Iterator[Advance]:
     with Progress(*columns, console=Console(stderr=True, markup=False), transient=True) as bar:
         task = bar.add_task(what, total=total)
         yield lambda done: bar.advance(task, done)
+
+
+def in_notebook() -> bool:
+    """Whether this process is the kernel of a notebook."""
+    return "ipykernel" in sys.modules
+
+
+def _counted(what: str, total: int | None) -> Iterator[Advance]:
+    """Progress as a line that is written over, at most twice a second."""
+    of = "" if total is None else f" of {total}"
+    seen, said = 0, 0.0
+
+    def advance(done: int) -> None:
+        nonlocal seen, said
+        seen += done
+        if time.monotonic() - said > 0.5:
+            said = time.monotonic()
+            sys.stderr.write(f"\r{printable(what)}: {seen}{of}")
+            sys.stderr.flush()
+
+    yield advance
+    sys.stderr.write("\r" + " " * (len(what) + 2 * len(str(seen)) + 8) + "\r")
 
 
 def _outside() -> int:

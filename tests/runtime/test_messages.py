@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from types import ModuleType
+
 import pytest
 
 from fourier_probe.runtime.messages import ProbeNote, note, printing, progress
@@ -31,6 +34,18 @@ def test_a_note_survives_a_closed_stderr(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr("sys.stderr", Closed())
     with printing():
         note("nobody hears this")
+
+
+def test_progress_in_a_notebook_without_widgets_is_a_line_that_is_written_over(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    monkeypatch.setitem(sys.modules, "ipykernel", ModuleType("ipykernel"))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with progress("images", 3) as advance:
+        advance(2)
+        assert capsys.readouterr().err == "\rimages: 2 of 3"
+        advance(1)
+    assert capsys.readouterr().err.strip() == "" and not recwarn.list
 
 
 def test_progress_draws_nothing_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
