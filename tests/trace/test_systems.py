@@ -153,6 +153,27 @@ def fake_quantised() -> nn.Module:
     return ready.eval()
 
 
+def by_torchao(name: str) -> Callable[[], nn.Module]:
+    """Weights, or weights and activations, as torchao's tensors hold them; or fake-quantised for training."""
+
+    def make() -> nn.Module:
+        pytest.importorskip("torchao", reason="of the extra compat")
+        from torchao import quantization
+        from torchao.quantization.qat import IntxFakeQuantizeConfig, QATConfig
+
+        configs = {
+            "int8 weights": quantization.Int8WeightOnlyConfig,
+            "int8": quantization.Int8DynamicActivationInt8WeightConfig,
+            "float8 weights": quantization.Float8WeightOnlyConfig,
+            "fake": lambda: QATConfig(weight_config=IntxFakeQuantizeConfig(torch.int8, group_size=16), step="prepare"),
+        }
+        net = ViT().eval()
+        quantization.quantize_(net, configs[name]())
+        return net.eval()
+
+    return make
+
+
 SYSTEMS: dict[str, Callable[[], nn.Module]] = {
     "plain": ViT,
     "prompts": lambda: Prompted(deep=False),
@@ -161,13 +182,16 @@ SYSTEMS: dict[str, Callable[[], nn.Module]] = {
     "LoRA": with_lora,
     "pruned": lambda: ViT([Block(16, 32), Block(8, 12), Block(12, 20)]),
     "fake-quantised": fake_quantised,
+    **{f"torchao, {name}": by_torchao(name) for name in ("int8 weights", "int8", "float8 weights", "fake")},
 }
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_the_stream_of_an_adapted_network_is_that_of_own_hooks(name: str) -> None:
     torch.manual_seed(0)
-    net = SYSTEMS[name]().eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torchao's, of its own types
+        net = SYSTEMS[name]().eval()
     images = torch.rand(2, 3, 32, 32)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
