@@ -101,10 +101,8 @@ def draw_nmi(ax: Axes, information: Sequence[InformationRecord], t95: float) -> 
     bars = errors if np.isfinite(errors).all() else None
     ax.errorbar(positions, [record.mean for record in information], bars, color="0.25", linewidth=0.8, elinewidth=0.7,
                 capsize=1.5)  # fmt: skip
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.set_xlim(0.5, len(information) + 0.5)
+    _number(ax, len(information))
     ax.set_ylim(0, 1.06 * max(max(record.nmi) for record in information) or 0.05)
-    ax.set_xlabel("Attention layer, in order")
     ax.set_ylabel("NMI of queries and keys")
     return ax
 
@@ -197,9 +195,12 @@ def _depth_axis(ax: Axes, layers: Sequence[AttentionRow]) -> Axes:
         ax.set_xlim(-0.03, 1.03)
         ax.set_xlabel("Normalized depth")
     else:
-        ax.xaxis.set_major_locator(
-            MaxNLocator(integer=True) if len(layers) > NUMBERED else FixedLocator(_positions(layers))
-        )
-        ax.set_xlim(0.5, len(layers) + 0.5)
-        ax.set_xlabel("Attention layer, in order")
+        _number(ax, len(layers))
     return ax
+
+
+def _number(ax: Axes, layers: int) -> None:
+    """An axis over the layers in their order, from 1, with ticks at whole numbers."""
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True) if layers > NUMBERED else FixedLocator(range(1, layers + 1)))
+    ax.set_xlim(0.5, layers + 0.5)
+    ax.set_xlabel("Attention layer, in order")

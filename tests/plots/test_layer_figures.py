@@ -34,6 +34,7 @@ from fourier_probe.results.heatmap import (
     TargetRecord,
 )
 from fourier_probe.results.heatmaps import HeatMaps
+from fourier_probe.results.information import InformationRecord
 from fourier_probe.results.intervals import Interval
 from fourier_probe.results.kernels import KernelRecord
 from fourier_probe.results.records import ImagesInfo, Provenance
@@ -136,6 +137,19 @@ def kernels(layers: int) -> list[KernelRecord]:
         )
         for k, name in enumerate(names(layers))
     ]  # fmt: skip
+
+
+def information(layers: int) -> list[InformationRecord]:
+    numbers = {"over": "keys", "queries": 16, "keys": 16, "nmi": [0.1, 0.3], "stderr": [0.01, 0.01], "mean": 0.2}
+    return [InformationRecord(name=name, mean_stderr=0.01, images=64, **numbers) for name in names(layers)]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("layers", [1, 2, 7, 12, 25])
+def test_layers_in_their_order_have_whole_numbers(layers: int) -> None:
+    figure = attention_figure([], LABEL, information(layers))
+    figure.draw_without_rendering()
+    ticks = [tick for tick in figure.axes[0].get_xticks() if 0.5 <= tick <= layers + 0.5]
+    assert ticks and all(tick == round(tick) for tick in ticks)
 
 
 def attention(layers: int) -> Figure:
