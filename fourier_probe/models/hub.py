@@ -7,7 +7,7 @@ import socket
 import urllib.request
 from base64 import b64encode
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from urllib.parse import SplitResult, unquote, urlsplit
 
 PATIENCE = 8.0
@@ -59,12 +59,12 @@ def _closed(proxy: SplitResult, host: str, port: int) -> str:
             default = 443 if proxy.scheme == "https" else 1080
             socket.create_connection((proxy.hostname or "", proxy.port or default), PATIENCE).close()
             return ""
-        tunnel = http.client.HTTPConnection(proxy.hostname or "", proxy.port or 80, timeout=PATIENCE)
         known = f"{unquote(proxy.username)}:{unquote(proxy.password or '')}" if proxy.username else None
         headers = {} if known is None else {"Proxy-Authorization": f"Basic {b64encode(known.encode()).decode()}"}
-        tunnel.set_tunnel(host, port, headers=headers)
-        tunnel.connect()
-        tunnel.close()
+        connection = http.client.HTTPConnection(proxy.hostname or "", proxy.port or 80, timeout=PATIENCE)
+        with closing(connection) as tunnel:
+            tunnel.set_tunnel(host, port, headers=headers)
+            tunnel.connect()
     except (OSError, http.client.HTTPException, ValueError) as error:
         return f"the proxy {name} gives no way to {host} ({str(error) or type(error).__name__})"
     return ""

@@ -133,7 +133,7 @@ def _short(name: str) -> str:
 
 
 def _rows(result: Spectra) -> list[list[PointSpectrum]]:
-    """Panels in rows: a step of the stream stands behind its branches, in one row with them."""
+    """Panels in rows, a step behind its branches, in one with them; none is alone in the last, where that can be."""
     steps: list[list[PointSpectrum]] = [[]]
     for point in _all(result):
         if point.map is not None:
@@ -143,6 +143,12 @@ def _rows(result: Spectra) -> list[list[PointSpectrum]]:
     steps = [step for step in steps if step]
     count = sum(map(len, steps))
     across = min(ACROSS, max(math.ceil(math.sqrt(count)), min(count, 5), min(max(map(len, steps), default=1), ACROSS)))
+    choices = [_laid(steps, wide) for wide in (*range(across, ACROSS + 1), *range(across - 1, 2, -1))]
+    return next((rows for rows in choices if len(rows) == 1 or len(rows[-1]) > 1), choices[0] if choices else [])
+
+
+def _laid(steps: Sequence[Sequence[PointSpectrum]], across: int) -> list[list[PointSpectrum]]:
+    """Steps in rows of at most so many panels, a step in one row where it fits."""
     rows: list[list[PointSpectrum]] = [[]]
     for step in steps:
         if len(rows[-1]) + len(step) > across and rows[-1]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ from torch import nn
 from fourier_probe import cli
 from fourier_probe.errors import ResultError
 from fourier_probe.models import create
+from fourier_probe.plots import maps
 from fourier_probe.plots.maps import centred, maps_figure
 from fourier_probe.probe.measuring import Listen
 from fourier_probe.results.analysis import analyze
@@ -113,3 +115,11 @@ def test_the_command_line_draws_them_for_one_and_for_several(tmp_path: Path) -> 
     fresh = ["compare", "timm:cifar_resnet8", "timm:cifar_vit_patch4", *few, "--out", str(tmp_path / "fresh")]
     done = CliRunner().invoke(cli.group, fresh)
     assert done.exit_code == 0 and (tmp_path / "fresh" / "maps.png").exists(), done.output
+
+
+@pytest.mark.parametrize("count", [*range(1, 12), 16, 26, 31, 37])
+def test_no_panel_is_alone_in_the_last_row_where_that_can_be(count: int) -> None:
+    points = [SimpleNamespace(map=np.zeros((4, 4)), kind="residual") for _ in range(count)]
+    rows = maps._rows(SimpleNamespace(input=None, points=points, selected=False))  # type: ignore[arg-type]
+    assert sum(map(len, rows)) == count and max(map(len, rows)) <= maps.ACROSS
+    assert len(rows) == 1 or len(rows[-1]) > 1
