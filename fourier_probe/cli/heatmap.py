@@ -51,16 +51,9 @@ def command(targets: tuple[str, ...], out: Path | None, force: bool, limit: int,
         from fourier_probe.verbs.heatmap import heatmap
         from fourier_probe.verbs.partial import Partial
 
-        try:
+        with printing.going_on(lambda: Partial.left_in(folder)):
             result = heatmap(list(targets) if len(targets) > 1 else targets[0], labels=labels or None, **given,
                              images=limit, device=options.device_of(device), out=folder, force=force)  # fmt: skip
-        except (KeyboardInterrupt, SystemExit) as stop:
-            code = 130 if isinstance(stop, KeyboardInterrupt) else stop.code
-            if code not in (130, 143):
-                raise
-            going_on = ": run the same command again to go on" if Partial.left_in(folder) else ""
-            click.echo(f"interrupted{going_on}", err=True)
-            click.get_current_context().exit(code)
         if rank:
             return
     if as_json:

@@ -137,6 +137,23 @@ def prose(text: str) -> None:
         click.echo("\n".join(textwrap.wrap(line, width, break_long_words=False, break_on_hyphens=False)))
 
 
+@contextlib.contextmanager
+def going_on(left: Callable[[], bool] = lambda: True) -> Iterator[None]:
+    """Inside, Ctrl-C and SIGTERM end the command with a word on what the same command then does.
+
+    Args:
+        left: whether there is something that it goes on from.
+    """
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit) as stop:
+        code = 130 if isinstance(stop, KeyboardInterrupt) else stop.code
+        if code not in (130, 143):
+            raise
+        click.echo(f"interrupted{': run the same command again to go on' if left() else ''}", err=True)
+        click.get_current_context().exit(int(code))
+
+
 def say(text: str) -> None:
     """A line on stdout, whatever names are in it."""
     click.echo(printable(text, lines=True))

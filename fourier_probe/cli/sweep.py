@@ -63,7 +63,7 @@ def command(
             if run.error and not as_json:
                 click.echo(f"{run.name} would fail: {run.error}", err=True)
         return
-    with drawn() as watch:
+    with printing.going_on(), drawn() as watch:
         rows = sweep(study, folder, jobs=jobs, launcher=launcher, slurm=slurm, watch=watch)
     written = f"written to {folder}: results.csv and {len(rows)} run folders"
     printing.answer(as_json, lambda: rows, lambda: [results_table(rows, study.name), written])
