@@ -1,19 +1,22 @@
 """Numbers of docs/studies/second.md that no figure prints, from checkpoints/ alone: `python tools/second_study.py`.
 
-Reliance by layer with exploratory sign-flip tests, and the coordinate t of A4 point by point, where its ends are apart.
+Reliance by layer with exploratory sign-flip tests; the coordinate t of A4 point by point, where its ends are apart; the
+training loss at the first switch by scale; and the transfer to Fashion-MNIST, seed by seed.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean
 
 import numpy as np
 
 from fourier_probe.papers.planted import PRIMARY, Trial, cells, trials
+from fourier_probe.papers.selection import switches
 from fourier_probe.results.coordinate import _points, common_axes, surface
 from fourier_probe.results.intervals import over_seeds, sign_flip
-from fourier_probe.training.runs import read_runs
+from fourier_probe.training.runs import Run, read_runs
 
 ROOT = Path(__file__).resolve().parent.parent
 APART = 2  # times the scatter of seeds
@@ -74,7 +77,40 @@ def coordinate(arms: dict[str, dict[int, Trial]]) -> None:
             print(f"  {arm}: t {middle:.2f} +- {half:.2f}, n = {len(values)}")
 
 
+def before_the_switch(found: Sequence[Trial]) -> None:
+    """Training loss in the round that ends at the first switch, by scale: what the convolution had left to learn."""
+    for images in sorted({trial.images for trial in found}):
+        for arm in ("linear", "constant"):
+            runs = [trial for trial in found if (trial.images, trial.arm) == (images, arm)]
+            losses = [next(row.train_loss for row in t.run.metrics if row.step == t.switched[0]) for t in runs]
+            if known := [loss for loss in losses if loss is not None]:
+                solved = sum(trial.solved for trial in runs)
+                print(f"{images:6} images, {arm}: training loss at the first switch {mean(known):.3f} nats "
+                      f"({min(known):.3f} to {max(known):.3f}); solved in {solved} of {len(runs)} seeds")  # fmt: skip
+
+
+def transfer(runs: Sequence[Run]) -> None:
+    """Test top-1 by arm and scale, and each arm minus the convolution, paired by seed."""
+    found: dict[tuple[int, str], dict[int, float]] = {}
+    for run in runs:
+        if run.result is not None and run.result.test_acc is not None and run.config.train_images:
+            start = set(switches(run).values()) == {0}
+            arm = "ViT" if "vit" in run.config.model else "attention" if start else run.config.schedule
+            found.setdefault((run.config.train_images, arm), {})[run.config.seed] = run.result.test_acc
+    for (images, arm), values in sorted(found.items()):
+        accuracies = ", ".join(f"{100 * values[seed]:.2f}" for seed in sorted(values))
+        print(f"{images:6} images, {arm}: {accuracies}")
+        other = found.get((images, "none"), {})
+        gaps = [values[seed] - other[seed] for seed in sorted(values.keys() & other.keys())]
+        if arm not in ("none", "ViT") and len(gaps) > 1:
+            middle, half = over_seeds(gaps)
+            print(f"       minus none {100 * middle:+.2f} +- {100 * half:.2f} points, n = {len(gaps)}")
+
+
 if __name__ == "__main__":
-    primary = cells([trial for trial in trials(read_runs(ROOT / "checkpoints"), "mixed") if trial.images == PRIMARY])
+    mixed = trials(read_runs(ROOT / "checkpoints"), "mixed")
+    primary = cells([trial for trial in mixed if trial.images == PRIMARY])
     reliance(primary)
     coordinate(primary)
+    before_the_switch(mixed)
+    transfer(read_runs(ROOT / "checkpoints" / "transfer"))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -302,17 +304,19 @@ class Comparison:
             "epoch": lambda key: f"epoch {key}",
         }
         titles = {key: str(key) if isinstance(key, str) else forms.get(self.by, str)(key) for key in order}
+        columns = [titles[key] for key in keys]
+        rows = [_model_of(result, self.by) for result in self.results]
+        alike = Counter(zip(rows, columns, [result.target.seed for result in self.results], strict=True))
+        several = {row for (row, _, _), count in alike.items() if count > 1}  # the model alone does not tell them apart
+        rows = [
+            _without_part(label, column) if row in several else row
+            for row, label, column in zip(rows, self.labels, columns, strict=True)
+        ]
         cells: dict[tuple[str, str], Spectra] = {}
-        repeated: set[str] = set()
-        for result, key in zip(self.results, keys, strict=True):
-            cell = (_model_of(result, self.by), titles[key])
-            if cell in cells:
-                other = result.target.seed != cells[cell].target.seed
-                repeated.add("other seeds" if other else "other settings")
+        for cell, result in zip(zip(rows, columns, strict=True), self.results, strict=True):
             cells.setdefault(cell, result)
-        if repeated:
-            taken = ", ".join(sorted(repeated))
-            note(f"more results fall into panels that are taken ({taken}): the first is drawn.")
+        if len(cells) < len(self.results):
+            note("results that differ by their seed share a panel: the first of each is drawn.")
         return cells, list(dict.fromkeys(row for row, _ in cells)), list(titles.values())
 
     def _arm(self, arm: str) -> ArmValue:
@@ -329,6 +333,15 @@ def _model_of(result: Spectra, by: str) -> str:
     parts += [f"+ {schedule}"] * (by != "schedule" and schedule not in (None, "none"))
     parts += [scale_text(scale)] if by != "data-scale" and scale is not None and scale != 1.0 else []
     return " ".join(parts)
+
+
+def _without_part(label: str, column: str) -> str:
+    """A label without what the title of its column says.
+
+    >>> _without_part("patch_resnet, constant, 3,000 images, switch at epoch 9", "3,000 images")
+    'patch_resnet, constant, switch at epoch 9'
+    """
+    return re.sub(rf"(, )?\b{re.escape(column)}( of the data)?(?=,|$)", "", label).removeprefix(", ") or label
 
 
 def scale_text(scale: float) -> str:

@@ -164,6 +164,29 @@ def test_a_key_that_a_result_does_not_say() -> None:
         key_of(result, "schedule")
 
 
+def test_runs_of_one_model_that_switch_at_other_epochs_have_rows_of_their_own() -> None:
+    results, labels = [], []
+    for scale, epoch, seed in ((600, 0, 0), (600, 13, 0), (54000, 0, 0), (54000, 13, 0), (600, 13, 1)):
+        result = of(1.0, n=20)
+        result.target = msgspec.structs.replace(
+            result.target, arch="net", schedule="constant", train_images=scale, seed=seed
+        )
+        results.append(result)
+        labels.append(f"net, constant, {scale:,} images, switch at epoch {epoch}" + ", seed 1" * seed)
+    four = Comparison(tuple(results[:4]), tuple(labels[:4]), by="data-scale")
+    cells, rows, columns = four._cells()
+    assert rows == ["net, constant, switch at epoch 0", "net, constant, switch at epoch 13"]
+    assert columns == ["600 images", "54,000 images"]
+    assert len(cells) == 4
+    seeds = Comparison((results[0], results[4]), (labels[0], labels[4]), by="data-scale")
+    heard: list[str] = []
+    with listening(heard.append):
+        cells, rows, _ = seeds._cells()
+    assert rows == ["net + constant"]
+    assert cells[rows[0], "600 images"] is results[0]
+    assert heard == ["results that differ by their seed share a panel: the first of each is drawn."]
+
+
 def test_no_step_is_made_of_points_that_are_no_neighbours() -> None:
     result = of(1.0, -1.0, 1.0)
     assert step_changes(result)[0].steps == 3
