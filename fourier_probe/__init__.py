@@ -50,9 +50,9 @@ if TYPE_CHECKING:
     from fourier_probe.probe.metrics import MetricRequest as MetricRequest
     from fourier_probe.probe.points import Point as Point, find_points as find_points
     from fourier_probe.probe.registered import Ratio as Ratio, register_metric as register_metric
-    from fourier_probe.results.compared import Comparison as Comparison
+    from fourier_probe.results.comparison import Comparison as Comparison
     from fourier_probe.results.heatmap import HeatMap as HeatMap
-    from fourier_probe.results.heatmaps import HeatMaps as HeatMaps
+    from fourier_probe.results.heatmap_set import HeatMaps as HeatMaps
     from fourier_probe.results.point import PointSpectrum as PointSpectrum
     from fourier_probe.results.spectra import Spectra as Spectra
     from fourier_probe.results.validation import Validation as Validation
@@ -101,9 +101,9 @@ _NAMES = {
     "probe.metrics": ("MetricRequest",),
     "probe.points": ("Point", "find_points"),
     "probe.registered": ("Ratio", "register_metric"),
-    "results.compared": ("Comparison",),
+    "results.comparison": ("Comparison",),
     "results.heatmap": ("HeatMap",),
-    "results.heatmaps": ("HeatMaps",),
+    "results.heatmap_set": ("HeatMaps",),
     "results.point": ("PointSpectrum",),
     "results.spectra": ("Spectra",),
     "results.validation": ("Validation",),

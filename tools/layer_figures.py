@@ -20,7 +20,7 @@ from torch import Tensor, nn
 import fourier_probe as fp
 from fourier_probe.plots import save
 from fourier_probe.results.drawing import drawing
-from fourier_probe.results.heatmaps import HeatMaps
+from fourier_probe.results.heatmap_set import HeatMaps
 
 Figures = dict[str, Callable[[], Figure]]
 

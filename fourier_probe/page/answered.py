@@ -17,9 +17,9 @@ from fourier_probe.io.paths import expanded
 from fourier_probe.io.regular import read_regular
 from fourier_probe.page.inputs import RESULT
 from fourier_probe.results import heatmap, similarity, validation
-from fourier_probe.results.compared import Comparison
+from fourier_probe.results.comparison import Comparison
 from fourier_probe.results.heatmap import HeatMap
-from fourier_probe.results.heatmaps import HeatMaps
+from fourier_probe.results.heatmap_set import HeatMaps
 from fourier_probe.results.similarity import Similarity
 from fourier_probe.results.spectra import Spectra
 from fourier_probe.results.validation import Validation

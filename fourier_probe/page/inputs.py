@@ -8,9 +8,9 @@ from pathlib import Path
 
 from fourier_probe.errors import ResultError, printable
 from fourier_probe.io.paths import expanded
-from fourier_probe.results.comparison import check_comparable
 from fourier_probe.results.labels import arguments, legible, name_of, told_apart
 from fourier_probe.results.profile import has_frequencies
+from fourier_probe.results.side_by_side import check_comparable
 from fourier_probe.results.spectra import Spectra
 from fourier_probe.runtime.messages import note
 from fourier_probe.training.runs import Run, read_runs

@@ -11,10 +11,10 @@ from typing import Any
 from fourier_probe.page.inputs import Entry
 from fourier_probe.page.payload import further_metrics, view_label
 from fourier_probe.probe.sums import quantile
-from fourier_probe.results.comparison import paired, summary
 from fourier_probe.results.input_level import input_text
 from fourier_probe.results.intervals import over_seeds
 from fourier_probe.results.profile import ends_of, profile, view_of
+from fourier_probe.results.side_by_side import paired, summary
 
 COLORS = 7  # classes t0 to t6 of page.css
 MANY = 12  # results above which the page has filters, and columns with one value are left out

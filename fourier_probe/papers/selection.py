@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 
 from fourier_probe.models.gpsa.sizes import architecture
 from fourier_probe.papers.exhibit import MissingRunsError, Row
-from fourier_probe.results.comparison import check_comparable
 from fourier_probe.results.labels import arguments
 from fourier_probe.results.records import Provenance
+from fourier_probe.results.side_by_side import check_comparable
 from fourier_probe.results.spectra import Spectra
 from fourier_probe.training.naming import content, placeless
 from fourier_probe.training.runs import Run

@@ -26,7 +26,7 @@ from fourier_probe.plots.style import (
     style,
 )
 from fourier_probe.results.heatmap import NAMES, HeatMap, NoiseResponse
-from fourier_probe.results.heatmaps import HeatMaps
+from fourier_probe.results.heatmap_set import HeatMaps
 
 BAR = (1.04, 0, 0.05, 1)  # left, bottom, width and height of a colour bar, in sides of its map
 MANY = 9  # panels, above which they are small

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from fourier_probe.plots.style import COLUMN, canvas, categories, foot, short_title, style
 from fourier_probe.results.heatmap import HeatMap
-from fourier_probe.results.heatmaps import HeatMaps
+from fourier_probe.results.heatmap_set import HeatMaps
 
 
 def draw_sensitivity(ax: Axes, heats: Sequence[HeatMap], labels: Sequence[str] | None = None) -> Axes:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from fourier_probe.results import cka
 from fourier_probe.results.drawing import drawing
-from fourier_probe.results.heatmaps import HeatMaps
+from fourier_probe.results.heatmap_set import HeatMaps
 from fourier_probe.results.parts import Part
 from fourier_probe.results.similarity import Similarity
 from fourier_probe.results.validation import Validation

@@ -1,170 +1,364 @@
-"""Several results side by side: what may be compared, and tables. May import coordinate, profile, spectra.
-
-Every interval is a jackknife over the image groups that results on the same images share, so differences are paired;
-results that do not share their groups (`coordinate.paired`) are taken as independent, and said to be.
-"""
+"""Several results on the same images as one object: its tables, figures, files. Imports side_by_side and profile."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict
-from typing import Any
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
+import msgspec
 
-from fourier_probe.errors import ResultError
-from fourier_probe.probe.sums import jackknife
-from fourier_probe.results.coordinate import common_axes, group_sizes, locate, paired, stderr, surface
-from fourier_probe.results.point import PointSpectrum
-from fourier_probe.results.profile import common_frequency, delta_view, label_of, profile
+from fourier_probe.errors import ResultError, suggest
+from fourier_probe.io import atomic
+from fourier_probe.io.tables import to_csv, write_frame
+from fourier_probe.results.cka import CkaRecord, cka_frame
+from fourier_probe.results.comparison_tables import summary_table, tables_of
+from fourier_probe.results.drawing import drawing
+from fourier_probe.results.filenames import COMPARE
+from fourier_probe.results.intervals import over_seeds
+from fourier_probe.results.labels import arguments
+from fourier_probe.results.profile import View, ends_of, profile, value_at, view_of
+from fourier_probe.results.side_by_side import (
+    check_comparable,
+    common_table,
+    coordinates,
+    key_of,
+    summary,
+)
+from fourier_probe.results.similarity import Similarity
 from fourier_probe.results.spectra import Spectra
+from fourier_probe.results.steps import StepChanges, step_changes
+from fourier_probe.results.text_table import TextTable
+from fourier_probe.runtime.messages import note
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
 
 
-def check_comparable(results: Sequence[Spectra]) -> None:
-    """Raise unless all results come from the same raw images by the same definition.
+DRAWN = 24  # targets, at most, in figures of a panel or a curve each: a page and a legend have no room for more
+SIDE_BY_SIDE = 4  # networks, at most, whose depth profiles are also drawn in panels
+
+
+@dataclass(frozen=True)
+class ArmValue:
+    """What several seeds of one arm have in common, at their last point.
+
+    Attributes:
+        arm: its label. seeds: how many.
+        value: mean over seeds of the quantity of the comparison's view, nats; half: of its 95 % interval, Student's t
+            over seeds; NaN for one seed.
+        top1, top1_half: likewise of the share of correct answers; NaN where unknown.
+        values: of each seed.
+    """
+
+    arm: str
+    seeds: int
+    value: float
+    half: float
+    top1: float
+    top1_half: float
+    values: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Results on the same images, side by side; intervals are over images, paired where image groups are shared.
+
+    Attributes:
+        results: the analyses.
+        labels: of each.
+        by: what the panels of the figure of spectra are: "model", "data-scale", "schedule" or "epoch".
+        between: the CNN and the ViT between which each result is placed; empty for none.
+        arms: for each result, the arm that it is a seed of; empty where each stands for itself.
+        cka: how alike the points of two results are, or of one, where that was asked for.
 
     Raises:
-        ResultError: names the two results, what differs, and both values.
+        ResultError: results of different images or definitions; names both.
+
+    >>> import torch
+    >>> import fourier_probe as fp
+    >>> layers = [torch.nn.Conv2d(3, 4, 3, padding=1), torch.nn.ReLU()]
+    >>> spectra = fp.analyze(torch.nn.Sequential(*layers), [torch.rand(20, 3, 8, 8)])
+    >>> comparison = Comparison((spectra, spectra), ("a", "b"))
+    >>> comparison.view.quantity, comparison["b"] is spectra
+    ('delta', True)
     """
-    first = results[0]
-    for other in results[1:]:
-        differing = [
-            ("images", first.images.digest, other.images.digest),
-            ("logarithm", first.definition.formula, other.definition.formula),
-            ("window", first.definition.window, other.definition.window),
-            ("axis", first.definition.axis, other.definition.axis),
-            ("number of image groups", first.definition.groups, other.definition.groups),
-        ]
-        for what, ours, theirs in differing:
-            if ours != theirs:
-                if what == "images":
-                    digests = ours, theirs
-                    ours, theirs = (f"{r.images.n} of {r.images.source or 'your own'}" for r in (first, other))
-                    if ours == theirs:
-                        ours, theirs = (f"{ours} (pixels {str(digest)[:8]})" for digest in digests)
-                raise ResultError(
-                    f"{label_of(first)} and {label_of(other)} cannot be compared: {what} {ours} and {theirs}. "
-                    "Analyze both with the same --data, --images and options."
-                )
 
+    results: tuple[Spectra, ...]
+    labels: tuple[str, ...]
+    by: str = "model"
+    between: tuple[Spectra, ...] = ()
+    arms: tuple[str, ...] = ()
+    cka: tuple[CkaRecord, ...] = ()
 
-KEYS = {"model": "arch", "data-scale": "data_scale", "schedule": "schedule", "epoch": "epoch", "seed": "seed"}
-"""What results can be set side by side by, and the field of `target` that says it."""
+    def __post_init__(self) -> None:
+        if not self.results or len(self.results) != len(self.labels):
+            raise ResultError(
+                f"{len(self.results)} results and {len(self.labels)} labels: expected one of each, or more."
+            )
+        check_comparable([*self.results, *self.between])
 
+    def __repr__(self) -> str:
+        seen = self.results[0].images
+        return f"Comparison({', '.join(self.labels)}; {seen.text}, {self.view.heading})"
 
-def key_of(result: Spectra, by: str) -> object:
-    """The value of a key of `KEYS` for one result.
+    def __getitem__(self, label: str) -> Spectra:
+        """The result of this label.
 
-    Raises:
-        ResultError: the result does not say; a run or a checkpoint of ours does.
-    """
-    value = getattr(result.target, KEYS[by])
-    if by == "data-scale" and result.target.train_images:
-        value = result.target.train_images
-    if value is None:
-        raise ResultError(
-            f"{label_of(result)} does not say its {by}: --by {by} takes runs and checkpoints of `fourier-probe train`."
-        )
-    return value
+        Raises:
+            ResultError: there is none; names near ones.
+        """
+        if label not in self.labels:
+            raise ResultError(f"this comparison has no {label!r}: it has {', '.join(self.labels)}."
+                              f"{suggest(label, self.labels)}")  # fmt: skip
+        return self.results[self.labels.index(label)]
 
+    # --- numbers ---
 
-def summary(results: Sequence[Spectra], labels: Sequence[str]) -> list[dict[str, Any]]:
-    """One row per result: what a reader asks first, at a frequency all of them have.
+    @cached_property
+    def view(self) -> View:
+        """The quantity that depth profiles show, and why."""
+        return view_of(self.results)
 
-    Returns:
-        Rows of target, model, data_scale, schedule, seed, epoch, weights, top1, points, grid of the first and last
-        point, and of the first and last point: delta at the common frequency and its standard error (nats), HFD share
-        and its white-noise level, slope. `hfd_share_difference` is that share of the last point minus the first
-        result's, with its standard error, `paired` or not. `quantile`: standard errors of a 95 % interval.
-    """
-    view = delta_view(common_frequency(results))
-    rows: list[dict[str, object]] = []
-    reference: PointSpectrum | None = None
-    for label, result in zip(labels, results, strict=True):
-        along = profile(result, view)
-        row: dict[str, object] = {
-            "target": label,
-            "model": result.target.arch,
-            **{name: getattr(result.target, name) for name in ("data_scale", "schedule", "seed", "epoch")},
-            "weights": result.target.weights,
-            "top1": result.top1,
-            "points": len(result.stream),
-            "frequency": view.at,
-            "quantile": along.quantile,
+    @cached_property
+    def rows(self) -> list[dict[str, Any]]:
+        """One row per result: what a reader asks first; see `results.side_by_side.summary`."""
+        rows = summary(self.results, self.labels)
+        ends = ends_of(self.results, self.view)
+        for row, changes, end in zip(rows, self.steps, ends, strict=True):
+            row["steps"] = [{"steps": kind.steps, **asdict(kind)} for kind in changes]
+            row["profile"] = asdict(end)
+        return rows
+
+    @cached_property
+    def steps(self) -> list[list[StepChanges]]:
+        """Of each result, what its steps do to the quantity of `view`, by kind of step."""
+        return [step_changes(result, self.view) for result in self.results]
+
+    @cached_property
+    def places(self) -> list[dict[str, Any]]:
+        """Where each result lies between the two ends; empty without ends."""
+        return coordinates(self.results, self.labels, *self.between) if self.between else []
+
+    @cached_property
+    def over_seeds(self) -> list[ArmValue]:
+        """One row per arm: mean and interval over its seeds; empty where each result stands for itself."""
+        return [self._arm(arm) for arm in dict.fromkeys(self.arms)]
+
+    @cached_property
+    def similarity(self) -> Similarity | None:
+        """How alike the points of the networks are, as a result of its own; None where it was not asked for."""
+        if not self.cka:
+            return None
+        first = self.results[0]
+        targets = [result.target for result in self.results]
+        return Similarity(labels=list(self.labels), targets=targets, images=first.images,
+                          groups=first.definition.groups, cka=list(self.cka))  # fmt: skip
+
+    def to_json(self) -> dict[str, object]:
+        """Plain values; not-a-number becomes null."""
+        return {
+            "targets": _plain(self.rows),
+            "coordinates": _plain(self.places),
+            "profile": asdict(self.view),
+            "arms": [_plain(asdict(arm)) for arm in self.over_seeds],
+            "cka": msgspec.to_builtins(list(self.cka)),
         }
-        for name, index in (("first", 0), ("last", -1)):
-            point = result[along.names[index]]
-            row |= {
-                f"{name}_point": point.name,
-                f"{name}_grid": "x".join(map(str, point.grid)),
-                f"{name}_delta": along.value[index],
-                f"{name}_stderr": along.stderr[index],
-                f"{name}_hfd_share": point.scalars.get("hfd_share"),
-                f"{name}_hfd_share_white": point.hfd_share_white,
-                f"{name}_slope": point.scalars.get("slope"),
-            }
-        point = result[along.names[-1]]
-        reference = reference or point
-        same = paired([result, results[0]])
-        difference, error = hfd_share_difference(point, reference, paired=same)
-        row |= {"paired": same} | {"hfd_share_difference": difference, "hfd_share_difference_stderr": error}
-        rows.append(row)
-    return rows
 
+    def to_frame(self) -> pd.DataFrame:
+        """All spectra, tidy: one row per target, point and frequency, with the target's label first."""
+        import pandas as pd
 
-def hfd_share_difference(point: PointSpectrum, reference: PointSpectrum, *, paired: bool = True) -> tuple[float, float]:
-    """HFD share of a point minus another's on the same images, and its standard error; NaN where unknown.
+        frames = [result.to_frame() for result in self.results]
+        for frame, label in zip(frames, self.labels, strict=True):
+            frame.insert(0, "label", label)
+        return pd.concat(frames, ignore_index=True)
 
-    Args:
-        point: of one result.
-        reference: of the same or another result.
-        paired: whether the image groups of both are the same; otherwise the two errors are taken as independent.
-    """
-    nan = float("nan")
-    shares = [p.scalars.get("hfd_share", nan) for p in (point, reference)]
-    if not paired:
-        errors = [p.stderr_of.get("hfd_share", nan) for p in (point, reference)]
-        return shares[0] - shares[1], 0.0 if point is reference else math.hypot(*errors)
-    if point.sums is None or reference.sums is None or "live" not in point.sums or "live" not in reference.sums:
-        return shares[0] - shares[1], nan
-    sums = {"count": point.sums["count"]}
-    for name, of_point in (("a", point.sums), ("b", reference.sums)):
-        sums |= {f"{name}_share": of_point["share"], f"{name}_live": of_point["live"]}
-    value, error = jackknife(
-        lambda s: {"x": s["a_share"] / s["a_live"] - s["b_share"] / s["b_live"]},
-        sums,
-    )
-    return float(value["x"]), float(error["x"])
+    # --- tables ---
 
+    def tables(self) -> list[TextTable]:
+        """What `fourier-probe compare` prints: the summary, what steps do, seeds as one arm, and the coordinate."""
+        return tables_of(self)
 
-def common_table(results: Sequence[Spectra], labels: Sequence[str]) -> list[dict[str, object]]:
-    """`log_density` of every result interpolated onto common depths and radii, a row per value; see `coordinate`."""
-    axes = common_axes(results)
-    rows = []
-    for label, result in zip(labels, results, strict=True):
-        values = surface(result, axes)
-        errors = stderr(values, group_sizes(result))
-        rows += [
-            {"target": label, "depth": d, "radius": r, "log_density": values[0, i, j], "stderr": errors[i, j]}
-            for i, d in enumerate(axes.depth)
-            for j, r in enumerate(axes.radius)
+    def table(self) -> TextTable:
+        """The summary."""
+        return summary_table(self)
+
+    def _repr_html_(self) -> str:
+        import html
+
+        import pandas as pd
+
+        shown = []
+        for table in self.tables():
+            frame = pd.DataFrame(list(table.rows), columns=list(table.columns))
+            shown.append(
+                f"<p>{html.escape(table.title)}</p>{frame.to_html(index=False)}<p>{html.escape(table.caption)}</p>"
+            )
+        return "".join(shown)
+
+    # --- figures and files ---
+
+    def figures(self, *, map_scale: str = "common") -> dict[str, Callable[[], Figure]]:
+        """Each figure by name, drawn when called; steps, density, coordinate and maps only where there are any.
+
+        Of many targets the first 24 are drawn, which a note says.
+        """
+        results, labels = list(self.results)[:DRAWN], list(self.labels)[:DRAWN]
+        if len(self.results) > DRAWN:
+            note(f"figures show the first {DRAWN} of {len(self.results)} targets; tables hold all of them.")
+        cells = None if self.by == "model" else self._cells()
+        figures: dict[str, Callable[[], Figure]] = {}
+        figures["spectra"] = (
+            (lambda: drawing("panels")(*cells)) if cells else (lambda: drawing("spectra")(results, labels))
+        )
+        figures["depth"] = lambda: drawing("depth")(results, labels)
+        if 1 < len(results) <= SIDE_BY_SIDE:
+            figures["zigzag"] = lambda: drawing("zigzag")(results, labels)
+        stepping = [(changes, label) for changes, label in zip(self.steps, labels, strict=False) if changes]
+        if stepping:
+            steps, whose = [changes for changes, _ in stepping], [label for _, label in stepping]
+            figures["steps"] = lambda: drawing("steps")(steps, whose, self.view)
+        if self._density() is not None:
+            figures["density"] = lambda: drawing("density")(results, labels)
+        if any(not metric.ours for result in results for metric in result.metrics):
+            figures["metrics"] = lambda: drawing("metrics")(results, labels)
+        if any(row["t"] == row["t"] for row in self.places):
+            figures["coordinate"] = lambda: drawing("coordinate")(self.places)
+        if all(any(point.map is not None for point in result.points) for result in results):
+            figures["maps"] = lambda: drawing("maps")(results, labels, scale=map_scale)
+        if self.cka:
+            figures["cka"] = lambda: drawing("cka")(self.cka, "", self.rows[0]["quantile"])
+        return figures
+
+    def plot(self, name: str = "depth") -> Figure:
+        """One of `figures`, drawn.
+
+        Raises:
+            ResultError: there is no such figure of these results; names those there are.
+        """
+        figures = self.figures()
+        if name not in figures:
+            raise ResultError(f"there is no figure {name!r} of this comparison: there are {', '.join(figures)}."
+                              f"{suggest(name, figures)}")  # fmt: skip
+        return figures[name]()
+
+    def save(self, folder: Path | str, *, force: bool = False) -> Path:
+        """Write compare.csv and the tables of steps, density and coordinate, each whole; returns the folder.
+
+        Raises:
+            OutputError: the folder cannot be written, or holds a comparison already and `force` is not set.
+        """
+        folder = atomic.output_folder(folder, results=COMPARE, force=force)
+        with atomic.staged(folder, COMPARE) as stage:
+            write_frame(stage / "compare.csv", self.to_frame())
+            for name, rows in self._more_tables().items():
+                atomic.write_text(stage / f"{name}.csv", to_csv(rows, nan=""))
+            if self.similarity is not None:
+                write_frame(stage / "cka.csv", cka_frame(self.cka))
+                self.similarity.write(stage)
+        return Path(folder)
+
+    def _more_tables(self) -> dict[str, list[dict[str, object]]]:
+        tables: dict[str, list[dict[str, object]]] = {}
+        steps = [
+            {"target": label, "op": kind.op, "quantity": kind.quantity, "frequency": kind.frequency, **step}
+            for label, changes in zip(self.labels, self.steps, strict=True)
+            for kind in changes
+            for step in [
+                *map(asdict, kind.each),
+                {"name": "mean", "depth": None, "change": kind.change, "stderr": kind.stderr},
+                {"name": "median", "depth": None, "change": kind.median, "stderr": None},
+            ]
         ]
-    return rows
+        if steps:
+            tables["steps"] = steps
+        density = self._density()
+        if density is not None:
+            tables["density"] = density
+        if self.places:
+            tables["coordinate"] = self.places
+        return tables
+
+    def _density(self) -> list[dict[str, object]] | None:
+        try:
+            return common_table(self.results, self.labels)
+        except ResultError as error:
+            if self.between:
+                raise
+            note(f"density and coordinate are left out: {error}")
+            return None
+
+    def _cells(self) -> tuple[dict[tuple[str, str], Spectra], list[str], list[str]]:
+        """Results by model and by `by`; of several seeds the first is drawn."""
+        keys = [key_of(r, self.by) if r.target.weights != "untrained" else "untrained" for r in self.results]
+        order = sorted(set(keys), key=lambda key: (isinstance(key, str), key))
+        forms: dict[str, Callable[[Any], str]] = {
+            "data-scale": scale_text,
+            "epoch": lambda key: f"epoch {key}",
+        }
+        titles = {key: str(key) if isinstance(key, str) else forms.get(self.by, str)(key) for key in order}
+        columns = [titles[key] for key in keys]
+        rows = [_model_of(result, self.by) for result in self.results]
+        alike = Counter(zip(rows, columns, [result.target.seed for result in self.results], strict=True))
+        several = {row for (row, _, _), count in alike.items() if count > 1}  # the model alone does not tell them apart
+        rows = [
+            _without_part(label, column) if row in several else row
+            for row, label, column in zip(rows, self.labels, columns, strict=True)
+        ]
+        cells: dict[tuple[str, str], Spectra] = {}
+        for cell, result in zip(zip(rows, columns, strict=True), self.results, strict=True):
+            cells.setdefault(cell, result)
+        if len(cells) < len(self.results):
+            note("results that differ by their seed share a panel: the first of each is drawn.")
+        return cells, list(dict.fromkeys(row for row, _ in cells)), list(titles.values())
+
+    def _arm(self, arm: str) -> ArmValue:
+        seeds = [result for result, own in zip(self.results, self.arms, strict=True) if own == arm]
+        values = [value_at(result[profile(result, self.view).names[-1]], self.view)[0] for result in seeds]
+        top1 = [math.nan if result.top1 is None else result.top1 for result in seeds]
+        return ArmValue(arm, len(seeds), *over_seeds(values), *over_seeds(top1), tuple(values))
 
 
-def coordinates(
-    results: Sequence[Spectra], labels: Sequence[str], cnn: Spectra, vit: Spectra
-) -> list[dict[str, object]]:
-    """The inductive-bias coordinate of every result between two ends, and of white noise; a row each.
+def _model_of(result: Spectra, by: str) -> str:
+    """The row of a result: its model with arguments, and schedule and data scale where these are no columns."""
+    parts = [str(result.target.arch), *arguments(result.target)]
+    schedule, scale = result.target.schedule, result.target.train_images or result.target.data_scale
+    parts += [f"+ {schedule}"] * (by != "schedule" and schedule not in (None, "none"))
+    parts += [scale_text(scale)] if by != "data-scale" and scale is not None and scale != 1.0 else []
+    return " ".join(parts)
 
-    One grid of depths and radii serves all, so that rows are comparable.
+
+def _without_part(label: str, column: str) -> str:
+    """A label without what the title of its column says.
+
+    >>> _without_part("patch_resnet, constant, 3,000 images, switch at epoch 9", "3,000 images")
+    'patch_resnet, constant, switch at epoch 9'
     """
-    axes = common_axes([*results, cnn, vit])
-    ends, count = (surface(cnn, axes), surface(vit, axes)), group_sizes(cnn)
-    rows = [
-        (label, locate(surface(result, axes), *ends, axes, count=count, paired=paired([result, cnn, vit])))
-        for label, result in zip(labels, results, strict=True)
-    ]
-    white = locate(np.zeros_like(ends[0]), *ends, axes, count=count, paired=paired([cnn, vit]))
-    return [{"target": label, **asdict(row)} for label, row in [*rows, ("white noise", white)]]
+    return re.sub(rf"(, )?\b{re.escape(column)}( of the data)?(?=,|$)", "", label).removeprefix(", ") or label
+
+
+def scale_text(scale: float) -> str:
+    """A share of the training images, or their number.
+
+    >>> scale_text(0.1), scale_text(3000)
+    ('10 %', '3,000 images')
+    """
+    return f"{scale:,} images" if isinstance(scale, int) else f"{100 * scale:g} %"
+
+
+def _plain(value: object) -> object:
+    """What JSON has: not-a-number becomes null."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return float(value) if value == value else None
+    return value

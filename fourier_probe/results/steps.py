@@ -1,4 +1,4 @@
-"""What attentions, MLPs and convolutions do to high frequencies, step by step. May import comparison and profile."""
+"""What attentions, MLPs and convolutions do to high frequencies, step by step. May import profile."""
 
 from __future__ import annotations
 

@@ -118,8 +118,8 @@ def analyze_run(folder: Path, config: TrainConfig, asked: Analysis) -> None:
     from fourier_probe.probe.attention import attention_layers
     from fourier_probe.results.analysis import analyze
     from fourier_probe.results.information import attention_rows
+    from fourier_probe.results.measured_reliance import measure
     from fourier_probe.results.records import ImagesInfo
-    from fourier_probe.results.relied import measure
     from fourier_probe.runtime.distributed import ranks
     from fourier_probe.targets import ModelOptions, resolve
     from fourier_probe.training.session import settings

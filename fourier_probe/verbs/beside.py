@@ -103,7 +103,7 @@ def add_attention(result: Spectra, target: Target, stream: Stream, data: Data | 
     """The measures of each attention layer, and reliance, into `result`; a note says what has none, and why."""
     from fourier_probe.probe.attention import observe
     from fourier_probe.probe.reliance import gated_layers
-    from fourier_probe.results.relied import measure
+    from fourier_probe.results.measured_reliance import measure
 
     model, chosen, source = target.model, stream.chosen, stream.source
     if model is None or (chosen is None and isinstance(data, Iterator)):

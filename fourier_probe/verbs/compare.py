@@ -19,10 +19,10 @@ from fourier_probe.io.paths import expanded
 from fourier_probe.probe.cka import LEAST
 from fourier_probe.probe.definition import Definition
 from fourier_probe.results.cka import CkaRecord
-from fourier_probe.results.compared import Comparison
-from fourier_probe.results.comparison import check_comparable
+from fourier_probe.results.comparison import Comparison
 from fourier_probe.results.filenames import COMPARE
 from fourier_probe.results.labels import arguments, told_apart
+from fourier_probe.results.side_by_side import check_comparable
 from fourier_probe.results.spectra import Spectra
 from fourier_probe.runtime.messages import note
 from fourier_probe.targets import ModelOptions, Target, has_saved

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-    from fourier_probe.results.compared import Comparison
+    from fourier_probe.results.comparison import Comparison
     from fourier_probe.results.spectra import Spectra
     from fourier_probe.training.runs import Run
 

@@ -10,7 +10,7 @@ import msgspec
 from fourier_probe.errors import ResultError
 from fourier_probe.io import atomic
 from fourier_probe.io.tables import write_frame
-from fourier_probe.results.compared import Comparison
+from fourier_probe.results.comparison import Comparison
 from fourier_probe.results.filenames import COMPARE_EPOCHS
 from fourier_probe.results.labels import legible, told_apart
 from fourier_probe.results.spectra import Spectra

@@ -18,7 +18,7 @@ from fourier_probe.io import atomic
 from fourier_probe.probe.heatmap import NoiseProbe
 from fourier_probe.probe.points import find_points
 from fourier_probe.results.heatmap import FIGURES, FILES, NAMES, HeatMap
-from fourier_probe.results.heatmaps import HeatMaps, folder_names
+from fourier_probe.results.heatmap_set import HeatMaps, folder_names
 from fourier_probe.results.labels import told_apart
 from fourier_probe.runtime.distributed import device_of, rank_and_world
 from fourier_probe.targets import ModelOptions, Target

@@ -33,7 +33,7 @@ from fourier_probe.results.heatmap import (
     Sensitivity,
     TargetRecord,
 )
-from fourier_probe.results.heatmaps import HeatMaps
+from fourier_probe.results.heatmap_set import HeatMaps
 from fourier_probe.results.information import InformationRecord
 from fourier_probe.results.intervals import Interval
 from fourier_probe.results.kernels import KernelRecord

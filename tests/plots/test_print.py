@@ -21,9 +21,9 @@ from fourier_probe.plots.spectra import step_errors
 from fourier_probe.plots.style import panel_columns
 from fourier_probe.probe.metrics import Definition
 from fourier_probe.results.analysis import analyze
-from fourier_probe.results.comparison import coordinates
 from fourier_probe.results.profile import view_of
 from fourier_probe.results.records import Provenance
+from fourier_probe.results.side_by_side import coordinates
 from fourier_probe.results.spectra import Spectra
 from fourier_probe.results.steps import step_changes
 

@@ -14,10 +14,11 @@ from torch import Tensor, nn
 
 from fourier_probe.data import ImageSet, InputSpec, batches
 from fourier_probe.errors import ResultError
-from fourier_probe.results import compared
 from fourier_probe.results.analysis import analyze
-from fourier_probe.results.compared import DRAWN, Comparison
-from fourier_probe.results.comparison import (
+from fourier_probe.results.comparison import DRAWN, Comparison
+from fourier_probe.results.coordinate import Axes, locate
+from fourier_probe.results.profile import common_frequency, profile
+from fourier_probe.results.side_by_side import (
     check_comparable,
     common_table,
     coordinates,
@@ -26,8 +27,6 @@ from fourier_probe.results.comparison import (
     paired,
     summary,
 )
-from fourier_probe.results.coordinate import Axes, locate
-from fourier_probe.results.profile import common_frequency, profile
 from fourier_probe.results.spectra import Spectra
 from fourier_probe.results.steps import Step, StepChanges, step_changes
 from fourier_probe.runtime.messages import listening
@@ -228,9 +227,8 @@ def test_the_coordinate_without_shared_groups_adds_the_variances() -> None:
 
 def test_of_many_targets_the_first_are_drawn_and_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: dict[str, int] = {}
-    monkeypatch.setattr(
-        compared, "drawing", lambda name: lambda results, *_, **__: drawn.__setitem__(name, len(results))
-    )
+    counting = lambda name: lambda results, *_, **__: drawn.__setitem__(name, len(results))  # noqa: E731
+    monkeypatch.setattr("fourier_probe.results.comparison.drawing", counting)
     many = DRAWN + 2
     comparison = Comparison((of(1.0, -1.0),) * many, tuple(f"net {number}" for number in range(many)))
     with listening((notes := []).append):

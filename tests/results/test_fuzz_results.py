@@ -20,8 +20,8 @@ from fourier_probe.errors import ProbeError, ResultError
 from fourier_probe.page import gather, render
 from fourier_probe.probe.measuring import Listen
 from fourier_probe.results.analysis import analyze
-from fourier_probe.results.comparison import check_comparable, coordinates, summary
 from fourier_probe.results.records import Coverage, ImagesInfo, LeftOut, Provenance
+from fourier_probe.results.side_by_side import check_comparable, coordinates, summary
 from fourier_probe.results.spectra import Spectra
 from fourier_probe.results.steps import step_changes
 

@@ -14,7 +14,7 @@ from fourier_probe.plots.spectra import depth_figure
 from fourier_probe.probe.measuring import Listen
 from fourier_probe.probe.totals import Totals
 from fourier_probe.results.analysis import analyze
-from fourier_probe.results.compared import Comparison
+from fourier_probe.results.comparison import Comparison
 from fourier_probe.results.input_level import input_level, input_text
 from fourier_probe.results.profile import view_of
 from fourier_probe.results.spectra import Spectra

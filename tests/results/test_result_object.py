@@ -17,8 +17,8 @@ from torch import nn
 from fourier_probe.errors import PointError, ProbeError, ResultError
 from fourier_probe.probe.measuring import Listen
 from fourier_probe.results.analysis import analyze
-from fourier_probe.results.comparison import check_comparable, paired, summary
 from fourier_probe.results.records import ImagesInfo, MetricInfo, Provenance
+from fourier_probe.results.side_by_side import check_comparable, paired, summary
 from fourier_probe.results.spectra import Spectra
 
 CHECKPOINTS = Path(__file__).parents[2] / "checkpoints"

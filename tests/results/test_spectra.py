@@ -17,11 +17,11 @@ from fourier_probe.errors import OutputError, ResultError
 from fourier_probe.probe.definition import Definition
 from fourier_probe.probe.fast import image_statistics
 from fourier_probe.probe.sums import Sums, jackknife, quantile
-from fourier_probe.results.comparison import check_comparable, summary
 from fourier_probe.results.estimates import add_steps, point_spectrum
 from fourier_probe.results.point import PointSpectrum
 from fourier_probe.results.profile import common_frequency, delta_view, profile
 from fourier_probe.results.records import ImagesInfo, Provenance
+from fourier_probe.results.side_by_side import check_comparable, summary
 from fourier_probe.results.spectra import FILES, Spectra
 
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 import fourier_probe as fp
 from fourier_probe.errors import ProbeError
 from fourier_probe.results.answer_parts import HEATMAP_PARTS, VALIDATION_PARTS
-from fourier_probe.results.heatmaps import HeatMaps
+from fourier_probe.results.heatmap_set import HeatMaps
 from fourier_probe.results.parts import parts_of
 from fourier_probe.runtime.messages import listening
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fourier_probe.results.cka import most_alike
-from fourier_probe.results.comparison import paired
 from fourier_probe.results.input_level import input_text
 from fourier_probe.results.profile import ends_of
+from fourier_probe.results.side_by_side import paired
 from fourier_probe.results.text_table import TextTable, plus_minus
 
 if TYPE_CHECKING:
-    from fourier_probe.results.compared import Comparison
+    from fourier_probe.results.comparison import Comparison
 
 
 def tables_of(comparison: Comparison) -> list[TextTable]:
