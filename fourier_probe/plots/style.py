@@ -223,9 +223,13 @@ def short_title(title: str) -> str:
 
 
 def wrapped_title(title: str, width: int = 22) -> str:
-    """`short_title` of a narrow panel: up to three lines, broken after hyphens where there are some."""
+    """`short_title` of a narrow panel: up to four lines, broken after hyphens where there are some.
+
+    >>> wrapped_title("cifar_resnet8 stem_stride=2, constant, switch at epoch 0").splitlines()
+    ['cifar_resnet8', 'stem_stride=2,', 'constant, switch at', 'epoch 0']
+    """
     title = printable(title)
-    if len(title) > 3 * (width - 4):
+    if len(textwrap.wrap(title, width)) > 4:
         title = f"{title[: width + 3]}...{title[-width:]}"
     return "\n".join(map(literal, textwrap.wrap(title, width)))
 
