@@ -148,7 +148,10 @@ def attention_figure(
         counts = sorted({int(layer["images"]) for layer in layers if layer.get("images")})
         seen = f"{counts[0]} images" if len(counts) == 1 else "images"
         bars = _intervals_said(layers, information, seen)
-        foot(figure, handles if layers else handles[:2], [bars])
+        if gated and reliance is not None:
+            bars += f" Of top-1 lost: 95 % over {reliance.images} images."
+        halves = [handle for ax in axes for handle in ax.get_legend_handles_labels()[0]]
+        foot(figure, [*(handles if layers else handles[:2]), *halves], [bars])
         return figure
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -13,6 +15,7 @@ from fourier_probe.results.reliance import RelianceRecord
 
 HALVES = ("content", "positional")
 NAMED = 16  # layers, at most, that are named
+LEVEL = 20  # characters of all names, at most, that stand side by side under a panel
 
 
 def draw_reliance(ax: Axes, record: RelianceRecord, test: str = "exchanged") -> Axes:
@@ -28,8 +31,7 @@ def draw_reliance(ax: Axes, record: RelianceRecord, test: str = "exchanged") -> 
                error_kw={"elinewidth": 0.7, "capsize": 1.5})  # fmt: skip
     ax.axhline(0, color="0.3", linewidth=0.6)
     if len(layers) <= NAMED:
-        ax.set_xticks(positions, [short_title(name) for name in layers], rotation=30 if len(layers) > 3 else 0,
-                      ha="right" if len(layers) > 3 else "center")  # fmt: skip
+        _name(ax, layers)
     else:
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         ax.set_xlabel("Layer, in order; the last: all layers")
@@ -37,6 +39,12 @@ def draw_reliance(ax: Axes, record: RelianceRecord, test: str = "exchanged") -> 
     ax.set_title({"exchanged": "half from another image", "off": "half off"}.get(test, test))
     ax.margins(y=0.1)
     return ax
+
+
+def _name(ax: Axes, names: Sequence[str]) -> None:
+    """The layers at their ticks, turned where they would lie on each other."""
+    turned, side = (30, "right") if len(names) > 1 and sum(map(len, names)) > LEVEL else (0, "center")
+    ax.set_xticks(range(len(names)), list(map(short_title, names)), rotation=turned, ha=side)
 
 
 def _lost(change: Interval | None) -> tuple[float, float, float]:
@@ -55,8 +63,7 @@ def draw_gates(ax: Axes, record: RelianceRecord) -> Axes:
     taps = [np.nan if row.tap is None else row.tap for row in record.departures]
     ax.plot(positions + 0.08, taps, "s", color="0.45", label="gate x own tap (1: convolution)")
     if len(positions) <= NAMED:
-        turned, side = (30, "right") if len(positions) > 3 else (0, "center")
-        ax.set_xticks(positions, [short_title(row.layer) for row in record.departures], rotation=turned, ha=side)
+        _name(ax, [row.layer for row in record.departures])
     ax.set_xlim(-0.6, len(positions) - 0.4)
     ax.set_ylim(0, 1.04)
     ax.set_ylabel("Gate, and gate x tap")

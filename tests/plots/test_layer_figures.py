@@ -38,6 +38,7 @@ from fourier_probe.results.information import InformationRecord
 from fourier_probe.results.intervals import Interval
 from fourier_probe.results.kernels import KernelRecord
 from fourier_probe.results.records import ImagesInfo, Provenance
+from fourier_probe.results.reliance import LesionRecord, RelianceRecord
 from fourier_probe.results.validation import ClassAnswers, Curvature, Lesion, Validation
 
 pytestmark = pytest.mark.slow  # each figure drawn
@@ -152,10 +153,33 @@ def test_layers_in_their_order_have_whole_numbers(layers: int) -> None:
     assert ticks and all(tick == round(tick) for tick in ticks)
 
 
-def attention(layers: int) -> Figure:
+def reliance(layers: int) -> RelianceRecord:
+    lesions = [
+        LesionRecord(layer=name, half=half, test="exchanged", top1=0.5, loss=1.0, top1_change=near(-0.2),
+                     loss_change=near(0.1))
+        for name in [*(f"blocks.{k}.conv1" for k in range(layers)), "all layers"]
+        for half in ("content", "positional")
+    ]  # fmt: skip
+    return RelianceRecord(images=200, top1=0.9, lesions=lesions)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("layers", [1, 2, 7])
+def test_what_a_network_relies_on_stands_beside_its_gates_with_a_legend(layers: int) -> None:
+    figure = attention(layers, reliance(layers))
+    said = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+    assert said[-2:] == ["content", "positional"]
+    assert "Of top-1 lost: 95 % over 200 images." in figure.legends[0].get_title().get_text().replace("\n", " ")
+    figure.draw_without_rendering()
+    (panel,) = [ax for ax in figure.axes if "lost" in ax.get_ylabel()]
+    labels = panel.get_xticklabels()
+    flat = [label.get_window_extent() for label in labels if not label.get_rotation()]
+    assert all(a.x1 < b.x0 for a, b in itertools.pairwise(flat)) and len(labels) == layers + 1
+
+
+def attention(layers: int, relied: RelianceRecord | None = None) -> Figure:
     layer = {"distance": [3.0, 5.0], "uniform": 9.0, "frequency": [0.0, 0.5, 1.0], "gate": [0.5, 0.9],
              "response": [[1.0, 0.2, 0.1], [1.0, 0.4, 0.1]], "images": 64}  # fmt: skip
-    return attention_figure([{"name": name, **layer} for name in names(layers)], LABEL)
+    return attention_figure([{"name": name, **layer} for name in names(layers)], LABEL, (), relied)
 
 
 FIGURES: dict[str, Callable[[int], Figure]] = {
