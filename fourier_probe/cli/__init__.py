@@ -113,6 +113,10 @@ def group() -> None:
 
     With --plugin FILE.py (repeatable, anywhere) a Python file of yours adds metrics, schedules, sources, readers, block
     rules and figures. It is run: name only files you trust.
+
+    \b
+    Completion, by a line in ~/.bashrc (for others zsh_source, fish_source):
+    eval "$(_FOURIER_PROBE_COMPLETE=bash_source fourier-probe)"
     """  # noqa: D301
 
 

@@ -164,6 +164,9 @@ def test_the_lines_of_the_docs_turn_completion_on(shell: str) -> None:
     environment = {**os.environ, "_FOURIER_PROBE_COMPLETE": f"{shell}_source"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     assert "_fourier_probe_completion" in done.stdout and "fourier-probe" in done.stdout, done.stderr
+    line = f"_FOURIER_PROBE_COMPLETE={shell}_source fourier-probe"
+    assert line in (Path(__file__).parents[2] / "docs" / "first-steps.md").read_text()
+    assert f"{shell}_source" in click.Context(group).get_help()
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="a shell")
