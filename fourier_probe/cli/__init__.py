@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
+import functools
 import importlib
 import signal
 import sys
@@ -38,10 +41,20 @@ class Verbs(click.Group):
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command of a verb, from the module of its name."""
+        """The command of a verb, from the module of its name; what a network prints in it is no result."""
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = importlib.import_module(f"fourier_probe.cli.{cmd_name}").command
+        command: click.Command = copy.copy(importlib.import_module(f"fourier_probe.cli.{cmd_name}").command)
+        if (run := command.callback) is not None:
+
+            @functools.wraps(run)
+            def alone(*args: object, **options: object) -> object:
+                from fourier_probe.cli.printing import results_alone
+
+                with results_alone():
+                    return run(*args, **options)
+
+            command.callback = alone
         return command
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
@@ -63,9 +76,10 @@ class Verbs(click.Group):
         if ctx.resilient_parsing:  # a shell completes a line: nothing of it is run
             return super().parse_args(ctx, rest)
         try:
-            for file in files:
-                load_plugin(file)
-            load_installed()
+            with contextlib.redirect_stdout(sys.stderr):  # a plug-in may print, and stdout is for results
+                for file in files:
+                    load_plugin(file)
+                load_installed()
         except ProbeError as error:
             click.echo(f"error: {error}", err=True)
             ctx.exit(1)

@@ -59,7 +59,7 @@ def command(targets: tuple[str, ...], out: Path | None, force: bool, limit: int,
     if as_json:
         import msgspec
 
-        click.echo(msgspec.json.encode(result if isinstance(result, HeatMap) else list(result)).decode())
+        printing.echo(msgspec.json.encode(result if isinstance(result, HeatMap) else list(result)).decode())
         return
     heats, named = ([result], [result.target.label]) if isinstance(result, HeatMap) else (list(result), result.labels)
     printing.show(tables_of(heats, named))

@@ -36,7 +36,7 @@ def command(pattern: str | None, img_size: tuple[int, int] | None, as_json: bool
     with printing.progress("models", len(list_models(pattern))) as advance:
         models = describe_models(pattern, img_size=img_size, progress=advance)
     if as_json:
-        click.echo(json.dumps([asdict(model) for model in models]))
+        printing.echo(json.dumps([asdict(model) for model in models]))
         return
 
     def count(value: int | None, unit: float) -> str:

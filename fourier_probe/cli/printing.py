@@ -8,13 +8,32 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Literal
+from contextvars import ContextVar
+from typing import Literal, TextIO
 
 import click
 
 from fourier_probe.errors import printable
 from fourier_probe.results.text_table import TextTable
 from fourier_probe.runtime.launched import rank_and_world
+
+_results: ContextVar[TextIO | None] = ContextVar("results", default=None)
+
+
+@contextlib.contextmanager
+def results_alone() -> Iterator[None]:
+    """Inside, stdout has what this module prints; whatever else is printed there, as by a network, goes to stderr."""
+    token = _results.set(sys.stdout)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        _results.reset(token)
+
+
+def echo(text: str = "") -> None:
+    """A part of the results, on stdout."""
+    click.echo(text, file=_results.get())
 
 
 @contextlib.contextmanager
@@ -42,7 +61,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
 
     width = max(shutil.get_terminal_size((80, 24)).columns, 40)
     heads, cells = list(map(printable, columns)), [list(map(printable, row)) for row in rows]
-    console = Console(file=sys.stdout, width=width, markup=False, highlight=False)
+    console = Console(file=_results.get() or sys.stdout, width=width, markup=False, highlight=False)
     sizes = _sizes(heads, cells, width)
     prose(title)
     for chosen in _fitting(sizes, width):
@@ -56,8 +75,8 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
             drawn.add_row(*("\n".join(_lines(row[index], sizes[index])) for index in chosen))
         with console.capture() as text:  # printed by click: it ends quietly where a pipe is closed, rich by sys.exit
             console.print(drawn)
-        click.echo("\n".join(line.rstrip() for line in text.get().splitlines()))
-    click.echo()
+        echo("\n".join(line.rstrip() for line in text.get().splitlines()))
+    echo()
 
 
 RULED = "    \n    \n -- \n    \n    \n    \n    \n    \n"  # a line under the headings, nothing else
@@ -113,7 +132,7 @@ def _lines(text: str, width: int) -> list[str]:
 def answer(as_json: bool, plain: Callable[[], object], lines: Callable[[], Iterable[TextTable | str]]) -> None:
     """What a verb found, on stdout: its JSON, or for people."""
     if as_json:
-        click.echo(json.dumps(plain(), allow_nan=False))
+        echo(json.dumps(plain(), allow_nan=False))
     else:
         show(lines())
 
@@ -134,7 +153,7 @@ def prose(text: str) -> None:
     """Sentences on stdout, wrapped to the terminal."""
     width = min(shutil.get_terminal_size((80, 24)).columns, 120)
     for line in printable(text, lines=True).split("\n"):
-        click.echo("\n".join(textwrap.wrap(line, width, break_long_words=False, break_on_hyphens=False)))
+        echo("\n".join(textwrap.wrap(line, width, break_long_words=False, break_on_hyphens=False)))
 
 
 @contextlib.contextmanager
@@ -156,7 +175,7 @@ def going_on(left: Callable[[], bool] = lambda: True) -> Iterator[None]:
 
 def say(text: str) -> None:
     """A line on stdout, whatever names are in it."""
-    click.echo(printable(text, lines=True))
+    echo(printable(text, lines=True))
 
 
 def note(text: str) -> None:

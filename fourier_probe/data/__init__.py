@@ -4,7 +4,7 @@ from fourier_probe.data.arrays import channel_statistics
 from fourier_probe.data.augment import random_crop, random_erase, random_flip
 from fourier_probe.data.decode import BadImageError
 from fourier_probe.data.images import ImageSet
-from fourier_probe.data.loading import Batch, batches, choose, image_digest
+from fourier_probe.data.loading import Batch, batches, choose, image_digest, off_scale
 from fourier_probe.data.sources import open_data
 from fourier_probe.data.subset import check_labels, holdout, subset
 from fourier_probe.data.transform import InputSpec, normalise
@@ -21,6 +21,7 @@ __all__ = [
     "holdout",
     "image_digest",
     "normalise",
+    "off_scale",
     "open_data",
     "random_crop",
     "random_erase",

@@ -22,6 +22,7 @@ from fourier_probe.data.subset import spread
 from fourier_probe.data.transform import InputSpec, fit, normalise
 from fourier_probe.errors import DataError
 
+LOOKED, FAR = 8, 6.0  # images at which the scale is looked at; mean and deviation that are far from 0 and 1
 AHEAD = 2
 """Batches that are decoded while the caller works on the one before."""
 
@@ -108,6 +109,27 @@ def batches(
     positions = np.arange(rank, len(chosen), world, dtype=np.int64)
     blocks = _Blocks(chosen, positions, spec, batch_size)
     return _stream(blocks, workers if chosen.reader is not None else 0)
+
+
+def off_scale(images: ImageSet, spec: InputSpec) -> str:
+    """What is odd about the values that a network is given of some of these images; empty where nothing is."""
+    if all(abs(255 * std - 1) < 1e-4 for std in spec.std):  # a network of numbers from 0 to 255
+        return ""
+    chosen = np.unique(np.linspace(0, len(images) - 1, LOOKED).round().astype(int))
+    try:
+        pixels = np.stack([fit(images.read(int(at)), spec, crop=images.reader is not None) for at in chosen])
+    except DataError:  # said where the images are read
+        return ""
+    values = normalise(torch.from_numpy(pixels).permute(0, 3, 1, 2), spec.mean, spec.std)
+    mean, std = float(values.mean()), float(values.std())
+    if abs(mean) <= FAR and std <= FAR:
+        return ""
+    taken, divided = (", ".join(f"{value:.3g}" for value in each) for each in (spec.mean, spec.std))
+    return (
+        f"normalised with mean ({taken}) and std ({divided}) the images of {images.source} have mean {mean:.3g} and "
+        f"standard deviation {std:.3g}, where networks are given values around 0 and 1. Both are of pixels from 0 to "
+        "1: were they divided by 255 once too often? --mean and --std name others."
+    )
 
 
 def image_digest(index: int, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:

@@ -22,6 +22,7 @@ Value = TypeVar("Value")
 DEPTH = 64  # levels of nesting that a file of ours or of a user's may have
 BYTES = 2**28  # of a file
 VALUES = 1_000_000  # values in a file, where one that it refers to twice counts twice
+_RANGE = re.compile(r" [<>]=? .*")  # of what msgspec expected
 _AT = re.compile(r"^(?P<what>.*?)(?: - at `\$(?P<path>.*)`)?$", re.DOTALL)
 
 
@@ -164,6 +165,7 @@ def convert(value: object, kind: type[Value], where: str, error: type[ProbeError
         name = (path or "").lstrip(".")
         if text and isinstance(value, dict) and name in value:
             number = "a whole number" if "int" in what else "a number"
+            number += "".join(_RANGE.findall(what))
             raise error(f"{where}: {_short(name)} is {shown(value[name])}: expected {number}.") from problem
         raise error(f"{where}: {_short(name) + ': ' if name else ''}{what}.") from problem
     except UnicodeEncodeError as problem:  # msgspec cannot name such a text

@@ -12,7 +12,7 @@ import numpy as np
 from fourier_probe.page.inputs import Entry
 from fourier_probe.probe.metrics import ZERO_MEAN_WHITE_NOISE
 from fourier_probe.probe.sums import Array, quantile
-from fourier_probe.results.information import AttentionRow
+from fourier_probe.results.attention import AttentionRecord
 from fourier_probe.results.input_level import input_level
 from fourier_probe.results.intervals import Interval
 from fourier_probe.results.profile import View, profile, view_of
@@ -199,13 +199,12 @@ def _further(entry: Entry, point: PointSpectrum, thinning: Thinning) -> dict[str
     return value
 
 
-def _attention(layer: AttentionRow) -> dict[str, object]:
-    gate = layer.get("gate")
+def _attention(layer: AttentionRecord) -> dict[str, object]:
     return {
-        "name": str(layer["name"]),
-        "distance": [_short(value) for value in layer["distance"]],
-        "uniform": _short(layer.get("uniform")),
-        "gate": None if gate is None else [_short(value) for value in gate],
+        "name": layer.name,
+        "distance": [_short(value) for value in layer.distance],
+        "uniform": _short(layer.uniform),
+        "gate": None if layer.gate is None else [_short(value) for value in layer.gate],
     }
 
 

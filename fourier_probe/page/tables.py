@@ -350,7 +350,7 @@ def _code(value: object) -> str:
 
 def reliance_text(entries: Sequence[Entry]) -> str:
     """What stands beside gates: that they are no measure of reliance, what is, and of which results it is not known."""
-    gated = [entry for entry in entries if any(layer.get("gate") is not None for layer in entry.result.attention)]
+    gated = [entry for entry in entries if any(layer.gated for layer in entry.result.attention)]
     if not gated:
         return ""
     unknown = [entry.label for entry in gated if entry.result.reliance is None]

@@ -67,8 +67,11 @@ def hardware(runs: Sequence[Run]) -> str:
     """Where the runs were made, as their records say."""
     kinds: Counter[str] = Counter()
     for run in runs:
-        where, threads = run.record.environment.device, run.record.environment.threads
-        kinds[f"{where}, {_counted(threads, 'thread')}" if where == "cpu" else where] += 1
+        places = (
+            f"{each.device}, {_counted(each.threads, 'thread')}" if each.device == "cpu" else each.device
+            for each in run.record.environments
+        )
+        kinds[" then ".join(dict.fromkeys(places))] += 1
     return "; ".join(sorted(kinds))
 
 

@@ -123,11 +123,11 @@ def eit_head_diversity(runs: Sequence[Run]) -> Exhibit:
         depth = len(group[0].attention)
         for index in range(depth):
             layers = [result.attention[index] for result in group]
-            mean, half = over_seeds([layer["diversity"] for layer in layers])
-            distance, _ = over_seeds([float(np.mean(layer["distance"])) for layer in layers])
+            mean, half = over_seeds([layer.diversity for layer in layers])
+            distance, _ = over_seeds([float(np.mean(layer.distance)) for layer in layers])
             rows.append(
-                {"model": name, "layer": layers[0]["name"], "depth": (index + 1) / depth, "n": len(layers),
-                 "diversity": mean, "half": half, "distance": distance, "heads": len(layers[0]["distance"])}
+                {"model": name, "layer": layers[0].name, "depth": (index + 1) / depth, "n": len(layers),
+                 "diversity": mean, "half": half, "distance": distance, "heads": len(layers[0].distance)}
             )  # fmt: skip
     names = list(dict.fromkeys(label(run) for run, _ in analyses if not _ablated(run)))
     with style():
@@ -157,12 +157,12 @@ def eit_head_diversity(runs: Sequence[Run]) -> Exhibit:
             ax.set_ylim(bottom=0)
         notes = [f"{_bars(row['n'] for row in rows)} Below 0 they are cut. Distances: means, no interval."]
         foot(figure, axes[0].get_legend_handles_labels()[0], notes, columns=4)
-    count = analyses[0][1].attention[0]["images"]
+    count = analyses[0][1].attention[0].images
     text = (
         f"Head diversity: standard deviation over heads of the mean attention distance, by layer; {count} test images."
     )
     contrast, pairs = _minus_twin(
-        [(run, {layer["name"]: layer["diversity"] for layer in result.attention}) for run, result in analyses]
+        [(run, {layer.name: layer.diversity for layer in result.attention}) for run, result in analyses]
     )
     gaps, sentence = _differences(f"{contrast}, head diversity", pairs)
     text += sentence + _in_table_only(groups.keys() - set(names))

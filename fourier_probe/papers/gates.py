@@ -6,10 +6,11 @@ As `papers.prs`, of which this is the other half: nothing here trains, or builds
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib import cm, colors
+from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from fourier_probe.papers.captions import caption
@@ -27,6 +28,7 @@ from fourier_probe.papers.selection import (
     switches,
 )
 from fourier_probe.plots.epochs import epochs_figure
+from fourier_probe.plots.reliance import NOT_RELIANCE
 from fourier_probe.plots.style import (
     MARKERS,
     PAGE,
@@ -60,14 +62,19 @@ def gates_by_depth(runs: Sequence[Run]) -> Exhibit:
     chosen = [run for run in chosen if noted_schedule(run) in names]
     curves = {name: _mean_gates([row for row in rows if row["schedule"] == name]) for name in names}
     last = min(max(steps) for layers in curves.values() for _, steps, _ in layers)
+    relied = _reliance(chosen)
+    panels = len(names) + 1 + bool(relied)
     with style():
-        columns = most_columns(len(names) + 1)
-        lines = -(-(len(names) + 1) // columns)
-        figure = canvas(max(PAGE * (len(names) + 1) / 4, 3.5), 0.4 + 2.1 * lines)
-        grid = list(figure.subplots(lines, columns, sharey=True, squeeze=False).flat)
-        for beyond in grid[len(names) + 1 :]:
+        columns = most_columns(panels)
+        lines = -(-panels // columns)
+        figure = canvas(max(PAGE * panels / 4, 3.5), 0.4 + 2.1 * lines)
+        grid = list(figure.subplots(lines, columns, squeeze=False).flat)
+        for beyond in grid[panels:]:
             beyond.set_visible(False)
         axes, overlaid = grid[: len(names)], grid[len(names)]
+        for index, ax in enumerate(grid[: len(names) + 1]):  # one axis of gates
+            ax.set_ylim(0, 1.02)
+            ax.tick_params(labelleft=not index % columns)
         cmap = depth_colors()
         longest = max(max(steps) for layers in curves.values() for _, steps, _ in layers)
         for ax, name in zip(axes, names, strict=True):
@@ -90,7 +97,8 @@ def gates_by_depth(runs: Sequence[Run]) -> Exhibit:
         overlaid.set_xlabel("Normalized depth")
         overlaid.legend(fontsize=6)
         grid[0].set_ylabel("Mean gate (1: positional)")
-        grid[0].set_ylim(0, 1.02)
+        if relied:
+            _draw_relied(grid[len(names) + 1], relied, {row["layer"]: row["depth"] for row in rows}, names)
         bar = figure.colorbar(cm.ScalarMappable(colors.Normalize(0, 1), cmap), ax=grid, pad=0.02, aspect=30)
         bar.set_label("Normalized depth")
         numbers = sorted(set(counts.values()))
@@ -98,7 +106,8 @@ def gates_by_depth(runs: Sequence[Run]) -> Exhibit:
             f"{numbers[0]} to {numbers[-1]} seeds" if len(numbers) > 1 else f"{numbers[0]} seed{'s' * (numbers[0] > 1)}"
         )
         bars = "; bars at right: 95 % over seeds (Student's t)" if numbers[-1] > 1 else ""
-        foot(figure, notes=[f"Mean over heads and {several}{bars}. Dotted: {last} steps, where all can be compared."])
+        notes = [f"Mean over heads and {several}{bars}. Dotted: {last} steps, where all can be compared."]
+        foot(figure, notes=[*notes, *([] if relied else [NOT_RELIANCE])])
     text = (
         "Gates of converted layers against steps since their own switch (A5), mean over heads and seeds; at right all "
     )
@@ -112,9 +121,8 @@ def gates_by_depth(runs: Sequence[Run]) -> Exhibit:
         apart = [abs(gap["difference"]) for gap in of_other if abs(gap["difference"]) > gap["half"]]
         text += f" linear minus {other}, by seed: {len(apart)} of {len(of_other)} layers have a 95 % interval without 0"
         text += f" (not corrected), up to {max(apart):.2f}." if apart else "."
-    relied = _reliance(chosen)
     text += " A gate is no measure of reliance: "
-    text += "what these runs rely on is in the table beside it." if relied else (
+    text += "what these runs rely on is in the last panel and in the table beside it." if relied else (
         "what these runs rely on was not measured (`fourier-probe analyze RUN --attention --out RUN`)."
     )  # fmt: skip
     more = {name: table for name, table in (("differences", gaps), ("reliance", relied)) if table}
@@ -136,6 +144,27 @@ def _reliance(runs: Sequence[Run]) -> list[Row]:
             for row in record.lesions
         ]  # fmt: skip
     return rows
+
+
+def _draw_relied(ax: Axes, relied: Sequence[Row], depth: Mapping[str, float], names: Sequence[str]) -> None:
+    """Points of top-1 lost when the content half of a layer is exchanged between images, by depth and schedule."""
+    ax.axhline(0, color="0.3", linewidth=0.6)
+    styles = zip(categories(len(names)), itertools.cycle(MARKERS))
+    for index, (name, (color, marker)) in enumerate(zip(names, styles, strict=False)):
+        lesions = [
+            row for row in relied if (row["schedule"], row["half"], row["test"]) == (name, "content", "exchanged")
+        ]
+        by_layer = grouped_rows([row for row in lesions if row["layer"] in depth], "layer")
+        layers = sorted(by_layer, key=lambda layer: depth[layer])
+        lost = [over_seeds([-100 * row["top1_change"] for row in by_layer[layer]]) for layer in layers]
+        ax.errorbar(
+            [depth[layer] + dodged(index, len(names), 0.012) for layer in layers], [mean for mean, _ in lost],
+            [half if np.isfinite(half) else 0.0 for _, half in lost], color=color, marker=marker, ms=3, capsize=1.5,
+            elinewidth=0.7, linestyle="",
+        )  # fmt: skip
+    ax.set_title("what they rely on, at the end", fontsize=7)
+    ax.set_xlabel("Normalized depth")
+    ax.set_ylabel("Top-1 lost without content (points)")
 
 
 def _gate_differences(rows: Sequence[Row], names: Sequence[str], steps: int) -> list[Row]:

@@ -12,10 +12,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, MaxNLocator
 
-from fourier_probe.plots.reliance import draw_reliance
+from fourier_probe.plots.reliance import NOT_RELIANCE, draw_reliance
 from fourier_probe.plots.style import PAGE, canvas, depth_colors, foot, most_columns, panel_columns, short_title, style
 from fourier_probe.probe.sums import quantile
-from fourier_probe.results.information import AttentionRow, InformationRecord
+from fourier_probe.results.attention import AttentionRecord
+from fourier_probe.results.information import InformationRecord
 from fourier_probe.results.reliance import RelianceRecord
 
 GROUPS = 20  # of images, for the intervals
@@ -23,28 +24,28 @@ FLOOR = 1e-6  # of a response: below is rounding
 NUMBERED = 12  # layers, at most, that all have a tick
 
 
-def draw_distance(ax: Axes, layers: Sequence[AttentionRow]) -> Axes:
+def draw_distance(ax: Axes, layers: Sequence[AttentionRecord]) -> Axes:
     """Mean attention distance, a dot per head, a bar at their mean; dashed: attention that is uniform."""
     positions, shades = _positions(layers), _shades(layers)
     for position, color, layer in zip(positions, shades, layers, strict=True):
-        ax.plot([position] * len(layer["distance"]), layer["distance"], "o", ms=2.5, mew=0, color=color)
-    means = [np.mean(layer["distance"]) for layer in layers]
+        ax.plot([position] * len(layer.distance), layer.distance, "o", ms=2.5, mew=0, color=color)
+    means = [np.mean(layer.distance) for layer in layers]
     ax.plot(positions, means, color="0.25", linewidth=0.8, marker="_", ms=7)
-    uniform = [layer["uniform"] for layer in layers]
+    uniform = [layer.uniform for layer in layers]
     ax.plot(positions, uniform, color="0.45", linestyle="--", linewidth=0.8, zorder=1)
     if len(layers) == 1:  # no line between points: a level
         ax.axhline(uniform[0], color="0.45", linestyle="--", linewidth=0.8, zorder=1)
-    highest = max(max(layer["uniform"], *layer["distance"]) for layer in layers)
+    highest = max(max(layer.uniform, *layer.distance) for layer in layers)
     ax.set_ylim(0, 1.06 * highest)
     ax.set_ylabel("Attention distance (pixels)")
     return _depth_axis(ax, layers)
 
 
-def draw_diversity(ax: Axes, layers: Sequence[AttentionRow]) -> Axes:
+def draw_diversity(ax: Axes, layers: Sequence[AttentionRecord]) -> Axes:
     """Head diversity of each layer: the standard deviation over heads of the mean attention distance."""
     positions, shades = _positions(layers), _shades(layers)
-    spread = [float(np.std(layer["distance"])) for layer in layers]
-    errors = [quantile(GROUPS) * error for layer in layers if (error := _diversity_error(layer)) is not None]
+    spread = [float(np.std(layer.distance)) for layer in layers]
+    errors = [quantile(GROUPS) * error for layer in layers if (error := layer.diversity_error) is not None]
     bars = errors if len(errors) == len(layers) else None
     ax.errorbar(positions, spread, bars, color="0.25", linewidth=0.8, elinewidth=0.7, capsize=1.5)
     for position, color, value in zip(positions, shades, spread, strict=True):
@@ -55,22 +56,16 @@ def draw_diversity(ax: Axes, layers: Sequence[AttentionRow]) -> Axes:
     return _depth_axis(ax, layers)
 
 
-def _diversity_error(layer: AttentionRow) -> float | None:
-    """Its standard error over images, where it was computed."""
-    errors = (layer.get("stderr_of") or {}).get("diversity") or [None]
-    return None if errors[0] is None or errors[0] != errors[0] else float(errors[0])
-
-
-def draw_response(ax: Axes, layers: Sequence[AttentionRow]) -> Axes:
+def draw_response(ax: Axes, layers: Sequence[AttentionRecord]) -> Axes:
     """Spectral response of the attention maps, mean over heads, one curve per layer: the gain at each frequency.
 
     The scale is logarithmic; what is below a millionth, as of attention that is uniform, is rounding and not drawn.
     """
     lowest = 1.0
     for color, layer in zip(_shades(layers), layers, strict=True):
-        response = np.mean(layer["response"], axis=0)
+        response = np.mean(layer.response, axis=0)
         drawn = np.where(response >= FLOOR, response, np.nan)
-        ax.plot(layer["frequency"], drawn, color=color, marker=".", ms=3)
+        ax.plot(layer.frequency, drawn, color=color, marker=".", ms=3)
         lowest = min(lowest, float(np.nanmin(drawn, initial=1.0)))
     ax.set_yscale("log")
     ax.set_ylim(lowest / 1.5, 1.5)
@@ -81,11 +76,11 @@ def draw_response(ax: Axes, layers: Sequence[AttentionRow]) -> Axes:
     return ax
 
 
-def draw_gates(ax: Axes, layers: Sequence[AttentionRow]) -> Axes:
+def draw_gates(ax: Axes, layers: Sequence[AttentionRecord]) -> Axes:
     """Gates of the gated layers, a dot per head: 1 is positional, 0 is content."""
     for position, layer in zip(_positions(layers), layers, strict=True):
-        if layer["gate"] is not None:
-            ax.plot([position] * len(layer["gate"]), layer["gate"], "o", ms=2.5, mew=0, color="#1f4e79")
+        if layer.gate is not None:
+            ax.plot([position] * len(layer.gate), layer.gate, "o", ms=2.5, mew=0, color="#1f4e79")
     ax.set_ylim(0, 1.04)
     ax.set_ylabel("Gate (1: positional)")
     return _depth_axis(ax, layers)
@@ -108,16 +103,16 @@ def draw_nmi(ax: Axes, information: Sequence[InformationRecord], t95: float) -> 
 
 
 def attention_figure(
-    layers: Sequence[AttentionRow],
+    layers: Sequence[AttentionRecord],
     title: str,
     information: Sequence[InformationRecord] = (),
     reliance: RelianceRecord | None = None,
 ) -> Figure:
     """Distance, diversity and response by layer, gates and NMI where there are any; colours are depth, shallow dark.
 
-    A gate is no measure of reliance: beside the gates is what exchanging each half costs, where that was measured.
+    A gate is no measure of reliance: beside the gates is what exchanging each half costs, or that it is not known.
     """
-    gated = any(layer["gate"] is not None for layer in layers)
+    gated = any(layer.gate is not None for layer in layers)
     with style():
         panels: list[Callable[[Axes], Axes]] = []
         if layers:
@@ -145,25 +140,26 @@ def attention_figure(
             Line2D([], [], color="0.25", linewidth=0.8, marker="_", ms=7, label="mean over heads"),
             Line2D([], [], color="0.45", linestyle="--", linewidth=0.8, label="if attention were uniform"),
         ]
-        counts = sorted({int(layer["images"]) for layer in layers if layer.get("images")})
+        counts = sorted({layer.images for layer in layers if layer.images})
         seen = f"{counts[0]} images" if len(counts) == 1 else "images"
         bars = _intervals_said(layers, information, seen)
         if gated and reliance is not None:
             bars += f" Of top-1 lost: 95 % over {reliance.images} images."
         halves = [handle for ax in axes for handle in ax.get_legend_handles_labels()[0]]
-        foot(figure, [*(handles if layers else handles[:2]), *halves], [bars])
+        notes = [bars, *([NOT_RELIANCE] if gated and reliance is None else [])]
+        foot(figure, [*(handles if layers else handles[:2]), *halves], notes)
         return figure
 
 
-def _intervals_said(layers: Sequence[AttentionRow], information: Sequence[InformationRecord], seen: str) -> str:
+def _intervals_said(layers: Sequence[AttentionRecord], information: Sequence[InformationRecord], seen: str) -> str:
     """Which of the bars are intervals."""
-    known = any(_diversity_error(layer) is not None for layer in layers)
+    known = any(layer.diversity_error is not None for layer in layers)
     known = known or any(record.mean_stderr is not None for record in information)
     bars = f"Bars of diversity and NMI: 95 % over {seen}." if known else f"Means over {seen}; no interval is drawn."
     return f"{bars} Diversity: standard deviation over heads." if layers else bars
 
 
-def _layer_colorbar(figure: Figure, ax: Axes, layers: Sequence[AttentionRow]) -> None:
+def _layer_colorbar(figure: Figure, ax: Axes, layers: Sequence[AttentionRecord]) -> None:
     """What the colours of the responses are: depth, or the order of the layers."""
     if len(layers) == 1:
         return
@@ -176,24 +172,24 @@ def _layer_colorbar(figure: Figure, ax: Axes, layers: Sequence[AttentionRow]) ->
         bar.ax.yaxis.set_major_locator(MaxNLocator(integer=True))
 
 
-def _by_depth(layers: Sequence[AttentionRow]) -> bool:
-    return all(layer.get("depth") is not None for layer in layers)
+def _by_depth(layers: Sequence[AttentionRecord]) -> bool:
+    return all(layer.depth is not None for layer in layers)
 
 
-def _positions(layers: Sequence[AttentionRow]) -> list[float]:
+def _positions(layers: Sequence[AttentionRecord]) -> list[float]:
     """Normalised depth where every record says it, else the order, from 1."""
-    depths = [depth for layer in layers if (depth := layer.get("depth")) is not None]
+    depths = [depth for layer in layers if (depth := layer.depth) is not None]
     return depths if _by_depth(layers) else [float(number) for number in range(1, len(layers) + 1)]
 
 
-def _shades(layers: Sequence[AttentionRow]) -> list[object]:
+def _shades(layers: Sequence[AttentionRecord]) -> list[object]:
     """A colour per layer, by depth or by order."""
     last = max(len(layers) - 1, 1)
     depth = _positions(layers) if _by_depth(layers) else [at / last for at in range(len(layers))]
     return [depth_colors()(position) for position in depth]
 
 
-def _depth_axis(ax: Axes, layers: Sequence[AttentionRow]) -> Axes:
+def _depth_axis(ax: Axes, layers: Sequence[AttentionRecord]) -> Axes:
     if _by_depth(layers):
         ax.set_xlim(-0.03, 1.03)
         ax.set_xlabel("Normalized depth")

@@ -16,6 +16,7 @@ from fourier_probe.results.reliance import RelianceRecord
 HALVES = ("content", "positional")
 NAMED = 16  # layers, at most, that are named
 LEVEL = 20  # characters of all names, at most, that stand side by side under a panel
+NOT_RELIANCE = "A gate is no measure of reliance, which was not measured here (analyze --attention, labelled images)."
 
 
 def draw_reliance(ax: Axes, record: RelianceRecord, test: str = "exchanged") -> Axes:

@@ -71,15 +71,6 @@ class AttentionLayer:
     stderr_of: dict[str, Array]
     filter: KernelResponse
 
-    def to_json(self) -> dict[str, object]:
-        """Plain values for the result file; what is not finite becomes null."""
-        plain = {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in vars(self).items()}
-        errors = {
-            name: [float(number) if np.isfinite(number) else None for number in value]
-            for name, value in self.stderr_of.items()
-        }
-        return {**{name: value for name, value in plain.items() if name != "filter"}, "stderr_of": errors}
-
 
 @dataclass(frozen=True)
 class Information:

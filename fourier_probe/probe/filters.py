@@ -3,6 +3,9 @@
 The radius of a frequency is r = sqrt((2 ky / H)^2 + (2 kx / W)^2), 1 being Nyquist of an axis; whether it is beyond a
 cut-off is decided in integers. The mean of an image is always kept. Nothing is clamped: that would bring frequencies
 back.
+
+A low-pass keeps its cut-off, so the removed bands, which are differences of two low-passes, hold their upper edges;
+bands of noise hold their lower ones (`heatmap.band_noise`). The two differ on the edges alone.
 """
 
 from __future__ import annotations

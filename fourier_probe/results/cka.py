@@ -1,4 +1,4 @@
-"""CKA matrices as a part of a result, and their tables. Imports records.
+"""CKA matrices as a part of a result, and their tables. Imports bounds.
 
 The definitions are those of `probe.cka`.
 """
@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 from msgspec import Meta
 
-from fourier_probe.results.records import Count
+from fourier_probe.results.bounds import Correlation, Count, Share, Size
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Matrix = list[list[float | None]]
 TITLE = "Similarity of layers (CKA)"
 READING = (
     "Linear CKA of positions-averaged features: 1 where two layers say the same of the images but for rotation "
@@ -38,10 +37,10 @@ class CkaRecord(msgspec.Struct, frozen=True, kw_only=True):
     b: str
     rows: Annotated[list[str], Meta(min_length=1)]
     columns: Annotated[list[str], Meta(min_length=1)]
-    row_depth: list[float]
-    column_depth: list[float]
-    value: Matrix
-    stderr: Matrix
+    row_depth: list[Share]
+    column_depth: list[Share]
+    value: list[list[Correlation | None]]
+    stderr: list[list[Size | None]]
     images: Count
     minibatch: Count
 

@@ -1,4 +1,4 @@
-"""spectra.json as typed structures: what each field may hold, and which lengths belong together. Imports records.
+"""spectra.json as typed structures: what a field may hold, which lengths belong together. Imports bounds and records.
 
 A wrong type is refused by the name of its field, by msgspec; `schema` makes results of these.
 """
@@ -12,22 +12,25 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from fourier_probe.results.attention import AttentionRecord
+from fourier_probe.results.bounds import Count, Frequency, Nats, Radius, Share, Side, Size
 from fourier_probe.results.cka import CkaRecord
 from fourier_probe.results.information import InformationRecord
 from fourier_probe.results.kernels import KernelRecord
-from fourier_probe.results.records import Count, Coverage, ImagesInfo, LeftOut, MetricInfo, Provenance
+from fourier_probe.results.records import Coverage, ImagesInfo, LeftOut, MetricInfo, Provenance
 from fourier_probe.results.reliance import RelianceRecord
 
 Numbers = list[float | None]  # null: there is no such number, as an interval of fewer images than groups
-Side = Annotated[int, Meta(ge=1, le=1 << 20)]
+Logs = list[Nats | None]
+Errors = list[Size | None]
 
 
 class RadialForm(msgspec.Struct):
     """The radial profile of a point."""
 
-    radius: list[float]
-    log_density: Numbers
-    stderr: Numbers
+    radius: list[Radius]
+    log_density: Logs
+    stderr: Errors
 
     def __post_init__(self) -> None:
         _same_length({name: getattr(self, name) for name in self.__struct_fields__})
@@ -38,14 +41,14 @@ class ProfileForm(msgspec.Struct):
     """A further radial metric of a point, at the radii of `radial`."""
 
     value: Numbers
-    stderr: Numbers
+    stderr: Errors
 
 
 class SingularForm(msgspec.Struct):
     """Singular values of tokens."""
 
-    log_ratio: Annotated[Numbers, Meta(min_length=1)]
-    stderr: Numbers
+    log_ratio: Annotated[Logs, Meta(min_length=1)]
+    stderr: Errors
 
     def __post_init__(self) -> None:
         _same_length({name: getattr(self, name) for name in self.__struct_fields__})
@@ -54,8 +57,8 @@ class SingularForm(msgspec.Struct):
 class ChangeForm(msgspec.Struct):
     """A change of each bin."""
 
-    change: Numbers
-    stderr: Numbers
+    change: Logs
+    stderr: Errors
 
 
 class StepForm(msgspec.Struct):
@@ -64,8 +67,8 @@ class StepForm(msgspec.Struct):
     origin: str = msgspec.field(name="from")
     log_amplitude: ChangeForm | None = None
     delta: ChangeForm | None = None
-    change: Numbers | None = None
-    stderr: Numbers | None = None
+    change: Logs | None = None
+    stderr: Errors | None = None
 
 
 class PointForm(msgspec.Struct, kw_only=True):
@@ -74,21 +77,21 @@ class PointForm(msgspec.Struct, kw_only=True):
     name: str
     kind: str
     op: str
-    depth: float
+    depth: Share
     grid: tuple[Side, Side]
     channels: Annotated[int, Meta(ge=1)]
-    frequency: Annotated[list[float], Meta(min_length=1)]
+    frequency: Annotated[list[Frequency], Meta(min_length=1)]
     usable: Count
-    log_amplitude: Numbers
-    delta: Numbers
-    stderr: Numbers
+    log_amplitude: Logs
+    delta: Logs
+    stderr: Errors
     radial: RadialForm | None = None
     profiles: dict[str, ProfileForm] | None = None
     singular: SingularForm | None = None
-    stderr_of: dict[str, float | None] = {}
-    hfd_share_white: float | None = None
-    dead_channels: float | None = None
-    gate: list[float] | None = None
+    stderr_of: dict[str, Size | None] = {}
+    hfd_share_white: Share | None = None
+    dead_channels: Share | None = None
+    gate: list[Share] | None = None
     step: StepForm | None = None
 
     def __post_init__(self) -> None:
@@ -116,32 +119,6 @@ class PointForm(msgspec.Struct, kw_only=True):
             raise ValueError(f"`usable` is {self.usable} of {len(self.frequency)} bins of `frequency`")
 
 
-class AttentionForm(msgspec.Struct, kw_only=True):
-    """An attention layer; see `probe.attention.AttentionLayer`."""
-
-    name: str
-    grid: tuple[Side, Side]
-    distance: Annotated[list[float], Meta(min_length=1)]
-    diversity: float
-    uniform: float
-    frequency: list[float]
-    response: list[list[float]]
-    gate: list[float] | None = None
-    images: Count | None = None
-    depth: float | None = None
-    nmi: list[float] | None = None
-    stderr_of: dict[str, list[float | None]] | None = None
-
-    def __post_init__(self) -> None:
-        heads = len(self.distance)
-        if len(self.response) != heads or any(len(row) != len(self.frequency) for row in self.response):
-            raise ValueError(f"`response` is not of {heads} heads and {len(self.frequency)} frequencies")
-        if self.gate is not None and len(self.gate) != heads:
-            raise ValueError(f"`gate` is not of {heads} heads")
-        if self.nmi is not None and len(self.nmi) != heads:
-            raise ValueError(f"`nmi` is not of {heads} heads")
-
-
 class DefinitionForm(msgspec.Struct, kw_only=True):
     """`Definition`, its logarithm as a formula in `log`."""
 
@@ -164,10 +141,10 @@ class SpectraForm(msgspec.Struct, kw_only=True):
     images: ImagesInfo
     definition: DefinitionForm
     points: list[PointForm]
-    top1: Annotated[float, Meta(ge=0, le=1)] | None = None
+    top1: Share | None = None
     excluded: list[LeftOut] = []
     selected: bool = False
-    attention: list[AttentionForm] = []
+    attention: list[AttentionRecord] = []
     reliance: RelianceRecord | None = None
     information: list[InformationRecord] = []
     kernels: list[KernelRecord] = []

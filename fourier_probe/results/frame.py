@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fourier_probe.io.tables import plain_frame
 from fourier_probe.results.point import INPUT, Array, PointSpectrum
 from fourier_probe.results.shown import Shown
 
@@ -91,8 +92,7 @@ def short(
 
 def csv(frame: pd.DataFrame) -> str:
     """A frame as CSV, without its index; empty where there is no value."""
-    text: str = frame.to_csv(index=False, lineterminator="\n")
-    return text
+    return plain_frame(frame)
 
 
 def _further(

@@ -20,8 +20,9 @@ from fourier_probe.io import atomic
 from fourier_probe.io.paths import expanded
 from fourier_probe.io.tables import write_frame
 from fourier_probe.io.typed import read_result
+from fourier_probe.results.bounds import Count, Pixel, Radius, Spread
 from fourier_probe.results.drawing import drawing
-from fourier_probe.results.intervals import Interval
+from fourier_probe.results.intervals import Interval, check_change, check_share
 from fourier_probe.results.records import images_text
 from fourier_probe.runtime.versions import now
 
@@ -46,7 +47,7 @@ BASIS = {
     "beyond it and the mean, removed all but a band",
 }
 _ONE = {"frequencies": "frequency", "bands": "band", "filters": "filter"}
-Side = Annotated[int, msgspec.Meta(ge=1, le=1 << 16)]
+Side = Annotated[int, msgspec.Meta(ge=1, le=1 << 13)]
 
 
 class TargetRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,9 +74,9 @@ class ImagesRecord(msgspec.Struct, frozen=True, kw_only=True):
     split: str | None
     n: Annotated[int, msgspec.Meta(ge=1)]
     size: tuple[Side, Side]
-    mean: list[float]
-    std: list[float]
-    skipped: int = 0
+    mean: Annotated[list[Pixel], msgspec.Meta(min_length=1)]
+    std: Annotated[list[Spread], msgspec.Meta(min_length=1)]
+    skipped: Count = 0
     digest: str | None = None
 
     @property
@@ -112,12 +113,21 @@ class NoiseResponse(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     frequency: tuple[int, int] | None = None
-    band: tuple[float, float] | None = None
+    band: tuple[Radius, Radius] | None = None
     filter: Literal["low", "high", "removed"] | None = None
-    cutoff: float | None = None
+    cutoff: Radius | None = None
     error: Interval | None = None
     increase: Interval | None = None
     change: dict[str, Interval | None] = {}
+
+    def __post_init__(self) -> None:
+        check_share(error=self.error)
+        check_change(increase=self.increase)
+        if self.band is not None and not self.band[0] < self.band[1]:
+            raise ValueError(f"`band` is {self.band[0]:g} to {self.band[1]:g}")
+        below = next((name for name, each in self.change.items() if each is not None and each.value < 0), None)
+        if below is not None:
+            raise ValueError(f"`change` of {below[:80]!r} is below 0")
 
     @property
     def kind(self) -> str | None:
@@ -146,13 +156,15 @@ class Sensitivity(msgspec.Struct, frozen=True, kw_only=True):
         images: whose gradient is not 0.
     """
 
-    radius: list[float]
+    radius: list[Radius]
     log_power: list[Interval]
     images: Annotated[int, msgspec.Meta(ge=1)]
 
     def __post_init__(self) -> None:
         if len(self.radius) != len(self.log_power):
             raise ValueError("`$.sensitivity.radius` and `$.sensitivity.log_power` have different lengths")
+        if any(abs(each.value) > 1e4 for each in self.log_power):
+            raise ValueError("`$.sensitivity.log_power` holds what is no logarithm of a float")
 
 
 class HeatMap(msgspec.Struct, frozen=True, kw_only=True):
@@ -189,8 +201,12 @@ class HeatMap(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         kind, (H, W) = self.definition.kind, self.images.size
+        check_share(clean_error=self.clean_error)
         if (self.definition.eps is None) is not (kind == "filters"):
             raise ValueError("`$.definition.eps` belongs to noise, and to nothing else")
+        stride = self.definition.stride or 1
+        if kind == "frequencies" and H * W > 4 * stride**2 * (len(self.responses) + 1):
+            raise ValueError(f"`$.responses` are {len(self.responses)}, too few for a plane of {H}x{W}")
         for index, row in enumerate(self.responses):
             if row.kind != kind:
                 raise ValueError(f"`$.responses[{index}]` holds no {_ONE[kind]}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fourier_probe.results.heatmap import HeatMap, NoiseResponse
+from fourier_probe.results.records import weights_text
 from fourier_probe.results.text_table import TextTable
 
 
@@ -14,7 +15,7 @@ def summary(heat: HeatMap) -> str:
     told = "unknown (no labels of the model's classes)" if clean is None else f"{1 - clean.value:.1%}"
     strength = "" if eps is None else f", eps {eps:.2f}"
     without = "unfiltered" if eps is None else "without noise"
-    line = f"{heat.images.text}{strength}; top-1 {without} {told}"
+    line = f"{heat.images.text}{strength}{weights_text(heat.target.weights)}; top-1 {without} {told}"
     predicted = heat.prediction()
     if predicted is None:
         return line

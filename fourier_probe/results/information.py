@@ -1,4 +1,4 @@
-"""What queries say of keys, as a part of spectra.json, and the table of attention. Imports records.
+"""What queries say of keys, as a part of spectra.json, and the table of attention. Imports attention, bounds.
 
 The definitions are those of `probe.attention`.
 """
@@ -6,20 +6,17 @@ The definitions are those of `probe.attention`.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Annotated, TypedDict, cast
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 from msgspec import Meta
 
-from fourier_probe.results.records import Count
+from fourier_probe.results.attention import AttentionErrors, AttentionRecord
+from fourier_probe.results.bounds import Count, Share, Size
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from fourier_probe.probe.attention import AttentionLayer
-
-Share = Annotated[float, Meta(ge=0, le=1)]
 
 
 class InformationRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,9 +27,9 @@ class InformationRecord(msgspec.Struct, frozen=True, kw_only=True):
     queries: Count
     keys: Count
     nmi: Annotated[list[Share], Meta(min_length=1)]
-    stderr: list[float | None]
+    stderr: list[Size | None]
     mean: Share
-    mean_stderr: float | None = None
+    mean_stderr: Size | None = None
     images: Count
 
     def __post_init__(self) -> None:
@@ -40,36 +37,14 @@ class InformationRecord(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError(f"`stderr` is not of {len(self.nmi)} heads")
 
 
-class AttentionRow(TypedDict, total=False):
-    """One attention layer over a grid, as spectra.json holds it; see `probe.attention.AttentionLayer`."""
-
-    name: str
-    grid: list[int]
-    distance: list[float]
-    diversity: float
-    uniform: float
-    frequency: list[float]
-    response: list[list[float]]
-    gate: list[float] | None
-    images: int
-    depth: float | None
-    nmi: list[float] | None
-    stderr_of: dict[str, list[float | None]] | None
-
-
-def attention_rows(layers: Iterable[AttentionLayer], images: int) -> list[AttentionRow]:
-    """What was measured of attention layers, on so many images, as plain values."""
-    return [cast("AttentionRow", {**layer.to_json(), "images": images}) for layer in layers]
-
-
-def attention_frame(layers: Sequence[AttentionRow], information: Sequence[InformationRecord]) -> pd.DataFrame:
+def attention_frame(layers: Sequence[AttentionRecord], information: Sequence[InformationRecord]) -> pd.DataFrame:
     """A row per attention and head: NMI of all, distance of those over a grid, with standard errors."""
     import pandas as pd
 
     rows = []
     for name, record, layer in _together(layers, information):
-        heads = len(layer["distance"]) if layer is not None else len(record.nmi) if record is not None else 0
-        errors = {} if layer is None else layer.get("stderr_of") or {}
+        heads = len(layer.distance) if layer is not None else len(record.nmi) if record is not None else 0
+        errors = (None if layer is None else layer.stderr_of) or AttentionErrors()
         for head in range(heads):
             rows.append(
                 {
@@ -78,32 +53,31 @@ def attention_frame(layers: Sequence[AttentionRow], information: Sequence[Inform
                     "head": head,
                     "nmi": None if record is None else record.nmi[head],
                     "nmi_stderr": None if record is None else record.stderr[head],
-                    "distance": None if layer is None else layer["distance"][head],
-                    "distance_stderr": errors["distance"][head] if "distance" in errors else None,
+                    "distance": None if layer is None else layer.distance[head],
+                    "distance_stderr": None if errors.distance is None else errors.distance[head],
                 }
             )
     return pd.DataFrame(rows)
 
 
 def attention_table(
-    layers: Sequence[AttentionRow], information: Sequence[InformationRecord], t95: float
+    layers: Sequence[AttentionRecord], information: Sequence[InformationRecord], t95: float
 ) -> pd.DataFrame:
     """A row per attention: mean NMI, mean distance, diversity, with half of its 95 % interval where there is one."""
     import pandas as pd
 
     rows = []
     for name, record, layer in _together(layers, information):
-        errors = {} if layer is None else layer.get("stderr_of") or {}
-        diversity = (errors.get("diversity") or [None])[0]
+        diversity = None if layer is None else layer.diversity_error
         rows.append(
             {
                 "layer": name,
                 "over": None if record is None else record.over,
-                "heads": len(record.nmi) if record is not None else len(layer["distance"]) if layer else 0,
+                "heads": len(record.nmi) if record is not None else len(layer.distance) if layer else 0,
                 "NMI": math.nan if record is None else record.mean,
                 "± NMI": math.nan if record is None or record.mean_stderr is None else t95 * record.mean_stderr,
-                "distance (pixels)": math.nan if layer is None else sum(layer["distance"]) / len(layer["distance"]),
-                "diversity (pixels)": math.nan if layer is None else layer["diversity"],
+                "distance (pixels)": math.nan if layer is None else sum(layer.distance) / len(layer.distance),
+                "diversity (pixels)": math.nan if layer is None else layer.diversity,
                 "± diversity": math.nan if diversity is None else t95 * diversity,
             }
         )
@@ -111,9 +85,9 @@ def attention_table(
 
 
 def _together(
-    layers: Sequence[AttentionRow], information: Sequence[InformationRecord]
-) -> list[tuple[str, InformationRecord | None, AttentionRow | None]]:
+    layers: Sequence[AttentionRecord], information: Sequence[InformationRecord]
+) -> list[tuple[str, InformationRecord | None, AttentionRecord | None]]:
     """Each attention by name, in the order of execution, with what is known of it."""
     known = {record.name: record for record in information}
-    grids = {str(layer["name"]): layer for layer in layers}
+    grids = {layer.name: layer for layer in layers}
     return [(name, known.get(name), grids.get(name)) for name in dict.fromkeys([*known, *grids])]

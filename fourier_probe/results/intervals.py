@@ -1,15 +1,15 @@
-"""95 % intervals: of shares and means over independent images, and over seeds. Imports nothing of ours."""
+"""95 % intervals: of shares and means over independent images, and over seeds. Imports bounds."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Annotated
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from fourier_probe.results.bounds import SLACK
+
 Z95 = 1.959964
-Share = Annotated[float, msgspec.Meta(ge=-1e-9, le=1 + 1e-9)]
 
 
 class Interval(msgspec.Struct, frozen=True):
@@ -18,6 +18,27 @@ class Interval(msgspec.Struct, frozen=True):
     value: float
     low: float | None = None
     high: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, end, sign in (("low", self.low, 1), ("high", self.high, -1)):
+            if end is not None and sign * (end - self.value) > SLACK * max(1.0, abs(self.value)):
+                raise ValueError(f"`{name}` is {end:g} and `value` {self.value:g}")
+
+
+def check_share(**intervals: Interval | None) -> None:
+    """Raise ValueError, which names the field, where a share is not from 0 to 1."""
+    _check(0, intervals)
+
+
+def check_change(**intervals: Interval | None) -> None:
+    """Raise ValueError, which names the field, where a difference of two shares is not from -1 to 1."""
+    _check(-1, intervals)
+
+
+def _check(least: int, intervals: Mapping[str, Interval | None]) -> None:
+    for name, interval in intervals.items():
+        if interval is not None and (interval.value < least - SLACK or interval.value > 1 + SLACK):
+            raise ValueError(f"`{name}.value` is {interval.value:g}: expected {least} to 1")
 
 
 def share(count: int, n: int) -> Interval:

@@ -1,4 +1,4 @@
-"""Responses of kernels as a part of spectra.json, and their tables. May import nothing of ours but records.
+"""Responses of kernels as a part of spectra.json, and their tables. Imports bounds.
 
 The definitions are those of `probe.kernels`.
 """
@@ -12,33 +12,35 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from fourier_probe.results.records import Count
+from fourier_probe.results.bounds import Count, Nats, Radius, Share, Size
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Pair = tuple[Count, Count]
-Numbers = list[float | None]  # null: no such number, as an error under 20 outputs, or the logarithm of no power
 
 
 class KernelRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """The response of one convolution or attention layer; see `probe.kernels.KernelResponse`."""
+    """The response of one convolution or attention layer; see `probe.kernels.KernelResponse`.
+
+    Null is where there is no such number: an error under 20 outputs, or the logarithm of no power.
+    """
 
     name: str
     kind: Literal["dense", "grouped", "depthwise", "transposed", "attention"]
-    depth: float
+    depth: Share
     size: Pair
     stride: Pair
     dilation: Pair
     groups: Count
     inputs: Count
     outputs: Count
-    radius: Annotated[list[float], Meta(min_length=2)]
-    log_power: Numbers
-    stderr: Numbers
-    tilt: float | None = None
-    tilt_stderr: float | None = None
-    norm: float
+    radius: Annotated[list[Radius], Meta(min_length=2)]
+    log_power: list[Nats | None]
+    stderr: list[Size | None]
+    tilt: Nats | None = None
+    tilt_stderr: Size | None = None
+    norm: Size
 
     def __post_init__(self) -> None:
         if not len(self.radius) == len(self.log_power) == len(self.stderr):

@@ -1,4 +1,4 @@
-"""What a result says of its network, images and steps: typed, unknown fields kept. Imports errors only."""
+"""What a result says of its network, images and steps: typed, unknown fields kept. Imports errors and bounds."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from msgspec import Meta
 from typing_extensions import Self
 
 from fourier_probe.errors import ResultError
-
-Count = Annotated[int, Meta(ge=0, le=2**53)]
+from fourier_probe.results.bounds import Count, Pixel, Share, Side, Size, Spread
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,11 +58,20 @@ class Provenance(Record, frozen=True, kw_only=True):
     model_args: dict[str, Any] | None = None
     weights: str | None = None
     data: str | None = None
-    data_scale: float | None = None
-    train_images: int | None = None
+    data_scale: Annotated[float, Meta(gt=0, le=1)] | None = None
+    train_images: Count | None = None
     schedule: str | None = None
     seed: int | None = None
-    epoch: int | None = None
+    epoch: Count | None = None
+
+
+def weights_text(weights: str | None) -> str:
+    """Which weights it was, behind a label; nothing where they are the plain ones.
+
+    >>> weights_text("ema"), weights_text("raw")
+    (', EMA weights', '')
+    """
+    return {"ema": ", EMA weights", "untrained": ", untrained"}.get(str(weights), "")
 
 
 def images_text(n: int, source: str | None, skipped: int) -> str:
@@ -87,9 +95,9 @@ class ImagesInfo(Record, frozen=True, kw_only=True):
     source: str | None = None
     split: str | None = None
     n: Count = 0
-    size: list[Count] | None = None
-    mean: list[float] | None = None
-    std: list[float] | None = None
+    size: Annotated[list[Side], Meta(min_length=2, max_length=2)] | None = None
+    mean: list[Pixel] | None = None
+    std: list[Spread] | None = None
     skipped: Count = 0
     digest: str | None = None
     asked: dict[str, Any] | None = None
@@ -165,8 +173,8 @@ class TopOneBound(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """
 
     variant: str
-    second_difference: float
-    top1: Annotated[float, Meta(ge=0, le=1)] | None = None
+    second_difference: Size
+    top1: Share | None = None
 
     def __str__(self) -> str:
         if self.top1 is not None:

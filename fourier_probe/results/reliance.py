@@ -1,6 +1,6 @@
 """What a network relies on, as a part of spectra.json: a row per layer, half and test, and what its parameters say.
 
-The definitions are those of `probe.reliance`. Imports intervals.
+The definitions are those of `probe.reliance`. Imports bounds, intervals.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from fourier_probe.results.intervals import Interval
+from fourier_probe.results.bounds import Share, Size
+from fourier_probe.results.intervals import Interval, check_change
 
 if TYPE_CHECKING:
     import pandas as pd
 
 ALL = "all layers"
-Share = Annotated[float, Meta(ge=0, le=1)]
 
 
 class LesionRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,9 +34,12 @@ class LesionRecord(msgspec.Struct, frozen=True, kw_only=True):
     half: Literal["content", "positional"]
     test: Literal["exchanged", "off", "off_raw"]
     top1: Share
-    loss: float
+    loss: Size
     top1_change: Interval
     loss_change: Interval
+
+    def __post_init__(self) -> None:
+        check_change(top1_change=self.top1_change)
 
 
 class DepartureRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,10 +57,10 @@ class DepartureRecord(msgspec.Struct, frozen=True, kw_only=True):
     gate: Share
     gate_least: Share
     gate_most: Share
-    tap: float | None = None
-    displacement: float
+    tap: Share | None = None
+    displacement: Size
     locality: float
-    content: float | None = None
+    content: Size | None = None
 
 
 class RelianceRecord(msgspec.Struct, frozen=True, kw_only=True):

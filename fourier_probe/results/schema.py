@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -16,8 +16,8 @@ import numpy as np
 from fourier_probe.errors import ResultError
 from fourier_probe.io.typed import read_result
 from fourier_probe.probe.definition import Definition
+from fourier_probe.results.bounds import out_of_range
 from fourier_probe.results.forms import ChangeForm, Numbers, PointForm, SpectraForm, StepForm
-from fourier_probe.results.information import AttentionRow
 from fourier_probe.results.point import Array, Change, PointSpectrum, RadialProfile, Singular, Step
 from fourier_probe.results.records import ImagesInfo, Provenance
 
@@ -32,7 +32,6 @@ class _Open(msgspec.Struct):
     images: dict[str, Any]
     points: list[dict[str, msgspec.Raw]]
     input: dict[str, msgspec.Raw] | None = None
-    attention: list[dict[str, Any]] = []
 
 
 class Read(msgspec.Struct):
@@ -44,7 +43,6 @@ class Read(msgspec.Struct):
     definition: Definition
     points: list[Any]  # of PointSpectrum, which holds arrays
     input: Any
-    attention: list[AttentionRow]
 
 
 def read(path: Path) -> Read:
@@ -69,7 +67,6 @@ def read(path: Path) -> Read:
         definition=Definition.from_json(msgspec.structs.asdict(form.definition)),
         points=points,
         input=images,
-        attention=cast("list[AttentionRow]", rest.attention),
     )
 
 
@@ -113,8 +110,11 @@ def _point(where: str, form: PointForm, fields: dict[str, msgspec.Raw]) -> Point
     for name in form.stderr_of:
         try:
             scalars[name] = _nan(msgspec.json.decode(fields.get(name, b"null"), type=float | None))
+            problem = out_of_range(name, scalars[name])
         except msgspec.ValidationError as error:
-            raise msgspec.ValidationError(f"{error} - at `$.{where}.{name}`") from error
+            problem = str(error)
+        if problem:
+            raise msgspec.ValidationError(f"{problem} - at `$.{where}.{name}`")
     radial, step = form.radial, form.step
     return PointSpectrum(
         name=form.name,

@@ -18,9 +18,10 @@ from fourier_probe.probe.cka import Pooled
 from fourier_probe.probe.definition import Definition
 from fourier_probe.probe.sums import quantile
 from fourier_probe.results import frame, groupsums, schema
+from fourier_probe.results.attention import AttentionRecord
 from fourier_probe.results.cka import CkaRecord
 from fourier_probe.results.drawing import drawing
-from fourier_probe.results.information import AttentionRow, InformationRecord
+from fourier_probe.results.information import InformationRecord
 from fourier_probe.results.kernels import KernelRecord
 from fourier_probe.results.labels import name_of
 from fourier_probe.results.point import INPUT, PointSpectrum
@@ -52,8 +53,7 @@ class Spectra:
         top1: share of correct predictions on these images, or None.
         excluded: points left out, for example because their features were not finite.
         selected: whether the points were chosen by name; then figures and tables show all of them.
-        attention: of each attention layer, where asked for: name, grid, distance, diversity, frequency, response, gate,
-            uniform, images; see `probe.attention.AttentionLayer`.
+        attention: of each attention layer over a grid, where asked for: distance, diversity, response, gates.
         reliance: what the network relies on of the halves of its gated attention, where asked for and measured.
         information: of every attention, where asked for: the mutual information of its queries and keys.
         kernels: responses of convolutions, and of attention maps as filters, where asked for.
@@ -78,7 +78,7 @@ class Spectra:
     top1: float | None = None
     excluded: list[LeftOut] = field(default_factory=list)
     selected: bool = False
-    attention: list[AttentionRow] = field(default_factory=list)
+    attention: list[AttentionRecord] = field(default_factory=list)
     reliance: RelianceRecord | None = None
     information: list[InformationRecord] = field(default_factory=list)
     kernels: list[KernelRecord] = field(default_factory=list)
@@ -233,7 +233,7 @@ class Spectra:
             top1=form.top1,
             excluded=form.excluded,
             selected=form.selected,
-            attention=read.attention,
+            attention=form.attention,
             reliance=form.reliance,
             information=form.information,
             kernels=form.kernels,

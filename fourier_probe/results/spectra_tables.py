@@ -9,6 +9,7 @@ from fourier_probe.probe.sums import quantile
 from fourier_probe.results.input_level import input_level
 from fourier_probe.results.parts import parts_of
 from fourier_probe.results.profile import has_frequencies, profile, view_of
+from fourier_probe.results.records import weights_text
 from fourier_probe.results.spectra import PointSpectrum, Spectra
 from fourier_probe.results.text_table import TextTable, plus_minus
 
@@ -56,7 +57,7 @@ def _points_table(result: Spectra, label: str) -> TextTable:
     )
     headings = [metric.titled if at is None else f"{metric.titled} at r {at:.2f}" for metric, at in further]
     top1 = "" if result.top1 is None else f", top-1 {100 * result.top1:.1f} %"
-    weights = {"ema": ", EMA weights", "untrained": ", untrained"}.get(str(result.target.weights), "")
+    weights = weights_text(result.target.weights)
     caption = (
         f"{meaning.rstrip('.')}; nats, ± 95 % over images. HFD share: part of the power beyond half the Nyquist "
         "frequency; white: that of white noise on the same grid. slope: of ln power density on ln frequency, 0 for "

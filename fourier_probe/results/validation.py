@@ -19,10 +19,11 @@ from fourier_probe.io import atomic
 from fourier_probe.io.paths import expanded
 from fourier_probe.io.tables import write_frame
 from fourier_probe.io.typed import read_result
+from fourier_probe.results.bounds import Count, Finite, Share
 from fourier_probe.results.drawing import drawing
 from fourier_probe.results.filenames import VALIDATE
-from fourier_probe.results.intervals import Interval, mean
-from fourier_probe.results.records import Count, ImagesInfo, LeftOut, Provenance, TopOneBound
+from fourier_probe.results.intervals import Interval, check_change, check_share, mean
+from fourier_probe.results.records import ImagesInfo, LeftOut, Provenance, TopOneBound
 from fourier_probe.runtime.versions import now
 
 if TYPE_CHECKING:
@@ -52,12 +53,18 @@ class ClassAnswers(msgspec.Struct, frozen=True, kw_only=True):
     predicted: Count
     top1: Interval | None = None
 
+    def __post_init__(self) -> None:
+        check_share(top1=self.top1)
+
 
 class PartAnswers(msgspec.Struct, frozen=True, kw_only=True):
     """A part of the images: how many, and the share of correct answers."""
 
     images: Annotated[int, Meta(ge=1)]
     top1: Interval
+
+    def __post_init__(self) -> None:
+        check_share(top1=self.top1)
 
 
 class Lesion(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,10 +78,14 @@ class Lesion(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     op: str
-    depth: float
+    depth: Share
     top1: Interval
     top1_change: Interval
     loss_change: Interval | None = None
+
+    def __post_init__(self) -> None:
+        check_share(top1=self.top1)
+        check_change(top1_change=self.top1_change)
 
 
 class Curvature(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,10 +100,16 @@ class Curvature(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     batch_size: Annotated[int, Meta(ge=1)]
-    eigenvalues: Annotated[list[list[float]], Meta(min_length=1)]
+    eigenvalues: Annotated[list[list[Finite]], Meta(min_length=1)]
     largest: Interval
-    at: list[float] = []
-    loss: list[list[float]] = []
+    at: list[Finite] = []
+    loss: list[list[Finite]] = []
+
+    def __post_init__(self) -> None:
+        if not self.eigenvalues[0] or any(len(row) != len(self.eigenvalues[0]) for row in self.eigenvalues):
+            raise ValueError("`eigenvalues` are not of as many for each minibatch")
+        if len(self.loss) != len(self.at) or any(len(row) != len(self.at) for row in self.loss):
+            raise ValueError(f"`loss` is not of {len(self.at)} rows and columns, as `at`")
 
     def ranked(self) -> list[Interval]:
         """Of each rank, the largest eigenvalue first: the mean over minibatches, with an interval from 20 of them."""
@@ -149,11 +166,17 @@ class Validation(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if max(max(truth, answer) for truth, answer, _ in self.answers) >= len(self.classes):
             raise ValueError(f"`$.answers` names a class that is not among the {len(self.classes)} of `$.classes`")
-        matrix = self.matrix
-        if matrix.sum() != self.images.n:
-            raise ValueError(f"`$.answers` are of {matrix.sum()} images and `$.images.n` is {self.images.n}")
-        for name, sums in (("images", matrix.sum(1)), ("predicted", matrix.sum(0))):
-            if [getattr(row, name) for row in self.classes] != sums.tolist():
+        check_share(top1=self.top1, top5=self.top5)
+        if self.loss is not None and self.loss.value < 0:
+            raise ValueError(f"`loss.value` is {self.loss.value:g}: a cross-entropy is 0 or more")
+        sums = {"images": [0] * len(self.classes), "predicted": [0] * len(self.classes)}  # a matrix may be too large
+        for truth, answer, images in self.answers:
+            sums["images"][truth] += images
+            sums["predicted"][answer] += images
+        if sum(sums["images"]) != self.images.n:
+            raise ValueError(f"`$.answers` are of {sum(sums['images'])} images and `$.images.n` is {self.images.n}")
+        for name, counted in sums.items():
+            if [getattr(row, name) for row in self.classes] != counted:
                 raise ValueError(f"`$.classes[].{name}` do not agree with `$.answers`")
 
     # --- to look at ---

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fourier_probe.results.intervals import Interval
+from fourier_probe.results.records import weights_text
 from fourier_probe.results.text_table import TextTable
 from fourier_probe.results.validation import Validation
 
@@ -16,7 +17,7 @@ def tables_of(result: Validation) -> list[TextTable | str]:
         (str(name), str(images), *("-" if value != value else f"{value:.1f}" for value in values))
         for name, images, *values in frame.head(SHOWN + 3).itertuples()
     )
-    title = f"{result.label}: {result.images.text}"
+    title = f"{result.label}{weights_text(result.target.weights)}: {result.images.text}"
     tables: list[TextTable | str] = [TextTable(title, ("of", "images", "top-1, %", "from", "to"), rows)]
     if len(frame) > SHOWN + 3:
         tables.append(f"and {len(frame) - SHOWN - 3} classes more, in validation.csv")

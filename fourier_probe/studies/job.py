@@ -117,7 +117,7 @@ def analyze_run(folder: Path, config: TrainConfig, asked: Analysis) -> None:
     from fourier_probe.models.zoo import FACTORY
     from fourier_probe.probe.attention import attention_layers
     from fourier_probe.results.analysis import analyze
-    from fourier_probe.results.information import attention_rows
+    from fourier_probe.results.attention import attention_record
     from fourier_probe.results.measured_reliance import measure
     from fourier_probe.results.records import ImagesInfo
     from fourier_probe.runtime.distributed import ranks
@@ -158,7 +158,7 @@ def analyze_run(folder: Path, config: TrainConfig, asked: Analysis) -> None:
             looked = (batch.images for batch in batches(few, spec, batch_size=8))
             with contextlib.suppress(PointError):  # no attention
                 layers, _ = attention_layers(target.model.to(team.device), looked)
-                result.attention = attention_rows(layers, len(few))
+                result.attention = [attention_record(layer, len(few)) for layer in layers]
             result.reliance = measure(target.model, chosen, spec, 50, named=True)
     result.save(folder, force=True)
     print(f"analyzed on {len(chosen)} {split} images", file=sys.stderr)

@@ -7,7 +7,7 @@ added inside the branch of a step is part of that step.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
 from fourier_probe.trace import axes as ax
@@ -163,8 +163,9 @@ def unread_steps(forward: Forward, read: Sequence[tuple[Value, Grid]], aside: Se
         last = _latest(value, [s for s in forward.trace.sums if s.kind == "add"])
         if last is not None and last.skip is None and forward.homes[last].name:
             inside |= {s for s in residual if forward.homes[last].holds(s) and s.when < last.when}
+    values = {value for value, _ in read}
     return [
-        UnreadStep(forward.homes[s].name or type(forward.homes[s].module).__name__, _reason(forward, s), s.when)
+        UnreadStep(forward.homes[s].name or type(forward.homes[s].module).__name__, _reason(forward, s, values), s.when)
         for s in residual
         if s not in seen and s not in inside
     ]
@@ -217,11 +218,15 @@ def _latest(value: Value, sums: Sequence[Sum]) -> Sum | None:
     return best
 
 
-def _reason(forward: Forward, addition: Sum) -> str:
+def _reason(forward: Forward, addition: Sum, read: Set[Value]) -> str:
     layout = forward.read_sum(addition)
     if isinstance(layout, Unread):
         return layout.reason
     H, W = layout.grid
+    home = forward.homes[addition]
+    holder = next((call for call in forward.trace.calls if call.holds(home) and call.returns in read), None)
+    if holder is not None and holder.name:
+        return f"it lies inside {holder.name}, which is read as one step ({layout.channels} x {H} x {W})"
     return (
         f"no module takes in or returns the sum as it is, or it is of a second stream ({layout.channels} x {H} x {W})"
     )

@@ -74,6 +74,13 @@ class Plan:
                 "content_maps": config.content_maps or None,
             }
             layers = tuple(convertible_layers(model, example, convert=patterns, max_grid=config.max_key_grid, **sizes))
+            single = next((layer for layer in layers if max(layer.keys) <= config.content_stride > 1), None)
+            if single is not None:
+                raise TrainingError(
+                    f"--content-stride {config.content_stride}: {single.name} has keys of {single.keys[0]}x"
+                    f"{single.keys[1]}, which would become one, and content attention over one key looks at nothing: "
+                    f"give less than {max(single.keys)}, or leave the layer out of --convert."
+                )
             if not patterns:
                 every = convertible_layers(model, example, max_grid=None, **sizes)
                 chosen = {layer.name for layer in layers}
@@ -118,6 +125,10 @@ class Plan:
         """Whether mixup and CutMix are on at `time` epochs."""
         off = config.mixup_off_epoch
         return not off or time < (off * self.epochs if off < 1 else off * self.scale)
+
+    def mixes_differ(self, config: TrainConfig) -> bool:
+        """Whether mixup and CutMix, where they end, end before the training does."""
+        return not config.mixup_off_epoch or not self.mixes(config, self.epochs - 1 / max(self.steps, 1))
 
     def keeps(self, config: TrainConfig, epoch: int) -> bool:
         """Whether the state after this epoch or round is kept to fork from, by the options.

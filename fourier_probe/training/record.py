@@ -17,6 +17,7 @@ from fourier_probe.data.trust import Fingerprint
 from fourier_probe.errors import TrainingError, printable
 from fourier_probe.io import decode
 from fourier_probe.io.tables import read_csv
+from fourier_probe.results.bounds import Count, Share, Size
 from fourier_probe.results.records import TopOneBound
 from fourier_probe.training.config import TrainConfig
 
@@ -34,11 +35,11 @@ class InputRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class ImageCounts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Images by split, of which digest, and how many were left out; None where there is no such split."""
 
-    train: int = 0
-    val: int | None = None
-    test: int | None = None
+    train: Count = 0
+    val: Count | None = None
+    test: Count | None = None
     digest: str = ""
-    skipped: int | msgspec.UnsetType = msgspec.UNSET
+    skipped: Count | msgspec.UnsetType = msgspec.UNSET
 
 
 class ScheduleRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -52,10 +53,10 @@ class ScheduleRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class PlanRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How long a run is: epochs or rounds (`unit`) in all, steps of one, images per step; and what converts when."""
 
-    epochs: int
-    steps: int = 0
+    epochs: Count
+    steps: Count = 0
     unit: str = "epoch"
-    batch: int = 0
+    batch: Count = 0
     schedule: ScheduleRecord = ScheduleRecord()
 
 
@@ -64,8 +65,8 @@ class Environment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     torch: str = ""
     device: str = "unknown device"
-    threads: int = 0
-    world: int = 1
+    threads: Count = 0
+    world: Count = 1
 
     def changed(self, now: Environment) -> str:
         """What differs between two environments, in words; empty if nothing."""
@@ -73,20 +74,28 @@ class Environment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return ", ".join(f"{name} {before} -> {after}" for name, before, after in pairs if before != after)
 
 
+class Resumed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where a run went on under other conditions than before: after so many epochs and steps of the next one."""
+
+    epoch: int
+    step: int
+    environment: Environment
+
+
 class RunResult(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """What came of a run: losses in nats, accuracies 0 to 1, the epochs trained; `bound`: see `TopOneBound`."""
 
-    train_loss: float | None = None
-    train_acc: float | None = None
-    val_loss: float | None = None
-    val_acc: float | None = None
-    ema_val_loss: float | None = None
-    ema_val_acc: float | None = None
-    test_loss: float | None = None
-    test_acc: float | None = None
-    test_conflict_acc: float | None = None
-    best_val_acc: float | None = None
-    epochs: int = 0
+    train_loss: Size | None = None
+    train_acc: Share | None = None
+    val_loss: Size | None = None
+    val_acc: Share | None = None
+    ema_val_loss: Size | None = None
+    ema_val_acc: Share | None = None
+    test_loss: Size | None = None
+    test_acc: Share | None = None
+    test_conflict_acc: Share | None = None
+    best_val_acc: Share | None = None
+    epochs: Count = 0
     bound: TopOneBound | None = None
 
     def numbers(self) -> Iterator[tuple[str, float]]:
@@ -118,7 +127,10 @@ class InitialRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class RunRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """config.json: what was asked for, what it came to, and what came of it; no result while it is unfinished."""
+    """config.json: what was asked for, what it came to, and what came of it; no result while it is unfinished.
+
+    `environment` is where the run began; `resumed`, where and when it went on under others.
+    """
 
     config: TrainConfig
     fork: str | None = None
@@ -131,32 +143,38 @@ class RunRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     classes: int | None = None
     plan: PlanRecord | None = None
     environment: Environment = Environment()
+    resumed: tuple[Resumed, ...] | msgspec.UnsetType = msgspec.UNSET
     versions: dict[str, str] = {}
     created: str = ""
     result: RunResult | None = None
     version: int = VERSION
 
+    @property
+    def environments(self) -> tuple[Environment, ...]:
+        """Every one that the run was trained in, in order."""
+        return (self.environment, *(each.environment for each in self.resumed or ()))
+
 
 class EpochRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A row of metrics.csv: losses in nats, accuracies 0 to 1, the model and its cost for one image in the epoch."""
 
-    epoch: int
-    step: int | None = None
-    lr: float | None = None
+    epoch: Count
+    step: Count | None = None
+    lr: Size | None = None
     train_loss: float | None = None
-    train_acc: float | None = None
+    train_acc: Share | None = None
     val_loss: float | None = None
-    val_acc: float | None = None
+    val_acc: Share | None = None
     ema_val_loss: float | None = None
-    ema_val_acc: float | None = None
+    ema_val_acc: Share | None = None
     test_loss: float | None = None
-    test_acc: float | None = None
-    test_conflict_acc: float | None = None
-    converted: int | None = None
-    parameters: int | None = None
-    multiply_adds: int | None = None
-    seconds: float | None = None
-    images_per_second: float | None = None
+    test_acc: Share | None = None
+    test_conflict_acc: Share | None = None
+    converted: Count | None = None
+    parameters: Count | None = None
+    multiply_adds: Count | None = None
+    seconds: Size | None = None
+    images_per_second: Size | None = None
 
     def get(self, name: str) -> float | None:
         """A column by name; None where there is none."""
@@ -168,13 +186,13 @@ class Conversion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A row of conversions.csv: a converted layer, both sides of its switch, on so many images."""
 
     layer: str
-    epoch: int
+    epoch: Count
     loss_before: float | None = None
-    acc_before: float | None = None
+    acc_before: Share | None = None
     loss_after: float | None = None
-    acc_after: float | None = None
+    acc_after: Share | None = None
     ratio: float | None = None
-    images: int | None = None
+    images: Count | None = None
 
 
 class StepRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -185,12 +203,12 @@ class StepRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         loss: nats. acc: 0 to 1. images: seen in these steps. converted: layers that were attention.
     """
 
-    step: int
-    lr: float
+    step: Count
+    lr: Size
     loss: float
-    acc: float
-    images: int
-    converted: int = 0
+    acc: Share
+    images: Count
+    converted: Count = 0
 
 
 STEPS = StepRow.__struct_fields__

@@ -19,6 +19,7 @@ from fourier_probe.training.folder import RunFolder
 from fourier_probe.training.optim import rescale
 from fourier_probe.training.record import (
     Environment,
+    Resumed,
     RunResult,
     ScheduleRecord,
     read_record,
@@ -54,7 +55,11 @@ def resume(session: Session) -> bool:
         outcome = msgspec.structs.replace(outcome, bound=planted_bound(session))
         session.folder.write_config(msgspec.structs.replace(record, result=outcome))
     earlier = convert(payload["environment"], Environment, str(session.folder.last), CheckpointError)
-    if difference := earlier.changed(environment(session.ranks)):
+    now = environment(session.ranks)
+    if difference := earlier.changed(now):
+        if session.ranks.first and not payload["finished"]:
+            again = Resumed(session.state.epoch, session.state.step, now)
+            session.folder.write_config(msgspec.structs.replace(record, resumed=(*(record.resumed or ()), again)))
         session.progress.warn(f"resumed under other conditions ({difference}): not promised to repeat bit by bit.")
     return bool(payload["finished"])
 

@@ -11,7 +11,7 @@ import msgspec
 import torch
 from torch import nn
 
-from fourier_probe.data import InputSpec
+from fourier_probe.data import InputSpec, off_scale
 from fourier_probe.errors import TrainingError
 from fourier_probe.io.decode import convert
 from fourier_probe.models import zoo
@@ -136,6 +136,8 @@ class Session:
             model, arguments, spec = make_model(config, splits, initial)
         if initial is not None and fresh:
             progress.note(initial.description())
+        if odd := off_scale(splits.train, spec):
+            progress.note(odd)
         dtype = getattr(torch, config.model_dtype)
         model = model.to(ranks.device, dtype)
         if config.channels_last:

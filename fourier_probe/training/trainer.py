@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -21,7 +21,7 @@ from fourier_probe import checkpoints
 from fourier_probe.errors import DataError, TrainingError
 from fourier_probe.io.decode import convert
 from fourier_probe.runtime.distributed import ranks
-from fourier_probe.training import logs, steplog
+from fourier_probe.training import idle, logs, steplog
 from fourier_probe.training import resume as beginnings
 from fourier_probe.training.bound import planted_bound
 from fourier_probe.training.config import TrainConfig
@@ -52,6 +52,7 @@ def train(
     force: bool = False,
     fork: str | None = None,
     progress: Progress | None = None,
+    asked: Collection[str] = (),
 ) -> Path:
     """Train a model; returns the run folder.
 
@@ -62,6 +63,7 @@ def train(
         force: overwrite the run in it.
         fork: RUN@EPOCH, another run whose state to begin from.
         progress: who listens; nobody by default.
+        asked: names of the options that the user gave; what cannot do anything among them is said.
 
     Raises:
         ProbeError: a leaf of it that says what is wrong and what to do; the last good checkpoint is kept.
@@ -94,6 +96,8 @@ def train(
                     folder.write_config(session.record())
                     if fork is not None:
                         beginnings.take_spectra(session, fork)
+            for remark in idle.said(session, asked):
+                session.progress.note(remark)
             for reason in differences(session.state.model, config, team.world):
                 session.progress.note(reason)
             with logs.writer(session):

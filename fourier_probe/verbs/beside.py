@@ -14,8 +14,9 @@ from torch import nn
 from fourier_probe.data import batches, choose
 from fourier_probe.data.numbered import numbered
 from fourier_probe.errors import ProbeError
+from fourier_probe.results.attention import attention_record
 from fourier_probe.results.cka import CkaRecord
-from fourier_probe.results.information import InformationRecord, attention_rows
+from fourier_probe.results.information import InformationRecord
 from fourier_probe.results.kernels import KernelRecord
 from fourier_probe.results.spectra import Spectra
 from fourier_probe.runtime.messages import note
@@ -123,7 +124,7 @@ def add_attention(result: Spectra, target: Target, stream: Stream, data: Data | 
             note(f"attention of {name} is left out: {reason}{there}.")
         if not seen.information:
             note("attention is left out: this network has none with a map.")
-        result.attention = attention_rows(seen.layers, seen.images)
+        result.attention = [attention_record(layer, seen.images) for layer in seen.layers]
         result.information = [_information(record, seen.images) for record in seen.information]
         if probe.kernels:
             result.kernels += [_kernel_record(layer.filter) for layer in seen.layers]

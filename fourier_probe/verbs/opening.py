@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from typing_extensions import TypeIs
 
-from fourier_probe.data import Batch, ImageSet, InputSpec, batches, choose, open_data
+from fourier_probe.data import Batch, ImageSet, InputSpec, batches, choose, off_scale, open_data
 from fourier_probe.data.trust import data_of
 from fourier_probe.errors import DataError, ModelError
 from fourier_probe.io.paths import expanded
@@ -202,6 +202,8 @@ def open_source(
             "model: the highest frequencies hold no image content. Give larger images with --data, or --img-size if "
             "it was trained on small ones."
         )
+    if odd := off_scale(chosen, spec):
+        note(odd)
     return chosen, spec
 
 

@@ -50,12 +50,13 @@ def train(
     from fourier_probe.training.trainer import train as run_training
 
     complete = _config(config, Path(out) if out is not None else None, resume, options)
+    asked = {*(config if isinstance(config, Mapping) else ()), *options}
     folder = Path(out) if out is not None else Path("runs") / run_name(complete)
     if progress is not None:
-        run_training(complete, folder, resume=resume, force=force, fork=fork, progress=progress)
+        run_training(complete, folder, resume=resume, force=force, fork=fork, progress=progress, asked=asked)
     else:
         with drawn() as bar:
-            run_training(complete, folder, resume=resume, force=force, fork=fork, progress=bar)
+            run_training(complete, folder, resume=resume, force=force, fork=fork, progress=bar, asked=asked)
     return Run.read(folder)
 
 

@@ -91,7 +91,9 @@ def test_a_run_that_fails_ends_in_exit_1() -> None:
 
 def test_a_dry_run_measures_and_writes_nothing() -> None:
     write({"schedule": ["none", "linear", "constant"], "data_scale": [1.0]}, analyze={"images": 4})
-    before = sorted(Path().rglob("*"))
+    Path("runs/plan/half-done").mkdir(parents=True)  # what another sweep left
+    Path("runs/plan/half-done/log.txt").write_text("epoch 1")
+    before = {path: path.is_file() and path.read_bytes() for path in Path().rglob("*")}
     result = run("--dry-run", "--json")
     assert result.exit_code == 0, result.output
     rows = json.loads(result.stdout)
@@ -102,7 +104,7 @@ def test_a_dry_run_measures_and_writes_nothing() -> None:
     shown = run("--dry-run", "--jobs", "2")
     assert "8 steps are left, about 0" in shown.stdout
     assert "nothing written" in shown.stdout
-    assert sorted(Path().rglob("*")) == before
+    assert {path: path.is_file() and path.read_bytes() for path in Path().rglob("*")} == before
 
 
 def test_a_dry_run_says_what_would_fail() -> None:

@@ -18,7 +18,7 @@ from PIL import Image
 import fourier_probe.data.decode as decode_module
 from fourier_probe.data import BadImageError, Batch, ImageSet, InputSpec, batches, choose, image_digest, open_data
 from fourier_probe.data.images import Files
-from fourier_probe.data.loading import AHEAD
+from fourier_probe.data.loading import AHEAD, off_scale
 from fourier_probe.data.subset import spread
 from fourier_probe.errors import DataError
 
@@ -360,3 +360,18 @@ def test_arrays_in_memory_are_not_sent_to_loader_processes(monkeypatch: pytest.M
 def test_zero_images_are_an_error_with_a_name() -> None:
     with pytest.raises(DataError, match="nothing has no images in its test split"):
         ImageSet("nothing", "test", pixels=np.zeros((0, 4, 4, 1), np.uint8))
+
+
+@pytest.mark.parametrize(("scale", "odd"), [(1.0, False), (0.25, False), (1 / 255, True)])
+def test_statistics_that_were_divided_twice_are_said(scale: float, odd: bool) -> None:
+    """Mean and std of the images themselves, and those a common mistake makes of them."""
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (40, 8, 8, 3), dtype=np.uint8)
+    mean, std = (float(value / 255 * scale) for value in (pixels.mean(), pixels.std()))
+    images = ImageSet("mine", "test", pixels=pixels)
+    text = off_scale(images, InputSpec(3, (8, 8), (mean,) * 3, (std,) * 3))
+    assert ("divided by 255 once too often" in text) is odd and bool(text) is odd
+    assert off_scale(images, InputSpec(3, (8, 8), (0.0,) * 3, (1.0,) * 3)) == ""  # a network without any
+    assert off_scale(images, InputSpec(3, (8, 8), (0.0,) * 3, (1 / 255,) * 3)) == ""  # one of numbers up to 255
+    black = ImageSet("mine", "test", pixels=np.zeros((3, 8, 8, 1), np.uint8))
+    assert off_scale(black, InputSpec(1, (8, 8), (0.485,), (0.229,))) == ""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import csv
 import math
 from pathlib import Path
 
 import msgspec
+import pandas as pd
 import pytest
 
 from fourier_probe.errors import ResultError
-from fourier_probe.io.tables import read_csv, to_csv, write_csv
+from fourier_probe.io.tables import read_csv, to_csv, write_csv, write_frame
 
 
 class Row(msgspec.Struct, forbid_unknown_fields=True):
@@ -68,3 +70,20 @@ def test_damage_is_named_by_its_line(text: bytes, message: str, tmp_path: Path) 
 def test_lines_of_another_system_and_a_byte_order_mark(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_bytes(b"\xef\xbb\xbfname,epoch\r\na,1\r\n")
     assert read_csv(tmp_path / "t.csv", Row, ResultError) == [Row("a", 1)]
+
+
+FORMULAS = ("=1+1", "@SUM(1)", "-2+3+cmd|' /C calc'!A0", "\t=1", "'=1", "+1(2)")
+PLAIN = ("stem", "+attn", "-", "'quoted", "a=b", "")
+
+
+def test_no_name_is_a_formula_in_a_spreadsheet_and_every_name_comes_back(tmp_path: Path) -> None:
+    names = [*FORMULAS, *PLAIN[:-1]]
+    write_csv(tmp_path / "t.csv", [{"name": name, "epoch": -1} for name in names])
+    with (tmp_path / "t.csv").open(newline="") as file:
+        cells = [row[0] for row in csv.reader(file)][1:]
+    assert cells == [f"'{name}" for name in FORMULAS] + list(PLAIN[:-1])
+    assert [row.name for row in read_csv(tmp_path / "t.csv", Row, ResultError)] == names
+    frame = pd.DataFrame({"=class": ["=1", None], "value": [-1.5, 2.0]}, index=pd.Index(["@a", "b"], name="class"))
+    write_frame(tmp_path / "f.csv", frame, index=True)
+    assert (tmp_path / "f.csv").read_text().splitlines() == ["class,'=class,value", "'@a,'=1,-1.5", "b,,2.0"]
+    assert list(frame.columns) == ["=class", "value"]

@@ -15,6 +15,7 @@ from fourier_probe.io.tables import to_csv
 from fourier_probe.probe.definition import Definition
 from fourier_probe.probe.fast import image_statistics
 from fourier_probe.probe.sums import Sums
+from fourier_probe.results.attention import AttentionRecord
 from fourier_probe.results.estimates import point_spectrum
 from fourier_probe.results.point import PointSpectrum
 from fourier_probe.results.records import ImagesInfo, Provenance
@@ -59,10 +60,10 @@ def _result(
     definition = Definition(metrics=metrics, grouping="permutation")  # type: ignore[arg-type]
     rng = torch.Generator().manual_seed(seed)
     described = ImagesInfo(source="noise", split="test", n=images, size=[8, 8], mean=[0.5], std=[0.5], digest=digest)
-    layer = {
-        "name": "block.0.attn", "grid": [8, 8], "distance": [3.0, 4.5], "diversity": 0.75, "uniform": 4.2,
-        "frequency": [0.0, 0.5], "response": [[1.0, 0.2], [1.0, 0.4]], "gate": [0.7, 0.3], "images": 24,
-    }  # fmt: skip
+    layer = AttentionRecord(
+        name="block.0.attn", grid=(8, 8), distance=[3.0, 4.5], diversity=0.75, uniform=4.2, frequency=[0.0, 0.5],
+        response=[[1.0, 0.2], [1.0, 0.4]], gate=[0.7, 0.3], images=24,
+    )  # fmt: skip
     return Spectra(
         target=Provenance.of(
             {"source": source, "arch": "net", "weights": "raw", "seed": seed, "sha256": f"{seed:064x}", **target}

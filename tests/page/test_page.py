@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import scipy.stats
 from click.testing import CliRunner, Result
@@ -147,7 +148,8 @@ def test_the_same_results_give_the_same_bytes(save_result: Save, tmp_path: Path)
 def test_names_cannot_become_html(make_result: Callable[..., Spectra], tmp_path: Path) -> None:
     evil = '</script><script>alert(1)</script><!--<img src=x onerror="alert(2)">'
     result = make_result(f"timm:{evil}", arch=evil, data=evil, model_args={evil: evil}, attention=True)
-    result.points[0].name = result.attention[0]["name"] = result.versions["torch"] = evil
+    result.points[0].name = result.versions["torch"] = evil
+    result.attention[0] = msgspec.structs.replace(result.attention[0], name=evil)
     result.excluded = [LeftOut(evil, evil)]
     result.save(tmp_path / "evil")
     html = render(entries_of(tmp_path / "evil"), title=evil)

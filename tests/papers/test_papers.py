@@ -230,7 +230,12 @@ def test_reliance_stands_beside_the_gates_where_runs_hold_it(study: Path, monkey
     monkeypatch.setattr(Run, "reliance", lambda run: record)
     exhibit = gates.gates_by_depth(read_runs(study))
     assert {(row["gate"], row["top1_change"], row["low"]) for row in exhibit.more["reliance"]} == {(0.7, -0.25, -0.3)}
-    assert "the table beside it" in exhibit.caption
+    assert "the last panel and in the table beside it" in exhibit.caption
+    panel = exhibit.figure.axes[4]  # behind those of three schedules and of all of them
+    assert panel.get_ylabel() == "Top-1 lost without content (points)"
+    assert [list(line.get_ydata()) for line in panel.get_lines() if line.get_marker() not in ("None", "|", "_")] == [
+        [25.0]
+    ] * 3
 
 
 def test_gates_are_counted_from_each_layer_s_own_switch(study: Path) -> None:
@@ -245,6 +250,7 @@ def test_gates_are_counted_from_each_layer_s_own_switch(study: Path) -> None:
     assert {row["schedule"] for row in exhibit.rows} == {"linear", "constant at 0", "constant at 1"}
     gaps = exhibit.more["differences"]
     assert "reliance" not in exhibit.more and "was not measured" in exhibit.caption
+    assert "which was not measured here" in exhibit.figure.legends[0].get_title().get_text().replace("\n", " ")
     assert {gap["minus"] for gap in gaps} == {"constant at 0", "constant at 1"}
     for gap in gaps:  # two copies of one run are two seeds without scatter
         at = {
@@ -305,13 +311,13 @@ def test_eit_counts_and_branches(study: Path) -> None:
     assert branches["difference"] == pytest.approx(point.scalars["hfd_share"] - beside)
     diversity = eit_features.eit_head_diversity(read_runs(study))
     first = next(r for r in diversity.rows if r["model"].startswith("eit"))
-    assert first["diversity"] == pytest.approx(run.spectra.attention[0]["diversity"])
+    assert first["diversity"] == pytest.approx(run.spectra.attention[0].diversity)
     ablation = eit.eit_ablation(read_runs(study))
     assert ablation.rows[1]["minus_whole"] == pytest.approx(-0.045)  # 0.66 minus 0.70 and 0.71
     twin = next(r for r in read_runs(study) if r.config.model_args.get("split"))
     assert twin.spectra is not None
     gap = diversity.more["differences"][0]
-    mine, theirs = (run.spectra.attention[0]["diversity"], twin.spectra.attention[0]["diversity"])
+    mine, theirs = (run.spectra.attention[0].diversity, twin.spectra.attention[0].diversity)
     assert gap["difference"] == pytest.approx(mine - theirs)
     assert "minus its all-attention twin" in share.caption
 

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import msgspec
 import numpy as np
 import pytest
 
 from fourier_probe.plots.attention import attention_figure
+from fourier_probe.results.attention import AttentionRecord
 from fourier_probe.results.intervals import Interval
 from fourier_probe.results.reliance import LesionRecord, RelianceRecord
 
 
-def layer(gate: list[float] | None, **more: object) -> dict[str, object]:
-    return {
-        "name": "a",
-        "distance": [3.0, 5.0],
-        "uniform": 9.0,
-        "frequency": [0.0, 0.5, 1.0],
-        "response": [[1.0, 0.2, 1e-9], [1.0, 0.4, 1e-9]],
-        "gate": gate,
-        **more,
-    }
+def layer(gate: list[float] | None, **more: Any) -> AttentionRecord:
+    record = AttentionRecord(
+        name="a",
+        grid=(4, 4),
+        distance=[3.0, 5.0],
+        diversity=1.0,
+        uniform=9.0,
+        frequency=[0.0, 0.5, 1.0],
+        response=[[1.0, 0.2, 1e-9], [1.0, 0.4, 1e-9]],
+        gate=gate,
+    )
+    return msgspec.structs.replace(record, **more)
 
 
 def test_dots_means_diversity_and_gates() -> None:
@@ -39,7 +45,7 @@ def test_dots_means_diversity_and_gates() -> None:
 
 @pytest.mark.parametrize(("depth", "places"), [((0.2, 0.8), [0.2, 0.8]), ((None, 0.8), [1.0, 2.0])])
 def test_layers_lie_at_their_depth_where_all_say_it(depth: tuple[float | None, float], places: list[float]) -> None:
-    axes = attention_figure([layer([0.5], depth=each) for each in depth], "net").axes
+    axes = attention_figure([layer([0.5, 0.5], depth=each) for each in depth], "net").axes
     assert [list(line.get_xdata()) for line in axes[1].get_lines()[:1]] == [places]
     assert [line.get_xdata()[0] for line in axes[3].get_lines()] == places
     assert [("depth" in ax.get_xlabel(), "order" in ax.get_xlabel()) for ax in (axes[0], axes[1], axes[3])] == [
@@ -72,6 +78,13 @@ def test_heads_that_are_alike_and_uniform() -> None:
     _, diversity, response = attention_figure([alike], "net").axes
     assert diversity.get_ylim() == (0.0, 1.0)
     assert response.get_ylim()[0] > 0
+
+
+def test_gates_without_reliance_say_so() -> None:
+    figure = attention_figure([layer([0.7, 0.9])], "net")
+    assert "which was not measured here" in figure.legends[0].get_title().get_text().replace("\n", " ")
+    figure = attention_figure([layer(None)], "net")
+    assert "not measured" not in figure.legends[0].get_title().get_text()
 
 
 def test_gates_never_stand_alone_where_reliance_was_measured() -> None:

@@ -24,6 +24,7 @@ from fourier_probe.plots.lesions import lesions_figure
 from fourier_probe.plots.sensitivity import sensitivity_figure
 from fourier_probe.probe.heatmap import distinct_frequencies
 from fourier_probe.results import intervals
+from fourier_probe.results.attention import AttentionRecord
 from fourier_probe.results.cka import CkaRecord
 from fourier_probe.results.heatmap import (
     HeatMap,
@@ -177,9 +178,13 @@ def test_what_a_network_relies_on_stands_beside_its_gates_with_a_legend(layers: 
 
 
 def attention(layers: int, relied: RelianceRecord | None = None) -> Figure:
-    layer = {"distance": [3.0, 5.0], "uniform": 9.0, "frequency": [0.0, 0.5, 1.0], "gate": [0.5, 0.9],
-             "response": [[1.0, 0.2, 0.1], [1.0, 0.4, 0.1]], "images": 64}  # fmt: skip
-    return attention_figure([{"name": name, **layer} for name in names(layers)], LABEL, (), relied)
+    records = [
+        AttentionRecord(name=name, grid=(4, 4), distance=[3.0, 5.0], diversity=1.0, uniform=9.0,
+                        frequency=[0.0, 0.5, 1.0], gate=[0.5, 0.9], response=[[1.0, 0.2, 0.1], [1.0, 0.4, 0.1]],
+                        images=64)
+        for name in names(layers)
+    ]  # fmt: skip
+    return attention_figure(records, LABEL, (), relied)
 
 
 FIGURES: dict[str, Callable[[int], Figure]] = {

@@ -21,6 +21,7 @@ from fourier_probe.plots.spectra import step_errors
 from fourier_probe.plots.style import panel_columns
 from fourier_probe.probe.metrics import Definition
 from fourier_probe.results.analysis import analyze
+from fourier_probe.results.attention import AttentionRecord
 from fourier_probe.results.profile import view_of
 from fourier_probe.results.records import Provenance
 from fourier_probe.results.side_by_side import coordinates
@@ -43,8 +44,10 @@ def result_of(layers: int, axis: str = "true") -> Spectra:
     return replace(result, target=Provenance(source="run", epoch=1))
 
 
-LAYER = {"name": "a", "distance": [3.0, 5.0], "uniform": 9.0, "frequency": [0.0, 0.5, 1.0], "gate": [0.5, 0.9],
-         "response": [[1.0, 0.2, 0.1], [1.0, 0.4, 0.1]], "images": 64}  # fmt: skip
+LAYER = AttentionRecord(
+    name="a", grid=(4, 4), distance=[3.0, 5.0], diversity=1.0, uniform=9.0, frequency=[0.0, 0.5, 1.0], gate=[0.5, 0.9],
+    response=[[1.0, 0.2, 0.1], [1.0, 0.4, 0.1]], images=64,
+)  # fmt: skip
 NAME = "a_rather_long_name_of_a_network, linear, 10 % of the data"
 
 

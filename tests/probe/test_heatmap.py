@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from fourier_probe.errors import DataError
+from fourier_probe.probe.filters import ImageFilter
 from fourier_probe.probe.heatmap import (
     NoiseProbe,
     band_noise,
@@ -128,3 +129,25 @@ def test_band_noise_stays_in_its_band(size: tuple[int, int]) -> None:
         assert (power[inside] > 0).all()
     with pytest.raises(DataError, match="no frequency in band"):
         band_noise((4, 4), 0, 8, 1, 1)
+
+
+@pytest.mark.parametrize(("size", "bands"), [((32, 32), 8), ((8, 12), 3), ((7, 9), 2)])
+def test_bands_of_noise_and_removed_bands_differ_on_their_edges_alone(size: tuple[int, int], bands: int) -> None:
+    """Each of the two shares out all frequencies but the mean; `square` is r^2 in whole numbers over (H W)^2."""
+    H, W = size
+    ky, kx = torch.arange(H)[:, None], torch.arange(W // 2 + 1)[None, :]
+    ky = torch.minimum(ky, H - ky)
+    square = 4 * (ky**2 * W**2 + kx**2 * H**2)
+    on_edge = torch.stack([bands**2 * square == (band * H * W) ** 2 for band in range(1, bands)]).any(0)
+    noise = [torch.fft.rfft2(band_noise(size, band, bands, 1, 1)[0, 0].double()).abs() > 1e-6 for band in range(bands)]
+    removed = [~ImageFilter("removed", band, bands).passes(size) for band in range(bands)]
+    every = torch.ones_like(square)
+    every[0, 0] = 0
+    for parts in (noise, removed):
+        assert torch.equal(torch.stack(parts).sum(0), every)
+    assert bool(on_edge.any()) == (size != (7, 9))
+    for one, other in zip(noise, removed, strict=True):
+        assert not ((one != other) & ~on_edge).any()
+    for band in range(bands - 1):
+        low, high = (ImageFilter("low", step, bands).passes(size) for step in (band, band + 1))
+        assert torch.equal(removed[band], high & ~low)

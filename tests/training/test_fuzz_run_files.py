@@ -13,7 +13,7 @@ from fuzzing import outcome
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fourier_probe.errors import ProbeError
+from fourier_probe.errors import ProbeError, TrainingError
 from fourier_probe.io.tables import to_csv
 from fourier_probe.papers import captions, selection
 from fourier_probe.studies import SweepPlan
@@ -22,6 +22,7 @@ from fourier_probe.training.config_files import read_config
 from fourier_probe.training.record import (
     CONVERSIONS,
     METRICS,
+    STEPS,
     Environment,
     ImageCounts,
     InputRecord,
@@ -29,6 +30,9 @@ from fourier_probe.training.record import (
     RunRecord,
     RunResult,
     ScheduleRecord,
+    read_conversions,
+    read_metrics,
+    read_steps,
 )
 from fourier_probe.training.runs import Run
 
@@ -37,6 +41,10 @@ ROWS: list[dict[str, object]] = [
     for e in range(3)
 ]
 SWITCHES: list[dict[str, object]] = [{"layer": f"layer{i}", "epoch": i, "ratio": 1.0625, "images": 48} for i in (1, 2)]
+TAKEN: list[dict[str, object]] = [
+    {"step": 2 * at + 2, "lr": 0.1, "loss": 1.25 / (at + 1), "acc": at / 7, "images": 32, "converted": at}
+    for at in range(3)
+]
 RECORD = RunRecord(
     config=TrainConfig(model_args={"width": 4}, schedule="linear", decay_milestones=(1, 2), convert=("layer*",)),
     arch="cifar_resnet8",
@@ -93,6 +101,7 @@ def run(tmp_path: Path) -> Path:
     (tmp_path / "config.json").write_text(json.dumps(msgspec.to_builtins(RECORD)))
     (tmp_path / "metrics.csv").write_text(to_csv(ROWS, METRICS))
     (tmp_path / "conversions.csv").write_text(to_csv(SWITCHES, CONVERSIONS))
+    (tmp_path / "steps.csv").write_text(to_csv(TAKEN, STEPS))
     return tmp_path
 
 
@@ -126,20 +135,67 @@ def test_a_table_cut_at_any_byte(name: str, run: Path) -> None:
                 assert found == rows[: len(found)]
 
 
+def test_steps_cut_at_any_byte(run: Path) -> None:
+    """Nothing says how many rows there were: what is read is a beginning of them, and no number is cut short."""
+    rows = read_steps(run)
+    whole = (run / "steps.csv").read_bytes()
+    for size in range(len(whole)):
+        (run / "steps.csv").write_bytes(whole[:size])
+        found = outcome(lambda: read_steps(run))
+        assert (isinstance(found, ProbeError) and "steps.csv" in str(found)) or found == rows[: len(found)]
+
+
+IMPOSSIBLE: dict[str, tuple[str, str, str]] = {
+    "an accuracy in percent": (
+        "metrics.csv",
+        "epoch,val_acc\n0,97.5\n",
+        "line 2: val_acc is '97.5': expected a number <=",
+    ),
+    "an accuracy below 0": ("metrics.csv", "epoch,test_acc\n0,-0.5\n", "test_acc is '-0.5'"),
+    "a negative rate": ("metrics.csv", "epoch,lr\n0,-0.5\n", "lr is '-0.5'"),
+    "a negative time": ("metrics.csv", "epoch,seconds\n0,-1\n", "seconds is '-1'"),
+    "a negative step": ("steps.csv", "step,lr,loss,acc,images\n-4,0.1,1,0.5,8\n", "step is '-4'"),
+    "an accuracy of a step": ("steps.csv", "step,lr,loss,acc,images\n4,0.1,1,50,8\n", "acc is '50'"),
+    "an epoch before the first": ("conversions.csv", "layer,epoch\na,-1\n", "epoch is '-1'"),
+    "an accuracy of a switch": ("conversions.csv", "layer,epoch,acc_after\na,1,40\n", "acc_after is '40'"),
+}
+
+
+@pytest.mark.parametrize("case", IMPOSSIBLE)
+def test_a_number_that_no_training_can_give_is_named(case: str, run: Path) -> None:
+    name, text, message = IMPOSSIBLE[case]
+    (run / name).write_text(text)
+    read: dict[str, Callable[[Path], Any]] = {
+        "metrics.csv": read_metrics, "steps.csv": read_steps, "conversions.csv": read_conversions,
+    }  # fmt: skip
+    with pytest.raises(TrainingError, match=message):
+        read[name](run)
+
+
+@pytest.mark.parametrize(("field", "value"), [("test_acc", 40), ("val_acc", -1), ("train_loss", -2), ("epochs", -1)])
+def test_a_result_that_no_training_can_give_is_named(field: str, value: float, run: Path) -> None:
+    record = msgspec.to_builtins(RECORD)
+    record["result"][field] = value
+    (run / "config.json").write_text(json.dumps(record))
+    with pytest.raises(TrainingError, match=f"result.{field}"):
+        Run.read(run)
+
+
 @FUZZ
 @given(st.data())
 def test_a_table_with_damaged_bytes(run: Path, data: st.DataObject) -> None:
     """A value may be another one, which nothing can tell; it is never of another kind, and no row is lost."""
-    name = data.draw(st.sampled_from(["metrics.csv", "conversions.csv"]))
-    table = ROWS if name == "metrics.csv" else SWITCHES
-    columns = METRICS if name == "metrics.csv" else CONVERSIONS
+    name = data.draw(st.sampled_from(["metrics.csv", "conversions.csv", "steps.csv"]))
+    table, columns = {
+        "metrics.csv": (ROWS, METRICS), "conversions.csv": (SWITCHES, CONVERSIONS), "steps.csv": (TAKEN, STEPS),
+    }[name]  # fmt: skip
     whole = to_csv(table, columns).encode()
     at = data.draw(st.integers(0, len(whole)))
     put = data.draw(st.binary(max_size=4) | st.sampled_from([b",", b"\n", b'"', b"\0", b"\r", b"nan", b"e9"]))
     skip = data.draw(st.integers(0, 4))
     (run / name).write_bytes(whole[:at] + put + whole[at + skip :])
-    found = outcome(lambda: len(Run.read(run).metrics if name == "metrics.csv" else Run.read(run).conversions))
-    assert isinstance(found, ProbeError) or found == len(table)
+    found = outcome(lambda: len(getattr(Run.read(run), name.removesuffix(".csv"))))
+    assert isinstance(found, ProbeError) or found == len(table) or name == "steps.csv"
     (run / name).write_bytes(whole)
 
 

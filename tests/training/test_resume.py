@@ -15,7 +15,10 @@ import pytest
 from fourier_probe import checkpoints
 from fourier_probe.errors import CheckpointError, TrainingError
 from fourier_probe.io import atomic
+from fourier_probe.papers.captions import hardware
 from fourier_probe.training import Progress, train, trainer
+from fourier_probe.training.record import read_record
+from fourier_probe.training.runs import Run
 
 from .conftest import RICH
 from .tiny import At, assert_same_run, last, log, make_photos, stop_at, terminate, tiny
@@ -192,6 +195,10 @@ def test_other_threads_are_warned_of(data: Path, tmp_path: Path) -> None:
     said = " ".join(done.stderr.split())
     assert "resumed under other conditions (threads 1 -> 2): not promised to repeat bit by bit" in said
     assert last(tmp_path / "run")["finished"]
+    record = read_record(tmp_path / "run")
+    (again,) = record.resumed or ()
+    assert (again.epoch, again.step, record.environment.threads, again.environment.threads) == (1, 1, 1, 2)
+    assert hardware([Run.read(tmp_path / "run")]).endswith("1 thread then cpu, 2 threads")
 
 
 @pytest.mark.parametrize("key", ["torch", "world"])

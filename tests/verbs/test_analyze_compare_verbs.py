@@ -176,7 +176,7 @@ def test_attention_of_batches_of_ones_own_where_they_can_be_read_again() -> None
     net = timm.create_model("vit_tiny_patch16_224", img_size=32, patch_size=8, depth=1, embed_dim=12, num_heads=2)
     read = [torch.rand(8, 3, 32, 32) for _ in range(9)]
     result = fp.analyze(net, read, attention=True, self_check=False)
-    assert result.attention[0]["images"] == 64 and len(result.information) == 1
+    assert result.attention[0].images == 64 and len(result.information) == 1
     heard: list[str] = []
     with listening(heard.append):
         assert not fp.analyze(net, iter(read), attention=True, self_check=False).attention
