@@ -33,7 +33,7 @@ def save(path: Path | str, payload: dict[str, object]) -> None:
         CheckpointError: something else is in the payload; names where.
         OutputError: the file cannot be written; what was there is intact.
     """
-    clean = _plain(payload, "payload")
+    clean = _storable(payload, "payload")
     clean.update(digest=digest(clean), version=VERSION)
     buffer = io.BytesIO()
     torch.save(clean, buffer)
@@ -67,7 +67,7 @@ def _tensors(value: object, where: str) -> Iterator[tuple[str, Tensor]]:
             yield from _tensors(item, f"{where}[{index}]")
 
 
-def _plain(value: Any, where: str) -> Any:
+def _storable(value: Any, where: str) -> Any:
     """`value` if the safe reader will take it back, tensors on the CPU and in a storage of their own size."""
     if type(value) in _SCALARS:
         return value
@@ -79,9 +79,9 @@ def _plain(value: Any, where: str) -> Any:
             raise CheckpointError(
                 f"cannot save {where}: its key {wrong[0]!r} is {type(wrong[0]).__name__}, expected a string or an int."
             )
-        return {key: _plain(item, f"{where}[{key!r}]") for key, item in value.items()}
+        return {key: _storable(item, f"{where}[{key!r}]") for key, item in value.items()}
     if type(value) in (list, tuple):
-        return type(value)(_plain(item, f"{where}[{index}]") for index, item in enumerate(value))
+        return type(value)(_storable(item, f"{where}[{index}]") for index, item in enumerate(value))
     raise CheckpointError(
         f"cannot save {where}: it is {type(value).__module__}.{type(value).__qualname__}, expected plain values (dense "
         "tensors, numbers, strings, None, and lists, tuples and dictionaries of them)."

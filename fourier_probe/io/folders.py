@@ -28,12 +28,12 @@ def default_folder(verb: str, label: str, options: Mapping[str, object]) -> Path
     PosixPath('results/analyze-timm-resnet18-cba894')
     """
     known = {name: value for name, value in options.items() if value is not None}
-    text = json.dumps(known, sort_keys=True, separators=(",", ":"), default=_plain)  # ASCII: a surrogate is escaped
+    text = json.dumps(known, sort_keys=True, separators=(",", ":"), default=_hashable)  # ASCII: a surrogate is escaped
     digest = hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]
     return RESULTS / f"{verb}-{atomic.safe_name(label)[:_LABEL].strip('-.')}-{digest}"
 
 
-def _plain(value: object) -> object:
+def _hashable(value: object) -> object:
     if isinstance(value, set | frozenset):
         return sorted(map(str, value))
     return dict(value) if isinstance(value, Mapping) else str(value)

@@ -231,19 +231,19 @@ def _fields(entry: Entry) -> dict[str, str]:
     return {
         "File": _code(target.source),
         "SHA-256": _code(target.sha256),
-        "Architecture": _plain(target.arch),
+        "Architecture": _escaped(target.arch),
         "Arguments": _code(json.dumps(arguments, default=str) if arguments else None),
-        "Weights": _plain(target.weights),
+        "Weights": _escaped(target.weights),
         "Trained on": _code(target.data),
-        "Data scale": _plain(target.data_scale),
-        "Schedule": _plain(target.schedule),
-        "Seed": _plain(target.seed),
-        "Epoch": _plain(target.epoch),
-        "Pixels": _plain("×".join(map(str, result.images.size or []))),  # noqa: RUF001
-        "Mean": _plain(_numbers(result.images.mean)),
-        "Standard deviation": _plain(_numbers(result.images.std)),
-        "Versions": _plain(", ".join(f"{name} {version}" for name, version in dict(result.versions).items())),
-        "Analyzed": _plain(result.created),
+        "Data scale": _escaped(target.data_scale),
+        "Schedule": _escaped(target.schedule),
+        "Seed": _escaped(target.seed),
+        "Epoch": _escaped(target.epoch),
+        "Pixels": _escaped("×".join(map(str, result.images.size or []))),  # noqa: RUF001
+        "Mean": _escaped(_numbers(result.images.mean)),
+        "Standard deviation": _escaped(_numbers(result.images.std)),
+        "Versions": _escaped(", ".join(f"{name} {version}" for name, version in dict(result.versions).items())),
+        "Analyzed": _escaped(result.created),
     }
 
 
@@ -340,7 +340,7 @@ def _numbers(values: Any) -> str:
     return ", ".join(f"{value:.4g}" if isinstance(value, float) else str(value) for value in values or [])
 
 
-def _plain(value: object) -> str:
+def _escaped(value: object) -> str:
     return _DASH if value is None or value == "" else escape(str(value))
 
 

@@ -29,7 +29,7 @@ from fourier_probe.training.runs import Run
 @figure_kind(tables=["differences"])
 def eit_hfd_share(runs: Sequence[Run]) -> Exhibit:
     """High frequencies by depth, as a share of non-DC power and relative to DC: branches of EIT, its stream, others."""
-    analyses = analyzed(_plain(runs), "eit-hfd-share")
+    analyses = analyzed(_unscheduled(runs), "eit-hfd-share")
     mixed = [(run, result) for run, result in analyses if any(p.name.endswith("mixer.conv") for p in result.points)]
     if not mixed:
         raise MissingRunsError(
@@ -110,7 +110,7 @@ def eit_hfd_share(runs: Sequence[Run]) -> Exhibit:
 @figure_kind(tables=["differences"])
 def eit_head_diversity(runs: Sequence[Run]) -> Exhibit:
     """Standard deviation over heads of the attention distance, by layer, for EIT, its twins and other models."""
-    analyses = [(run, result) for run, result in analyzed(_plain(runs), "eit-head-diversity") if result.attention]
+    analyses = [(run, result) for run, result in analyzed(_unscheduled(runs), "eit-head-diversity") if result.attention]
     if not any(label(run).startswith("eit_") for run, _ in analyses):
         raise MissingRunsError(
             "eit-head-diversity needs an EIT analyzed with attention: attention = true in [analyze]."
@@ -245,7 +245,7 @@ def _curves(analyses: Sequence[tuple[Run, Spectra]]) -> dict[tuple[str, str], li
     return out
 
 
-def _plain(runs: Sequence[Run]) -> list[Run]:
+def _unscheduled(runs: Sequence[Run]) -> list[Run]:
     """The runs without a schedule, of each model at the largest data scale that all have, else at its own largest."""
     plain = [run for run in finished(runs) if run.config.schedule == "none"]
     scales = {name: {run.config.data_scale for run in group} for name, group in grouped(plain, label).items()}

@@ -29,7 +29,7 @@ def finished(runs: Iterable[Run]) -> list[Run]:
     for group in grouped(next(iter(sets.values())), lambda r: (label(r), schedule_name(r))).values():
         cells = grouped(group, _cell).values()
         varying = sorted({option for cell in cells for option in _differing(cell)})
-        noted = [replace(run, note=" ".join(f"{o}={_plain(run, o)}" for o in varying)) for run in group]
+        noted = [replace(run, note=" ".join(f"{o}={_option_text(run, o)}" for o in varying)) for run in group]
         distinct += [same[0] for same in grouped(noted, lambda r: (r.note, *_cell(r))).values()]
     return distinct
 
@@ -62,7 +62,7 @@ def _differing(runs: Sequence[Run]) -> list[str]:
     ]
 
 
-def _plain(run: Run, option: str) -> str:
+def _option_text(run: Run, option: str) -> str:
     value = getattr(run.config, option)
     return ",".join(f"{k}={v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
 

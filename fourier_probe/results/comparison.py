@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +23,7 @@ from fourier_probe.results.filenames import COMPARE
 from fourier_probe.results.intervals import over_seeds
 from fourier_probe.results.labels import arguments
 from fourier_probe.results.profile import View, ends_of, profile, value_at, view_of
+from fourier_probe.results.schema import plain
 from fourier_probe.results.side_by_side import (
     check_comparable,
     common_table,
@@ -164,10 +165,10 @@ class Comparison:
     def to_json(self) -> dict[str, object]:
         """Plain values; not-a-number becomes null."""
         return {
-            "targets": _plain(self.rows),
-            "coordinates": _plain(self.places),
+            "targets": plain(self.rows),
+            "coordinates": plain(self.places),
             "profile": asdict(self.view),
-            "arms": [_plain(asdict(arm)) for arm in self.over_seeds],
+            "arms": [plain(asdict(arm)) for arm in self.over_seeds],
             "cka": msgspec.to_builtins(list(self.cka)),
         }
 
@@ -351,14 +352,3 @@ def scale_text(scale: float) -> str:
     ('10 %', '3,000 images')
     """
     return f"{scale:,} images" if isinstance(scale, int) else f"{100 * scale:g} %"
-
-
-def _plain(value: object) -> object:
-    """What JSON has: not-a-number becomes null."""
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, float):
-        return float(value) if value == value else None
-    return value

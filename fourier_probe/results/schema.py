@@ -6,7 +6,7 @@ Schema `fourier-probe/spectra`, version 2. A reader of version n reads 1 to n: w
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,13 +73,13 @@ def read(path: Path) -> Read:
 def point_json(point: PointSpectrum) -> dict[str, object]:
     """A point as plain values; what is not finite (there is no such number) becomes null."""
     value: dict[str, object] = {
-        name: _plain(getattr(point, name))
+        name: plain(getattr(point, name))
         for name in "name kind op depth grid channels frequency usable log_amplitude delta stderr".split()
     }
     if point.radial is not None:
-        value["radial"] = {name: _plain(numbers) for name, numbers in vars(point.radial).items()}
+        value["radial"] = {name: plain(numbers) for name, numbers in vars(point.radial).items()}
     if point.singular is not None:
-        value["singular"] = {"log_ratio": _plain(point.singular.value), "stderr": _plain(point.singular.stderr)}
+        value["singular"] = {"log_ratio": plain(point.singular.value), "stderr": plain(point.singular.stderr)}
     scalars = {name: _number(number) for name, number in point.scalars.items()}
     taken = scalars.keys() & {*PointForm.__struct_fields__}
     if taken:
@@ -87,7 +87,7 @@ def point_json(point: PointSpectrum) -> dict[str, object]:
     value |= scalars
     if point.profiles:
         value["profiles"] = {
-            name: {"value": _plain(profile.value), "stderr": _plain(profile.stderr)}
+            name: {"value": plain(profile.value), "stderr": plain(profile.stderr)}
             for name, profile in point.profiles.items()
         }
     value["stderr_of"] = {name: _number(point.stderr_of.get(name)) for name in scalars}
@@ -97,7 +97,7 @@ def point_json(point: PointSpectrum) -> dict[str, object]:
         changes = {
             name: None
             if changes_of is None
-            else {"change": _plain(changes_of.change), "stderr": _plain(changes_of.stderr)}
+            else {"change": plain(changes_of.change), "stderr": plain(changes_of.stderr)}
             for name, changes_of in step.items()
         }
         value["step"] = {"from": point.step.origin} | changes
@@ -166,9 +166,15 @@ def _number(number: float | None) -> float | None:
     return None if number is None or not math.isfinite(number) else float(number)
 
 
-def _plain(value: object) -> object:
-    """An array as a list, what is not finite as null; anything else as it is."""
-    return [_number(number) for number in value.tolist()] if isinstance(value, np.ndarray) else value
+def plain(value: object) -> object:
+    """As JSON has it: arrays and tuples as lists, numbers that are not finite as null."""
+    if isinstance(value, np.ndarray):
+        return plain(value.tolist())
+    if isinstance(value, Mapping):
+        return {name: plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return _number(value) if isinstance(value, float) else value
 
 
 def finite(value: dict[str, object]) -> dict[str, object]:

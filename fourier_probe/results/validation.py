@@ -265,6 +265,8 @@ class Validation(msgspec.Struct, frozen=True, kw_only=True):
         Raises:
             OutputError: the folder cannot be written, or holds a result already and `force` is not set.
         """
+        import pandas as pd
+
         folder = atomic.output_folder(folder, results=VALIDATE, force=force)
         with atomic.staged(folder, (*VALIDATE[1:], VALIDATE[0])) as stage:  # figures of an older result go
             for name, frame in (
@@ -275,12 +277,12 @@ class Validation(msgspec.Struct, frozen=True, kw_only=True):
             if self.lesions:
                 write_frame(stage / "lesions.csv", self.lesion_table())
             if self.curvature is not None:
-                rows = ["minibatch,rank,eigenvalue"] + [
-                    f"{batch},{rank},{value!r}"
+                rows = [
+                    {"minibatch": batch, "rank": rank, "eigenvalue": value}
                     for batch, values in enumerate(self.curvature.eigenvalues)
                     for rank, value in enumerate(values, 1)
                 ]
-                atomic.write_text(stage / "hessian.csv", "\n".join(rows) + "\n")
+                write_frame(stage / "hessian.csv", pd.DataFrame(rows))
             atomic.write_json(stage / VALIDATE[0], msgspec.to_builtins(self, enc_hook=str))
         return folder / VALIDATE[0]
 

@@ -71,7 +71,7 @@ def results_table(rows: Sequence[Mapping[str, Any]], name: str) -> TextTable:
 def _row(task: Task, axes: Sequence[str]) -> dict[str, object]:
     config = task.entry.config
     row: dict[str, object] = dict.fromkeys(columns(axes))
-    row |= {name: _plain(getattr(config, name)) for name in (*FIRST[1:], *axes)}
+    row |= {name: _cell(getattr(config, name)) for name in (*FIRST[1:], *axes)}
     row |= {"name": task.name, "state": task.state, "error": task.error or None, "path": str(task.folder)}
     if not (task.folder / "config.json").exists():
         return row
@@ -97,5 +97,5 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return sum(known) / len(known) if known else None
 
 
-def _plain(value: object) -> object:
+def _cell(value: object) -> object:
     return json.dumps(value) if isinstance(value, dict | list | tuple) else value

@@ -58,7 +58,8 @@ def content(config: TrainConfig) -> dict[str, object]:
         default = option.default_factory() if option.default_factory is not MISSING else option.default
         if option.name in (*FREE, *unread) or value == default:
             continue
-        options[option.name] = _plain(checked(option.name, value, "config"))
+        typed = checked(option.name, value, "config")
+        options[option.name] = list(typed) if isinstance(typed, tuple) else typed
     if config.initial_checkpoint:
         options["initial_checkpoint"] = _digest(config.initial_checkpoint)
     options["model"], options["data"] = placeless(config.model), placeless(config.data)
@@ -88,7 +89,3 @@ def _digest(source: str) -> str:
         while block := file.read(1 << 20):
             hashed.update(block)
     return hashed.hexdigest()
-
-
-def _plain(value: object) -> object:
-    return list(value) if isinstance(value, tuple) else value
