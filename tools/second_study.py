@@ -67,14 +67,18 @@ def coordinate(arms: dict[str, dict[int, Trial]]) -> None:
         for arm in shown:
             if arm in ENDS:
                 continue
-            values = []
+            values = {}
             for seed in seeds:
                 if (arm, seed) in of:
                     apart = of["attention", seed][k] - of["none", seed][k]
                     along = (weight[k] * (of[arm, seed][k] - of["none", seed][k]) * apart).sum()
-                    values.append(float(along / (weight[k] * apart**2).sum()))
-            middle, half = over_seeds(values)
-            print(f"  {arm}: t {middle:.2f} +- {half:.2f}, n = {len(values)}")
+                    values[seed] = float(along / (weight[k] * apart**2).sum())
+            if values and all(shown[arm][seed].solved for seed in values):
+                middle, half = over_seeds(list(values.values()))
+                print(f"  {arm}: t {middle:.2f} +- {half:.2f}, n = {len(values)}, all solved")
+            else:  # split by what they came to
+                each = [f"{t:.2f} at top-1 {100 * shown[arm][seed].top1:.1f}" for seed, t in values.items()]
+                print(f"  {arm}: t {'; '.join(each)}")
 
 
 def before_the_switch(found: Sequence[Trial]) -> None:
@@ -111,6 +115,8 @@ if __name__ == "__main__":
     mixed = trials(read_runs(ROOT / "checkpoints"), "mixed")
     primary = cells([trial for trial in mixed if trial.images == PRIMARY])
     reliance(primary)
-    coordinate(primary)
+    for images in sorted({trial.images for trial in mixed}):
+        print(f"{images} images:")
+        coordinate(cells([trial for trial in mixed if trial.images == images]))
     before_the_switch(mixed)
     transfer(read_runs(ROOT / "checkpoints" / "transfer"))
