@@ -144,7 +144,7 @@ def _rows(result: Spectra) -> list[list[PointSpectrum]]:
     count = sum(map(len, steps))
     across = min(ACROSS, max(math.ceil(math.sqrt(count)), min(count, 5), min(max(map(len, steps), default=1), ACROSS)))
     choices = [_laid(steps, wide) for wide in (*range(across, ACROSS + 1), *range(across - 1, 2, -1))]
-    return next((rows for rows in choices if len(rows) == 1 or len(rows[-1]) > 1), choices[0] if choices else [])
+    return next((rows for rows in choices if len(rows) < 2 or len(rows[-1]) > 1), choices[0] if choices else [])
 
 
 def _laid(steps: Sequence[Sequence[PointSpectrum]], across: int) -> list[list[PointSpectrum]]:

@@ -73,7 +73,9 @@ def read(path: Path) -> Read:
 def point_json(point: PointSpectrum) -> dict[str, object]:
     """A point as plain values; what is not finite (there is no such number) becomes null."""
     value: dict[str, object] = {
-        name: plain(getattr(point, name))
+        name: plain(field)
+        if isinstance(field := getattr(point, name), np.ndarray)
+        else field  # NaN elsewhere is refused
         for name in "name kind op depth grid channels frequency usable log_amplitude delta stderr".split()
     }
     if point.radial is not None:

@@ -165,7 +165,7 @@ def test_it_is_a_line_a_table_and_a_frame() -> None:
 def test_it_is_drawn_with_title_and_units() -> None:
     figure = heat().plot()
     assert figure.get_suptitle() == "net: n = 100, eps = 4, clean error 20.0%"
-    labels = {ax.get_ylabel() for ax in figure.axes}
+    labels = {axes.get_ylabel() for ax in figure.axes for axes in (ax, *ax.child_axes)}  # a colour bar is a child
     assert "Top-1 error (share of images)" in labels
     assert any("relative change of features, |Δf| / |f|" in text.get_text() for text in figure.findobj(Text))
     for result in (bands(), bands(labelled=False), heat(labelled=False)):
