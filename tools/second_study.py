@@ -82,15 +82,21 @@ def coordinate(arms: dict[str, dict[int, Trial]]) -> None:
 
 
 def before_the_switch(found: Sequence[Trial]) -> None:
-    """Training loss in the round that ends at the first switch, by scale: what the convolution had left to learn."""
+    """Training loss in the round that ends at the first switch, by scale: what the convolution had left to learn.
+
+    And the test top-1 that came of it, minus that of the convolution, paired by seed.
+    """
     for images in sorted({trial.images for trial in found}):
         for arm in ("linear", "constant"):
             runs = [trial for trial in found if (trial.images, trial.arm) == (images, arm)]
             losses = [next(row.train_loss for row in t.run.metrics if row.step == t.switched[0]) for t in runs]
             if known := [loss for loss in losses if loss is not None]:
                 solved = sum(trial.solved for trial in runs)
-                print(f"{images:6} images, {arm}: training loss at the first switch {mean(known):.3f} nats "
-                      f"({min(known):.3f} to {max(known):.3f}); solved in {solved} of {len(runs)} seeds")  # fmt: skip
+                alone = {t.seed: t.top1 for t in found if (t.images, t.arm) == (images, "none")}
+                middle, half = over_seeds([t.top1 - alone[t.seed] for t in runs if t.seed in alone])
+                print(f"{images:6} images, {arm}: {100 * middle:+.1f} +- {100 * half:.1f} points minus none; training "
+                      f"loss at the first switch {mean(known):.3f} nats ({min(known):.3f} to {max(known):.3f}); "
+                      f"solved in {solved} of {len(runs)} seeds")  # fmt: skip
 
 
 def transfer(runs: Sequence[Run]) -> None:
