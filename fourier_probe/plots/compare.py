@@ -29,6 +29,7 @@ from fourier_probe.plots.style import (
     canvas,
     categories,
     foot,
+    legend_titles,
     panel_columns,
     short_title,
     style,
@@ -77,14 +78,15 @@ def draw_steps(ax: Axes, tables: Sequence[Sequence[StepChanges]], labels: Sequen
     """
     ops = [op for op in OPS if any(kind.op == op for table in tables for kind in table)]
     width = 0.8 / len(tables)
-    for index, (table, label, color) in enumerate(zip(tables, labels, categories(len(tables)), strict=True)):
+    titles = legend_titles(labels)
+    for index, (table, title, color) in enumerate(zip(tables, titles, categories(len(tables)), strict=True)):
         for kind in table:
             x = ops.index(kind.op) - 0.4 + width * (index + 0.5)
             ax.plot([x] * kind.steps, [step.change for step in kind.each], "o", ms=3, mew=0, color=color, alpha=0.45)
             error = kind.quantile * kind.stderr if np.isfinite(kind.stderr) else None
             ax.errorbar([x], [kind.change], error, marker="D", ms=4, color=color, capsize=2, mec="white", mew=0.4)
             ax.plot([x], [kind.median], "_", ms=13, mew=1.2, color=color)
-        ax.plot([], [], "D", ms=4, color=color, label=short_title(label))
+        ax.plot([], [], "D", ms=4, color=color, label=title)
     ax.axhline(0, color="0.45", linewidth=0.6, linestyle=":", zorder=0)
     ax.set_xticks(range(len(ops)), [{"mlp": "MLP", "conv": "convolution"}.get(op, op) for op in ops])
     ax.set_xlim(-0.5, len(ops) - 0.5)
@@ -136,10 +138,12 @@ def steps_figure(tables: Sequence[Sequence[StepChanges]], labels: Sequence[str],
 def draw_coordinate(ax: Axes, rows: Sequence[dict[str, Any]]) -> Axes:
     """The inductive-bias coordinate t against the distance from the segment, with 95 % intervals over images."""
     placed = [row for row in rows if np.isfinite(row["t"])]
-    for row, color, marker in zip(placed, categories(len(placed)), itertools.cycle(MARKERS), strict=False):
+    titles = legend_titles([row["target"] for row in placed])
+    for row, label, color, marker in zip(
+        placed, titles, categories(len(placed)), itertools.cycle(MARKERS), strict=False
+    ):
         errors = [row["quantile"] * row[f"{name}_stderr"] for name in ("t", "distance")]
         x, y = ([error] if np.isfinite(error) else None for error in errors)
-        label = short_title(row["target"])
         ax.errorbar(row["t"], row["distance"], y, x, color=color, marker=marker, capsize=1.5, linestyle="", label=label)
     ax.plot([0, 1], [0, 0], color="0.3", linewidth=1.2, zorder=0)
     text: dict[str, Any] = {"textcoords": "offset points", "ha": "center", "va": "top", "fontsize": 6.5, "color": "0.3"}

@@ -11,7 +11,17 @@ from matplotlib.figure import Figure
 
 from fourier_probe.errors import ResultError
 from fourier_probe.plots.spectra import depth_colorbar, figure_of
-from fourier_probe.plots.style import COLUMN, MARKERS, PAGE, canvas, categories, depth_colors, short_title, style
+from fourier_probe.plots.style import (
+    COLUMN,
+    MARKERS,
+    PAGE,
+    canvas,
+    categories,
+    depth_colors,
+    legend_titles,
+    short_title,
+    style,
+)
 from fourier_probe.probe.sums import quantile
 from fourier_probe.results.shown import Shown
 from fourier_probe.results.spectra import Spectra
@@ -70,9 +80,9 @@ def metrics_figure(results: Sequence[Spectra], titles: Sequence[str]) -> Figure:
                 radial.append(ax)
                 continue
             styles = zip(categories(len(results)), itertools.cycle(MARKERS))
-            for result, title, (color, marker) in zip(results, titles, styles, strict=False):
+            for result, title, (color, marker) in zip(results, legend_titles(titles), styles, strict=False):
                 if any(own.name == metric.name for own in result.metrics):
-                    draw_metric(ax, result, metric, color=color, marker=marker, label=short_title(title))
+                    draw_metric(ax, result, metric, color=color, marker=marker, label=title)
         for ax in axes.flat[len(metrics) :]:
             ax.set_visible(False)
         if radial:

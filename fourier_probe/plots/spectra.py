@@ -25,6 +25,7 @@ from fourier_probe.plots.style import (
     categories,
     depth_colors,
     foot,
+    legend_titles,
     panel_columns,
     short_title,
     style,
@@ -317,8 +318,9 @@ def depth_figure(results: Sequence[Spectra], titles: Sequence[str]) -> Figure:
             if steps is not None:
                 note = f"95 % over {images_span(results)}; bars: of the step to a point, paired; band: of its value."
         else:
-            for along, title, color, marker in zip(profiles, titles, colors, itertools.cycle(MARKERS), strict=False):
-                draw_depth_profile(ax, along, color=color, marker=marker, label=short_title(title), shade=False)
+            entries = zip(profiles, legend_titles(titles), colors, itertools.cycle(MARKERS), strict=False)
+            for along, title, color, marker in entries:
+                draw_depth_profile(ax, along, color=color, marker=marker, label=title, shade=False)
             if view.quantity == "log_density":
                 _white_level(ax, 0.0, "white noise")
             side_legend(figure, ax)

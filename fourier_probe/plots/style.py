@@ -6,6 +6,7 @@ import contextlib
 import contextvars
 import functools
 import io
+import itertools
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -222,14 +223,36 @@ def short_title(title: str) -> str:
     return literal(words if len(words) <= LONGEST and words[-1] != "." else f"{title[:16]}...{title[-15:]}")
 
 
+def legend_titles(titles: Sequence[str]) -> list[str]:
+    """`short_title` of each entry of a legend; where two would be alike, what differs in up to three lines.
+
+    Words that all titles of one first word begin with are left out then, but that word.
+
+    >>> runs = [f"cifar_resnet8 stem_stride=2, {schedule}, 600 images" for schedule in ("linear", "constant")]
+    >>> legend_titles(runs)
+    ['cifar_resnet8 linear, 600 images', 'cifar_resnet8 constant, 600 images']
+    """
+    short = [short_title(title) for title in titles]
+    if len(set(short)) == len(set(titles)):
+        return short
+    words = [printable(title).split(" ") for title in titles]
+    entries = []
+    for own in words:
+        kin = [others for others in words if others[0] == own[0]]
+        shared = sum(1 for _ in itertools.takewhile(lambda column: len(set(column)) == 1, zip(*kin, strict=False)))
+        told = [own[0], *own[shared:]] if len(kin) > 1 else own
+        entries.append("\n".join(map(literal, textwrap.wrap(" ".join(told), LONGEST)[:3])))
+    return entries
+
+
 def wrapped_title(title: str, width: int = 22) -> str:
-    """`short_title` of a narrow panel: up to four lines, broken after hyphens where there are some.
+    """`short_title` of a narrow panel: up to five lines, broken after hyphens where there are some.
 
     >>> wrapped_title("cifar_resnet8 stem_stride=2, constant, switch at epoch 0").splitlines()
     ['cifar_resnet8', 'stem_stride=2,', 'constant, switch at', 'epoch 0']
     """
     title = printable(title)
-    if len(textwrap.wrap(title, width)) > 4:
+    if len(textwrap.wrap(title, width)) > 5:
         title = f"{title[: width + 3]}...{title[-width:]}"
     return "\n".join(map(literal, textwrap.wrap(title, width)))
 

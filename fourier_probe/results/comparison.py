@@ -29,6 +29,7 @@ from fourier_probe.results.side_by_side import (
     common_table,
     coordinates,
     key_of,
+    scale_text,
     summary,
 )
 from fourier_probe.results.similarity import Similarity
@@ -343,12 +344,3 @@ def _without_part(label: str, column: str) -> str:
     'patch_resnet, constant, switch at epoch 9'
     """
     return re.sub(rf"(, )?\b{re.escape(column)}( of the data)?(?=,|$)", "", label).removeprefix(", ") or label
-
-
-def scale_text(scale: float) -> str:
-    """A share of the training images, or their number.
-
-    >>> scale_text(0.1), scale_text(3000)
-    ('10 %', '3,000 images')
-    """
-    return f"{scale:,} images" if isinstance(scale, int) else f"{100 * scale:g} %"

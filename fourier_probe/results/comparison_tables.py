@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 from fourier_probe.results.cka import most_alike
 from fourier_probe.results.input_level import input_text
 from fourier_probe.results.profile import ends_of
-from fourier_probe.results.side_by_side import paired
+from fourier_probe.results.side_by_side import KEYS, key_of, paired, scale_text
 from fourier_probe.results.text_table import TextTable, plus_minus
 
 if TYPE_CHECKING:
     from fourier_probe.results.comparison import Comparison
+    from fourier_probe.results.spectra import Spectra
 
 
 def tables_of(comparison: Comparison) -> list[TextTable]:
@@ -34,7 +35,7 @@ def summary_table(comparison: Comparison) -> TextTable:
     cells = [
         (
             row["target"],
-            *(plus_minus(row[name.replace("-", "_")], None, "{}") for name in named),
+            *(_key_text(result, name) for name in named),
             str(row["weights"]),
             plus_minus(row["top1"], None, "{:.1%}"),
             str(row["points"]),
@@ -48,7 +49,7 @@ def summary_table(comparison: Comparison) -> TextTable:
             plus_minus(row["last_slope"], None, "{:+.2f}"),
             f"{row['first_grid']} to {row['last_grid']}",
         )
-        for index, (row, end) in enumerate(zip(comparison.rows, ends, strict=True))
+        for index, (row, end, result) in enumerate(zip(comparison.rows, ends, comparison.results, strict=True))
     ]
     columns = ("target", *named, "weights", "top-1", "points", "first", "last", "last - first target's",
                "HFD last (white)", "HFD - first target's", "slope last", "grid")  # fmt: skip
@@ -69,8 +70,18 @@ def summary_table(comparison: Comparison) -> TextTable:
     )
 
 
+def _key_text(result: Spectra, by: str) -> str:
+    if getattr(result.target, KEYS[by]) is None:
+        return "-"
+    key = key_of(result, by)
+    return scale_text(key) if by == "data-scale" and isinstance(key, int | float) else str(key)
+
+
 def _coverage(comparison: Comparison) -> list[str]:
-    """A sentence on how much of each network was read, where that is known."""
+    """A sentence on how much of each network was read, where that is known; one for all where many are read whole."""
+    coverages = [result.coverage for result in comparison.results]
+    if len(coverages) > 3 and all(known is not None and known.read == known.steps for known in coverages):
+        return [f"Coverage: every step of the {len(coverages)} networks is read."]
     read = [
         f"{label} {result.coverage.text()}"
         for label, result in zip(comparison.labels, comparison.results, strict=True)

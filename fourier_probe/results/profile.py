@@ -20,6 +20,8 @@ from fourier_probe.results.estimates import estimates
 from fourier_probe.results.point import PointSpectrum
 from fourier_probe.results.spectra import Spectra
 
+MOVED = 0.25  # nats by which the white level of delta differs between points from which on it is said
+
 
 @dataclass(frozen=True)
 class View:
@@ -114,7 +116,8 @@ def view_of(results: Spectra | Sequence[Spectra]) -> View:
     points = [point for result in results for point in result.stream if point.highest > 0]
     grids = tuple(dict.fromkeys("x".join(map(str, point.grid)) for point in points))
     if len(grids) == 1:
-        return View("delta", frequency, grids, f"Every map is {grids[0]}, so delta is compared as it is.")
+        why = f"Every map is {grids[0]}, so delta is compared as it is."
+        return View("delta", frequency, grids, " ".join([why, *_moved_by_the_mean(points)]))
     shown = grids if len(grids) < 7 else (*grids[:3], f"{len(grids) - 4} more", grids[-1])
     differ = f"Maps have different grids ({', '.join(shown)}) and delta depends on the grid"
     rings = [[point for point in result.stream if has_rings(point)] for result in results]
@@ -127,6 +130,18 @@ def view_of(results: Spectra | Sequence[Spectra]) -> View:
         "frequencies but 0, which is 0 for white noise on every grid."
     )
     return View("log_density", radius, grids, why)
+
+
+def _moved_by_the_mean(points: Sequence[PointSpectrum]) -> list[str]:
+    """A warning where delta changes with the mean of the maps, its reference, and not with how power is spread."""
+    levels = [point.scalars.get("white_delta", math.nan) for point in points]
+    known = [level for level in levels if math.isfinite(level)]
+    if not known or max(known) - min(known) < MOVED:
+        return []
+    return [
+        f"Delta also changes with the mean of the maps: that of white noise of the same mean and variance lies between "
+        f"{min(known):+.2f} and {max(known):+.2f} (dashed). The log density (spectra.csv) leaves the mean out."
+    ]
 
 
 def profile(result: Spectra, view: View | None = None) -> Profile:

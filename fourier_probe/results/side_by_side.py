@@ -69,6 +69,15 @@ def key_of(result: Spectra, by: str) -> object:
     return value
 
 
+def scale_text(scale: float) -> str:
+    """A share of the training images, or their number.
+
+    >>> scale_text(0.1), scale_text(3000)
+    ('10 %', '3,000 images')
+    """
+    return f"{scale:,} images" if isinstance(scale, int) else f"{100 * scale:g} %"
+
+
 def summary(results: Sequence[Spectra], labels: Sequence[str]) -> list[dict[str, Any]]:
     """One row per result: what a reader asks first, at a frequency all of them have.
 

@@ -17,7 +17,7 @@ from fourier_probe.errors import ResultError
 from fourier_probe.results.analysis import analyze
 from fourier_probe.results.comparison import DRAWN, Comparison
 from fourier_probe.results.coordinate import Axes, locate
-from fourier_probe.results.profile import common_frequency, profile
+from fourier_probe.results.profile import common_frequency, profile, view_of
 from fourier_probe.results.side_by_side import (
     check_comparable,
     common_table,
@@ -184,6 +184,31 @@ def test_runs_of_one_model_that_switch_at_other_epochs_have_rows_of_their_own() 
     assert rows == ["net + constant"]
     assert cells[rows[0], "600 images"] is results[0]
     assert heard == ["results that differ by their seed share a panel: the first of each is drawn."]
+
+
+def test_a_mean_that_moves_delta_is_said_where_delta_is_shown() -> None:
+    result = of(1.0, -1.0)
+    for point, level in zip(result.stream, (-2.0, -2.1, -2.2), strict=False):
+        point.scalars["white_delta"] = level
+    assert "mean of the maps" not in view_of([result]).why
+    result.stream[-1].scalars["white_delta"] = -4.2
+    why = view_of([result]).why
+    assert "compared as it is. Delta also changes with the mean of the maps" in why
+    assert "between -4.20 and -2.00 (dashed)" in why
+
+
+def test_the_table_says_how_many_images_a_run_was_trained_on_and_a_whole_coverage_once() -> None:
+    results = []
+    for images in (None, 54000):
+        for seed in range(2):
+            result = of(1.0, n=20)
+            result.target = msgspec.structs.replace(
+                result.target, arch="net", data_scale=0.1 if images is None else 1.0, train_images=images, seed=seed
+            )
+            results.append(result)
+    table = Comparison(tuple(results), ("a", "b", "c", "d"), by="data-scale").table()
+    assert [row[1] for row in table.rows] == ["10 %", "10 %", "54,000 images", "54,000 images"]
+    assert "Coverage: every step of the 4 networks is read." in table.caption
 
 
 def test_no_step_is_made_of_points_that_are_no_neighbours() -> None:
