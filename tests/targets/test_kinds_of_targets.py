@@ -93,7 +93,7 @@ def test_a_file_that_says_keeps_its_word_and_one_named_for_itself_does_not() -> 
         ("nothere.pt=resnet18", r"no file or folder nothere.pt \(of nothere.pt=resnet18\)"),
         ("nofile.py:make", "no such file: nofile.py"),
         ("net.py:mak", "it has make, fixed, loads"),
-        ("net.py:make=resnet18", "is a factory, which says what it is"),
+        ("net.py:make=resnet18", "is a factory, which names its own architecture"),
         ("torchvision:resnet1", "torchvision has no model 'resnet1'. Did you mean"),
     ],
 )
