@@ -1,7 +1,7 @@
 """Numbers of docs/studies/second.md that no figure prints, from checkpoints/ alone: `python tools/second_study.py`.
 
 Reliance by layer with exploratory sign-flip tests; the coordinate t of A4 point by point, where its ends are apart; the
-training loss at the first switch by scale; and the transfer to Fashion-MNIST, seed by seed.
+training loss at the first switch by scale; runs after the plan; and the transfer to Fashion-MNIST, seed by seed.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from statistics import mean
 
 import numpy as np
 
-from fourier_probe.papers.planted import PRIMARY, Trial, cells, trials
+from fourier_probe.papers.planted import ARMS, PRIMARY, Trial, cells, trials
 from fourier_probe.papers.selection import switches
 from fourier_probe.results.coordinate import _points, common_axes, surface
 from fourier_probe.results.intervals import over_seeds, sign_flip
@@ -99,6 +99,15 @@ def before_the_switch(found: Sequence[Trial]) -> None:
                       f"solved in {solved} of {len(runs)} seeds")  # fmt: skip
 
 
+def after_the_plan(found: Sequence[Trial]) -> None:
+    """Test top-1 of the arms with 1,000 images that the plan does not have, seed by seed."""
+    for arm, seeds in cells([trial for trial in found if trial.images == 1000]).items():
+        if arm not in ARMS:
+            accuracies = ", ".join(f"{100 * seeds[seed].top1:.1f} (seed {seed})" for seed in sorted(seeds))
+            solved = sum(trial.solved for trial in seeds.values())
+            print(f"1000 images, {arm}: {accuracies}; solved in {solved} of {len(seeds)}")
+
+
 def transfer(runs: Sequence[Run]) -> None:
     """Test top-1 by arm and scale, and each arm minus the convolution, paired by seed."""
     found: dict[tuple[int, str], dict[int, float]] = {}
@@ -125,4 +134,5 @@ if __name__ == "__main__":
         print(f"{images} images:")
         coordinate(cells([trial for trial in mixed if trial.images == images]))
     before_the_switch(mixed)
+    after_the_plan(mixed)
     transfer(read_runs(ROOT / "checkpoints" / "transfer"))

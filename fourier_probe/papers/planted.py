@@ -30,6 +30,7 @@ PRIMARY = 10_000  # images at which the primary contrasts are
 BOUNDS = {"mixed": 0.875, "far": 0.75}
 ARMS = ("none", "linear", "constant", "reverse", "attention")
 COLORS = dict(zip(ARMS, categories(len(ARMS)), strict=True))
+FROM_THE_START = {"locality_strength": 1.0, "gate": 1.0}  # how `attention` is recast, as ConViT begins
 THIRD = 900  # the step of `constant`, the mean of those of `linear`
 
 
@@ -38,7 +39,8 @@ class Trial:
     """One run as the study sees it.
 
     Attributes:
-        arm: none, linear, constant, reverse or attention (all from the start); "constant 300": at another step.
+        arm: none, linear, constant, reverse or attention (all from the start); "constant 300": at another step; one
+            that was recast otherwise than in the plan says how, and is none of the plan's arms.
         variant: mixed, far or local. images: of training. seed: of weights and images.
         switched: step of the first and of the last switch; 0 without one.
         solved_at: step at which validation top-1 first reached SOLVED, seen after a round; None if it never did.
@@ -61,6 +63,9 @@ class Trial:
         arm = run.config.schedule
         if arm == "constant":
             arm = "attention" if at == [0] else "constant" if at == [THIRD] else f"constant {at[0]}"
+        if dict(run.config.recast_args) != (FROM_THE_START if arm == "attention" else {}):
+            other = ", ".join(f"{name} {value}" for name, value in run.config.recast_args.items())
+            arm = f"{'constant 0' if arm == 'attention' else arm}, recast with {other or 'its defaults'}"
         reached = next((row.step for row in run.metrics if row.val_acc is not None and row.val_acc >= SOLVED), None)
         variant = run.config.data.partition(":")[2] or "mixed"
         images = run.config.train_images or run.record.images.train

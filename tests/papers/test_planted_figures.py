@@ -43,6 +43,8 @@ def _long(base: Path, target: Path, arm: str, seed: int, images: int) -> None:
     record = json.loads((base / "config.json").read_text())
     record["config"] |= {"seed": seed, "train_images": images, "steps": 2700, "val_every": 100}
     record["config"]["schedule"] = "constant" if arm in ("constant", "attention") else arm
+    if arm == "attention":
+        record["config"]["recast_args"] = {"locality_strength": 1.0, "gate": 1.0}
     layers = record["plan"]["schedule"]["epochs"]
     record["plan"] |= {"epochs": 27, "steps": 100}
     record["plan"]["schedule"]["epochs"] = {name: step // 100 for name, step in zip(layers, SWITCHES[arm], strict=True)}
@@ -68,6 +70,19 @@ def test_a_trial_is_counted_from_its_last_switch(runs: list[Run]) -> None:
     assert (never.solved, never.wait, never.switched) == (False, AFTER, (0, 0))
     assert of["attention", 2, 100].wait == 600
     assert of["constant", 0, 1000].wait == 100
+
+
+def test_a_run_that_was_recast_otherwise_is_in_no_arm_of_the_plan(runs: list[Run], tmp_path: Path) -> None:
+    for arm, how in (("attention", {}), ("constant", {"gate": -1.0})):
+        run = next(trial.run for trial in map(Trial.of, runs) if trial.arm == arm)
+        record = json.loads((run.path / "config.json").read_text())
+        record["config"]["recast_args"] = how
+        shutil.copytree(run.path, tmp_path / arm)
+        (tmp_path / arm / "config.json").write_text(json.dumps(record))
+    assert [Trial.of(run).arm for run in read_runs(tmp_path)] == [
+        "constant 0, recast with its defaults",
+        "constant, recast with gate -1.0",
+    ]
 
 
 def test_primary_contrasts_are_paired_and_corrected(runs: list[Run]) -> None:
