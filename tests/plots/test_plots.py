@@ -75,7 +75,7 @@ def test_a_long_title_is_wrapped_and_keeps_its_end() -> None:
     lines = wrapped_title(name).split("\n")
     assert max(map(len, lines)) <= 22 and "".join(lines) == name
     long = wrapped_title(name + "/" + name)
-    assert long.count("\n") <= 3 and long.replace("\n", "").endswith("4a18cc72")
+    assert long.count("\n") <= 4 and long.replace("\n", "").endswith("4a18cc72")
     assert wrapped_title("timm:resnet18") == "timm:resnet18"
 
 
