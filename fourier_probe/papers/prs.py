@@ -20,6 +20,7 @@ from fourier_probe.papers.selection import (
     by_seed,
     finished,
     grouped,
+    is_planted,
     label,
     mean_switch,
     noted_schedule,
@@ -46,7 +47,8 @@ from fourier_probe.training.runs import Run
 @figure_kind()
 def schedules_figure(runs: Sequence[Run]) -> Exhibit:
     """Epoch of conversion of every layer under every kind of schedule, for the network of the runs."""
-    able = one_network([run for run in runs if switches(run)])
+    turning = [run for run in runs if switches(run)]
+    able = one_network([run for run in turning if not is_planted(run)] or turning)
     run = next((run for run in able if run.config.schedule == "linear"), able[0] if able else None)
     if run is None:
         raise MissingRunsError("schedules needs a run with a schedule: schedule = ['linear'] in the plan.")

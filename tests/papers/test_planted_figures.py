@@ -13,6 +13,7 @@ import pytest
 
 from fourier_probe.errors import ResultError
 from fourier_probe.papers.planted import AFTER, Trial, planted_reliance, planted_scales, planted_steps, trials
+from fourier_probe.papers.prs import schedules_figure
 from fourier_probe.results.intervals import bootstrap, holm, sign_flip
 from fourier_probe.training.runs import Run, read_runs
 from fourier_probe.verbs.train import train
@@ -83,6 +84,17 @@ def test_a_run_that_was_recast_otherwise_is_in_no_arm_of_the_plan(runs: list[Run
         "constant 0, recast with its defaults",
         "constant, recast with gate -1.0",
     ]
+
+
+def test_schedules_are_drawn_of_a_network_that_saw_other_images(runs: list[Run], tmp_path: Path) -> None:
+    """However many planted runs there are."""
+    run = next(trial.run for trial in map(Trial.of, runs) if trial.arm == "linear")
+    record = json.loads((run.path / "config.json").read_text())
+    record["config"]["data"] = "bundled"
+    shutil.copytree(run.path, tmp_path / "bundled")
+    (tmp_path / "bundled" / "config.json").write_text(json.dumps(record))
+    assert "bundled" in schedules_figure([*runs, *read_runs(tmp_path)]).caption
+    assert "planted" in schedules_figure(runs).caption
 
 
 def test_primary_contrasts_are_paired_and_corrected(runs: list[Run]) -> None:
