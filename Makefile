@@ -1,7 +1,7 @@
 # Two commands do everything: `make demo` and `make test`. Both make .venv on the first call.
 PYTHON ?= python3
 BIN := .venv/bin
-QUICK := tests/data tests/models tests/trace tests/probe tests/results tests/plots tests/io tests/runtime
+QUICK := tests/data tests/models tests/trace tests/probe tests/results tests/io tests/runtime
 
 .PHONY: setup demo test quick compat real docs format
 

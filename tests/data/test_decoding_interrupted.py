@@ -33,6 +33,7 @@ finally:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("times", [1, 2])
 def test_the_command_ends_at_once_and_writes_nothing(times: int, tmp_path: Path) -> None:
     """At the first the batch in hand is finished, at a second not even that; a few of 30 batches are read."""
