@@ -1,7 +1,8 @@
 """What docs/studies/first.md corrects, from checkpoints/ alone: `python tools/first_study.py`.
 
 The coordinate t of A4 by stage, with each stage's share of the square of the segment; A5's paired differences of gates
-with Holm's correction over the layers of each contrast; Park & Kim's statement on the ViTs.
+with Holm's correction over the layers of each contrast; Park & Kim's statement on the ViTs; what scale does to the
+last block, in delta and in log density.
 """
 
 from __future__ import annotations
@@ -18,15 +19,20 @@ from fourier_probe.papers.interpolation import _recast_one_way, _with_both_ends
 from fourier_probe.papers.selection import analyzed, finished, one_network
 from fourier_probe.results.coordinate import _points, common_axes, surface
 from fourier_probe.results.intervals import holm, over_seeds
-from fourier_probe.training.runs import read_runs
+from fourier_probe.results.profile import common_frequency, delta_view, profile, view_of
+from fourier_probe.training.runs import Run, read_runs
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
+def study() -> list[Run]:
+    """The runs of the first study: those on CIFAR-100 of all that ship."""
+    return [run for run in read_runs(ROOT / "checkpoints") if Path(run.config.data).stem == "cifar100"]
+
+
 def by_stage() -> None:
     """T of every switch by stage, mean and t interval over seeds."""
-    runs = read_runs(ROOT / "checkpoints")
-    able = [r for r in finished(runs) if r.config.schedule in ("none", "constant") and r.spectra is not None]
+    able = [r for r in finished(study()) if r.config.schedule in ("none", "constant") and r.spectra is not None]
     seeds = _with_both_ends(analyzed(_recast_one_way(one_network(able)), "t by stage"))
     axes = common_axes([result for at in seeds.values() for _, result in at.values()])
     first = next(iter(next(iter(seeds.values())).values()))[1]
@@ -63,7 +69,7 @@ def gates() -> None:
 def steps() -> None:
     """How often attention lowers and the MLP raises the high frequencies of the study's ViTs (Park & Kim 2022)."""
     found: dict[float, list[tuple[bool, bool]]] = defaultdict(list)
-    for run in read_runs(ROOT / "checkpoints"):
+    for run in study():
         if run.config.model != "cifar_vit_patch4" or run.spectra is None:
             continue
         points = run.spectra.stream
@@ -77,7 +83,25 @@ def steps() -> None:
               f"{len(attention)} steps, the MLP raises in {sum(mlp)} of {len(mlp)}")  # fmt: skip
 
 
+def scale() -> None:
+    """High frequencies at the last block, on all of the data minus 2.5 %, paired by seed, in both quantities."""
+    last: dict[tuple[str, str, float], dict[int, float]] = defaultdict(dict)
+    runs = [run for run in study() if run.config.schedule == "none" and run.spectra is not None]
+    results = [run.spectra for run in runs if run.spectra is not None]
+    for view in (delta_view(common_frequency(results)), view_of(results)):
+        for run, result in zip(runs, results, strict=True):
+            cell = (view.heading, run.config.model, run.config.data_scale)
+            last[cell][run.config.seed] = float(profile(result, view).value[-1])
+    for (heading, model, share), whole in last.items():
+        part = last.get((heading, model, 0.025), {})
+        gaps = [whole[seed] - part[seed] for seed in sorted(whole.keys() & part.keys())]
+        if share == 1.0 and len(gaps) > 1:
+            middle, half = over_seeds(gaps)
+            print(f"{heading}, {model}: {middle:+.2f} +- {half:.2f} nats, all minus 2.5 % of the data, n = {len(gaps)}")
+
+
 if __name__ == "__main__":
     by_stage()
     gates()
     steps()
+    scale()
