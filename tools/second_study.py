@@ -1,17 +1,19 @@
 """Numbers of docs/studies/second.md that no figure prints, from checkpoints/ alone: `python tools/second_study.py`.
 
 Reliance by layer with exploratory sign-flip tests; the coordinate t of A4 point by point, where its ends are apart; the
-training loss at the first switch by scale; runs after the plan; and the transfer to Fashion-MNIST, seed by seed.
+training loss at the first switch by scale; runs after the plan; and the transfer to Fashion-MNIST, seed by seed, with t
+and reliance there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import mean
 
 import numpy as np
 
+from fourier_probe.papers.captions import accuracy
 from fourier_probe.papers.planted import ARMS, PRIMARY, Trial, cells, trials
 from fourier_probe.papers.selection import switches
 from fourier_probe.results.coordinate import _points, common_axes, surface
@@ -21,14 +23,25 @@ from fourier_probe.training.runs import Run, read_runs
 ROOT = Path(__file__).resolve().parent.parent
 APART = 2  # times the scatter of seeds
 ENDS = ("none", "attention")
+Arms = dict[str, dict[int, Run]]  # by arm and seed
 
 
-def reliance(arms: dict[str, dict[int, Trial]]) -> None:
+def arms_of(found: Sequence[Trial]) -> Arms:
+    """The runs of trials, by arm and seed."""
+    return {arm: {seed: trial.run for seed, trial in seeds.items()} for arm, seeds in cells(found).items()}
+
+
+def solved(run: Run) -> bool:
+    """Whether a run on the planted task solved it."""
+    return Trial.of(run).solved
+
+
+def reliance(arms: Arms) -> None:
     """Mean change of top-1 with the content exchanged, by arm and layer; and linear minus the others, paired."""
     found: dict[tuple[str, str], dict[int, float]] = {}
     for arm, seeds in arms.items():
-        for seed, trial in seeds.items():
-            record = trial.run.reliance()
+        for seed, run in seeds.items():
+            record = run.reliance()
             for layer in [] if record is None else record.layers:
                 row = None if record is None else record.lesion(layer, "content")
                 if row is not None:
@@ -47,11 +60,13 @@ def reliance(arms: dict[str, dict[int, Trial]]) -> None:
                       f"p = {sign_flip(apart):.3f} (exploratory), n = {len(apart)}")  # fmt: skip
 
 
-def coordinate(arms: dict[str, dict[int, Trial]]) -> None:
-    """T at each point: 0 at `none`, 1 at `attention` of the same seed; undefined where the ends are not apart."""
-    shown = {arm: {s: t for s, t in seeds.items() if t.run.spectra is not None} for arm, seeds in arms.items()}
-    seeds = sorted(set.intersection(*(set(shown[arm]) for arm in ENDS)))
-    results = {arm: {s: t.run.spectra for s, t in of.items() if t.run.spectra} for arm, of in shown.items()}
+def coordinate(arms: Arms, split: Callable[[Run], bool] | None = None) -> None:
+    """T at each point: 0 at `none`, 1 at `attention` of the same seed; undefined where the ends are not apart.
+
+    An arm that `split` divides has t of each run beside its test top-1, others one mean.
+    """
+    results = {arm: {seed: run.spectra for seed, run in of.items() if run.spectra} for arm, of in arms.items()}
+    seeds = sorted(set.intersection(*(set(results[arm]) for arm in ENDS)))
     axes = common_axes([result for of in results.values() for result in of.values()])
     of = {(arm, seed): surface(result, axes)[0] for arm, group in results.items() for seed, result in group.items()}
     names = [point.name for point in _points(results["none"][seeds[0]])]
@@ -64,20 +79,18 @@ def coordinate(arms: dict[str, dict[int, Trial]]) -> None:
             print(f"{name}: ends {gap:.2f} nats apart, scatter of seeds {scatter:.2f}: t is undefined")
             continue
         print(f"{name}: ends {gap:.2f} nats apart, scatter of seeds {scatter:.2f}")
-        for arm in shown:
-            if arm in ENDS:
-                continue
+        for arm in (arm for arm in arms if arm not in ENDS):
             values = {}
             for seed in seeds:
                 if (arm, seed) in of:
                     apart = of["attention", seed][k] - of["none", seed][k]
                     along = (weight[k] * (of[arm, seed][k] - of["none", seed][k]) * apart).sum()
                     values[seed] = float(along / (weight[k] * apart**2).sum())
-            if values and all(shown[arm][seed].solved for seed in values):
+            if values and (split is None or all(split(arms[arm][seed]) for seed in values)):
                 middle, half = over_seeds(list(values.values()))
-                print(f"  {arm}: t {middle:.2f} +- {half:.2f}, n = {len(values)}, all solved")
+                print(f"  {arm}: t {middle:.2f} +- {half:.2f}, n = {len(values)}{', all solved' if split else ''}")
             else:  # split by what they came to
-                each = [f"{t:.2f} at top-1 {100 * shown[arm][seed].top1:.1f}" for seed, t in values.items()]
+                each = [f"{t:.2f} at top-1 {100 * accuracy(arms[arm][seed]):.1f}" for seed, t in values.items()]
                 print(f"  {arm}: t {'; '.join(each)}")
 
 
@@ -109,30 +122,35 @@ def after_the_plan(found: Sequence[Trial]) -> None:
 
 
 def transfer(runs: Sequence[Run]) -> None:
-    """Test top-1 by arm and scale, and each arm minus the convolution, paired by seed."""
-    found: dict[tuple[int, str], dict[int, float]] = {}
+    """Test top-1 by arm and scale, each arm minus the convolution, paired by seed; then t and reliance."""
+    scales: dict[int, Arms] = {}
     for run in runs:
         if run.result is not None and run.result.test_acc is not None and run.config.train_images:
             start = set(switches(run).values()) == {0}
             arm = "ViT" if "vit" in run.config.model else "attention" if start else run.config.schedule
-            found.setdefault((run.config.train_images, arm), {})[run.config.seed] = run.result.test_acc
-    for (images, arm), values in sorted(found.items()):
-        accuracies = ", ".join(f"{100 * values[seed]:.2f}" for seed in sorted(values))
-        print(f"{images:6} images, {arm}: {accuracies}")
-        other = found.get((images, "none"), {})
-        gaps = [values[seed] - other[seed] for seed in sorted(values.keys() & other.keys())]
-        if arm not in ("none", "ViT") and len(gaps) > 1:
-            middle, half = over_seeds(gaps)
-            print(f"       minus none {100 * middle:+.2f} +- {100 * half:.2f} points, n = {len(gaps)}")
+            scales.setdefault(run.config.train_images, {}).setdefault(arm, {})[run.config.seed] = run
+    for images, arms in sorted(scales.items()):
+        for arm, of in sorted(arms.items()):
+            accuracies = ", ".join(f"{100 * accuracy(of[seed]):.2f}" for seed in sorted(of))
+            print(f"{images:6} images, {arm}: {accuracies}")
+            for other in ("none", "constant") if arm == "linear" else ("none",):
+                shared = sorted(of.keys() & arms.get(other, {}).keys())
+                if arm not in (other, "ViT") and len(shared) > 1:
+                    gaps = [accuracy(of[seed]) - accuracy(arms[other][seed]) for seed in shared]
+                    middle, half = over_seeds(gaps)
+                    print(f"       minus {other} {100 * middle:+.2f} +- {100 * half:.2f} points, n = {len(gaps)}")
+        networks = {arm: of for arm, of in arms.items() if arm != "ViT"}
+        if all(len(networks.get(arm, {})) > 1 for arm in ENDS):
+            coordinate(networks)
+            reliance(networks)
 
 
 if __name__ == "__main__":
     mixed = trials(read_runs(ROOT / "checkpoints"), "mixed")
-    primary = cells([trial for trial in mixed if trial.images == PRIMARY])
-    reliance(primary)
+    reliance(arms_of([trial for trial in mixed if trial.images == PRIMARY]))
     for images in sorted({trial.images for trial in mixed}):
         print(f"{images} images:")
-        coordinate(cells([trial for trial in mixed if trial.images == images]))
+        coordinate(arms_of([trial for trial in mixed if trial.images == images]), solved)
     before_the_switch(mixed)
     after_the_plan(mixed)
     transfer(read_runs(ROOT / "checkpoints" / "transfer"))
