@@ -30,7 +30,8 @@ from fourier_probe.training.runs import Run, read_runs
 LOGS = ("metrics.csv", "conversions.csv")
 KEPT = ("arch", "model_args", "epoch", "step", "metrics", "finished", "data_fingerprint")
 LISTED = ("model", "model_args", "data", "data_scale", "train_images", "schedule", "seed")
-DIGITS = 7  # of the numbers in spectra; half as many bytes as all of them
+DIGITS = 5  # of the numbers in spectra: less than half as many bytes as all of them
+OF_ERRORS = 3  # and of their standard errors
 LIMIT = 20_000_000  # bytes; all tracked files together may have 40 MB
 
 
@@ -100,7 +101,7 @@ def half(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def spectra(path: Path, folder: Path) -> None:
-    """A result with its sources named without folders, its numbers to DIGITS."""
+    """A result with its sources named without folders, its numbers rounded."""
     record = json.loads(path.read_text())
     if Path(record["target"].get("source") or "").is_absolute():  # a run folder, while training
         record["target"]["source"] = Path(record["target"]["source"]).name
@@ -111,13 +112,13 @@ def spectra(path: Path, folder: Path) -> None:
     atomic.write_text(folder / path.name, compact + "\n")
 
 
-def rounded(value: Any) -> Any:
-    """Nested values, floats to DIGITS."""
+def rounded(value: Any, digits: int = DIGITS) -> Any:
+    """Nested values, floats to so many digits, those under a name with `stderr` in it to OF_ERRORS."""
     if isinstance(value, dict):
-        return {key: rounded(each) for key, each in value.items()}
+        return {key: rounded(each, OF_ERRORS if "stderr" in key else digits) for key, each in value.items()}
     if isinstance(value, list):
-        return [rounded(each) for each in value]
-    return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
+        return [rounded(each, digits) for each in value]
+    return float(f"{value:.{digits}g}") if isinstance(value, float) else value
 
 
 def homeless(value: Any) -> Any:

@@ -188,6 +188,8 @@ def _lines_figure(heats: list[HeatMap], title: str, labels: list[str] | None = N
     if lines > NAMED:
         notes = [f"{lines} lines, in order from dark to bright; some are named. No interval is drawn: "
                  f"{NAMES[first.definition.kind]}.csv has 95 % over {first.images.n} images."]  # fmt: skip
+    if any(heat.clean_error is not None for heat in heats):
+        notes.append(f"Accuracy: 1 minus the error of {NAMES[first.definition.kind]}.csv.")
     if beside:
         draw_sensitivity(axes[len(kinds)], heats, labels)
         ranked = any(heat.prediction() is not None for heat in heats)

@@ -78,9 +78,7 @@ def draw_spectra(ax: Axes, result: Spectra, *, intervals: bool = True) -> Axes:
 
 def _white_level(ax: Axes, level: float, label: str) -> None:
     ax.axhline(level, color="0.45", linestyle=":", linewidth=0.8, zorder=0)
-    anchor, above = (0.02, level), (0, 1.5)  # widths of the axes and nats; points
-    text: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "fontsize": 5.5}
-    ax.annotate(label, anchor, xytext=above, color="0.35", **text)
+    ax.annotate(label, (0, level), (3, 1.5), textcoords="offset points", fontsize=5.5, color="0.35")
 
 
 def grid_span(grids: Sequence[str]) -> str:

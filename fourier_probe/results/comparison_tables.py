@@ -51,8 +51,8 @@ def summary_table(comparison: Comparison) -> TextTable:
         )
         for index, (row, end, result) in enumerate(zip(comparison.rows, ends, comparison.results, strict=True))
     ]
-    columns = ("target", *named, "weights", "top-1", "points", "first", "last", "last - first target's",
-               "HFD last (white)", "HFD - first target's", "slope last", "grid")  # fmt: skip
+    columns = ("target", *named, "weights", "top-1", "points", "first", "last", "last, minus first target",
+               "HFD last (white)", "HFD, minus first target", "slope last", "grid")  # fmt: skip
     seen = comparison.results[0].images
     pairs = "paired" if paired(comparison.results) else "not paired (no shared image groups)"
     title = f"{seen.text}; {comparison.view.heading}, nats, ± 95 % over images, {pairs}"
