@@ -105,10 +105,26 @@ def _design(run: Run) -> tuple[float, ...]:
     return run.config.steps, run.config.val_every, run.config.lr, run.config.cooldown_steps
 
 
+def arms_of(chosen: Sequence[Trial]) -> list[str]:
+    """The arms there are, in the order of ARMS, others after them."""
+    return sorted({t.arm for t in chosen}, key=lambda arm: (ARMS.index(arm) if arm in ARMS else len(ARMS), arm))
+
+
 def cells(chosen: Sequence[Trial]) -> dict[str, dict[int, Trial]]:
-    """Trials by arm and seed, arms in the order of ARMS, others after them."""
-    arms = sorted({t.arm for t in chosen}, key=lambda arm: (ARMS.index(arm) if arm in ARMS else len(ARMS), arm))
-    return {arm: {t.seed: t for t in sorted(chosen, key=lambda t: t.seed) if t.arm == arm} for arm in arms}
+    """Trials of one variant and scale by arm and seed.
+
+    Raises:
+        MissingRunsError: two runs are of one arm and seed, so that it is not known which is meant.
+    """
+    by_arm: dict[str, dict[int, Trial]] = {arm: {} for arm in arms_of(chosen)}
+    for trial in sorted(chosen, key=lambda t: t.seed):
+        other = by_arm[trial.arm].setdefault(trial.seed, trial)
+        if other is not trial:
+            raise MissingRunsError(
+                f"{other.run.path.name} and {trial.run.path.name} are both {trial.arm}, {trial.images} images, seed "
+                f"{trial.seed}: move one away."
+            )
+    return by_arm
 
 
 # --- how long after the switch: the primary contrasts ---------------------------------------------------------------
@@ -252,19 +268,19 @@ def planted_scales(runs: Sequence[Run]) -> Exhibit:
                 if arm != "none" and len(shared) > 1:
                     apart = [seeds[seed].top1 - arms["none"][seed].top1 for seed in shared]
                     low, high = bootstrap(apart) if len(shared) >= ENOUGH else (math.nan, math.nan)
-                    row |= {"minus_none": sum(apart) / len(apart), "minus_none_low": low, "minus_none_high": high}
+                    gap, gap_half = over_seeds(apart)
+                    row |= {"minus_none": gap, "minus_none_low": low, "minus_none_high": high}
+                    row |= {"minus_none_half": gap_half, "minus_none_p": sign_flip(apart)}
                     if arm == "attention":
                         gaps[scale] = row
                 rows.append(row)
         if gaps:
             few = [scale for scale, row in gaps.items() if math.isnan(row["minus_none_low"])]
-            known = {scale: row for scale, row in gaps.items() if scale not in few}
-            ahead = _ahead_from(known)
             crossings.append(
                 {
                     "variant": variant,
-                    "attention_ahead_from": ahead,
-                    "scales": len(known),
+                    "attention_ahead_from": _ahead_from(gaps),
+                    "scales": len(gaps) - len(few),
                     "unresolved": " ".join(map(str, few)),
                 }
             )
@@ -279,25 +295,25 @@ def planted_scales(runs: Sequence[Run]) -> Exhibit:
     text = (
         "Test top-1 on the planted task against the number of training images; line: median, dots: seeds, dashed: the "
         "bound of a local score. Images from which attention from the start minus the convolution exceeds "
-        f"{100 * AHEAD:g} points with its whole bootstrap interval over seeds: {sentence or 'not measured'}."
+        f"{100 * AHEAD:g} points with its whole 95 % bootstrap interval over seeds: {sentence or 'not measured'}. "
+        f"Seeds a cell: {min(row['n'] for row in rows)} to {max(row['n'] for row in rows)}."
     )
+    used = [t.run for t in chosen]
     return Exhibit(
-        figure,
-        rows,
-        caption([t.run for t in chosen], text, reading=True),
-        {"crossover": crossings} if crossings else {},
+        figure, rows, caption(used, text, over="", reading=True), {"crossover": crossings} if crossings else {}
     )
 
 
 def _in_words(row: Row) -> str:
     """A crossing in words."""
-    ahead = f"{row['attention_ahead_from']:,}" if row["attention_ahead_from"] else "none of those measured"
+    without = "none of those measured" if row["scales"] else "not resolved"
+    ahead = f"{row['attention_ahead_from']:,}" if row["attention_ahead_from"] else without
     few = f" (fewer than {ENOUGH} seeds at {row['unresolved'].replace(' ', ', ')})" if row["unresolved"] else ""
     return f"{row['variant']}: {ahead}{few}"
 
 
 def _ahead_from(gaps: dict[int, Row]) -> int | None:
-    """The smallest scale from which on the lower end is above AHEAD at every scale; None if there is none."""
+    """The smallest scale from which on the lower end is known and above AHEAD at every scale; None if there is none."""
     ahead = None
     for scale in sorted(gaps, reverse=True):
         if not gaps[scale]["minus_none_low"] > AHEAD:
@@ -308,7 +324,7 @@ def _ahead_from(gaps: dict[int, Row]) -> int | None:
 
 def _scale_panel(ax: Axes, chosen: Sequence[Trial], variant: str) -> None:
     scales = sorted({t.images for t in chosen})
-    present = list(cells(chosen))
+    present = arms_of(chosen)
     for k, arm in enumerate(present):
         line = []
         for scale in scales:
@@ -351,7 +367,13 @@ def planted_reliance(runs: Sequence[Run]) -> Exhibit:
                 continue
             gates = {row.layer: row for row in record.departures}
             for layer in record.layers:
-                row: Row = {"arm": arm, "seed": seed, "solved": trial.solved, "layer": layer, "images": record.images}
+                row: Row = {
+                    "arm": arm,
+                    "seed": seed,
+                    "solved": trial.solved,
+                    "layer": layer,
+                    "test_images": record.images,
+                }
                 for half in ("content", "positional"):
                     lesion = record.lesion(layer, half)
                     row[f"{half}_exchanged"] = None if lesion is None else lesion.top1_change.value
@@ -381,9 +403,11 @@ def planted_reliance(runs: Sequence[Run]) -> Exhibit:
         axes[1].sharey(axes[0])
         axes[2].set_ylim(0, 1)
         axes[2].legend(*_entries(axes), loc="center left", bbox_to_anchor=(1.01, 0.5))
+    images = " or ".join(f"{count:,}" for count in sorted({row["test_images"] for row in rows}))
     text = (
-        f"Change of test top-1 when a half of a layer's attention comes from another image, {scale:,} training images, "
-        "a mark per seed (x: not solved), and the mean gate beside it, which is no measure of reliance."
+        f"Change of test top-1 when a half of a layer's attention comes from another image, over {images} test images; "
+        f"{scale:,} training images, a mark per seed (x: not solved), and the mean gate beside it, which is no measure "
+        "of reliance."
     )
     used = [t.run for seeds in arms.values() for t in seeds.values() if t.run.reliance() is not None]
     return Exhibit(figure, rows, caption(used, text, over="", reading=True))

@@ -120,7 +120,19 @@ def test_the_scale_from_which_attention_is_ahead(runs: list[Run]) -> None:
     assert exhibit.more["crossover"] == [crossing]
     few = planted_scales([run for run in runs if run.config.seed < 3 or run.config.train_images == 1000])
     assert few.more["crossover"] == [crossing | {"scales": 1, "unresolved": "100"}]
-    assert "fewer than 5 seeds at 100" in few.caption
+    assert "fewer than 5 seeds at 100" in few.caption and "Seeds a cell: 3 to 5" in few.caption
+    hole = planted_scales([run for run in runs if run.config.seed < 3 or run.config.train_images == 100])
+    assert hole.more["crossover"] == [crossing | {"attention_ahead_from": None, "scales": 1, "unresolved": "1000"}]
+    none = planted_scales([run for run in runs if run.config.seed < 3])
+    assert "mixed: not resolved (fewer than 5 seeds at 100, 1000)" in none.caption
+    row = next(row for row in exhibit.rows if row["arm"] == "attention" and row["images"] == 1000)
+    assert row["minus_none_p"] == 2 / 2**5 and row["minus_none_half"] == 0
+
+
+def test_two_runs_of_one_cell_are_refused(runs: list[Run], tmp_path: Path) -> None:
+    shutil.copytree(runs[0].path, tmp_path / "again")
+    with pytest.raises(ResultError, match="move one away"):
+        planted_scales([*runs, *read_runs(tmp_path)])
 
 
 def test_runs_that_are_missing_are_named(runs: list[Run]) -> None:
