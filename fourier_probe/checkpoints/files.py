@@ -14,7 +14,7 @@ import torch
 from fourier_probe.checkpoints.limits import Budget, OversizedError
 from fourier_probe.checkpoints.pickles import ForeignNamesError, Plain, Stored, records
 from fourier_probe.errors import CheckpointError, printable
-from fourier_probe.io.regular import open_regular
+from fourier_probe.io.regular import open_regular, version
 
 _ZIP = b"PK\x03\x04"
 _LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # torch before 1.6: five pickles, then the storages
@@ -43,23 +43,32 @@ def load(path: Path) -> Contents:
         if path.is_dir():
             raise CheckpointError(f"{path} is a folder: name the checkpoint in it, such as {path / 'last.pt'}.")
         with open_regular(path) as file:
-            sha256 = _sha256(file)
-            size = file.tell()
-            start = _peek(file, len(_LEGACY))
-            if size == 0:
-                raise CheckpointError(f"{path} is damaged or incomplete: it is empty.")
-            if start.startswith(_ZIP[: len(start)]):
-                return Contents(_guarded(path, lambda: _load_zip(path, file, size)), sha256, None)
-            if start.startswith(_LEGACY[: len(start)]):
-                return Contents(_guarded(path, lambda: _load_legacy(file, size)), sha256, None)
-            if start[8:9] == b"{" or (path.suffix == ".safetensors" and not start.startswith(_PICKLES)):
-                values, metadata = _guarded(path, lambda: _load_safetensors(path, file, size))
-                return Contents(values, sha256, metadata)
-            raise _guarded(path, lambda: _not_a_checkpoint(path, file, start))
+            before = version(file)
+            contents = _contents(path, file)
+            opened_again = contents.metadata is not None  # safetensors, by its name
+            if version(file) != before or (opened_again and version(path) != before):
+                raise CheckpointError(f"{path} was changed while it was read: run again when it is written.")
+            return contents
     except FileNotFoundError as error:
         raise CheckpointError(f"no such file: {path}.") from error
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
+
+
+def _contents(path: Path, file: IO[bytes]) -> Contents:
+    sha256 = _sha256(file)
+    size = file.tell()
+    start = _peek(file, len(_LEGACY))
+    if size == 0:
+        raise CheckpointError(f"{path} is damaged or incomplete: it is empty.")
+    if start.startswith(_ZIP[: len(start)]):
+        return Contents(_guarded(path, lambda: _load_zip(path, file, size)), sha256, None)
+    if start.startswith(_LEGACY[: len(start)]):
+        return Contents(_guarded(path, lambda: _load_legacy(file, size)), sha256, None)
+    if start[8:9] == b"{" or (path.suffix == ".safetensors" and not start.startswith(_PICKLES)):
+        values, metadata = _guarded(path, lambda: _load_safetensors(path, file, size))
+        return Contents(values, sha256, metadata)
+    raise _guarded(path, lambda: _not_a_checkpoint(path, file, start))
 
 
 def _guarded(path: Path, read: Callable[[], object]) -> Any:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from fourier_probe.errors import DataError, ProbeError, printable
 from fourier_probe.io.npy import read_member
-from fourier_probe.io.regular import open_regular
+from fourier_probe.io.regular import open_regular, version
 
 _DENSEST = 100  # decompressed over compressed bytes, beyond `_FREE`: deflate reaches 1,030
 _FREE = 2**30  # bytes that may be declared whatever the size of the file
@@ -40,13 +40,18 @@ class Archive(Mapping[str, npt.NDArray[Any]]):
         with _reasons(path), open_regular(path) as file:
             if file.read(6) == b"\x93NUMPY":
                 raise DataError(f"{path} holds a single array: expected a .npz with arrays such as test_images.")
+            self._version = version(file)
             self._members = _checked(file)
 
     def __getitem__(self, name: str) -> npt.NDArray[Any]:
         if name not in self._members:
             raise KeyError(name)
-        with _reasons(self.path), open_regular(self.path) as file, zipfile.ZipFile(file) as archive:
-            return read_member(archive, name)
+        with _reasons(self.path), open_regular(self.path) as file:
+            with zipfile.ZipFile(file) as archive:
+                values = read_member(archive, name)
+            if version(file) != self._version:  # its images and its labels would be of two files
+                raise DataError(f"{self.path} was changed while it was read: run again when it is written.")
+            return values
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._members)

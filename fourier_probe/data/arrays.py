@@ -63,7 +63,8 @@ def as_pixels(images: npt.NDArray[Any], what: str) -> npt.NDArray[np.uint8]:
     if images.ndim == 3:
         images = images[..., None]
     if images.ndim != 4 or images.shape[3] not in (1, 3) or 0 in images.shape[1:]:
-        raise DataError(f"{what} has shape {images.shape}: expected (N, H, W), (N, H, W, 1) or (N, H, W, 3).")
+        first = " Move the channels last." if images.ndim == 4 and images.shape[1] in (1, 3) else ""
+        raise DataError(f"{what} has shape {images.shape}: expected (N, H, W), (N, H, W, 1) or (N, H, W, 3).{first}")
     return images
 
 
@@ -111,7 +112,12 @@ def _from_archive(source: str, archive: Mapping[str, npt.NDArray[Any]], split: s
 def _names(classes: npt.NDArray[Any], source: str) -> tuple[str, ...]:
     if classes.ndim != 1 or classes.dtype.kind not in "US":
         raise DataError(f"classes of {source} is {classes.dtype} of shape {classes.shape}: expected (K,) strings.")
-    return tuple(map(str, classes))
+    try:
+        return tuple(name.decode() if isinstance(name, bytes) else str(name) for name in classes)
+    except (ValueError, SystemError) as error:  # bytes that are no UTF-8, numbers that are no character
+        raise DataError(
+            f"classes of {source} holds a name that is no text ({error}): write them as strings."
+        ) from error
 
 
 def _statistics(

@@ -23,6 +23,7 @@ from fourier_probe.data.transform import InputSpec, fit, normalise
 from fourier_probe.errors import DataError
 
 LOOKED, FAR = 8, 6.0  # images at which the scale is looked at; mean and deviation that are far from 0 and 1
+WORKERS = 4096  # processes, at most: more take a machine down
 AHEAD = 2
 """Batches that are decoded while the caller works on the one before."""
 
@@ -101,8 +102,8 @@ def batches(
     rank, world = shard
     if not 0 <= rank < world:
         raise DataError(f"the shard is {rank} of {world}: expected a rank from 0 to {world - 1}.")
-    if batch_size < 1 or workers < 0:
-        raise DataError(f"batch size {batch_size}, {workers} workers: expected at least 1 image, and no fewer than 0.")
+    if batch_size < 1 or not 0 <= workers <= WORKERS:
+        raise DataError(f"batch size {batch_size}, {workers} workers: expected at least 1 image, and 0 to {WORKERS}.")
     if spec.channels not in (1, 3):
         raise DataError(f"the model takes {spec.channels} channels: images are grey (1) or RGB (3).")
     chosen = choose(images, limit=limit, skip_bad=skip_bad)

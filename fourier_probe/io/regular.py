@@ -46,6 +46,12 @@ def read_regular(path: Path, most: int = 2**28) -> bytes:
     return data
 
 
+def version(file: BinaryIO | Path) -> tuple[int, ...]:
+    """What differs as soon as a file is exchanged or written to: device, number, size, time of the last change."""
+    status = file.stat() if isinstance(file, Path) else os.fstat(file.fileno())
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
 def _check(path: Path, mode: int) -> None:
     if not stat.S_ISREG(mode):
         kind = next((name for test, name in _KINDS if test(mode)), "a file of another kind")

@@ -10,7 +10,9 @@ const titled = (target, name) => (several ? `${target.label} · ${name}` : name)
 const pi = (value) => (value === 0 ? "0" : `${+value.toFixed(3)}π`);
 const FREQUENCIES = [[0, "0"], [0.25, "0.25π"], [0.5, "0.5π"], [0.75, "0.75π"], [1, "π"]];
 const QUARTERS = [[0, "0"], [0.25, "0.25"], [0.5, "0.5"], [0.75, "0.75"], [1, "1"]];
-const OPS = { attention: "attention", mlp: "MLP", conv: "convolution", downsample: "subsampling", embed: "embedding" };
+const OPS = { // without a prototype: an op of a file may be called "constructor"
+  __proto__: null, attention: "attention", mlp: "MLP", conv: "convolution", downsample: "subsampling", embed: "embedding",
+};
 const ALIKE = "white noise, same mean and variance";
 const opName = (op) => OPS[op] ?? op;
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from fourier_probe.errors import printable
 from fourier_probe.page.inputs import Entry
 from fourier_probe.probe.metrics import ZERO_MEAN_WHITE_NOISE
 from fourier_probe.probe.sums import Array, quantile
@@ -76,7 +77,7 @@ def payload(entries: Sequence[Entry], thinning: Thinning) -> dict[str, Any]:
     view = view_of(results)
     axes: list[list[float | None]] = []
     further = further_metrics(entries)
-    return {
+    value = {
         "view": {"quantity": view.quantity, "at": _short(view.at), "label": view_label(view)},
         "quantile": _short(quantile(results[0].definition.groups)),
         "paper": results[0].definition.axis == "paper",
@@ -87,11 +88,21 @@ def payload(entries: Sequence[Entry], thinning: Thinning) -> dict[str, Any]:
         "profiles": [[_key(m), m.titled, m.info.summary] for m in further if m.kind == "radial"],
         "thinned": thinning.says,
     }
+    return _printable(value)  # type: ignore[no-any-return]
 
 
 def further_metrics(entries: Sequence[Entry]) -> list[Shown]:
     """The metrics of any result that are not of this package."""
     return list({m.name: m for entry in entries for m in entry.result.metrics if not m.ours}.values())
+
+
+def _printable(value: Any) -> Any:
+    """The same with every name as the tables write it: the script shows what it is given, and finds rows by it."""
+    if isinstance(value, dict):
+        return {_printable(key): _printable(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_printable(inner) for inner in value]
+    return printable(value) if isinstance(value, str) else value
 
 
 def _key(metric: Shown) -> str:

@@ -5,6 +5,7 @@ May import plots; knows nothing of runs.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from fourier_probe.errors import ResultError
+from fourier_probe.errors import ResultError, printable
 from fourier_probe.io import atomic, tables
 from fourier_probe.plots.style import save
 
@@ -68,7 +69,7 @@ class Exhibit:
         texts = {".csv": to_csv(self.rows), **{f"-{key}.csv": to_csv(rows) for key, rows in self.more.items()}}
         if self.table:
             texts[".tex"] = to_latex(self.rows, self.table, self.caption)
-        texts[".txt"] = self.caption + "\n"
+        texts[".txt"] = printable(self.caption) + "\n"
         for end, text in texts.items():
             atomic.write_text(folder / f"{self.name}{end}", text)
         return [*save(self.figure, folder / self.name), *(folder / f"{self.name}{end}" for end in texts)]
@@ -117,8 +118,9 @@ _SPECIAL: dict[str, str | int | None] = {
     **{character: f"\\{character}" for character in "&%$#_{}"},
     **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
     **{"±": r"$\pm$", ">": "$>$", "<": "$<$"},
+    **{character: f"{{{character}}}" for character in "[]*"},  # at the beginning of a row LaTeX takes them for its own
 }
 
 
 def _escaped(text: str) -> str:
-    return text.translate(str.maketrans(_SPECIAL))
+    return re.sub("-(?=-)", "-{}", printable(text).translate(str.maketrans(_SPECIAL)))  # two hyphens would be a dash

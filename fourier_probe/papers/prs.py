@@ -33,6 +33,7 @@ from fourier_probe.plots.schedule import draw_schedule, schedule_foot
 from fourier_probe.plots.style import (
     PAGE,
     canvas,
+    literal,
     panel_columns,
     style,
 )
@@ -68,7 +69,7 @@ def schedules_figure(runs: Sequence[Run]) -> Exhibit:
             )
             plan = build(kind, request)
             draw_schedule(ax, layers, dict(plan), epochs, ends=dict(plan.ends))
-            ax.set_title(kind, fontsize=7)
+            ax.set_title(literal(kind), fontsize=7)
             ax.label_outer()
             rows += [
                 {"schedule": kind, "layer": layer, "epoch": plan.get(layer), "end": plan.ends.get(layer)}

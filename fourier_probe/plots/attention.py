@@ -38,7 +38,7 @@ def draw_distance(ax: Axes, layers: Sequence[AttentionRecord]) -> Axes:
     highest = max(max(layer.uniform, *layer.distance) for layer in layers)
     ax.set_ylim(0, 1.06 * highest)
     ax.set_ylabel("Attention distance (pixels)")
-    return _depth_axis(ax, layers)
+    return _number(ax, len(layers))
 
 
 def draw_diversity(ax: Axes, layers: Sequence[AttentionRecord]) -> Axes:
@@ -53,7 +53,7 @@ def draw_diversity(ax: Axes, layers: Sequence[AttentionRecord]) -> Axes:
     tops = [value + error for value, error in zip(spread, bars or [0.0] * len(spread), strict=True)]
     ax.set_ylim(0, 1.06 * max(tops) or 1.0)
     ax.set_ylabel("Head diversity (pixels)")
-    return _depth_axis(ax, layers)
+    return _number(ax, len(layers))
 
 
 def draw_response(ax: Axes, layers: Sequence[AttentionRecord]) -> Axes:
@@ -83,14 +83,13 @@ def draw_gates(ax: Axes, layers: Sequence[AttentionRecord]) -> Axes:
             ax.plot([position] * len(layer.gate), layer.gate, "o", ms=2.5, mew=0, color="#1f4e79")
     ax.set_ylim(0, 1.04)
     ax.set_ylabel("Gate (1: positional)")
-    return _depth_axis(ax, layers)
+    return _number(ax, len(layers))
 
 
 def draw_nmi(ax: Axes, information: Sequence[InformationRecord], t95: float) -> Axes:
     """NMI of queries and keys, a dot per head, the mean over heads with its 95 % interval over images as a line."""
-    positions = range(1, len(information) + 1)
-    colors = [depth_colors()(at / max(len(information) - 1, 1)) for at in range(len(information))]
-    for position, color, record in zip(positions, colors, information, strict=True):
+    positions = _positions(information)
+    for position, color, record in zip(positions, _shades(information), information, strict=True):
         ax.plot([position] * len(record.nmi), record.nmi, "o", ms=2.5, mew=0, color=color)
     errors = [math.nan if record.mean_stderr is None else t95 * record.mean_stderr for record in information]
     bars = errors if np.isfinite(errors).all() else None
@@ -160,46 +159,30 @@ def _intervals_said(layers: Sequence[AttentionRecord], information: Sequence[Inf
 
 
 def _layer_colorbar(figure: Figure, ax: Axes, layers: Sequence[AttentionRecord]) -> None:
-    """What the colours of the responses are: depth, or the order of the layers."""
+    """What the colours of the responses are: the order of the layers."""
     if len(layers) == 1:
         return
-    by_depth = _by_depth(layers)
-    norm = colors.Normalize(0, 1) if by_depth else colors.Normalize(1, len(layers))
+    norm = colors.Normalize(1, len(layers))
     bar = figure.colorbar(cm.ScalarMappable(norm, depth_colors()), ax=ax, pad=0.02, aspect=30)
-    bar.set_label("Normalized depth" if by_depth else "Attention layer")
+    bar.set_label("Attention layer")
     bar.outline.set_linewidth(0.5)
-    if not by_depth:
-        bar.ax.yaxis.set_major_locator(MaxNLocator(integer=True))
+    bar.ax.yaxis.set_major_locator(MaxNLocator(integer=True))
 
 
-def _by_depth(layers: Sequence[AttentionRecord]) -> bool:
-    return all(layer.depth is not None for layer in layers)
+def _positions(layers: Sequence[AttentionRecord] | Sequence[InformationRecord]) -> range:
+    """The layers in their order, from 1."""
+    return range(1, len(layers) + 1)
 
 
-def _positions(layers: Sequence[AttentionRecord]) -> list[float]:
-    """Normalised depth where every record says it, else the order, from 1."""
-    depths = [depth for layer in layers if (depth := layer.depth) is not None]
-    return depths if _by_depth(layers) else [float(number) for number in range(1, len(layers) + 1)]
-
-
-def _shades(layers: Sequence[AttentionRecord]) -> list[object]:
-    """A colour per layer, by depth or by order."""
+def _shades(layers: Sequence[AttentionRecord] | Sequence[InformationRecord]) -> list[object]:
+    """A colour per layer, by its order."""
     last = max(len(layers) - 1, 1)
-    depth = _positions(layers) if _by_depth(layers) else [at / last for at in range(len(layers))]
-    return [depth_colors()(position) for position in depth]
+    return [depth_colors()(at / last) for at in range(len(layers))]
 
 
-def _depth_axis(ax: Axes, layers: Sequence[AttentionRecord]) -> Axes:
-    if _by_depth(layers):
-        ax.set_xlim(-0.03, 1.03)
-        ax.set_xlabel("Normalized depth")
-    else:
-        _number(ax, len(layers))
-    return ax
-
-
-def _number(ax: Axes, layers: int) -> None:
+def _number(ax: Axes, layers: int) -> Axes:
     """An axis over the layers in their order, from 1, with ticks at whole numbers."""
     ax.xaxis.set_major_locator(MaxNLocator(integer=True) if layers > NUMBERED else FixedLocator(range(1, layers + 1)))
     ax.set_xlim(0.5, layers + 0.5)
     ax.set_xlabel("Attention layer, in order")
+    return ax

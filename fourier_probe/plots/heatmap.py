@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import textwrap
 from collections.abc import Sequence
 
 import numpy as np
@@ -18,12 +17,12 @@ from fourier_probe.plots.style import (
     canvas,
     categories,
     foot,
-    literal,
     most_columns,
     ordered_colors,
     panel_columns,
     short_title,
     style,
+    wrapped_title,
 )
 from fourier_probe.results.heatmap import NAMES, HeatMap, NoiseResponse
 from fourier_probe.results.heatmap_set import HeatMaps
@@ -87,7 +86,7 @@ def heat_map_figure(heat: HeatMap, *, ax: Axes | None = None) -> Figure:
     with style():
         if ax is not None:
             _draw_first(ax, [heat])
-            ax.set_title(literal(heat.title))
+            ax.set_title(wrapped_title(heat.title, 60))
             return ax.get_figure(root=True) or Figure()
         if heat.definition.kind != "frequencies":
             return _lines_figure([heat], heat.title)
@@ -206,7 +205,7 @@ def _title(figure: Figure, title: str) -> None:
 
 
 def _wrapped(title: str, inches: float) -> str:
-    return "\n".join(map(literal, textwrap.wrap(title, int(14 * inches))))
+    return wrapped_title(title, int(14 * inches))
 
 
 def _needs_legend(heats: Sequence[HeatMap]) -> bool:

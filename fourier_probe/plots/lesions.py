@@ -21,7 +21,7 @@ def draw_lesions(ax: Axes, result: Validation) -> Axes:
         mark, color = MARKS.get(op, ("o", "0.35"))
         values = [row.top1.value for row in own]
         ax.errorbar([row.depth for row in own], values, _bars(own), fmt=mark, ms=3.5, capsize=1.5, elinewidth=0.7,
-                    color=color, label=op)  # fmt: skip
+                    color=color, label=short_title(op))  # fmt: skip
     ax.axhline(result.top1.value, color="0.45", linestyle="--", linewidth=0.8, label="whole network")
     highest = max([result.top1.value, *(row.top1.high or row.top1.value for row in rows)])
     ax.set_xlim(-0.03, 1.03)

@@ -21,10 +21,13 @@ from fourier_probe.plots.style import (
     legend_titles,
     short_title,
     style,
+    wrapped_title,
 )
 from fourier_probe.probe.sums import quantile
 from fourier_probe.results.shown import Shown
 from fourier_probe.results.spectra import Spectra
+
+LABEL = 40  # characters of a line beside an axis
 
 
 def draw_metric(
@@ -37,7 +40,7 @@ def draw_metric(
     at = metric.at(result.stream)
     ax.set_xlim(-0.02, 1.02)
     ax.set_xlabel("Normalized depth")
-    ax.set_ylabel(metric.titled if at is None else f"{metric.titled} at radius {at:.2f}")
+    ax.set_ylabel(wrapped_title(metric.titled if at is None else f"{metric.titled} at radius {at:.2f}", LABEL))
     return ax
 
 
@@ -55,7 +58,7 @@ def draw_radial(ax: Axes, result: Spectra, metric: Shown) -> Axes:
             ax.fill_between(point.radius, profile.value - band, profile.value + band, color=color, alpha=0.25, lw=0)
     ax.set_xlim(0, 1.04)
     ax.set_xlabel("Radius (1: Nyquist of an axis)")
-    ax.set_ylabel(metric.titled)
+    ax.set_ylabel(wrapped_title(metric.titled, LABEL))
     return ax
 
 

@@ -34,7 +34,7 @@ class AttentionRecord(msgspec.Struct, frozen=True, kw_only=True):
     """One attention layer whose tokens lie on a grid, means over images.
 
     Attributes:
-        name: of the module. grid: (H, W) of its tokens. depth: 0 to 1, where it is known.
+        name: of the module. grid: (H, W) of its tokens.
         distance: of each head, mean attention distance, pixels. uniform: that of attention that is the same everywhere.
         diversity: standard deviation of `distance` over heads, pixels.
         frequency: pi rad/sample per axis of the token grid. response: of each head, the gain there, 1 at frequency 0.
@@ -52,7 +52,6 @@ class AttentionRecord(msgspec.Struct, frozen=True, kw_only=True):
     response: list[list[Annotated[float, Meta(ge=0, le=1.001)]]]
     gate: list[Share] | None = None
     images: Count | None = None
-    depth: Share | None = None
     nmi: list[Share] | None = None
     stderr_of: AttentionErrors | None = None
 

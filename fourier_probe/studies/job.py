@@ -21,11 +21,12 @@ from typing import Any, NoReturn
 import msgspec
 
 from fourier_probe.errors import DataError, PointError, ProbeError, Terminated, printable
+from fourier_probe.io.locks import BusyError
 from fourier_probe.plugins import load_installed
 from fourier_probe.studies.plan import Analysis
 from fourier_probe.studies.tasks import Begin, Job, holds_analysis
 from fourier_probe.training.config import FREE, TrainConfig
-from fourier_probe.training.folder import BusyError, check_record
+from fourier_probe.training.folder import check_record
 from fourier_probe.training.progress import Progress
 from fourier_probe.training.record import read_record
 

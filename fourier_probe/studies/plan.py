@@ -33,6 +33,7 @@ from fourier_probe.training.config_files import read_values
 from fourier_probe.training.naming import content_name
 
 SECTIONS = ("shared", "axes", "set", "exclude", "analyze")
+LARGEST = 20_000  # combinations of a plan: each is checked before the first run
 _KINDS = {option.name: str(option.type).partition("[")[0] for option in fields(TrainConfig)}
 _RECIPE = {option.name for option in fields(TrainConfig) if option.metadata.get("recipe")} | {"recipe"}
 
@@ -120,6 +121,13 @@ class SweepPlan:
         rules = [_Set.of(table, f"{where} [[set]]") for table in _tables(values, "set", where)]
         exclusions = [_Exclude.of(table, f"{where} [[exclude]]") for table in _tables(values, "exclude", where)]
         analysis = _analysis(values.get("analyze"), f"{where} [analyze]")
+        total = math.prod(len(elements) for elements in axes.values())
+        if total > LARGEST:
+            sizes = " x ".join(f"{len(elements):,}" for elements in axes.values())
+            raise TrainingError(
+                f"{where} [axes]: {sizes} values make {total:,} combinations: expected at most {LARGEST:,}, excluded "
+                "ones counted. Leave values out, or make several plans."
+            )
         entries: dict[str, Entry] = {}
         for chosen in itertools.product(*axes.values()):
             together = dict(shared)
@@ -132,12 +140,12 @@ class SweepPlan:
                 continue
             entry = _entry(together, folder, [key for options in chosen for key in options], where)
             entries.setdefault(entry.name, entry)
-        total = math.prod(len(elements) for elements in axes.values())
         if not entries:
             raise TrainingError(f"{where} has no runs: all {total} combinations of its axes are excluded.")
         touched = itertools.chain((k for elements in axes.values() for e in elements for k in e), *map(_named, rules))
         used: list[_Set | _Exclude] = [*rules, *exclusions]
         notes = tuple(f"{rule.where} matches no run: {rule.matches}." for rule in used if not rule.hits)
+        notes += _overridden(axes, f"{where} [axes]")
         return cls(atomic.safe_name(name), tuple(entries.values()), tuple(dict.fromkeys(touched)), analysis, notes)
 
 
@@ -222,6 +230,20 @@ def _axes(table: object, where: str) -> dict[str, list[dict[str, object]]]:
             raise TrainingError(f"{where}: {key} is empty: give it a value, or leave it out.")
         axes[name] = [_element(name, element, f"{where} {key}") for element in elements]
     return axes
+
+
+def _overridden(axes: Mapping[str, list[dict[str, object]]], where: str) -> tuple[str, ...]:
+    """What to say where the tables of an axis give an option that is an axis itself, or that another axis gives."""
+    giving: dict[str, dict[str, None]] = {}
+    for axis, elements in axes.items():
+        for element in elements:
+            for option in element:
+                giving.setdefault(option, {})[axis] = None
+    return tuple(
+        f"{where}: {' and '.join(of)} both give {option}: that of {list(of)[-1]}, the later, is taken."
+        for option, of in giving.items()
+        if len(of) > 1
+    )
 
 
 def _element(name: str, element: object, where: str) -> dict[str, object]:

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from fourier_probe.errors import OutputError, TrainingError
 from fourier_probe.io import atomic
+from fourier_probe.io.locks import BusyError, held
 from fourier_probe.studies.forks import clean, plan_forks
 from fourier_probe.studies.local import run_local
 from fourier_probe.studies.plan import SweepPlan
 from fourier_probe.studies.results import write_results
 from fourier_probe.studies.tasks import Task, find_tasks
 from fourier_probe.studies.watch import Watch
-from fourier_probe.training.folder import BusyError, held
 from fourier_probe.training.stop import Stop
 
 if TYPE_CHECKING:

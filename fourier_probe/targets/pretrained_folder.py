@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -169,20 +170,49 @@ def _weights(folder: Path) -> tuple[dict[str, Tensor], str]:
                     else " save_pretrained writes it; give the folder that holds it."
                 )
             )
-        named = _object(index).get("weight_map")
-        names = set(named.values()) if isinstance(named, dict) else set()
-        if wrong := [name for name in names if not isinstance(name, str) or Path(name).name != name]:
-            raise CheckpointError(f"{index} names {printable(repr(wrong[0]), 120)}: expected files beside it.")
-        shards = [folder / name for name in sorted(names)]
+        shards = _shards(index)
     state: dict[str, Tensor] = {}
     digests = []
     for shard in shards:
         contents = files.load(shard)
         if contents.metadata is None or not isinstance(contents.values, dict):
             raise CheckpointError(f"{shard} is no safetensors file, whatever its name says.")
+        if twice := sorted(state.keys() & contents.values.keys()):
+            raise CheckpointError(
+                f"{shard} holds {printable(twice[0], 80)}, which another shard of {folder} holds too: which of them is "
+                "right is not known. Save it anew with save_pretrained, into an empty folder."
+            )
         state |= contents.values
         digests.append(contents.sha256)
     return state, digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+def _shards(index: Path) -> list[Path]:
+    """The files that an index names, each once; links are followed, as the folders of a hub's cache are made of them.
+
+    Raises:
+        CheckpointError: it names none, something that is no file beside it, or a file that is not there.
+    """
+    named = _object(index).get("weight_map")
+    names = list(named.values()) if isinstance(named, dict) else []
+    if not names:
+        raise CheckpointError(
+            f"{index} names no file: expected a weight_map, from the name of a tensor to the file that holds it, as "
+            "save_pretrained writes it."
+        )
+    for name in names:
+        if not isinstance(name, str) or Path(name).name != name or name in ("", "..") or "\0" in name:
+            raise CheckpointError(
+                f"{index} names {printable(repr(name), 120)}: expected the names of safetensors files beside it. Save "
+                "the network anew with save_pretrained."
+            )
+    shards = [index.with_name(name) for name in sorted(set(names))]
+    if missing := [shard for shard in shards if not os.path.lexists(shard)]:
+        raise CheckpointError(
+            f"{index} names {printable(missing[0].name, 120)}, which is not there ({len(missing)} of {len(shards)} "
+            "files are missing): copy or download all of them into this folder."
+        )
+    return shards
 
 
 def _class(folder: Path, config: dict[str, object], saved_as: str) -> tuple[type[object], object]:

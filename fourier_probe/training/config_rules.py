@@ -13,6 +13,7 @@ from fourier_probe.training.config import NAMES, TrainConfig, flag_of
 from fourier_probe.training.rules import CUSTOM
 
 _LARGEST = 2**63  # whole numbers that torch takes are below
+PROCESSES = 4096  # or threads: more take a machine down before the first step
 
 
 DISTORTIONS = ("hflip", "crop_padding", "smoothing", "mixup", "cutmix", "reprob", "aa", "color_jitter")
@@ -20,6 +21,10 @@ DISTORTIONS = ("hflip", "crop_padding", "smoothing", "mixup", "cutmix", "reprob"
 
 
 _RULES: list[tuple[str, Callable[[Any], bool], str]] = [
+    *((name, lambda v: v >= 1, "at least 1") for name in (  # before what a recipe makes of the first two
+        "epochs", "batch_size", "probe_images", "max_key_grid", "grad_accum_steps", "content_stride",
+    )),
+    *((name, lambda v: 0 <= v <= PROCESSES, f"from 0 to {PROCESSES}") for name in ("workers", "threads")),
     *((name, lambda v: 0 < v <= 1, "above 0, up to 1") for name in ("data_scale", "scale_min", "layer_decay")),
     *((name, lambda v: 0 <= v < 1, "from 0 to below 1") for name in ("val_split", "smoothing", "drop", "drop_path")),
     *(
@@ -30,16 +35,13 @@ _RULES: list[tuple[str, Callable[[Any], bool], str]] = [
     *(
         (name, lambda v: 0 <= v < float("inf"), "0 or more")
         for name in (
-            "img_size", "data_seed", "workers", "crop_padding", "mixup", "cutmix", "weight_decay", "clip_grad",
-            "warmup_epochs", "warmup_lr", "min_lr", "early_epoch", "late_epoch", "soft_epochs", "seed", "threads",
+            "img_size", "data_seed", "crop_padding", "mixup", "cutmix", "weight_decay", "clip_grad",
+            "warmup_epochs", "warmup_lr", "min_lr", "early_epoch", "late_epoch", "soft_epochs", "seed",
             "anneal_epochs", "checkpoint_every", "probe_every", "train_images", "steps", "val_every", "warmup_steps",
             "cooldown_steps", "new_lr_mult", "gate_lr_mult", "schedule_seed", "sam_rho", "color_jitter", "aug_repeats",
             "mixup_off_epoch", "log_interval",
         )
     ),
-    *((name, lambda v: v >= 1, "at least 1") for name in (
-        "epochs", "batch_size", "probe_images", "max_key_grid", "grad_accum_steps", "content_stride",
-    )),
     ("content_maps", lambda v: v in (0, 1), "0, one per tap, or 1, one for all"),
     *((name, lambda v: 0 <= v < 1, "from 0 to below 1") for name in ("momentum", "model_ema_decay")),
     *((name, math.isfinite, "a finite number") for name in ("anneal_gate", "anneal_locality", "decay_rate")),

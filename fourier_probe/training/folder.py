@@ -20,11 +20,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
-from filelock import FileLock, Timeout
 
 from fourier_probe import plugins
 from fourier_probe.errors import OutputError, TrainingError
 from fourier_probe.io import atomic
+from fourier_probe.io.locks import held
 from fourier_probe.io.tables import write_csv
 from fourier_probe.runtime import messages
 from fourier_probe.training.record import CONVERSIONS, METRICS, STEPS, RunRecord, StepRow, read_record
@@ -32,11 +32,6 @@ from fourier_probe.training.record import CONVERSIONS, METRICS, STEPS, RunRecord
 TIMES = ("seconds", "images_per_second")
 """Columns of metrics.csv in which two runs of one config may differ."""
 _FILES = ("config.json", "metrics.csv", "steps.csv", "conversions.csv", "last.pt", "best.pt", "epoch-*.pt")
-_LOCK = ".lock"
-
-
-class BusyError(OutputError):
-    """Another process holds the folder."""
 
 
 class RunFolder:
@@ -151,30 +146,3 @@ def check_record(record: RunRecord, again: Mapping[str, object], folder: str) ->
         raise TrainingError(
             f"{folder} began from published weights, which are not fetched because a file says so: pass --pretrained."
         )
-
-
-@contextlib.contextmanager
-def held(path: Path) -> Iterator[None]:
-    """Keep a folder to this process, made if missing; it goes again where the block fails before it put a file there.
-
-    The system lets go of the lock when its holder dies, however it dies. A file system without locks has none.
-
-    Raises:
-        BusyError: another process holds it.
-    """
-    with atomic.made(path):
-        lock = FileLock(path / _LOCK, timeout=0, thread_local=False)
-        try:
-            lock.acquire()
-        except Timeout as error:
-            raise BusyError(
-                f"another process is training into {path} now: wait for it, or choose another --out."
-            ) from error
-        except (OSError, NotImplementedError):
-            pass
-        try:
-            yield
-        finally:
-            if lock.is_locked and [file.name for file in path.iterdir()] == [_LOCK]:
-                (path / _LOCK).unlink()
-            lock.release()

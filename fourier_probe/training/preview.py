@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import asdict, dataclass
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -105,7 +106,7 @@ class SchedulePlan:
         return pd.DataFrame([asdict(layer) for layer in self.layers])
 
     def _repr_html_(self) -> str:
-        return f"<p>{self!r}</p>{self.to_frame().to_html(index=False)}"
+        return f"<p>{escape(repr(self))}</p>{self.to_frame().to_html(index=False)}"
 
     def tables(self) -> list[TextTable | str]:
         """What `fourier-probe schedule` prints: a row per layer, then the whole network."""

@@ -5,6 +5,7 @@ May import everything but training and cli; figures are drawn only where a folde
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from torch import nn
 
 from fourier_probe.errors import DataError, ModelError
 from fourier_probe.io import atomic
+from fourier_probe.io.locks import held
 from fourier_probe.probe.heatmap import NoiseProbe
 from fourier_probe.probe.points import find_points
 from fourier_probe.results.heatmap import FIGURES, FILES, NAMES, HeatMap
@@ -132,39 +134,48 @@ def heatmap(  # type: ignore[misc]  # the options are those below
     folder = None if out is None else Path(out)
     if folder is not None and first:
         atomic.output_folder(folder, results=wanted, force=force)
-    model_options = ModelOptions(model, model_args, pretrained, use_ema, untrained, key, prefix, ignore_extra)
-    opened = [open_any(opened_one, model_options, label=name) for opened_one, name in zip(targets, names, strict=True)]
-    labelled, provenances = (
-        [opened_one.label for opened_one in opened],
-        [opened_one.provenance for opened_one in opened],
-    )
-    apart = told_apart(labelled, provenances, [opened_one.name for opened_one in opened])
-    opened = [
-        replace(opened_one, label=name or own) for opened_one, name, own in zip(opened, names, apart, strict=True)
-    ]
-    if data is None:
-        named = next((opened_one.data for opened_one in opened if opened_one.data is not None), None)
-        opened = [replace(opened_one, data=named) for opened_one in opened]
-    if several and isinstance(data, Iterator):
-        raise DataError("heatmap reads the data once for each target, and these can be read once only: give a list.")
-    folders: list[Path | None] = [folder]
-    if several:
-        below = folder_names([opened_one.label for opened_one in opened])
-        folders = [None if folder is None else folder / name for name in below]
-    heats = []
-    for opened_one, original, own in zip(opened, targets, folders, strict=True):
-        on = "auto" if device is None and not isinstance(original, nn.Module | Target) else device
-        fitting = ImageOptions(images, split, batch_size, workers, skip_bad, img_size, mean, std)
-        heats.append(_measured(opened_one, data, fitting, options, points, grid, on, own))
-    result: HeatMap | HeatMaps = HeatMaps(tuple(heats)) if several else heats[0]
-    if folder is not None and first:
-        from fourier_probe.plots import save_each
+    with (
+        contextlib.nullcontext()
+        if folder is None or not first
+        else held(folder, "writing a heat map into", leave=False)
+    ):
+        model_options = ModelOptions(model, model_args, pretrained, use_ema, untrained, key, prefix, ignore_extra)
+        opened = [
+            open_any(opened_one, model_options, label=name) for opened_one, name in zip(targets, names, strict=True)
+        ]
+        labelled, provenances = (
+            [opened_one.label for opened_one in opened],
+            [opened_one.provenance for opened_one in opened],
+        )
+        apart = told_apart(labelled, provenances, [opened_one.name for opened_one in opened])
+        opened = [
+            replace(opened_one, label=name or own) for opened_one, name, own in zip(opened, names, apart, strict=True)
+        ]
+        if data is None:
+            named = next((opened_one.data for opened_one in opened if opened_one.data is not None), None)
+            opened = [replace(opened_one, data=named) for opened_one in opened]
+        if several and isinstance(data, Iterator):
+            raise DataError(
+                "heatmap reads the data once for each target, and these can be read once only: give a list."
+            )
+        folders: list[Path | None] = [folder]
+        if several:
+            below = folder_names([opened_one.label for opened_one in opened])
+            folders = [None if folder is None else folder / name for name in below]
+        heats = []
+        for opened_one, original, own in zip(opened, targets, folders, strict=True):
+            on = "auto" if device is None and not isinstance(original, nn.Module | Target) else device
+            fitting = ImageOptions(images, split, batch_size, workers, skip_bad, img_size, mean, std)
+            heats.append(_measured(opened_one, data, fitting, options, points, grid, on, own))
+        result: HeatMap | HeatMaps = HeatMaps(tuple(heats)) if several else heats[0]
+        if folder is not None and first:
+            from fourier_probe.plots import save_each
 
-        result.save(folder, force=True)
-        for own in folders:
-            Partial.remove(own or folder)
-        save_each({NAMES[options.kind]: result.plot}, folder)
-    return result
+            result.save(folder, force=True)
+            for own in folders:
+                Partial.remove(own or folder)
+            save_each({NAMES[options.kind]: result.plot}, folder)
+        return result
 
 
 def _labels(targets: Sequence[AnyTarget], labels: Sequence[str | None] | None, label: str | None) -> list[str | None]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +18,8 @@ from fourier_probe.runtime.distributed import of_first, rank_and_world
 from fourier_probe.runtime.messages import note
 
 STATE = "partial.json"
-SCHEMA, VERSION = "fourier-probe/heatmap-partial", 2
+SCHEMA, VERSION = "fourier-probe/heatmap-partial", 3
+_OF_A_RANK = re.compile(r"partial(-\d+)?\.json")
 
 
 class _Row(msgspec.Struct, frozen=True):
@@ -28,6 +31,7 @@ class _State(msgspec.Struct, frozen=True):
     schema: str
     version: int
     key: str
+    digest: str  # of the rows: a number that was changed is still a number
     rows: list[_Row]
 
 
@@ -73,7 +77,8 @@ class Partial:
         self.own.update(responses)
         if self.path is not None:
             rows = [_Row(number, response) for number, response in self.own.items()]
-            atomic.write_json(self.path, msgspec.to_builtins(_State(SCHEMA, VERSION, self.key, rows)))
+            state = _State(SCHEMA, VERSION, self.key, _digest(rows), rows)
+            atomic.write_json(self.path, msgspec.to_builtins(state))
 
     @staticmethod
     def remove(folder: Path) -> None:
@@ -88,7 +93,12 @@ class Partial:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    yield from (path for pattern in (STATE, "partial-*.json") for path in folder.glob(pattern))
+    """Those of any rank; a file or folder of the user's own, such as partial-notes.json, is none."""
+    yield from (path for path in folder.glob("partial*.json") if _OF_A_RANK.fullmatch(path.name) and not path.is_dir())
+
+
+def _digest(rows: list[_Row]) -> str:
+    return hashlib.sha256(msgspec.json.encode(rows)).hexdigest()
 
 
 def _rows(path: Path, key: str, n: int) -> dict[int, Response]:
@@ -97,6 +107,9 @@ def _rows(path: Path, key: str, n: int) -> dict[int, Response]:
         state = read_result(path, _State, schema=SCHEMA, version=VERSION, again="it is begun anew")
     except ResultError as error:
         note(str(error))
+        return {}
+    if state.digest != _digest(state.rows):
+        note(f"{path} is damaged, its numbers are not those that were written: it is begun anew.")
         return {}
     if not all(row.number >= 0 and _possible(row.response, n) for row in state.rows):
         note(f"{path} is damaged, it counts more than {n} images or fewer than none: it is begun anew.")

@@ -78,14 +78,34 @@ def test_a_small_file_that_unpacks_to_a_large_one(monkeypatch: pytest.MonkeyPatc
         ({"std": np.array([np.nan])}, "std of a.npz"),
         ({"mean": np.zeros(3)}, r"shape \(3,\): expected \(1,\)"),
         ({"classes": np.array("a")}, "classes of a.npz"),
+        ({"test_images": np.zeros((3, 3, 8, 8), np.uint8)}, r"shape \(3, 3, 8, 8\): .*Move the channels last"),
         ({"classes": np.zeros(3)}, "classes of a.npz is float64"),
         ({"classes": np.array(["a", "b"])}, "go up to 2, but it names 2 classes"),
+        ({"classes": np.frombuffer(b"a\0\0\0b\0\0\0\0\0\x11\0", "<U1")}, "holds a name that is no text"),
+        ({"classes": np.array([b"a", b"b", b"\xff"])}, "holds a name that is no text"),
     ],
 )
 def test_values_that_cannot_be(changed: dict[str, Any], message: str) -> None:
     np.savez("a.npz", **{**PLAIN, **changed})
     with pytest.raises(DataError, match=message):
         open_data("a.npz")
+
+
+def test_names_of_classes_in_bytes_are_text() -> None:
+    np.savez("a.npz", **PLAIN, classes=np.array(["cat", "dog", "ü"]).astype("U"))
+    assert open_data("a.npz").classes == ("cat", "dog", "ü")
+    np.savez("a.npz", **PLAIN, classes=np.array([b"cat", b"dog", "ü".encode()]))
+    assert open_data("a.npz").classes == ("cat", "dog", "ü")
+
+
+def test_a_file_that_changes_between_its_arrays() -> None:
+    np.savez("a.npz", **PLAIN)
+    arrays = archive.Archive(Path("a.npz"))
+    assert len(arrays["test_images"]) == 3
+    np.savez("b.npz", test_images=PLAIN["test_images"], test_labels=np.array([2, 1, 0]))
+    Path("b.npz").replace("a.npz")
+    with pytest.raises(DataError, match=r"a\.npz was changed while it was read: run again"):
+        arrays["test_labels"]
 
 
 def test_a_member_of_another_kind_and_one_name_twice() -> None:

@@ -18,7 +18,7 @@ from fourier_probe import cli
 from fourier_probe.errors import ResultError, TrainingError
 from fourier_probe.page import LIMIT, Entry, gather, page, render
 from fourier_probe.page.payload import THINNINGS, payload
-from fourier_probe.page.tables import reliance_text
+from fourier_probe.page.tables import MANY, reliance_text
 from fourier_probe.probe.definition import Definition
 from fourier_probe.results.intervals import Interval
 from fourier_probe.results.records import LeftOut
@@ -157,6 +157,20 @@ def test_names_cannot_become_html(make_result: Callable[..., Spectra], tmp_path:
     assert tags.scripts == 2 and tags.open == []
     assert not [name for name, _ in tags.attributes if name.startswith("on")]
     assert data_of(html)["targets"][0]["label"] == evil
+
+
+def test_names_are_the_same_in_the_tables_and_in_the_charts(make_result: Callable[..., Spectra]) -> None:
+    """The script finds rows and filters by them; and shows them, so that no mark reverses a line."""
+    count = MANY + 1  # from here on there are menus
+    results = [make_result("a.pt", arch=f"net\u202e\x1b{k % 2}", schedule="linear\0", seed=k) for k in range(count)]
+    results[0].points[1].name = "b\u202e0"
+    html = render([Entry(f"label {k}", None, result) for k, result in enumerate(results)])
+    assert "\u202e" not in html
+    shown = data_of(html)
+    models = {f"net\\u202e\\x1b{k}" for k in range(2)}
+    assert models == {target["facets"]["Model"] for target in shown["targets"]}
+    assert models == set(re.findall(r'<option value="(net[^"]*)">', html))
+    assert shown["targets"][0]["points"][1]["name"] == "b\\u202e0"
 
 
 def test_few_images_have_no_intervals(save_result: Save) -> None:

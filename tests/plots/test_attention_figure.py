@@ -43,14 +43,16 @@ def test_dots_means_diversity_and_gates() -> None:
     assert [list(line.get_ydata()) for line in gates.get_lines()] == [[0.7, 0.9]]
 
 
-@pytest.mark.parametrize(("depth", "places"), [((0.2, 0.8), [0.2, 0.8]), ((None, 0.8), [1.0, 2.0])])
-def test_layers_lie_at_their_depth_where_all_say_it(depth: tuple[float | None, float], places: list[float]) -> None:
-    axes = attention_figure([layer([0.5, 0.5], depth=each) for each in depth], "net").axes
-    assert [list(line.get_xdata()) for line in axes[1].get_lines()[:1]] == [places]
-    assert [line.get_xdata()[0] for line in axes[3].get_lines()] == places
-    assert [("depth" in ax.get_xlabel(), "order" in ax.get_xlabel()) for ax in (axes[0], axes[1], axes[3])] == [
-        (None not in depth, None in depth)
-    ] * 3
+def test_layers_stand_in_their_order_in_every_panel() -> None:
+    axes = attention_figure([layer([0.5, 0.5])] * 2, "net").axes
+    assert [list(line.get_xdata()) for line in axes[1].get_lines()[:1]] == [[1, 2]]
+    assert [line.get_xdata()[0] for line in axes[3].get_lines()] == [1, 2]
+    assert ["order" in axes[at].get_xlabel() for at in (0, 1, 3)] == [True] * 3
+
+
+def test_a_record_of_an_earlier_version_with_a_depth_is_read() -> None:
+    record = msgspec.to_builtins(layer(None)) | {"depth": None}
+    assert msgspec.convert(record, AttentionRecord) == layer(None)
 
 
 def test_no_gates_no_panel() -> None:

@@ -93,6 +93,12 @@ def test_a_rule_that_matches_nothing_is_said() -> None:
     assert plan.notes[1] == "p.toml [[exclude]] matches no run: {'model': 'vgg*'}."
 
 
+def test_an_option_that_two_axes_give_is_said() -> None:
+    plan = SweepPlan.of({"axes": {"epochs": [1, 2], "model": [{"model": "cifar_resnet8", "epochs": 4}]}}, where="p")
+    assert [entry.config.epochs for entry in plan.entries] == [4]
+    assert plan.notes == ("p [axes]: epochs and model both give epochs: that of model, the later, is taken.",)
+
+
 def test_the_study_of_the_repository() -> None:
     path = Path(__file__).parents[2] / "studies" / "small.toml"
     plan = SweepPlan.read(path)
@@ -124,6 +130,15 @@ BAD: list[tuple[dict[str, Any], type[ProbeError], str]] = [
     ({"set": [{"when": {"seed": 0}}]}, TrainingError, r"p \[\[set\]\]: gives no option"),
     ({"set": [{"when": {"s": 0}, "lr": 1.0}]}, TrainingError, r"p \[\[set\]\] when: unknown option 's'"),
     ({"axes": {"seed": [0, 1]}, "exclude": [{"seed": [0, 1]}]}, TrainingError, r"p has no runs: all 2 combinations"),
+    (
+        {"axes": {"seed": list(range(1000)), "lr": [0.1] * 1000, "weight_decay": [0.1] * 1000}},
+        TrainingError,
+        r"p \[axes\]: 1,000 x 1,000 x 1,000 values make 1,000,000,000 combinations: expected at most 20,000",
+    ),
+    ({"shared": {"epochs": -3}}, TrainingError, "--epochs is -3: expected at least 1"),
+    ({"shared": {"batch_size": 0}}, TrainingError, "--batch-size is 0: expected at least 1"),
+    ({"shared": {"workers": 10**6}}, TrainingError, "--workers is 1000000: expected from 0 to 4096"),
+    ({"shared": {"threads": 10**9}}, TrainingError, "--threads is 1000000000: expected from 0 to 4096"),
     ({"analyze": {"image": 3}}, TrainingError, r"p \[analyze\]: unknown field 'image'. Did you mean images"),
     ({"analyze": {"images": 0}}, TrainingError, r"p \[analyze\]: images is 0: expected at least 1"),
     ({"analyze": {"attention": 1}}, TrainingError, r"p \[analyze\]: attention: expected bool, got int"),

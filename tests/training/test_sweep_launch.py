@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 
 from fourier_probe.errors import TrainingError
+from fourier_probe.io.locks import BusyError, held
 from fourier_probe.studies import SweepPlan, Task, Watch, local, sweep
 from fourier_probe.studies.cluster import make_executor
 from fourier_probe.training import train
-from fourier_probe.training.folder import BusyError, held
 from fourier_probe.training.runs import Run
 
 from .test_sweep_runs import Inside, study

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 
 from fourier_probe.errors import OutputError, ProbeError, TrainingError
+from fourier_probe.io.locks import held
 from fourier_probe.studies import SweepPlan, Task, local, sweep
 from fourier_probe.studies.forks import plan_forks, ready
 from fourier_probe.studies.job import run_job
 from fourier_probe.studies.run import failures, prepare
 from fourier_probe.studies.tasks import LOG, log_header
 from fourier_probe.training import TrainConfig, train
-from fourier_probe.training.folder import held
 from fourier_probe.training.runs import Run
 
 from .tiny import assert_same_run, log, stop_at, tiny
