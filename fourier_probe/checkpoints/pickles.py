@@ -25,9 +25,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fourier_probe.checkpoints.limits import NODE, Budget, Keys
+from fourier_probe.checkpoints.limits import NODE, Budget, Keys, OversizedError
 
 _BITS = 4096  # of the longest whole number; longer ones cannot be printed
+_NAMES = 4096  # different names of a file: each is a class here, of a hundred times the bytes that it has there
 
 
 class ForeignNamesError(Exception):
@@ -120,6 +121,8 @@ class _Reader(_Unpickler):  # type: ignore[misc]
     def find_class(self, module: str, name: str) -> type[_Record]:
         full = f"{module.replace('__builtin__', 'builtins')}.{name}"
         if full not in self._classes:
+            if len(self._classes) == _NAMES:
+                raise OversizedError(f"it names more than {_NAMES} classes and functions")
             if full not in _MEANINGS and _dtype(full) is None and not _UNUSED.fullmatch(full):
                 self.foreign.add(full)
             self._classes[full] = type("record", (_Record,), {"name": full})

@@ -51,5 +51,6 @@ def held(path: Path, work: str = "training into", *, leave: bool = True) -> Iter
             yield
         finally:
             if lock.is_locked and (not leave or [other.name for other in path.iterdir()] == [LOCK]):
-                file.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):
+                    file.unlink()
             lock.release()

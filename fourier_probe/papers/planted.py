@@ -18,7 +18,7 @@ from fourier_probe.papers.captions import ENOUGH, accuracy, caption
 from fourier_probe.papers.exhibit import Exhibit, MissingRunsError, Row
 from fourier_probe.papers.registered import figure_kind
 from fourier_probe.papers.selection import grouped, is_planted, switches
-from fourier_probe.plots.style import MARKERS, PAGE, canvas, categories, style
+from fourier_probe.plots.style import MARKERS, PAGE, canvas, categories, literal, style
 from fourier_probe.results.intervals import bootstrap, holm, over_seeds, sign_flip
 from fourier_probe.results.reliance import ALL
 from fourier_probe.training.runs import Run
@@ -398,7 +398,7 @@ def planted_reliance(runs: Sequence[Run]) -> Exhibit:
                     y = [(1 if name == "gate" else 100) * r[name] for r in of_arm]
                     ax.plot(x, y, marker, ms=3, color=COLORS[arm], alpha=0.7, label=arm if solved else None)
             ax.set_title(title)
-            ax.set_xticks(range(len(layers)), [short(layer, k) for k, layer in enumerate(layers)])
+            ax.set_xticks(range(len(layers)), [literal(short(layer, k)) for k, layer in enumerate(layers)])
         axes[0].set_ylabel("change of top-1 (points)")
         axes[1].sharey(axes[0])
         axes[2].set_ylim(0, 1)

@@ -60,7 +60,8 @@ def panels_figure(cells: Mapping[tuple[str, str], Spectra], rows: Sequence[str],
                 draw_spectra(ax, cells[row, column])
             else:
                 ax.text(0.5, 0.5, "no run", transform=ax.transAxes, ha="center", va="center", color="0.5")
-            ax.set_title(f"{wrapped_title(row)}\n{column}" if len(rows) > 1 else column, fontsize=7)
+            named = wrapped_title(column)
+            ax.set_title(f"{wrapped_title(row)}\n{named}" if len(rows) > 1 else named, fontsize=7)
             ax.label_outer()
         depth_colorbar(figure, list(axes.flat))
         spectra_foot(figure, list(cells.values()))

@@ -191,16 +191,16 @@ def finite(value: dict[str, object]) -> dict[str, object]:
 
 def _finite(value: object, where: str) -> Any:
     if isinstance(value, dict):
-        return {_text(str(key)): _finite(item, f"{where}.{key}") for key, item in value.items()}
+        return {text(str(key)): _finite(item, f"{where}.{key}") for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_finite(item, f"{where}[{index}]") for index, item in enumerate(value)]
     if isinstance(value, str):
-        return _text(value)
+        return text(value)
     if isinstance(value, float) and not math.isfinite(value):
         raise ResultError(f"`{where}` is {value}, which a result cannot hold: it is not written.")
     return value
 
 
-def _text(text: str) -> str:
+def text(name: str) -> str:
     """A name of a file that is no UTF-8, with escapes in place of its stray bytes."""
-    return text.encode("utf-8", "backslashreplace").decode()
+    return name.encode("utf-8", "backslashreplace").decode()

@@ -289,4 +289,5 @@ class Spectra:
 
     def _identity(self) -> str:
         """What ties the .npz to its .json."""
-        return f"{self.created} {self.images.digest} {' '.join(point.name for point in self.points)}"
+        names = " ".join(point.name for point in self.points)
+        return schema.text(f"{self.created} {self.images.digest} {names}").rstrip("\0")  # as numpy takes them off

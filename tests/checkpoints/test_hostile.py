@@ -268,6 +268,15 @@ def test_what_the_scan_of_torch_lets_pass_is_refused(name: str, tmp_path: Path) 
         read(tmp_path / "a.pt")
 
 
+@pytest.mark.parametrize(("name", "expected"), [("torch\nA%dTensor", "names more than 4096 classes"),
+                                                ("os\na%d", r"names os\.a0, .* and 4091 more")])  # fmt: skip
+def test_names_without_end_are_refused_before_each_takes_a_kilobyte(name: str, expected: str, tmp_path: Path) -> None:
+    names = b"".join(b"c%s\n" % (name % number).encode() for number in range(6000))
+    zipped(tmp_path / "a.pt", b"\x80\x02(" + names + b"t.", FLOATS)
+    with pytest.raises(CheckpointError, match=expected):
+        read(tmp_path / "a.pt")
+
+
 def test_the_scan_of_torch_reads_no_newer_pickle(tmp_path: Path) -> None:
     zipped(tmp_path / "a.pt", pickle.dumps({"w": Call(os.system, "true")}, protocol=4))
     with pytest.raises(pickle.UnpicklingError, match="Unsupported operand"):

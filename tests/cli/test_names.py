@@ -99,13 +99,14 @@ def test_every_name_is_drawn(tmp_path: Path) -> None:
 
 def test_layers_and_points_of_any_name_are_analyzed(tmp_path: Path) -> None:
     network = torch.nn.Sequential()
-    for name in ("a$b", "\x1b[31mred", "two\nlines", "写", "[bold]"):
+    for name in ("a$b", "\x1b[31mred", "two\nlines", "写", "[bold]", "not \udcff text", "ends in nothing\0"):
         network.add_module(name, torch.nn.Conv2d(3, 3, 3, padding=1))
     spectra = fp.analyze(network, torch.rand(4, 3, 8, 8).split(2), points=["*"])
     from fourier_probe.plots import depth_figure, spectra_figure
 
     spectra.save(tmp_path)
-    assert [point.name for point in fp.Spectra.load(tmp_path).points] == [point.name for point in spectra.points]
+    written = [point.name.replace("\udcff", r"\udcff") for point in spectra.points]
+    assert [point.name for point in fp.Spectra.load(tmp_path).points] == written
     for draw in (spectra_figure, depth_figure):
         save(draw([spectra], ["x"]), tmp_path / "figure")
     run("compare", str(tmp_path), str(tmp_path), "--out", "both")
