@@ -107,11 +107,28 @@ def test_pickles_adapters_and_shards_elsewhere_are_refused(tmp_path: Path) -> No
     with pytest.raises(CheckpointError, match=r"pytorch_model.bin is pickled"):
         resolve(str(folder))
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "../a.safetensors"}}))
-    with pytest.raises(CheckpointError, match="expected files beside it"):
+    with pytest.raises(CheckpointError, match="expected the names of safetensors files beside it"):
         resolve(str(folder))
     (folder / "adapter_config.json").write_text("{}")
     with pytest.raises(CheckpointError, match="adapter"):
         resolve(str(folder))
+
+
+def test_shards_are_read_through_the_links_of_a_hub_s_cache(tmp_path: Path) -> None:
+    folder = saved(tmp_path / "vit")
+    whole = resolve(str(folder)).model
+    assert whole is not None
+    whole.save_pretrained(tmp_path / "blobs", max_shard_size="20KB")
+    blobs = sorted((tmp_path / "blobs").glob("model-*.safetensors"))
+    assert len(blobs) > 1
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors.index.json").symlink_to(tmp_path / "blobs" / "model.safetensors.index.json")
+    for blob in blobs:
+        (folder / blob.name).symlink_to(blob)
+    model = resolve(str(folder)).model
+    assert model is not None
+    for key, value in whole.state_dict().items():
+        assert torch.equal(model.state_dict()[key], value)
 
 
 @pytest.mark.parametrize("value", [{"size": "x"}, {"size": {"height": -3, "width": 4}}, {"image_mean": ["a"]}, []])
