@@ -31,7 +31,8 @@ def held(path: Path, work: str = "training into", *, leave: bool = True) -> Iter
 
     Raises:
         BusyError: another process holds it.
-        OutputError: a link or a folder has the name of the lock: opening a link empties the file that it leads to.
+        OutputError: a link or a folder has the name of the lock. Early versions of filelock empty the file that a link
+            leads to; later ones refuse it, and the folder would go unlocked.
     """
     file = path / LOCK
     with atomic.made(path):

@@ -46,6 +46,20 @@ def read_regular(path: Path, most: int = 2**28) -> bytes:
     return data
 
 
+def append_regular(path: Path) -> BinaryIO:
+    """Open a file to write at its end, made if missing; never through a link, which may lead out of its folder.
+
+    Raises:
+        OSError: it cannot be opened, or is a link or no regular file; `strerror` says what it is.
+    """
+    if path.is_symlink():
+        raise OSError(errno.ELOOP, "a link, which may lead anywhere", str(path))
+    if path.exists():
+        _check(path, path.stat().st_mode)
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    return os.fdopen(os.open(path, flags | getattr(os, "O_BINARY", 0), 0o666), "ab")
+
+
 def version(file: BinaryIO | Path) -> tuple[int, ...]:
     """What differs as soon as a file is exchanged or written to: device, number, size, time of the last change."""
     status = file.stat() if isinstance(file, Path) else os.fstat(file.fileno())

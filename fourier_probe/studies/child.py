@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from fourier_probe.errors import OutputError
+from fourier_probe.io.regular import append_regular
 from fourier_probe.studies.tasks import LOG, log_header
 
 
@@ -20,6 +22,9 @@ class Child:
         folder: the run, with its job.json.
         threads: of the CPU; 0: as torch finds.
         gpu: the only GPU it may see, as CUDA_VISIBLE_DEVICES names it; None: all of them.
+
+    Raises:
+        OutputError: log.txt cannot be written, or is a link or no file.
     """
 
     def __init__(self, folder: Path, *, threads: int = 0, gpu: str | None = None) -> None:
@@ -29,8 +34,12 @@ class Child:
         if gpu is not None:
             environment["CUDA_VISIBLE_DEVICES"] = gpu
         command = [sys.executable, "-m", "fourier_probe.studies.job", str(folder), "--threads", str(threads), "--leash"]
-        with (folder / LOG).open("a") as log:
-            log.write(log_header())
+        try:
+            log = append_regular(folder / LOG)
+        except OSError as error:
+            raise OutputError(f"cannot write {folder / LOG}: {error.strerror or error}. Remove it.") from error
+        with log:
+            log.write(log_header().encode())
             log.flush()
             self._process = subprocess.Popen(  # noqa: S603 - our own module
                 command, stdin=subprocess.PIPE, stdout=log, stderr=log, env=environment, start_new_session=True
