@@ -19,6 +19,8 @@ from torch.nn import functional as F
 
 from fourier_probe.errors import DataError
 
+AREA = (0.02, 1 / 3)  # of an erased rectangle: smallest and largest share of the image
+ASPECT = (0.3, 1 / 0.3)  # its smallest and largest height over width
 _ATTEMPTS = 10  # rectangles drawn for an image before it is left whole, as in timm
 
 
@@ -84,57 +86,38 @@ def random_erase(
     images: Tensor,
     generator: Generator,
     probability: float = 0.5,
-    *,
-    area: tuple[float, float] = (0.02, 1 / 3),
-    aspect: tuple[float, float] = (0.3, 1 / 0.3),
-    mode: str = "pixel",
     share: Share | None = None,
 ) -> Tensor:
-    """Overwrite one rectangle of each image with a probability (Zhong et al., arXiv 1708.04896).
+    """Overwrite one rectangle of each image by normal noise with a probability (Zhong et al., arXiv 1708.04896).
 
-    The rectangle is drawn as in timm's `RandomErasing` with one rectangle an image: area uniform, aspect log-uniform,
-    up to ten attempts to fit inside, both sides strictly smaller than the image's.
+    The rectangle is drawn as in timm's `RandomErasing`, mode "pixel", with one rectangle per image: its share of the
+    image (`AREA`) uniform, height over width (`ASPECT`) log-uniform, up to ten attempts to fit inside, both sides
+    strictly smaller than the image's.
 
     Args:
-        images: (B, C, H, W); normalised floats, unless the mode is "const".
+        images: (B, C, H, W), normalised floats.
         generator: source of the choice, the rectangles and the noise.
         probability: that an image is erased.
-        area: smallest and largest share of the image.
-        aspect: smallest and largest height over width.
-        mode: "const" writes zeros, "rand" one normal number a channel, "pixel" one a pixel and channel.
         share: which images of a batch these are; all of it by default.
 
     Raises:
-        DataError: an unknown mode, or noise for integer images.
+        DataError: integer images.
     """
-    share = share or _all(images)
-    count, (channels, height, width) = share.batch, images.shape[1:]
-    boxes = share.of(erase_boxes((count, *images.shape[1:]), generator, probability, area=area, aspect=aspect))
-    shapes = {"const": None, "rand": (count, channels, 1, 1), "pixel": (count, channels, height, width)}
-    if mode not in shapes:
-        raise DataError(f"unknown erasing mode {mode!r}: expected const, rand or pixel.")
-    shape = shapes[mode]
-    if shape is None:
-        return erase_at(images, boxes.to(images.device, non_blocking=True), images.new_zeros(()))
     if not images.is_floating_point():
-        raise DataError(f"erasing by noise (mode {mode!r}) needs normalised float images, not {images.dtype}.")
+        raise DataError(f"erasing by noise needs normalised float images, not {images.dtype}.")
+    share = share or _all(images)
+    shape = (share.batch, *images.shape[1:])
+    boxes = share.of(erase_boxes(shape, generator, probability))
     noise = share.of(torch.randn(shape, generator=generator, device=generator.device, dtype=images.dtype))
     return erase_at(images, *(values.to(images.device, non_blocking=True) for values in (boxes, noise)))
 
 
-def erase_boxes(
-    shape: tuple[int, ...],
-    generator: Generator,
-    probability: float,
-    *,
-    area: tuple[float, float],
-    aspect: tuple[float, float],
-) -> Tensor:
-    """One rectangle an image: (B, 4) int64 of top, left, height, width on the generator's device; all 0 for none."""
+def erase_boxes(shape: tuple[int, ...], generator: Generator, probability: float) -> Tensor:
+    """One rectangle per image of (B, C, H, W): (B, 4) int64 of top, left, height, width; all 0 for none."""
     count, _, height, width = shape
     draws = torch.rand((5, count, _ATTEMPTS), generator=generator, device=generator.device, dtype=torch.float64)
-    target = (area[0] + draws[0] * (area[1] - area[0])) * (height * width)  # (B, attempts) square pixels
-    ratio = torch.exp(math.log(aspect[0]) + draws[1] * (math.log(aspect[1]) - math.log(aspect[0])))
+    target = (AREA[0] + draws[0] * (AREA[1] - AREA[0])) * (height * width)  # (B, attempts) square pixels
+    ratio = torch.exp(math.log(ASPECT[0]) + draws[1] * (math.log(ASPECT[1]) - math.log(ASPECT[0])))
     high, wide = (target * ratio).sqrt().round(), (target / ratio).sqrt().round()
     fits = (high < height) & (wide < width)
     first = fits.to(torch.uint8).argmax(dim=1, keepdim=True)  # the first attempt that fits, or 0

@@ -36,6 +36,7 @@ from fourier_probe.plots.style import (
     categories,
     depth_colors,
     foot,
+    hide,
     literal,
     most_columns,
     short_title,
@@ -69,8 +70,7 @@ def gates_by_depth(runs: Sequence[Run]) -> Exhibit:
         lines = -(-panels // columns)
         figure = canvas(max(PAGE * panels / 4, 3.5), 0.4 + 2.1 * lines)
         grid = list(figure.subplots(lines, columns, squeeze=False).flat)
-        for beyond in grid[panels:]:
-            beyond.set_visible(False)
+        hide(grid[panels:])
         axes, overlaid = grid[: len(names)], grid[len(names)]
         for index, ax in enumerate(grid[: len(names) + 1]):  # one axis of gates
             ax.set_ylim(0, 1.02)

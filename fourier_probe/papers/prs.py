@@ -33,6 +33,7 @@ from fourier_probe.plots.schedule import draw_schedule, schedule_foot
 from fourier_probe.plots.style import (
     PAGE,
     canvas,
+    hide,
     literal,
     panel_columns,
     style,
@@ -75,8 +76,7 @@ def schedules_figure(runs: Sequence[Run]) -> Exhibit:
                 {"schedule": kind, "layer": layer, "epoch": plan.get(layer), "end": plan.ends.get(layer)}
                 for layer in layers
             ]
-        for ax in axes.flat[len(kinds) :]:
-            ax.set_visible(False)
+        hide(axes.flat[len(kinds) :])
         schedule_foot(figure, soft="soft" in kinds)
     text = f"When each of {len(layers)} convolutions of {label(run)} becomes attention, for every kind of schedule, "
     text += f"early epoch {early}, late epoch {late}."

@@ -13,7 +13,17 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, MaxNLocator
 
 from fourier_probe.plots.reliance import NOT_RELIANCE, draw_reliance
-from fourier_probe.plots.style import PAGE, canvas, depth_colors, foot, most_columns, panel_columns, short_title, style
+from fourier_probe.plots.style import (
+    PAGE,
+    canvas,
+    depth_colors,
+    foot,
+    hide,
+    most_columns,
+    panel_columns,
+    short_title,
+    style,
+)
 from fourier_probe.probe.sums import quantile
 from fourier_probe.results.attention import AttentionRecord
 from fourier_probe.results.information import InformationRecord
@@ -129,8 +139,7 @@ def attention_figure(
         axes = list(figure.subplots(rows, columns, squeeze=False).flat)
         for ax, draw in zip(axes, panels, strict=False):
             draw(ax)
-        for ax in axes[len(panels) :]:
-            ax.set_visible(False)
+        hide(axes[len(panels) :])
         if layers:
             _layer_colorbar(figure, axes[2], layers)
         figure.suptitle(short_title(title), fontsize=8)

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
 from fourier_probe.errors import ResultError
-from fourier_probe.plots.style import literal, short_title, style
+from fourier_probe.plots.style import hide, literal, short_title, style
 from fourier_probe.results.cka import CkaRecord
 
 NAMED = 14  # points, at most, that are all named
@@ -44,8 +44,8 @@ def _names(ax: Axes, record: CkaRecord) -> None:
             fontsize=5, rotation=turned)  # fmt: skip
 
 
-def cka_figure(records: Sequence[CkaRecord], title: str = "", t95: float = 2.093) -> Figure:
-    """One panel per pair of networks, the same colours in all.
+def cka_figure(records: Sequence[CkaRecord], title: str, t95: float) -> Figure:
+    """One panel per pair of networks, the same colours in all; `t95` standard errors are a 95 % interval.
 
     Raises:
         ResultError: there is none.
@@ -59,8 +59,7 @@ def cka_figure(records: Sequence[CkaRecord], title: str = "", t95: float = 2.093
         axes = figure.subplots(rows, columns, squeeze=False)
         for ax, record in zip(axes.flat, records, strict=False):
             image = draw_cka(ax, record, t95)
-        for ax in axes.flat[len(records) :]:
-            ax.set_visible(False)
+        hide(axes.flat[len(records) :])
         bar = figure.colorbar(image, ax=list(axes.flat[: len(records)]), pad=0.02, aspect=30)
         bar.set_label("CKA (1: the same but for rotation and scale)", fontsize=6)
         bar.outline.set_linewidth(0.5)

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from fourier_probe.plots.style import COLUMN, canvas, short_title, style
+from fourier_probe.plots.style import COLUMN, canvas, figure_of, short_title, style
 from fourier_probe.results.validation import Validation
 
 NAMED, COUNTED = 24, 12  # classes, at most, whose names and counts are written
@@ -45,7 +45,7 @@ def confusion_figure(result: Validation, *, ax: Axes | None = None) -> Figure:
     with style():
         if ax is not None:
             draw_confusion(ax, result).set_title(title)
-            return ax.get_figure(root=True) or Figure()
+            return figure_of(ax)
         figure = canvas(1.15 * COLUMN, COLUMN)
         draw_confusion(figure.subplots(), result)
         figure.suptitle(title, fontsize=8)

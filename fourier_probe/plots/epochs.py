@@ -13,14 +13,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from fourier_probe.plots.spectra import BANDED, depth_colorbar, images_span
-from fourier_probe.plots.style import PAGE, canvas, depth_colors, foot, most_columns, short_title, style
+from fourier_probe.plots.style import PAGE, canvas, depth_colors, foot, frequency_axis, most_columns, short_title, style
 from fourier_probe.results.profile import View, common_frequency, delta_view, profile
 from fourier_probe.results.spectra import Spectra
 
-
-def epoch_of(result: Spectra) -> int:
-    """Epochs the weights of a result had been trained for."""
-    return result.epoch
+BINS = 5  # of a curve that shows a shape
+EPOCHS = "viridis_r"  # colours from the first epoch to the last
 
 
 def draw_epochs(ax: Axes, results: Sequence[Spectra], at: float | View, switches: Sequence[int] = ()) -> Axes:
@@ -34,7 +32,7 @@ def draw_epochs(ax: Axes, results: Sequence[Spectra], at: float | View, switches
     """
     view = at if isinstance(at, View) else delta_view(at)
     profiles = [profile(result, view) for result in results]
-    epochs, cmap = [epoch_of(result) for result in results], depth_colors()
+    epochs, cmap = [result.epoch for result in results], depth_colors()
     names = profiles[0].names
     banded = names if len(names) <= BANDED else (names[0], names[-1])
     for name, depth in zip(names, profiles[0].depth, strict=True):
@@ -53,15 +51,12 @@ def draw_epochs(ax: Axes, results: Sequence[Spectra], at: float | View, switches
     return ax
 
 
-BINS = 5  # of a curve that shows a shape
-
-
-def draw_last_point(ax: Axes, results: Sequence[Spectra], cmap: str = "viridis_r") -> Axes:
+def draw_last_point(ax: Axes, results: Sequence[Spectra]) -> Axes:
     """Delta against frequency, one curve per epoch, at the last stream point that has five frequencies or more.
 
     Where no point has as many, at the last of those that have most.
     """
-    last = max(epoch_of(result) for result in results)
+    last = max(result.epoch for result in results)
     bins = [min(point.usable, BINS) for point in results[0].stream]
     richest = max(range(len(bins)), key=lambda index: (bins[index], index))
     chosen = results[0].stream[richest].name
@@ -69,12 +64,10 @@ def draw_last_point(ax: Axes, results: Sequence[Spectra], cmap: str = "viridis_r
         point = next((point for point in result.stream if point.name == chosen), None)
         if point is None:
             continue
-        color = mpl.colormaps[cmap](epoch_of(result) / max(last, 1))
+        color = mpl.colormaps[EPOCHS](result.epoch / max(last, 1))
         ax.plot(point.frequency[: point.usable], point.delta[: point.usable], color=color, marker=".", ms=3)
         ax.set_title(f"{short_title(point.name)}, {point.grid[0]}x{point.grid[1]}")
-    ax.set_xlim(0, 1.04)
-    ax.set_xticks([0, 0.5, 1.0], ["0", r"0.5$\pi$", r"1.0$\pi$"])
-    ax.set_xlabel("Frequency per axis")
+    frequency_axis(ax)
     ax.set_ylabel(r"$\Delta$ log amplitude (nats)")
     return ax
 
@@ -95,7 +88,6 @@ def epochs_figure(
         view: what is drawn, from `view_of` all results; by default delta at the highest common frequency.
     """
     at = view or common_frequency([result for run in runs for result in run])
-    cmap = "viridis_r"
     with style():
         columns = most_columns(2, PAGE / 2)
         figure = canvas(PAGE, 0.3 + 2.4 * len(runs) * (2 // columns))
@@ -104,10 +96,10 @@ def epochs_figure(
         for row, run, title, when in zip(axes, runs, titles, switches, strict=True):
             draw_epochs(row[0], run, at, when)
             row[0].set_title(short_title(title))
-            draw_last_point(row[1], run, cmap)
+            draw_last_point(row[1], run)
             depth_colorbar(figure, row[0])
-            norm = colors.Normalize(0, max(epoch_of(result) for result in run))
-            bar = figure.colorbar(cm.ScalarMappable(norm=norm, cmap=cmap), ax=row[1], pad=0.02, aspect=30)
+            norm = colors.Normalize(0, max(result.epoch for result in run))
+            bar = figure.colorbar(cm.ScalarMappable(norm=norm, cmap=EPOCHS), ax=row[1], pad=0.02, aspect=30)
             bar.set_label("Epoch")
             bar.outline.set_linewidth(0.5)
         results = [result for run in runs for result in run]

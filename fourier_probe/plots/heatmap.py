@@ -16,7 +16,9 @@ from fourier_probe.plots.style import (
     COLUMN,
     canvas,
     categories,
+    figure_of,
     foot,
+    hide,
     most_columns,
     ordered_colors,
     panel_columns,
@@ -87,7 +89,7 @@ def heat_map_figure(heat: HeatMap, *, ax: Axes | None = None) -> Figure:
         if ax is not None:
             _draw_first(ax, [heat])
             ax.set_title(wrapped_title(heat.title, 60))
-            return ax.get_figure(root=True) or Figure()
+            return figure_of(ax)
         if heat.definition.kind != "frequencies":
             return _lines_figure([heat], heat.title)
         panels = len(heat.quantities) + (heat.sensitivity is not None)
@@ -104,8 +106,7 @@ def heat_map_figure(heat: HeatMap, *, ax: Axes | None = None) -> Figure:
                 panel.set_ylabel("")
             if index + columns < panels or panels > MANY:
                 panel.set_xlabel("")
-        for panel in axes.flat[panels:]:
-            panel.set_visible(False)
+        hide(axes.flat[panels:])
         scales = "Each panel has a colour scale of its own. " if panels > 1 else ""
         scales += "Axes: frequency, rad/sample, vertical upwards. " if panels > MANY else ""
         scales += f"Named panels: {UNITS['change'][0].lower()}{UNITS['change'][1:]}. " if heat.points else ""
@@ -124,7 +125,7 @@ def heat_maps_figure(heats: HeatMaps, *, ax: Axes | None = None) -> Figure:
     with style():
         if ax is not None:
             _draw_first(ax, maps, heats.labels)
-            return ax.get_figure(root=True) or Figure()
+            return figure_of(ax)
         if maps[0].definition.kind != "frequencies":
             return _lines_figure(maps, f"n = {maps[0].images.n} images", heats.labels)
         columns = max(len(heat.quantities) + (heat.sensitivity is not None) for heat in maps)
@@ -137,8 +138,7 @@ def heat_maps_figure(heats: HeatMaps, *, ax: Axes | None = None) -> Figure:
             axes = part.subplots(1, columns, squeeze=False)[0]
             scale = (float(np.nanmin(errors)), float(np.nanmax(errors))) if np.isfinite(errors).any() else None
             _draw_planes(list(axes), heat, scale)
-            for panel in axes[len(heat.quantities) + (heat.sensitivity is not None) :]:
-                panel.set_visible(False)
+            hide(axes[len(heat.quantities) + (heat.sensitivity is not None) :])
         return figure
 
 
@@ -194,8 +194,7 @@ def _lines_figure(heats: list[HeatMap], title: str, labels: list[str] | None = N
         ranked = any(heat.prediction() is not None for heat in heats)
         more = "; in its legend, the rank correlation with the error" if ranked else ""
         notes.append(f"Right: the gradient's power by radius{more}.")
-    for panel in axes[panels:]:
-        panel.set_visible(False)
+    hide(axes[panels:])
     foot(figure, handles, notes)
     return figure
 

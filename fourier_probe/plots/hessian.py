@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
-from fourier_probe.plots.style import COLUMN, canvas, short_title, style
+from fourier_probe.plots.style import COLUMN, canvas, figure_of, short_title, style
 from fourier_probe.results.validation import Curvature, Validation
 
 
@@ -62,7 +62,7 @@ def hessian_figure(result: Validation, *, ax: Axes | None = None) -> Figure:
     with style():
         if ax is not None:
             draw_eigenvalues(ax, curvature).set_title(title)
-            return ax.get_figure(root=True) or Figure()
+            return figure_of(ax)
         figure = canvas(2 * COLUMN, 0.85 * COLUMN)
         axes = figure.subplots(1, 2)
         figure.suptitle(title, fontsize=8)

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from fourier_probe.plots.style import COLUMN, canvas, foot, short_title, style
+from fourier_probe.plots.style import COLUMN, canvas, figure_of, foot, short_title, style
 from fourier_probe.results.validation import Lesion, Validation
 
 MARKS = {"attention": ("o", "#8c510a"), "mlp": ("s", "#35978f"), "conv": ("^", "#1f4e79"), "downsample": ("D", "0.35")}
@@ -39,7 +39,7 @@ def lesions_figure(result: Validation, *, ax: Axes | None = None) -> Figure:
             draw_lesions(ax, result).set_title(title)
             if result.lesions:
                 ax.legend(loc="lower left", bbox_to_anchor=(0, 1.08), ncols=4)
-            return ax.get_figure(root=True) or Figure()
+            return figure_of(ax)
         figure = canvas(1.25 * COLUMN, 0.8 * COLUMN + 0.3)
         axes = draw_lesions(figure.subplots(), result)
         axes.set_title(title)

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from fourier_probe.plots.style import COLUMN, PAGE, canvas, depth_colors, short_title, style
+from fourier_probe.plots.style import COLUMN, PAGE, canvas, depth_colors, figure_of, short_title, style
 
 Losses = Sequence[tuple[int, float]]
 """(steps that are done, mean loss of those since the pair before), in order."""
@@ -26,7 +26,7 @@ def window(losses: Losses, switches: Sequence[int]) -> int:
     return max(min([last // 10, *gaps]), 4 * max(1, last // rows))
 
 
-def draw_losses(ax: Axes, losses: Losses, switches: Sequence[int] = ()) -> Axes:
+def draw_losses(ax: Axes, losses: Losses, switches: Sequence[int]) -> Axes:
     """Loss against step, a dashed line at each switch."""
     ax.plot(*zip(*losses, strict=True), color="0.2", linewidth=0.8)
     for switch in switches:
@@ -42,16 +42,9 @@ def around(losses: Losses, switch: int, steps: int) -> list[tuple[int, float]]:
     return [(step - switch, loss) for step, loss in losses if abs(step - switch) <= steps]
 
 
-def draw_switches(ax: Axes, losses: Losses, switches: Sequence[int], steps: int | None = None) -> Axes:
-    """Loss against steps since each switch, one curve per switch, coloured from the first to the last.
-
-    Args:
-        ax: to draw on.
-        losses: of the training.
-        switches: steps at which layers were recast, in order.
-        steps: drawn on either side; by default `window`.
-    """
-    steps, cmap = steps or window(losses, switches), depth_colors()
+def draw_switches(ax: Axes, losses: Losses, switches: Sequence[int]) -> Axes:
+    """Loss against steps since each switch, one curve per switch, coloured from the first to the last."""
+    steps, cmap = window(losses, switches), depth_colors()
     for index, switch in enumerate(switches):
         near = around(losses, switch, steps)
         if near:
@@ -73,7 +66,7 @@ def loss_figure(runs: Curves, *, ax: Axes | None = None) -> Figure:
     with style():
         if ax is not None:
             draw_losses(ax, losses, switches)
-            return ax.get_figure(root=True) or Figure()
+            return figure_of(ax)
         figure = canvas(1.6 * COLUMN, 0.8 * COLUMN)
         draw_losses(figure.subplots(), losses, switches).set_title(short_title(name))
         return figure
@@ -85,7 +78,7 @@ def switches_figure(runs: Curves, *, ax: Axes | None = None) -> Figure:
         if ax is not None:
             (losses, switches), *_ = runs.values()
             draw_switches(ax, losses, switches)
-            return ax.get_figure(root=True) or Figure()
+            return figure_of(ax)
         figure = canvas(PAGE, 2.1 * len(runs))
         for row, (name, (losses, switches)) in zip(
             figure.subplots(len(runs), 2, squeeze=False), runs.items(), strict=True

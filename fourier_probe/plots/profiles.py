@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fourier_probe.errors import ResultError
-from fourier_probe.plots.spectra import depth_colorbar, figure_of
+from fourier_probe.plots.spectra import depth_colorbar
 from fourier_probe.plots.style import (
     COLUMN,
     MARKERS,
@@ -18,6 +18,8 @@ from fourier_probe.plots.style import (
     canvas,
     categories,
     depth_colors,
+    figure_of,
+    hide,
     legend_titles,
     short_title,
     style,
@@ -86,8 +88,7 @@ def metrics_figure(results: Sequence[Spectra], titles: Sequence[str]) -> Figure:
             for result, title, (color, marker) in zip(results, legend_titles(titles), styles, strict=False):
                 if any(own.name == metric.name for own in result.metrics):
                     draw_metric(ax, result, metric, color=color, marker=marker, label=title)
-        for ax in axes.flat[len(metrics) :]:
-            ax.set_visible(False)
+        hide(axes.flat[len(metrics) :])
         if radial:
             depth_colorbar(figure, radial)
         if len(results) > 1:

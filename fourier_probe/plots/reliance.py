@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from fourier_probe.plots.style import COLUMN, canvas, categories, foot, most_columns, short_title, style
+from fourier_probe.plots.style import COLUMN, canvas, categories, foot, hide, most_columns, short_title, style
 from fourier_probe.results.intervals import Interval
 from fourier_probe.results.reliance import RelianceRecord
 
@@ -72,21 +72,16 @@ def draw_gates(ax: Axes, record: RelianceRecord) -> Axes:
     return ax
 
 
-def reliance_figure(record: RelianceRecord, title: str = "", *, ax: Axes | None = None) -> Figure:
-    """Exchanged halves, halves off where that was measured, and the gates beside them; on `ax` the first alone."""
+def reliance_figure(record: RelianceRecord, title: str) -> Figure:
+    """Exchanged halves, halves off where that was measured, and the gates beside them."""
     with style():
-        if ax is not None:
-            draw_reliance(ax, record)
-            ax.legend()
-            return ax.get_figure(root=True) or Figure()
         tests = [test for test in ("exchanged", "off") if any(row.test == test for row in record.lesions)]
         panels = len(tests) + bool(record.departures)
         columns = most_columns(panels, COLUMN)
         rows = -(-panels // columns)
         figure = canvas(0.8 * COLUMN * panels, 0.5 + 2.3 * rows)
         grid = list(figure.subplots(rows, columns, squeeze=False).flat)
-        for beyond in grid[panels:]:
-            beyond.set_visible(False)
+        hide(grid[panels:])
         axes = grid[:panels]
         for panel, test in zip(axes, tests, strict=False):
             draw_reliance(panel, record, test)

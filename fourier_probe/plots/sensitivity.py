@@ -41,12 +41,9 @@ def draw_sensitivity(ax: Axes, heats: Sequence[HeatMap], labels: Sequence[str] |
     return ax
 
 
-def sensitivity_figure(heats: HeatMaps, *, ax: Axes | None = None) -> Figure:
+def sensitivity_figure(heats: HeatMaps) -> Figure:
     """The sensitivity spectra of several targets in one panel; of one also its mean error over the rings."""
     with style():
-        if ax is not None:
-            draw_sensitivity(ax, list(heats), heats.labels)
-            return ax.get_figure(root=True) or Figure()
         figure = canvas(1.4 * COLUMN, 0.9 * COLUMN)
         draw_sensitivity(figure.subplots(), list(heats), heats.labels)
         foot(figure, notes=[f"Bands: 95 % over {heats[0].images.n} images."])

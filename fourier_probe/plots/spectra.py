@@ -14,7 +14,6 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from fourier_probe.errors import ResultError
 from fourier_probe.plots.style import (
     ATTENTION_SHADE,
     COLUMN,
@@ -24,7 +23,9 @@ from fourier_probe.plots.style import (
     canvas,
     categories,
     depth_colors,
+    figure_of,
     foot,
+    frequency_axis,
     legend_titles,
     panel_columns,
     short_title,
@@ -41,7 +42,7 @@ from fourier_probe.results.spectra import Spectra
 BANDED = 8  # curves, at most, that all have a band; of more, the bands of the first and last do not run together
 
 
-def draw_spectra(ax: Axes, result: Spectra, *, intervals: bool = True) -> Axes:
+def draw_spectra(ax: Axes, result: Spectra) -> Axes:
     """Delta against frequency, one curve per stream point, coloured by depth.
 
     The band is the 95 % jackknife interval over images; of more than 8 curves, of the first and the last only. Nyquist,
@@ -57,7 +58,7 @@ def draw_spectra(ax: Axes, result: Spectra, *, intervals: bool = True) -> Axes:
         frequency, delta = point.frequency[:usable], point.delta[:usable]
         width = 0.8 if len(points) > BANDED else 1.1
         ax.plot(frequency, delta, color=color, marker="." if usable < 3 else None, linewidth=width)
-        if intervals and any(point is other for other in _banded(points)):
+        if any(point is other for other in _banded(points)):
             band = quantile(result.definition.groups) * point.stderr[:usable]
             ax.fill_between(frequency, delta - band, delta + band, color=color, alpha=0.25, linewidth=0)
         if usable < len(point.frequency):
@@ -69,9 +70,9 @@ def draw_spectra(ax: Axes, result: Spectra, *, intervals: bool = True) -> Axes:
     if result.definition.log != "log1p":  # its logarithm has a scale, and so no such level
         _white_level(ax, ZERO_MEAN_WHITE_NOISE, "white noise, zero mean")
     ax.margins(y=0.08)
-    ax.set_xlim(0, 1.04)
-    ax.set_xticks([0, 0.5, 1.0], ["0", r"0.5$\pi$", r"1.0$\pi$"])
-    ax.set_xlabel("Frequency per axis" + (" (paper's axis)" if result.definition.axis == "paper" else ""))
+    frequency_axis(ax)
+    if result.definition.axis == "paper":
+        ax.set_xlabel(f"{ax.get_xlabel()} (paper's axis)")
     ax.set_ylabel(r"$\Delta$ log amplitude (nats)")
     return ax
 
@@ -86,7 +87,7 @@ def grid_span(grids: Sequence[str]) -> str:
     return ", ".join(grids) if len(grids) < 6 else f"{', '.join(grids[:2])} ... {grids[-1]}"
 
 
-def spectra_foot(figure: Figure, results: Sequence[Spectra], more: Sequence[str] = ()) -> None:
+def spectra_foot(figure: Figure, results: Sequence[Spectra]) -> None:
     """Say, below the panels, what bands, open circles and triangles are; and the grids, where delta is of several."""
     points = [point for result in results for point in _drawn(result)]
     handles: list[Any] = []
@@ -98,7 +99,7 @@ def spectra_foot(figure: Figure, results: Sequence[Spectra], more: Sequence[str]
         handles.append(Line2D([], [], linestyle="", marker="<", color="0.3", ms=3, label=label))
     grids = list(dict.fromkeys("x".join(map(str, point.grid)) for point in points))
     notes = [rf"$\Delta$ depends on the grid, here {grid_span(grids)}."] if len(grids) > 1 else []
-    foot(figure, handles, [_bands_note(results), *notes, *more], columns=2)
+    foot(figure, handles, [_bands_note(results), *notes], columns=2)
 
 
 def _bands_note(results: Sequence[Spectra]) -> str:
@@ -178,9 +179,7 @@ def draw_depth_profile(
 INPUT_PLACE = -0.11  # of the images themselves, left of depth 0
 
 
-def draw_input(
-    ax: Axes, level: InputLevel, *, quantile: float, color: object = "0.15", label: str | None = None
-) -> Axes:
+def draw_input(ax: Axes, level: InputLevel, *, quantile: float, color: object) -> Axes:
     """The images themselves at the left of a depth profile that is drawn already.
 
     A filled diamond may be set beside the points as it is. A hollow one is delta on another grid, which is read against
@@ -194,12 +193,12 @@ def draw_input(
     if shown == level.value:
         error = quantile * level.stderr if np.isfinite(level.stderr) else None
         ax.errorbar([INPUT_PLACE], [shown], error, marker="D", ms=4, mfc=face, mec=color, mew=0.8, color=color,
-                    capsize=1.5, linestyle="", label=label)  # fmt: skip
+                    capsize=1.5, linestyle="")  # fmt: skip
         if not level.alike and low - room <= level.white <= high + room:
             ax.plot([INPUT_PLACE - 0.025, INPUT_PLACE + 0.025], [level.white] * 2, color="0.45", linewidth=0.9)
     else:
         edge, up = (0.03, False) if level.value < low else (0.97, True)
-        ax.plot([INPUT_PLACE], [edge], marker="^" if up else "v", ms=4, mfc=face, mec=color, mew=0.8, label=label,
+        ax.plot([INPUT_PLACE], [edge], marker="^" if up else "v", ms=4, mfc=face, mec=color, mew=0.8,
                 transform=ax.get_xaxis_transform(), clip_on=False, linestyle="")  # fmt: skip
         beside = "" if level.alike else f" (white {level.white:.1f})"
         ax.annotate(f"{level.value:.1f}{beside}", (INPUT_PLACE, edge), (4, 0), xycoords=ax.get_xaxis_transform(),
@@ -310,7 +309,7 @@ def depth_figure(results: Sequence[Spectra], titles: Sequence[str]) -> Figure:
         colors = categories(len(results))
         if alone:
             steps = step_errors(results[0], view)
-            draw_depth_profile(ax, profiles[0], shade=True, steps=steps)
+            draw_depth_profile(ax, profiles[0], steps=steps)
             ax.set_title(short_title(titles[0]))
             handles = shade_handles(profiles[0])
             if steps is not None:
@@ -352,19 +351,7 @@ def depth_of_one(result: Spectra, title: str, *, ax: Axes | None = None) -> Figu
     if ax is None:
         return depth_figure([result], [title])
     with style():
-        draw_depth_profile(ax, profile(result), label=short_title(title), shade=True)
+        draw_depth_profile(ax, profile(result), label=short_title(title))
         _draw_inputs(ax, [result], view_of(result), ["0.15"])
         ax.set_title(short_title(title))
     return figure_of(ax)
-
-
-def figure_of(ax: Axes) -> Figure:
-    """The figure that axes belong to.
-
-    Raises:
-        ResultError: they belong to none.
-    """
-    figure = ax.get_figure(root=True)
-    if figure is None:
-        raise ResultError("these axes belong to no figure: give those of matplotlib's subplots.")
-    return figure

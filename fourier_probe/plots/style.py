@@ -8,7 +8,7 @@ import functools
 import io
 import itertools
 import textwrap
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,11 @@ import seaborn as sns
 from matplotlib import font_manager
 from matplotlib import style as looks
 from matplotlib.artist import Artist
+from matplotlib.axes import Axes
 from matplotlib.colors import Colormap, ListedColormap
 from matplotlib.figure import Figure
 
-from fourier_probe.errors import OutputError, first_line, printable, suggest
+from fourier_probe.errors import OutputError, ResultError, first_line, printable, suggest
 from fourier_probe.io import atomic
 from fourier_probe.runtime.messages import note
 
@@ -131,6 +132,31 @@ class ShownFigure(Figure):
 def canvas(width: float, height: float) -> Figure:
     """An empty figure of this size, inches; of the width that `figure_style` asks for, where it asks."""
     return ShownFigure(figsize=(_sheet().width or width, height))
+
+
+def figure_of(ax: Axes) -> Figure:
+    """The figure that axes belong to.
+
+    Raises:
+        ResultError: they belong to none.
+    """
+    figure = ax.get_figure(root=True)
+    if figure is None:
+        raise ResultError("these axes belong to no figure: give those of matplotlib's subplots.")
+    return figure
+
+
+def frequency_axis(ax: Axes) -> None:
+    """The axis of frequencies from 0 to Nyquist, pi rad/sample; a little more, for what stands in the margin."""
+    ax.set_xlim(0, 1.04)
+    ax.set_xticks([0, 0.5, 1.0], ["0", r"0.5$\pi$", r"1.0$\pi$"])
+    ax.set_xlabel("Frequency per axis")
+
+
+def hide(axes: Iterable[Axes]) -> None:
+    """Panels of a grid that nothing is drawn into."""
+    for ax in axes:
+        ax.set_visible(False)
 
 
 def most_columns(most: int, panel: float = PAGE / 4) -> int:

@@ -109,15 +109,12 @@ class Observed:
     images: int
 
 
-def attention_layers(
-    model: nn.Module, images: Iterable[object], *, device: torch.device | str | None = None
-) -> tuple[list[AttentionLayer], dict[str, str]]:
+def attention_layers(model: nn.Module, images: Iterable[object]) -> tuple[list[AttentionLayer], dict[str, str]]:
     """The measures of every self-attention layer whose tokens lie on a grid.
 
     Args:
         model: any module; it runs in eval mode without gradients and is left as it was.
         images: batches (B, C, H, W) normalised for the model, or pairs with labels, or `Batch`es.
-        device: where the model is; taken from its parameters by default.
 
     Returns:
         The layers in the order in which they run, and for each left out the reason.
@@ -130,30 +127,26 @@ def attention_layers(
     >>> layers[0].name, layers[0].grid, layers[0].distance.shape
     ('blocks.0.attn', (14, 14), (3,))
     """
-    seen = observe(model, images, device=device)
+    seen = observe(model, images)
     if not seen.layers:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in list(seen.left_out.items())[:2])
         raise PointError(f"no layer has self-attention over a grid of tokens{f' ({reasons})' if reasons else ''}.")
     return seen.layers, seen.left_out
 
 
-def observe(
-    model: nn.Module, images: Iterable[Any], *, total: int | None = None, device: torch.device | str | None = None
-) -> Observed:
+def observe(model: nn.Module, images: Iterable[Any], *, total: int | None = None) -> Observed:
     """Every attention of a model.
 
     Args:
         model: as for `attention_layers`.
         images: likewise.
         total: how many images there are, where that is known; it decides the groups of the errors (`groups`).
-        device: likewise.
 
     Raises:
         DataError: no images.
     """
     model = eager(model)
-    tensor = next(model.parameters(), torch.zeros(()))
-    device = torch.device(device) if device is not None else tensor.device
+    like = next(model.parameters(), torch.zeros(()))
     sums: dict[str, LayerSums] = {}
     information: dict[str, NMISums] = {}
     left_out: dict[str, str] = {}
@@ -161,7 +154,7 @@ def observe(
     count = 0
     counts = np.zeros(GROUPS)
     for item in images:
-        batch = (item[0] if isinstance(item, tuple | list) else item).to(device, tensor.dtype)
+        batch = (item[0] if isinstance(item, tuple | list) else item).to(like)
         points = points or find_points(model, batch[:1])
         group = group_of(np.arange(count, count + len(batch)), total, GROUPS)
         listener = Listener(model, points, sums, information, left_out, batch, group)

@@ -36,7 +36,7 @@ Minibatch = tuple[Tensor, Tensor]
 def top_eigenvalues(
     model: nn.Module,
     batches: Sequence[Minibatch],
-    count: int = 5,
+    count: int,
     *,
     progress: Callable[[int], None] | None = None,
 ) -> list[list[float]]:
@@ -85,9 +85,7 @@ def landscape(
     model: nn.Module,
     batches: Sequence[Minibatch],
     *,
-    steps: int = 11,
-    reach: float = 1.0,
-    seed: int = 0,
+    steps: int,
     progress: Callable[[int], None] | None = None,
 ) -> tuple[list[float], list[list[float]]]:
     """Mean cross-entropy at w + a u + b v, for a and b on one grid, and u, v random with the norm of each filter.
@@ -95,18 +93,16 @@ def landscape(
     Args:
         model: a classifier; runs in eval mode and is left as it was.
         batches: on which the loss is taken, all together.
-        steps: of the grid, odd, so that the network itself is in the middle.
-        reach: a and b run from minus this to this; 1 moves each filter by its own norm.
-        seed: of the directions.
+        steps: of the grid from -1 to 1, odd, so that the network itself is in the middle.
         progress: called with 1 after each point of the grid.
 
     Returns:
         The values of a and b, and the losses, nats: a row per a.
     """
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(0)
     weights = {name: value.detach() for name, value in model.named_parameters()}
     first, second = ({name: _like(value, generator) for name, value in weights.items()} for _ in range(2))
-    at = torch.linspace(-reach, reach, steps, dtype=torch.float64).tolist()
+    at = torch.linspace(-1, 1, steps, dtype=torch.float64).tolist()
     losses: list[list[float]] = []
     with torch.no_grad(), evaluating(model), keeping_random_state(gpus=True):
         for a in at:

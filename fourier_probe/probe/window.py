@@ -18,21 +18,19 @@ from fourier_probe.data.planted import BOUNDS, MEAN, STD, scenes, to_pixels
 from fourier_probe.errors import ModelError
 from fourier_probe.results.records import TopOneBound
 
+IMAGES = 64  # of the planted test set
 TOLERANCE = 1e-9
 """Of the second difference, relative to the largest first difference, in float64."""
 
 
 @torch.no_grad()
-def second_difference(
-    model: nn.Module, *, mean: Sequence[float] = (MEAN,), std: Sequence[float] = (STD,), images: int = 64
-) -> float:
+def second_difference(model: nn.Module, *, mean: Sequence[float] = (MEAN,), std: Sequence[float] = (STD,)) -> float:
     """Largest mixed second difference of the logits over the two glyphs of the relation, over the largest first one.
 
     Args:
         model: takes (B, 3, 32, 32) and returns logits (B, classes); examined in eval mode and float64, as a copy.
         mean: with which it wants its images normalised.
         std: likewise.
-        images: of the planted test set.
 
     Returns:
         0 up to rounding (about 1e-14) where the score is a sum over windows that never hold both glyphs.
@@ -41,7 +39,7 @@ def second_difference(
         ModelError: the model does not take these images.
     """
     double = copy.deepcopy(model).cpu().double().eval()
-    drawn = scenes("mixed", "test", np.arange(images))
+    drawn = scenes("mixed", "test", np.arange(IMAGES))
     a, b = drawn.glyphs.T
     other_a, other_b = (a + 1) % 4, (b + 1) % 4
     center, scale = (torch.tensor(list(value), dtype=torch.float64).view(1, -1, 1, 1) for value in (mean, std))

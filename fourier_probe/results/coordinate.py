@@ -55,11 +55,6 @@ class Coordinate:
     quantile: float = float("nan")
     paired: bool = True
 
-    @property
-    def defined(self) -> bool:
-        """Whether the ends lie further apart than twice their scatter."""
-        return self.t == self.t
-
 
 @dataclass(frozen=True)
 class Axes:
@@ -114,32 +109,6 @@ def surface(result: Spectra, axes: Axes) -> Array:
     return np.asarray((1 - share) * stacked[:, right - 1] + share * stacked[:, right])
 
 
-def coordinate(result: Spectra, cnn: Spectra, vit: Spectra, *, axes: Axes | None = None) -> Coordinate:
-    """Where `result` lies between `cnn` and `vit`, all analyzed on the same images.
-
-    Args:
-        result: analysis with radial profiles (`metrics="all"`).
-        cnn: likewise, the end at 0.
-        vit: likewise, the end at 1.
-        axes: from `common_axes`; by default of these three.
-
-    Raises:
-        ResultError: no radial profiles, or no common radii.
-    """
-    axes = axes or common_axes([result, cnn, vit])
-    ends, shared = (surface(cnn, axes), surface(vit, axes)), paired([result, cnn, vit])
-    return locate(surface(result, axes), *ends, axes, count=group_sizes(cnn), paired=shared)
-
-
-def paired(results: Sequence[Spectra]) -> bool:
-    """Whether results on the same images share their image groups, so that errors of differences are paired.
-
-    Those of version 1, and results of sources whose lengths were not all known, do not.
-    """
-    grouping = results[0].definition.grouping
-    return grouping is not None and all(result.definition.grouping == grouping for result in results)
-
-
 def group_sizes(result: Spectra) -> Array | None:
     """Number of images of each group (G,); None where the group sums are not at hand."""
     sums = next((point.sums for point in result.points if point.sums is not None), None)
@@ -149,7 +118,7 @@ def group_sizes(result: Spectra) -> Array | None:
 def locate(
     model: Array, cnn: Array, vit: Array, axes: Axes, *, count: Array | None = None, paired: bool = True
 ) -> Coordinate:
-    """`coordinate` of functions on the common grid.
+    """Where a model lies between a CNN and a ViT, by their functions on the common grid.
 
     Args:
         model: (1 + G, D, R), of all images, then with each image group left out; or (1, D, R) without errors.

@@ -36,7 +36,7 @@ DRAWINGS = {
     "steps": "fourier_probe.plots.compare:steps_figure",
     "zigzag": "fourier_probe.plots.compare:zigzag_figure",
 }
-"""What a result calls its drawing -> module:function; it takes the result and `ax=`, and returns the figure."""
+"""What a result calls its drawing -> module:function, which returns the figure."""
 
 
 def drawing(name: str) -> Callable[..., Figure]:

@@ -235,7 +235,8 @@ class HeatMap(msgspec.Struct, frozen=True, kw_only=True):
         """One of `quantities`, or "increase", of a row."""
         if quantity in ("error", "increase"):
             return row.error if quantity == "error" else row.increase
-        return row.change[self._point(quantity)]
+        self._check(quantity)
+        return row.change[quantity.removeprefix("change:")]
 
     def plane(self, quantity: str = "error") -> NDArray[np.float64]:
         """(H, W) values over the Fourier plane, DC in the middle; NaN where nothing was measured.
@@ -338,10 +339,6 @@ class HeatMap(msgspec.Struct, frozen=True, kw_only=True):
         for name in names:
             interval = self.value(row, name) or Interval(math.nan)
             yield from ((name, interval.value), (f"{name}_low", interval.low), (f"{name}_high", interval.high))
-
-    def _point(self, quantity: str) -> str:
-        self._check(quantity)
-        return quantity.removeprefix("change:")
 
     def _check(self, quantity: str) -> None:
         if quantity not in (*self.quantities, "increase"):

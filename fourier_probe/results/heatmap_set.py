@@ -104,11 +104,6 @@ class HeatMaps:
 
     # --- files ---
 
-    @property
-    def folders(self) -> list[str]:
-        """Of each target, below the folder of all."""
-        return folder_names(self.labels)
-
     def save(self, folder: Path | str, *, force: bool = False) -> Path:
         """Write FOLDER/LABEL/heatmap.json and its CSV for each target, and one CSV of all; returns the last's path.
 
@@ -116,7 +111,7 @@ class HeatMaps:
             OutputError: a folder cannot be written, or holds a result already and `force` is not set.
         """
         folder = atomic.output_folder(folder, results=(*FILES, f"*/{FILES[0]}"), force=force)
-        for name, heat in zip(self.folders, self.maps, strict=True):
+        for name, heat in zip(folder_names(self.labels), self.maps, strict=True):
             heat.save(folder / name, force=True)
         table = f"{NAMES[self.maps[0].definition.kind]}.csv"
         with atomic.staged(folder, (*FIGURES, *FILES)) as stage:  # what an older result left goes

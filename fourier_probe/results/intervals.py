@@ -132,8 +132,8 @@ def holm(p: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def bootstrap(values: Sequence[float], draws: int = 2000, seed: int = 0) -> tuple[float, float]:
-    """95 % percentile interval of a mean, one value per training, resampled with replacement.
+def bootstrap(values: Sequence[float]) -> tuple[float, float]:
+    """95 % percentile interval of a mean, one value per training, resampled 2,000 times with replacement.
 
     >>> low, high = bootstrap([1.0, 2.0, 3.0, 4.0, 5.0])
     >>> low < 3.0 < high
@@ -142,6 +142,6 @@ def bootstrap(values: Sequence[float], draws: int = 2000, seed: int = 0) -> tupl
     import numpy as np
 
     array = np.asarray(values, np.float64)
-    picks = np.random.default_rng(seed).integers(0, len(array), (draws, len(array)))
+    picks = np.random.default_rng(0).integers(0, len(array), (2000, len(array)))
     low, high = np.percentile(array[picks].mean(1), [2.5, 97.5])
     return float(low), float(high)

@@ -179,6 +179,15 @@ def profile(result: Spectra, view: View | None = None) -> Profile:
     )
 
 
+def paired(results: Sequence[Spectra]) -> bool:
+    """Whether results on the same images share their image groups, so that errors of differences are paired.
+
+    Those of version 1, and results of sources whose lengths were not all known, do not.
+    """
+    grouping = results[0].definition.grouping
+    return grouping is not None and all(result.definition.grouping == grouping for result in results)
+
+
 @dataclass(frozen=True)
 class Ends:
     """The first and the last value of a profile, and the last one minus that of the first result.
@@ -197,11 +206,13 @@ def ends_of(results: Sequence[Spectra], view: View) -> list[Ends]:
     """What a table says of each profile; the difference is to the first of the results."""
     profiles = [profile(result, view) for result in results]
     last = [result[along.names[-1]] for result, along in zip(results, profiles, strict=True)]
+    differences = [
+        difference_at(point, last[0], view, paired=paired([result, results[0]]))
+        for result, point in zip(results, last, strict=True)
+    ]
     return [
-        Ends(
-            float(along.value[0]), float(along.value[-1]), float(along.stderr[-1]), *difference_at(point, last[0], view)
-        )
-        for along, point in zip(profiles, last, strict=True)
+        Ends(float(along.value[0]), float(along.value[-1]), float(along.stderr[-1]), *difference)
+        for along, difference in zip(profiles, differences, strict=True)
     ]
 
 

@@ -1,7 +1,7 @@
 """Several results side by side: what may be compared, and tables. May import coordinate, profile, spectra.
 
 Every interval is a jackknife over the image groups that results on the same images share, so differences are paired;
-results that do not share their groups (`coordinate.paired`) are taken as independent, and said to be.
+results that do not share their groups (`profile.paired`) are taken as independent, and said to be.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import numpy as np
 
 from fourier_probe.errors import ResultError
 from fourier_probe.probe.sums import jackknife
-from fourier_probe.results.coordinate import common_axes, group_sizes, locate, paired, stderr, surface
+from fourier_probe.results.coordinate import common_axes, group_sizes, locate, stderr, surface
 from fourier_probe.results.point import PointSpectrum
-from fourier_probe.results.profile import common_frequency, delta_view, label_of, profile
+from fourier_probe.results.profile import common_frequency, delta_view, label_of, paired, profile
 from fourier_probe.results.spectra import Spectra
 
 

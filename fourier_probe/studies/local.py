@@ -16,9 +16,7 @@ from fourier_probe.training.stop import Stop
 LOOK = 0.2  # seconds between two looks at the children
 
 
-def run_local(
-    tasks: Sequence[Task], *, jobs: int, stop: Stop, watch: Watch, ended: Callable[[Task], None], threads: int = 0
-) -> None:
+def run_local(tasks: Sequence[Task], *, jobs: int, stop: Stop, watch: Watch, ended: Callable[[Task], None]) -> None:
     """Run every waiting task; returns when none is left, or `stop` was requested and the children have saved.
 
     Args:
@@ -27,9 +25,8 @@ def run_local(
         stop: SIGTERM and Ctrl-C.
         watch: who listens.
         ended: called after each run.
-        threads: of the CPU a process; 0: a fair share.
     """
-    threads = threads or max(1, cores() // jobs)
+    threads = max(1, cores() // jobs)  # of the CPU, a process
     gpus = visible_gpus() if jobs > 1 else []
     children: dict[int, tuple[Task, Child]] = {}  # by slot
     asked = False

@@ -35,7 +35,6 @@ from fourier_probe.training.naming import content_name
 SECTIONS = ("shared", "axes", "set", "exclude", "analyze")
 LARGEST = 20_000  # combinations of a plan: each is checked before the first run
 _KINDS = {option.name: str(option.type).partition("[")[0] for option in fields(TrainConfig)}
-_RECIPE = {option.name for option in fields(TrainConfig) if option.metadata.get("recipe")} | {"recipe"}
 
 
 @dataclass(frozen=True)

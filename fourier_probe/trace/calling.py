@@ -67,16 +67,16 @@ def giving(model: nn.Module, images: Tensor, *, advise: bool = True) -> Iterator
     except BaseException as error:  # whatever a foreign forward raises, sys.exit included
         if isinstance(error, SystemExit) and error.code in (130, 143):  # a signal
             raise
-        name = type(eager(model)).__name__
+        name = _name(model)
         shape = " x ".join(map(str, images.shape[1:]))
         kind = f"it calls sys.exit({error.code!r})" if isinstance(error, SystemExit) else type(error).__name__
         message = "" if isinstance(error, SystemExit) else f": {first_line(error, 'no message')}"
         mode = "" if advise else f" in {'training' if model.training else 'evaluation'} mode"
-        advice = f" {_advice(model, images, name, error)}" if advise else ""
+        advice = f" {_advice(model, images, error)}" if advise else ""
         raise ModelError(f"{name} fails on an image of {shape}{mode}: {kind}{message}.{advice}") from error
 
 
-def _advice(model: nn.Module, images: Tensor, name: str, error: BaseException) -> str:
+def _advice(model: nn.Module, images: Tensor, error: BaseException) -> str:
     if isinstance(eager(model), torch.jit.ScriptModule):
         return (
             "It is a scripted module, which runs no Python and cannot be listened to: give the module that was "
@@ -87,10 +87,10 @@ def _advice(model: nn.Module, images: Tensor, name: str, error: BaseException) -
         return "Memory runs out: give smaller images with --img-size, or fewer at a time with --batch-size."
     required = _required(model)
     if len(required) > 1:
-        return f"Its forward takes ({', '.join(required)}), not images alone. {_wrapper(model, name)}"
+        return f"Its forward takes ({', '.join(required)}), not images alone. {_wrapper(model)}"
     by_name = _name_of_images(model)
     if by_name is not None and "positional argument" in message:
-        return f"It takes images by name: wrap it, {_class(name)} {_forward(f'{by_name}=images')}."
+        return f"It takes images by name: wrap it, {_class(model)} {_forward(f'{by_name}=images')}."
     if _takes(model, images, contextlib.nullcontext()):
         return "It takes these images when nothing listens and they are given once more: please report this."
     for other, advice in _other_inputs(model, images):
@@ -99,7 +99,7 @@ def _advice(model: nn.Module, images: Tensor, name: str, error: BaseException) -
     if "grad" in message and _takes(model, images, _plainly(gradients=True)):
         return (
             "It takes them where gradients are computed, and they are not here: wrap it, "
-            f"{_class(name)} def forward(self, images): under torch.inference_mode(False) and torch.enable_grad() "
+            f"{_class(model)} def forward(self, images): under torch.inference_mode(False) and torch.enable_grad() "
             "return self.model(images.clone())."
         )
     size = _another_size(model, images)
@@ -114,7 +114,7 @@ def _advice(model: nn.Module, images: Tensor, name: str, error: BaseException) -
             "frame, or a module whose forward makes a clip of images[:, :, None]."
         )
     mode = "training" if model.training else "evaluation"
-    return f"No other size was found that it takes (in {mode} mode, as here). {_wrapper(model, name)}"
+    return f"No other size was found that it takes (in {mode} mode, as here). {_wrapper(model)}"
 
 
 def _other_inputs(model: nn.Module, images: Tensor) -> Iterator[tuple[object, str]]:
@@ -132,22 +132,22 @@ def _other_inputs(model: nn.Module, images: Tensor) -> Iterator[tuple[object, st
         (list(images), "list(images)"),
         ((images * 255).byte(), "(images * 255).byte()"),
     ):
-        yield other, f"It takes {written}: wrap it, {_class(_name(model))} {_forward(written)}."
+        yield other, f"It takes {written}: wrap it, {_class(model)} {_forward(written)}."
 
 
-def _wrapper(model: nn.Module, name: str) -> str:
+def _wrapper(model: nn.Module) -> str:
     required = _required(model)
     by_name = _name_of_images(model)
     first = f"{by_name}=images" if by_name else "images"
     arguments = ", ".join([first, *(f"{other}=..." for other in required if other not in (by_name, required[0]))])
     return (
-        f"If it takes something else than a tensor (B, C, H, W), wrap it: {_class(name)} {_forward(arguments)}; a "
+        f"If it takes something else than a tensor (B, C, H, W), wrap it: {_class(model)} {_forward(arguments)}; a "
         "dictionary as self.model({'key': images}), a list as self.model(list(images))."
     )
 
 
-def _class(name: str) -> str:
-    return f"class Wrapper(torch.nn.Module) with the {name} as self.model and"
+def _class(model: nn.Module) -> str:
+    return f"class Wrapper(torch.nn.Module) with the {_name(model)} as self.model and"
 
 
 def _forward(arguments: str) -> str:

@@ -5,7 +5,7 @@ A value is the content of a tensor: views, copies and reshapes keep it, any othe
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -109,6 +109,12 @@ class Call:
     def holds(self, other: Call | Value | Ran | Attention) -> bool:
         """Whether the other happened while this call ran."""
         return self.start < (other.start if isinstance(other, Call) else other.when) < self.end
+
+
+def outermost(calls: Iterable[Call]) -> list[Call]:
+    """Those that no other of them holds."""
+    calls = list(calls)
+    return [call for call in calls if not any(other.holds(call) for other in calls)]
 
 
 @dataclass(frozen=True)

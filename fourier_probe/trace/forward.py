@@ -201,9 +201,9 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Give the memory of a result the value that the operation made."""
         function = operation.function
         if function in COPY:
-            source = operation.args[1] if function is aten.copy_.default else operation.args[0]
-            at = 1 if function is aten.copy_.default else 0
-            part = function is aten.copy_.default and not self.known.is_whole(tensor)
+            at = int(function is aten.copy_.default)  # copies its second argument into its first
+            source = operation.args[at]
+            part = at == 1 and not self.known.is_whole(tensor)
             same = isinstance(source, Tensor) and source.numel() == tensor.numel()
             if same and not part and self.known.is_whole(source):
                 self.known.write(tensor, before[at])

@@ -50,11 +50,11 @@ class Features:
 class Forward:
     """A trace with the questions the rules ask of it."""
 
-    def __init__(self, recorded: Trace, image: Grid, declared: Iterable[Grid], by_hand: Grid | None = None) -> None:
+    def __init__(self, recorded: Trace, image: Grid, declared: Iterable[Grid], by_hand: Grid | None) -> None:
         self.trace, self.image, self.by_hand = recorded, image, by_hand
         recorded.sums = [s for s in recorded.sums if not _is_onto_the_image(s, recorded)]
         self.grids: list[tuple[int, Grid]] = [(-1, grid) for grid in [*declared, image]]  # certain, and when seen
-        self.users: dict[tuple[Value | None, tuple[int, ...] | None], set[Kind4D]] = {}
+        self.users: dict[tuple[Value | None, tuple[int, ...]], set[Kind4D]] = {}
         for call in recorded.calls:
             self._learn(call)
         self.grids.sort(key=lambda seen: seen[0])
@@ -124,14 +124,14 @@ class Forward:
         answer = self.read_input(call)
         return answer if isinstance(answer, Layout) else None
 
-    def _beside(self, value: Value | None, shape: tuple[int, ...] | None) -> Kind4D | None:
+    def _beside(self, value: Value | None, shape: tuple[int, ...]) -> Kind4D | None:
         """How the layers that made or took in this very tensor lay it out, where they agree."""
         kinds = self.users.get((value, shape), set())
         return next(iter(kinds)) if len(kinds) == 1 else None
 
-    def _inside(self, call: Call, shape: tuple[int, ...] | None) -> Kind4D | None:
+    def _inside(self, call: Call, shape: tuple[int, ...]) -> Kind4D | None:
         """How the layers inside a call lay out maps of this shape, where they agree."""
-        if shape is None or len(shape) != 4:
+        if len(shape) != 4:
             return None
         inside = [c for c in self.trace.calls if call.holds(c)]
         kinds = {kind for c in inside if shape in (c.inputs, c.output) and (kind := reads(c.module))}

@@ -6,12 +6,11 @@ May import events, grid, layouts, op, residual, steps.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 
-from fourier_probe.trace.events import Call, Sum, Value
+from fourier_probe.trace.events import Call, Sum, Value, outermost
 from fourier_probe.trace.grid import Layout
 from fourier_probe.trace.layouts import Forward
-from fourier_probe.trace.op import made_as, operation
+from fourier_probe.trace.op import operation, part_name
 from fourier_probe.trace.residual import beside_the_stream, is_map, is_of_block
 from fourier_probe.trace.steps import Step, at_the_addition
 
@@ -35,16 +34,15 @@ def with_loose(forward: Forward, steps: list[Step], blocks: list[Call]) -> list[
     before = [step.when for step in steps]
     for index, addition in enumerate(loose):
         if index == 0 and not steps and addition.skip is not None:
-            name = (
-                "" if isinstance(addition.skip, Sum) else "stem"
-            )  # a sum that is read beside this one alone is no stem
+            # A sum that is read beside this one alone is no stem.
+            name = "" if isinstance(addition.skip, Sum) else "stem"
             more += _read(forward, addition.skip, name, "embed", addition.when)
         since = max([when for when in before if when < addition.when], default=0)
         began = max(since, addition.begins - 1)
-        outer = _outermost(c for c in forward.trace.calls if began < c.start and 0 <= c.end < addition.when)
+        outer = outermost(c for c in forward.trace.calls if began < c.start and 0 <= c.end < addition.when)
         if not outer:  # a branch of one module
             behind = max(since, addition.skip.when if addition.skip is not None else 0)
-            outer = _outermost(
+            outer = outermost(
                 c for c in forward.trace.calls if behind < c.start and addition.begins <= c.end < addition.when
             )
         if (
@@ -55,8 +53,7 @@ def with_loose(forward: Forward, steps: list[Step], blocks: list[Call]) -> list[
         ):
             more += _read(forward, addition.skip, "", "downsample", addition.skip.when)
         op = operation(forward, outer, began, addition.when)
-        made = made_as(forward, outer, began, addition.when)
-        label = {"attention": "attn"}.get(made, made)
+        label = part_name(forward, outer, began, addition.when)
         name = f"{outer[-1].name}+{label}" if outer else label
         home = forward.homes[addition]
         if home.name and home.returns is addition and (layout := forward.of_output(home)):
@@ -65,19 +62,13 @@ def with_loose(forward: Forward, steps: list[Step], blocks: list[Call]) -> list[
             steps_here = _read(forward, addition, _once(name, more), op, addition.when)
             in_branch = any(other.begins <= addition.when < other.when for other in sums if other.skip)
             if not steps_here and not in_branch and any(began < ran.when < addition.when for ran in forward.trace.ran):
-                step = at_the_addition(forward, addition, _once(name, more), op, addition.when)
+                step = at_the_addition(forward, addition, _once(name, more), op)
                 steps_here = [] if step is None else [step]
             more += steps_here
         before.append(addition.when)
     taken = {step.key for step in steps}
     new = [step for step in more if step.key not in taken]
     return sorted([*steps, *new], key=lambda step: step.when)
-
-
-def _outermost(calls: Iterable[Call]) -> list[Call]:
-    """Those that no other of them holds."""
-    calls = list(calls)
-    return [call for call in calls if not any(other.holds(call) for other in calls)]
 
 
 def _shrank(forward: Forward, before: Sum, after: Sum) -> bool:
@@ -110,9 +101,8 @@ def _read(forward: Forward, value: Value, name: str, op: str, when: int) -> list
     own = forward.read_sum(value) if isinstance(value, Sum) else None
     for call in takers:
         layout = forward.of_input(call)
-        if layout is not None and not (
-            isinstance(own, Layout) and own.grid != layout.grid
-        ):  # not what it was pooled to
+        pooled = layout is not None and isinstance(own, Layout) and own.grid != layout.grid
+        if layout is not None and not pooled:
             return [Step(value.when, name or call.name, call, "input", op, layout, not name)]
     for call in reversed(calls):
         layout = forward.of_output(call) if call.returns is value else None

@@ -11,8 +11,6 @@ from fourier_probe.trace.events import Call
 from fourier_probe.trace.layouts import Forward
 
 ATTENTION = re.compile(r"attn|attention|gpsa(?!conv)|xca|[ms]h?sa|litemla", re.IGNORECASE)
-
-
 GATE = re.compile(  # attention by name that multiplies channels or positions by a number, or weighs branches
     r"squeeze|effective|channelattn|cbam|gather|coordattn|efficientlocal|stripattn|spatialatt|splitattn|selective",
     re.IGNORECASE,
@@ -52,6 +50,12 @@ def made_as(forward: Forward, calls: list[Call], start: int, end: int) -> str:
     ):
         return "conv"
     return "mlp" if any(ran.kind == "linear" for ran in ran) else "conv"
+
+
+def part_name(forward: Forward, calls: list[Call], start: int, end: int) -> str:
+    """What the name of a point says of a part: "attn", "mlp" or "conv", as it was made."""
+    made = made_as(forward, calls, start, end)
+    return "attn" if made == "attention" else made
 
 
 def is_spatial(module: nn.Module) -> bool:

@@ -44,7 +44,8 @@ def beside_the_stream(forward: Forward) -> list[Call]:
         for call in forward.trace.calls:
             if call.holds(heard):
                 asked.setdefault(call, []).append(heard)
-    alone = [call for call, heard in asked.items() if all(map(_is_of_one_token, heard)) and _adds(forward, call)]
+    homes = set(forward.homes.values())
+    alone = [call for call, heard in asked.items() if all(map(_is_of_one_token, heard)) and call in homes]
     return [call for call in forward.trace.calls if type(call.module).__name__ in SIDE_STREAM] + alone
 
 
@@ -52,10 +53,6 @@ def _is_of_one_token(heard: Attention) -> bool:
     """Whether one token asks that stands among the keys; a map pooled by its own weights (global context) is none."""
     alone = not ax.has_positions(heard.queries) and heard.shape[-2] == 1
     return alone and ax.has_positions(heard.keys) and ax.ends(heard.keys) != (0, 0)
-
-
-def _adds(forward: Forward, call: Call) -> bool:
-    return any(home is call for home in forward.homes.values())
 
 
 def blocks_of(forward: Forward, kind: str) -> list[Call]:

@@ -14,10 +14,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from fourier_probe.trace.events import Call, Sum, Value
+from fourier_probe.trace.events import Call, Sum, Value, outermost
 from fourier_probe.trace.grid import Layout
 from fourier_probe.trace.layouts import Forward
-from fourier_probe.trace.op import made_as, operation
+from fourier_probe.trace.op import operation, part_name
 from fourier_probe.trace.residual import is_map, pattern_of
 
 
@@ -56,16 +56,14 @@ class Step:
         return self.call.returns if self.side == "output" else self.call.takes
 
 
-def at_the_addition(
-    forward: Forward, value: Value, name: str, op: str, when: int, *, own_name: bool = False
-) -> Step | None:
+def at_the_addition(forward: Forward, addition: Sum, name: str, op: str) -> Step | None:
     """A step read at the addition itself, where it is laid out."""
-    layout = forward.read_sum(value) if isinstance(value, Sum) else None
-    found_at = forward.trace.nth_addition(value, layout.fits_shape) if isinstance(layout, Layout) else None
+    layout = forward.read_sum(addition)
+    found_at = forward.trace.nth_addition(addition, layout.fits_shape) if isinstance(layout, Layout) else None
     if found_at is None or not isinstance(layout, Layout):
         return None
     call, index, count = found_at
-    return Step(when, name, call, "sum", op, layout, own_name, Addressed(index, count, value))
+    return Step(addition.when, name, call, "sum", op, layout, False, Addressed(index, count, addition))
 
 
 def steps_of(forward: Forward, blocks: list[Call], kind: str) -> list[Step]:
@@ -94,7 +92,7 @@ def steps_of(forward: Forward, blocks: list[Call], kind: str) -> list[Step]:
 def _inside_block(forward: Forward, block: Call, inner: list[Call], kind: str, previous: Call) -> Iterator[Step]:
     """The stream inside one block and behind it."""
     output = forward.of_output(block)
-    children = [c for c in inner if not any(o.holds(c) for o in inner)]
+    children = outermost(inner)
     since = block.start
     used: Counter[str] = Counter()
     for addition in _sums_on_the_stream(forward, block, kind):
@@ -111,16 +109,13 @@ def _inside_block(forward: Forward, block: Call, inner: list[Call], kind: str, p
         if taken is not None:
             layout = forward.of_input(taken) or (output if output and block.output == taken.inputs else None)
         op = operation(forward, segment, since, addition.when)
-        made = made_as(forward, segment, since, addition.when)
-        label = {"attention": "attn"}.get(made, made)
+        label = part_name(forward, segment, since, addition.when)
         used[label] += 1
         label += str(used[label]) if used[label] > 1 else ""
         name = f"{block.name}+{label}" if segment else previous.name
         if taken is not None and layout is not None:
             yield Step(addition.when, name, taken, "input", op, layout)
-        elif not _is_partial(forward, addition) and (
-            step := at_the_addition(forward, addition, name, op, addition.when)
-        ):
+        elif not _is_partial(forward, addition) and (step := at_the_addition(forward, addition, name, op)):
             yield step
         else:
             continue
@@ -186,8 +181,7 @@ def _holders(forward: Forward, blocks: list[Call]) -> Iterator[Step]:
         inner = [block for block in blocks if call.holds(block) and type(block.module) not in beside]
         layout = forward.of_output(call) if inner and call not in blocks and pattern_of(call.name) in patterns else None
         if layout is not None and call.returns is not inner[-1].returns:
-            after = [c for c in forward.trace.calls if call.holds(c) and c.start > inner[-1].end]
-            outer = [c for c in after if not any(o.holds(c) for o in after)]
+            outer = outermost(c for c in forward.trace.calls if call.holds(c) and c.start > inner[-1].end)
             op = operation(forward, outer, inner[-1].end, call.end)
             yield Step(call.end, call.name, call, "output", op, layout)
 
@@ -207,6 +201,5 @@ def _between(forward: Forward, previous: Call, block: Call, steps: list[Step]) -
     target = (forward.of_input(block) or candidates[-1][1]).grid
     if math.prod(target) >= math.prod(grid):
         return []
-    right = [(call, layout) for call, layout in candidates if layout.grid == target]
-    outer = [(c, lay) for c, lay in right if not any(o.start < c.start and c.end < o.end for o, _ in right)]
-    return [Step(c.end, c.name, c, "output", "downsample", lay) for c, lay in outer[-1:]]
+    right = {call: layout for call, layout in candidates if layout.grid == target}
+    return [Step(c.end, c.name, c, "output", "downsample", right[c]) for c in outermost(right)[-1:]]

@@ -29,8 +29,6 @@ from fourier_probe.io.tables import write_csv
 from fourier_probe.runtime import messages
 from fourier_probe.training.record import CONVERSIONS, METRICS, STEPS, RunRecord, StepRow, read_record
 
-TIMES = ("seconds", "images_per_second")
-"""Columns of metrics.csv in which two runs of one config may differ."""
 _FILES = ("config.json", "metrics.csv", "steps.csv", "conversions.csv", "last.pt", "best.pt", "epoch-*.pt")
 
 

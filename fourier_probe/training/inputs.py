@@ -93,7 +93,7 @@ class Evaluation:
         """Batches of the rank with the most images."""
         return math.ceil(math.ceil(len(self.images) / world) / self.batch_size)
 
-    def batches(self, rank: int = 0, world: int = 1) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self, rank: int, world: int) -> Iterator[tuple[Tensor, Tensor]]:
         """(B, C, H, W) float32 normalised, (B,) labels."""
         if not self.hold:
             shard = batches(

@@ -118,10 +118,8 @@ def train_step(
     else:
         loss, logits = backward()
     scaler.unscale_(optimizer)
-    parameters = [
-        parameter for group in optimizer.param_groups for parameter in group["params"] if parameter.grad is not None
-    ]
     # NaN in one gradient would spread to all by clipping, so the norm is looked at first; it is cheap.
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     norm = nn.utils.get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
     good = torch.isfinite(loss) & (torch.isfinite(norm) | scaler.is_enabled())
     if check and not bool(good):

@@ -195,7 +195,7 @@ FIGURES: dict[str, Callable[[int], Figure]] = {
     "sensitivity": lambda layers: sensitivity_figure(HeatMaps((heat_map(layers, "bands", labelled=True),))),
     "lesions": lambda layers: lesions_figure(validation(layers)),
     "hessian": lambda layers: hessian_figure(validation(layers)),
-    "cka": lambda layers: cka_figure([cka(layers)], LABEL),
+    "cka": lambda layers: cka_figure([cka(layers)], LABEL, 2.1),
     "kernels": lambda layers: kernels_figure(kernels(layers), LABEL, 2.1),
     "attention": attention,
 }

@@ -151,13 +151,13 @@ def record(count: int, own: bool = False) -> CkaRecord:
 
 @pytest.mark.parametrize("count", [1, 7, 25])
 def test_a_panel_per_pair_shallow_layers_below(count: int) -> None:
-    figure = cka_figure([record(count), record(count, own=True)], "nets")
+    figure = cka_figure([record(count), record(count, own=True)], "nets", 2.1)
     axes = [ax for ax in figure.axes if ax.get_images()]
     assert len(axes) == 2 and axes[0].get_images()[0].get_array().shape == (count, count)
     assert axes[0].get_images()[0].origin == "lower" and len(axes[0].get_xticks()) <= 14
     assert len(axes[0].texts) == (count * count - (count > 1) if count <= 8 else 0)
     with pytest.raises(ResultError, match="with --cka"):
-        cka_figure([])
+        cka_figure([], "", 2.1)
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ from fourier_probe.errors import ResultError
 from fourier_probe.results.analysis import analyze
 from fourier_probe.results.comparison import DRAWN, Comparison
 from fourier_probe.results.coordinate import Axes, locate
-from fourier_probe.results.profile import common_frequency, profile, view_of
+from fourier_probe.results.profile import common_frequency, ends_of, profile, view_of
 from fourier_probe.results.side_by_side import (
     check_comparable,
     common_table,
@@ -230,6 +230,11 @@ def test_results_of_other_groups_are_taken_as_independent_and_said_to_be() -> No
     last = [result.points[-1].stderr_of["hfd_share"] for result in (old, new)]
     assert other["hfd_share_difference_stderr"] == pytest.approx(np.hypot(*last))
     assert (row["hfd_share_difference_stderr"], row["paired"], other["paired"]) == (0, False, False)
+    view = view_of([old, new])
+    ends = ends_of([old, new], view)
+    assert ends[1].last_difference_stderr == pytest.approx(np.hypot(ends[0].last_stderr, ends[1].last_stderr))
+    assert ends[0].last_difference_stderr == 0
+    assert ends_of([new, of(-1.0, 1.0)], view)[1].last_difference_stderr < 0.9 * ends[1].last_difference_stderr
     same = summary([new, of(-1.0, 1.0)], ["new", "old"])[1]
     assert same["paired"] and same["hfd_share_difference_stderr"] < 0.9 * other["hfd_share_difference_stderr"]
 

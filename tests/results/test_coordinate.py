@@ -13,9 +13,17 @@ from fourier_probe.errors import ResultError
 from fourier_probe.probe.definition import Definition
 from fourier_probe.probe.sums import quantile
 from fourier_probe.results.analysis import analyze
-from fourier_probe.results.coordinate import Axes, common_axes, coordinate, locate, surface
+from fourier_probe.results.coordinate import Axes, Coordinate, common_axes, locate, surface
+from fourier_probe.results.side_by_side import coordinates
+from fourier_probe.results.spectra import Spectra
 
 AXES = Axes(np.array([0.0, 0.5, 1.0]), np.array([0.5, 1.0]), np.outer([0.25, 0.5, 0.25], [0.5, 0.5]), matched=True)
+
+
+def coordinate(result: Spectra, cnn: Spectra, vit: Spectra) -> Coordinate:
+    """Where a result lies, as `compare` says it."""
+    row, _white = coordinates([result], ["model"], cnn, vit)
+    return Coordinate(**{name: value for name, value in row.items() if name != "target"})
 
 
 def blur(width: int, *, seed: int = 0, grid: int = 1) -> nn.Module:
@@ -98,7 +106,7 @@ def test_ends_closer_than_their_scatter_leave_it_undefined() -> None:
     rng = np.random.default_rng(1)
     ends = rng.normal(size=(2, 21, 3, 2))  # leave-one-out values as noisy as their difference
     found = locate(ends[0], ends[0], ends[1], AXES)
-    assert not found.defined
+    assert np.isnan([found.t, found.distance]).all()
     assert found.scatter > found.segment / 2
 
 

@@ -163,14 +163,13 @@ class GPSA(nn.Module):
         return H, W
 
 
-def swap_convit_(model: nn.Module, *, grid: tuple[int, int] | None = None) -> list[str]:
+def swap_convit_(model: nn.Module) -> list[str]:
     """Replace every timm `GPSA` in a `convit` model by ours, in place, over the same parameters: same outputs.
 
     Its plain attention, in the last blocks, is replaced by one that stores no map, likewise.
 
     Args:
         model: a timm `convit` model, or any module that holds timm's GPSA.
-        grid: (H, W) of the tokens; by default the grid of the model's `patch_embed`.
 
     Returns:
         The names of the replaced GPSA.
@@ -181,9 +180,8 @@ def swap_convit_(model: nn.Module, *, grid: tuple[int, int] | None = None) -> li
     gated = {name: module for name, module in model.named_modules() if name and _is_timm_gpsa(module)}
     if not gated:
         raise ModelError(f"{type(model).__name__} holds no GPSA of timm's; pass a `convit` model.")
-    if grid is None:
-        size = getattr(getattr(model, "patch_embed", None), "grid_size", None)
-        grid = (int(size[0]), int(size[1])) if size is not None else None
+    size = getattr(getattr(model, "patch_embed", None), "grid_size", None)
+    grid = (int(size[0]), int(size[1])) if size is not None else None  # (H, W) of the tokens
     plain = {name: module for name, module in model.named_modules() if _is_timm_mhsa(module)}
     ours: dict[str, nn.Module] = {name: GPSA.like(module, grid=grid) for name, module in gated.items()}
     ours |= {name: _Fused.like(module) for name, module in plain.items() if not _attention_dropout(module)}
