@@ -19,7 +19,7 @@ from fourier_probe.runtime import model_names
     callback=options.size,
     help="Count multiply-adds at this size, pixels.  [default: the model's own]",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the table.")
+@options.json_option("Print JSON instead of the table.")
 def command(pattern: str | None, img_size: tuple[int, int] | None, as_json: bool) -> None:
     """List models with parameters, multiply-adds and the grids of their stages: ours, or timm's that match PATTERN.
 

@@ -47,7 +47,7 @@ def command(
     fourier-probe train --out runs/mine --resume
     torchrun --nproc-per-node 2 -m fourier_probe train --data photos/
     """  # noqa: D301
-    options = chosen(config_file, flags)
+    named = chosen(config_file, flags)
     if resume and force:
         raise click.UsageError("--resume continues a run and --force overwrites it: choose one.")
     if out is not None and rank_and_world()[0] == 0:
@@ -56,6 +56,6 @@ def command(
     from fourier_probe.verbs.train import train
 
     with drawn() as progress:
-        run = train(options, out=out, resume=resume, fork=fork, force=force, progress=progress)
+        run = train(named, out=out, resume=resume, fork=fork, force=force, progress=progress)
     if rank_and_world()[0] == 0:
         printing.answer(as_json, run.to_json, run.tables)

@@ -43,13 +43,13 @@ def command(target: str, out: Path | None, force: bool, as_json: bool, label: st
     atomic.output_folder(folder, results=VALIDATE, force=force)  # before torch is imported
     from fourier_probe.results.validation_tables import tables_of
     from fourier_probe.verbs.opening import open_target
-    from fourier_probe.verbs.probing import AMP
+    from fourier_probe.verbs.probing import precision_of
     from fourier_probe.verbs.validate import validate_target, write
 
     model, images, probe = options.records(given)
     opened = open_target(target, **vars(model), label=label)
     extra = {name: given[name] for name in ("lesions", "hessian")}
-    result = validate_target(opened, given["data"], images, device=probe.device, amp=AMP[given["amp"]], **extra)
+    result = validate_target(opened, given["data"], images, device=probe.device, amp=precision_of(probe.amp), **extra)
     written = write(result, folder)
     written_to = f"written to {folder}: {', '.join(written)}"
     saved = folder / VALIDATE[0]

@@ -15,7 +15,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from fourier_probe.errors import ResultError, printable
-from fourier_probe.io import atomic, tables
+from fourier_probe.io import atomic
+from fourier_probe.io.tables import to_csv
 from fourier_probe.plots.style import save
 
 Row = dict[str, Any]
@@ -66,18 +67,14 @@ class Exhibit:
 
     def write(self, folder: Path) -> list[Path]:
         """NAME.pdf, .png, .csv, .txt (the caption), further tables and, for a table, .tex; returns the paths."""
-        texts = {".csv": to_csv(self.rows), **{f"-{key}.csv": to_csv(rows) for key, rows in self.more.items()}}
+        rows_of = {".csv": self.rows, **{f"-{key}.csv": rows for key, rows in self.more.items()}}
+        texts = {end: to_csv(rows, nan="") for end, rows in rows_of.items()}
         if self.table:
             texts[".tex"] = to_latex(self.rows, self.table, self.caption)
         texts[".txt"] = printable(self.caption) + "\n"
         for end, text in texts.items():
             atomic.write_text(folder / f"{self.name}{end}", text)
         return [*save(self.figure, folder / self.name), *(folder / f"{self.name}{end}" for end in texts)]
-
-
-def to_csv(rows: Sequence[Row]) -> str:
-    """Rows as CSV with the columns of all of them; floats to 9 digits; what is missing or no number is empty."""
-    return tables.to_csv(rows, nan="")
 
 
 def to_latex(rows: Sequence[Row], columns: dict[str, str | Callable[[Row], str]], caption: str) -> str:

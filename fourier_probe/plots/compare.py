@@ -158,7 +158,7 @@ def draw_coordinate(ax: Axes, rows: Sequence[dict[str, Any]]) -> Axes:
 
 
 def coordinate_figure(rows: Sequence[dict[str, object]]) -> Figure:
-    """Where targets lie between a CNN and a ViT; see `probe.coordinate`."""
+    """Where targets lie between a CNN and a ViT; see `results.coordinate`."""
     with style():
         figure = canvas(0.75 * PAGE, 2.7)
         ax = figure.subplots()

@@ -11,11 +11,11 @@ An epoch may be given as a number, or as a part of the training (`epochs`).
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from types import MappingProxyType
-from typing import Any
 
 from fourier_probe.errors import TrainingError
 from fourier_probe.training.epochs import Epoch, check_order, checked_epoch, nearest, whole_epoch, whole_length
@@ -75,8 +75,8 @@ class PRSSchedule(Mapping[str, int]):
 
     __hash__ = None  # type: ignore[assignment]  # equal to plain mappings, which have none
 
-    def __reduce__(self) -> tuple[Callable[[Mapping[str, object]], PRSSchedule], tuple[dict[str, object]]]:
-        return PRSSchedule.from_dict, (self.to_dict(),)
+    def __reduce__(self) -> tuple[Callable[[dict[str, int]], PRSSchedule], tuple[dict[str, int]]]:
+        return functools.partial(PRSSchedule, kind=self._kind, ends=dict(self._ends)), (dict(self._epochs),)
 
     @property
     def kind(self) -> str:
@@ -137,15 +137,8 @@ class PRSSchedule(Mapping[str, int]):
         return math.fsum(values[layer] * epoch for layer, epoch in self.items()) / total
 
     def to_dict(self) -> dict[str, object]:
-        """Plain values for JSON or a checkpoint; `from_dict` is its inverse."""
+        """Plain values for JSON, by the names of the arguments of this class."""
         return {"kind": self._kind, "epochs": dict(self._epochs), "ends": dict(self._ends)}
-
-    @classmethod
-    def from_dict(cls, record: Mapping[str, Any]) -> PRSSchedule:
-        """The schedule that `to_dict` recorded."""
-        if not isinstance(record, Mapping) or not isinstance(record.get("epochs"), Mapping):
-            raise TrainingError(f"schedule: expected a record with `kind` and `epochs`, got {record!r}.")
-        return cls(record["epochs"], kind=str(record.get("kind", "custom")), ends=record.get("ends") or {})
 
     @classmethod
     def none(cls) -> PRSSchedule:

@@ -29,7 +29,7 @@ from fourier_probe.targets import ModelOptions, Target
 from fourier_probe.verbs.beside import add_attention, add_kernels, cka_of
 from fourier_probe.verbs.earlier_names import analyze_as_in_0_1
 from fourier_probe.verbs.opening import AnyTarget, Data, ImageOptions, device_for, open_any, open_stream
-from fourier_probe.verbs.probing import AMP, ProbeOptions
+from fourier_probe.verbs.probing import ProbeOptions, precision_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -195,7 +195,7 @@ def analyze_target(
             probe.definition,
             probe,
             device=probe.device,
-            amp=AMP[probe.amp] if isinstance(probe.amp, str) else probe.amp,
+            amp=precision_of(probe.amp),
             channels_last=probe.channels_last,
             classes=stream.classes,
             progress=advance,

@@ -13,7 +13,7 @@ from torch import nn
 
 from fourier_probe.data import batches, choose
 from fourier_probe.data.numbered import numbered
-from fourier_probe.errors import ProbeError
+from fourier_probe.errors import ProbeError, first_line
 from fourier_probe.results.attention import attention_record
 from fourier_probe.results.cka import CkaRecord
 from fourier_probe.results.information import InformationRecord
@@ -22,12 +22,11 @@ from fourier_probe.results.spectra import Spectra
 from fourier_probe.runtime.messages import note
 from fourier_probe.targets import Target
 from fourier_probe.verbs.opening import Data, ImageOptions, Stream, open_stream
+from fourier_probe.verbs.probing import ProbeOptions
 
 if TYPE_CHECKING:
     from fourier_probe.probe.attention import Information
     from fourier_probe.probe.kernels import KernelResponse
-
-from fourier_probe.verbs.probing import ProbeOptions
 
 ATTENTION_IMAGES = 64
 """Images whose attention maps are looked at."""
@@ -163,7 +162,7 @@ def _or_noted(what: str, model: nn.Module, device: torch.device | str, home: tor
         model.to(device)
         yield
     except Exception as error:
-        reason = str(error) if isinstance(error, ProbeError) else f"{type(error).__name__}: {error}"
-        note(f"{what} is left out: {(reason.strip().splitlines() or [''])[0].rstrip('.')}.")
+        kind = "" if isinstance(error, ProbeError) else f"{type(error).__name__}: "
+        note(f"{what} is left out: {kind}{first_line(error, 'no message')}.")
     finally:
         model.to(home)

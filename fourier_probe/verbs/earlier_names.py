@@ -13,7 +13,7 @@ from fourier_probe.probe.measuring import Listen
 from fourier_probe.results.analysis import analyze as analyze_batches
 from fourier_probe.results.records import ImagesInfo, Provenance
 from fourier_probe.results.spectra import Spectra
-from fourier_probe.verbs.probing import AMP
+from fourier_probe.verbs.probing import precision_of
 
 
 def analyze_as_in_0_1(target: Any, data: Any, model: Any, images: Any, old: dict[str, Any], **options: Any) -> Spectra:
@@ -40,6 +40,6 @@ def analyze_as_in_0_1(target: Any, data: Any, model: Any, images: Any, old: dict
         listen=Listen(**options),
         target=provenance,
         device=device,
-        amp=AMP[amp] if isinstance(amp, str) else amp,
+        amp=precision_of(amp),
         **old,
     )

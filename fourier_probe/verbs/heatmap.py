@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, overload
 
 import torch
-from torch import nn
 
 from fourier_probe.errors import DataError, ModelError
 from fourier_probe.io import atomic
@@ -25,7 +24,7 @@ from fourier_probe.results.labels import told_apart
 from fourier_probe.runtime.distributed import device_of, rank_and_world
 from fourier_probe.targets import ModelOptions, Target
 from fourier_probe.verbs.noise import NoiseOptions, measure
-from fourier_probe.verbs.opening import AnyTarget, Data, ImageOptions, is_source, open_any, open_source
+from fourier_probe.verbs.opening import AnyTarget, Data, ImageOptions, device_for, is_source, open_any, open_source
 from fourier_probe.verbs.partial import Partial
 from fourier_probe.verbs.pixels import pixels_of_batches, pixels_of_source
 
@@ -140,33 +139,26 @@ def heatmap(  # type: ignore[misc]  # the options are those below
         else held(folder, "writing a heat map into", leave=False)
     ):
         model_options = ModelOptions(model, model_args, pretrained, use_ema, untrained, key, prefix, ignore_extra)
-        opened = [
-            open_any(opened_one, model_options, label=name) for opened_one, name in zip(targets, names, strict=True)
-        ]
-        labelled, provenances = (
-            [opened_one.label for opened_one in opened],
-            [opened_one.provenance for opened_one in opened],
-        )
-        apart = told_apart(labelled, provenances, [opened_one.name for opened_one in opened])
-        opened = [
-            replace(opened_one, label=name or own) for opened_one, name, own in zip(opened, names, apart, strict=True)
-        ]
+        opened = [open_any(one, model_options, label=name) for one, name in zip(targets, names, strict=True)]
+        labelled, provenances = [one.label for one in opened], [one.provenance for one in opened]
+        apart = told_apart(labelled, provenances, [one.name for one in opened])
+        opened = [replace(one, label=name or own) for one, name, own in zip(opened, names, apart, strict=True)]
         if data is None:
-            named = next((opened_one.data for opened_one in opened if opened_one.data is not None), None)
-            opened = [replace(opened_one, data=named) for opened_one in opened]
+            named = next((one.data for one in opened if one.data is not None), None)
+            opened = [replace(one, data=named) for one in opened]
         if several and isinstance(data, Iterator):
             raise DataError(
                 "heatmap reads the data once for each target, and these can be read once only: give a list."
             )
         folders: list[Path | None] = [folder]
         if several:
-            below = folder_names([opened_one.label for opened_one in opened])
+            below = folder_names([one.label for one in opened])
             folders = [None if folder is None else folder / name for name in below]
-        heats = []
-        for opened_one, original, own in zip(opened, targets, folders, strict=True):
-            on = "auto" if device is None and not isinstance(original, nn.Module | Target) else device
-            fitting = ImageOptions(images, split, batch_size, workers, skip_bad, img_size, mean, std)
-            heats.append(_measured(opened_one, data, fitting, options, points, grid, on, own))
+        fitting = ImageOptions(images, split, batch_size, workers, skip_bad, img_size, mean, std)
+        heats = [
+            _measured(one, data, fitting, options, points, grid, device_for(original, device), own)
+            for one, original, own in zip(opened, targets, folders, strict=True)
+        ]
         result: HeatMap | HeatMaps = HeatMaps(tuple(heats)) if several else heats[0]
         if folder is not None and first:
             from fourier_probe.plots import save_each

@@ -157,10 +157,7 @@ def _sensitivity(noise: NoiseProbe) -> Sensitivity | None:
     parts = gathered((reason, own))
     spectra = torch.cat([part for why, part in parts if not why and len(part)] or [torch.zeros(0, 0)])
     spectra = spectra[spectra.isfinite().all(1)] if spectra.numel() else spectra
-    reason = next(
-        (why for why, _ in parts if why),
-        "" if spectra.numel() else FLAT,
-    )
+    reason = next((why for why, _ in parts if why), "" if spectra.numel() else FLAT)
     if reason:
         note(f"the sensitivity spectrum is left out: {reason.rstrip('.')}.")
         return None
@@ -188,10 +185,10 @@ class _Setting:
         """What one noise did, with its intervals."""
         n = self.images.n
         sums = {name: response.change.get(name) for name in self.points}
-        labelled = response.wrong is not None
+        error = None if response.wrong is None else intervals.share(response.wrong, n)
         return NoiseResponse(
-            error=intervals.share(response.wrong, n) if response.wrong is not None else None,
-            increase=intervals.paired_increase(response.broken, response.mended, n) if labelled else None,
+            error=error,
+            increase=None if error is None else intervals.paired_increase(response.broken, response.mended, n),
             change={name: None if pair is None else intervals.mean(*pair, n) for name, pair in sums.items()},
             **where,
         )

@@ -14,6 +14,19 @@ from fourier_probe.runtime.distributed import device_of
 AMP = {"none": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
+def precision_of(amp: str | torch.dtype | None) -> torch.dtype | None:
+    """The type that a forward runs in under `amp`; None: that of the weights.
+
+    Raises:
+        ModelError: there is no precision of this name.
+    """
+    if not isinstance(amp, str):
+        return amp
+    if amp not in AMP:
+        raise ModelError(f"amp {amp!r}: expected bf16, fp16 or none.{suggest(amp, AMP)}")
+    return AMP[amp]
+
+
 @dataclass(frozen=True)
 class ProbeOptions(Listen):
     """Where to listen, and what to compute; the flags of the same names.
@@ -39,7 +52,6 @@ class ProbeOptions(Listen):
     def __post_init__(self) -> None:
         if isinstance(self.device, str):
             object.__setattr__(self, "device", device_of(self.device))
-        if isinstance(self.amp, str) and self.amp not in AMP:
-            raise ModelError(f"amp {self.amp!r}: expected bf16, fp16 or none.{suggest(self.amp, AMP)}")
+        precision_of(self.amp)
         if self.map_scale not in ("common", "panel"):
             raise ResultError(f"map_scale {self.map_scale!r}: expected common or panel.")

@@ -32,7 +32,7 @@ from fourier_probe.verbs.opening import (
     open_any,
     open_stream,
 )
-from fourier_probe.verbs.probing import AMP
+from fourier_probe.verbs.probing import precision_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -113,16 +113,14 @@ def validate(
     opened = open_any(
         target, ModelOptions(model, model_args, pretrained, use_ema, untrained, key, prefix, ignore_extra), label=label
     )
-    device = device_for(target, device)
-    device = device_of(device) if isinstance(device, str) else device
-    precision = AMP[amp] if isinstance(amp, str) else amp
+    precision, device = precision_of(amp), device_for(target, device)
     result = validate_target(
         opened,
         data,
         ImageOptions(images, split, batch_size, workers, skip_bad, img_size, mean, std),
         lesions=lesions,
         hessian=hessian,
-        device=device,
+        device=device_of(device) if isinstance(device, str) else device,
         amp=precision,
     )
     if folder is not None:

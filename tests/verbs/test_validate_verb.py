@@ -16,7 +16,7 @@ from torch import Tensor, nn
 import fourier_probe as fp
 from fourier_probe.cli import group
 from fourier_probe.data import ImageSet
-from fourier_probe.errors import DataError, OutputError, ResultError
+from fourier_probe.errors import DataError, ModelError, OutputError, ResultError
 from fourier_probe.models.gpsa.recast import recast_
 from fourier_probe.results.filenames import VALIDATE
 from fourier_probe.results.intervals import share
@@ -101,6 +101,11 @@ def test_it_is_saved_and_read_back_and_what_does_not_agree_is_refused(tmp_path: 
 def test_labels_that_cannot_be_the_models_stop_it(data: list[Any], message: str) -> None:
     with pytest.raises(DataError, match=message):
         fp.validate(Reads(7), data)
+
+
+def test_an_unknown_precision_stops_it() -> None:
+    with pytest.raises(ModelError, match=r"amp 'bf61': expected bf16, fp16 or none\. Did you mean bf16\?"):
+        fp.validate(fp.create("cifar_resnet8", num_classes=10, in_chans=1), "bundled", images=20, amp="bf61")
 
 
 def test_a_source_of_another_number_of_classes_stops_it() -> None:
