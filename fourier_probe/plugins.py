@@ -22,7 +22,7 @@ VARIABLE = "FOURIER_PROBE_PLUGINS"
 
 GROUP = "fourier_probe.plugins"
 _PREFIX = "plugin "
-_loaded: dict[str, str] = {}
+_loaded: dict[str, str] = {}  # plug-ins of this process: path or entry point -> SHA-256 of the file
 
 
 class PluginError(ProbeError):
@@ -81,11 +81,6 @@ def load_installed() -> None:
             _loaded[point.value] = ""
     for file in filter(None, os.environ.get(VARIABLE, "").split(os.pathsep)):
         load_plugin(file)
-
-
-def loaded() -> dict[str, str]:
-    """Plug-ins of this process: path or entry point -> SHA-256 of the file, for the record of a result."""
-    return dict(_loaded)
 
 
 def versions() -> dict[str, str]:

@@ -47,10 +47,10 @@ def test_a_plugin_file_is_run_once_and_handed_on(tmp_path: Path) -> None:
     plugins.load_plugin(file)
     plugins.load_plugin(str(file))
     assert Path("runs").read_text() == "x"
-    assert plugins.loaded()[str(file)] and os.environ[plugins.VARIABLE] == str(file)
-    code = "from fourier_probe import plugins; plugins.load_installed(); print(*plugins.loaded())"
+    assert plugins.versions()["plugin mine.py"] and os.environ[plugins.VARIABLE] == str(file)
+    code = "from fourier_probe import plugins; plugins.load_installed(); print(*plugins.versions())"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert out.stdout.split() == [str(file)] and Path("runs").read_text() == "xx"
+    assert out.stdout.strip() == "plugin mine.py" and Path("runs").read_text() == "xx"
 
 
 @pytest.mark.usefixtures("_fresh")
@@ -61,7 +61,7 @@ def test_a_plugin_that_fails_is_named(tmp_path: Path, body: str | None) -> None:
         file.write_text(body)
     with pytest.raises(plugins.PluginError, match=r"bad\.py"):
         plugins.load_plugin(file)
-    assert plugins.loaded() == {}
+    assert plugins.versions() == {}
 
 
 def test_an_installed_plugin_that_exits_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

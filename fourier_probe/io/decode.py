@@ -16,11 +16,10 @@ from typing import NoReturn, TypeVar
 import msgspec
 
 from fourier_probe.errors import ProbeError, suggest
-from fourier_probe.io.regular import open_regular
+from fourier_probe.io.regular import read_regular
 
 Value = TypeVar("Value")
 DEPTH = 64  # levels of nesting that a file of ours or of a user's may have
-BYTES = 2**28  # of a file
 VALUES = 1_000_000  # values in a file, where one that it refers to twice counts twice
 _RANGE = re.compile(r" [<>]=? .*")  # of what msgspec expected
 _AT = re.compile(r"^(?P<what>.*?)(?: - at `\$(?P<path>.*)`)?$", re.DOTALL)
@@ -33,12 +32,9 @@ def read_text(path: Path, error: type[ProbeError]) -> str:
         error: it cannot be read, or a line of it is no UTF-8 or holds a zero byte.
     """
     try:
-        with open_regular(path) as file:
-            data = file.read(BYTES + 1)
+        data = read_regular(path)
     except (OSError, ValueError) as problem:  # ValueError: a name with a zero in it
         raise error(f"cannot read {path}: {getattr(problem, 'strerror', None) or problem}.") from problem
-    if len(data) > BYTES:
-        raise error(f"cannot read {path}: it has more than {BYTES // 2**20} MB.")
     bad = data.find(b"\0")
     try:
         text = data.decode("utf-8-sig")

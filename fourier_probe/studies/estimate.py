@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import statistics
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 import torch
 
 from fourier_probe.errors import ProbeError
-from fourier_probe.runtime.accelerator import wait
 from fourier_probe.runtime.distributed import ranks
 from fourier_probe.runtime.modes import evaluating, keeping_random_state
 from fourier_probe.studies.layouts import Layout, Layouts
@@ -23,7 +22,7 @@ from fourier_probe.training.naming import content
 from fourier_probe.training.optim import make_optimizer
 from fourier_probe.training.plan import make_model
 from fourier_probe.training.splits import FIXED
-from fourier_probe.training.steps import Diverged, train_step
+from fourier_probe.training.timeleft import seconds_of, try_step
 
 STEPS = 5  # measured, after one to warm up
 SECONDS = 2.0  # at most, unless a single step takes longer
@@ -69,7 +68,7 @@ def estimate(tasks: Sequence[Task], *, threads: int = 0) -> list[Estimate]:
     The time between the first switch and the last is taken as linear in the number of converted layers. Writes nothing.
 
     Args:
-        tasks: of `sweep.run.prepare`.
+        tasks: of `studies.run.prepare`.
         threads: of the CPU a run.
     """
     layouts = Layouts()
@@ -145,11 +144,7 @@ def _measure(config: TrainConfig, layout: Layout, layouts: Layouts, analyzed: bo
             images = images.contiguous(memory_format=torch.channels_last)
         labels = torch.arange(layout.batch, device=team.device) % layout.classes
 
-        def step() -> None:
-            try:
-                train_step(model, images, labels, optimizer, scaler, config, check=False)
-            except Diverged:  # noise may do that; it took its time all the same
-                optimizer.zero_grad(set_to_none=True)
+        step = functools.partial(try_step, model, images, labels, optimizer, scaler, config)
 
         @torch.inference_mode()
         def evaluate() -> None:
@@ -175,11 +170,7 @@ def _time(work: Callable[[], None], device: torch.device, count: int = STEPS) ->
     """Median seconds of a few calls, after one that is not counted."""
     seconds: list[float] = []
     for _ in range(count + 1):
-        wait(device)
-        start = time.perf_counter()
-        work()
-        wait(device)
-        seconds.append(time.perf_counter() - start)
+        seconds.append(seconds_of(work, device))
         if len(seconds) > 1 and sum(seconds) > SECONDS:
             break
     return statistics.median(seconds[1:])

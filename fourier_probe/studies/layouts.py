@@ -57,7 +57,7 @@ class Layouts:
         known = {**content(config), "seed": 0, "data_seed": 0, "data": config.data, "model": config.model}
         key = json.dumps(known, sort_keys=True)
         if key not in self._known:
-            splits = self._open(config)
+            splits = self.splits(config)
             model, _, spec = make_model(replace(config, pretrained=False), splits)
             images = len(splits.train)
             batch = batch_of(config, images)
@@ -68,9 +68,6 @@ class Layouts:
 
     def splits(self, config: TrainConfig) -> Splits:
         """The images of a run."""
-        return self._open(config)
-
-    def _open(self, config: TrainConfig) -> Splits:
         key = json.dumps(
             [config.data, config.data_scale, config.train_images, config.data_seed, config.val_split, config.skip_bad]
         )

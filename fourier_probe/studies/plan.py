@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -141,7 +141,9 @@ class SweepPlan:
             entries.setdefault(entry.name, entry)
         if not entries:
             raise TrainingError(f"{where} has no runs: all {total} combinations of its axes are excluded.")
-        touched = itertools.chain((k for elements in axes.values() for e in elements for k in e), *map(_named, rules))
+        touched = itertools.chain(
+            (k for elements in axes.values() for e in elements for k in e), *(rule.options for rule in rules)
+        )
         used: list[_Set | _Exclude] = [*rules, *exclusions]
         notes = tuple(f"{rule.where} matches no run: {rule.matches}." for rule in used if not rule.hits)
         notes += _overridden(axes, f"{where} [axes]")
@@ -189,10 +191,6 @@ class _Set:
         if _matches(self.matches, _known(options, self.where)):
             self.hits += 1
             options |= self.options
-
-
-def _named(rule: _Set) -> Iterable[str]:
-    return rule.options
 
 
 def _tables(values: Mapping[str, object], section: str, where: str) -> list[Mapping[str, object]]:

@@ -28,19 +28,15 @@ def columns(axes: Sequence[str]) -> tuple[str, ...]:
     return (*FIRST, *(name for name in axes if name not in FIRST), *LAST)
 
 
-def rows(tasks: Sequence[Task], axes: Sequence[str]) -> list[dict[str, object]]:
-    """A row per run, in the order of the plan; what is not known is None.
+def write_results(out: Path, tasks: Sequence[Task], axes: Sequence[str]) -> list[dict[str, object]]:
+    """results.csv, whole, a row per run in the order of the plan; returns its rows, None for what is not known.
 
     Args:
-        tasks: of the study.
+        out: folder of the study.
+        tasks: its runs.
         axes: the options that the plan varies.
     """
-    return [_row(task, axes) for task in tasks]
-
-
-def write_results(out: Path, tasks: Sequence[Task], axes: Sequence[str]) -> list[dict[str, object]]:
-    """results.csv, whole; returns its rows."""
-    table = rows(tasks, axes)
+    table = [_row(task, axes) for task in tasks]
     write_csv(out / "results.csv", table, columns(axes))
     return table
 

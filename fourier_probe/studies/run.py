@@ -33,7 +33,7 @@ def sweep(
     slurm: Mapping[str, object] | None = None,
     watch: Watch | None = None,
 ) -> list[dict[str, object]]:
-    """Run what a plan means; returns the rows of results.csv (`sweep.results`), failed runs among them.
+    """Run what a plan means; returns the rows of results.csv (`studies.results`), failed runs among them.
 
     Args:
         plan: the study.

@@ -1,6 +1,6 @@
 """A run of a study and its folder: what is there already, and what a child process is to do about it.
 
-`job.json` in the run folder is the whole of what a child needs to know (`sweep.job`).
+`job.json` in the run folder is the whole of what a child needs to know (`studies.job`).
 """
 
 from __future__ import annotations

@@ -177,11 +177,12 @@ def _resolve(source: str, read: Mapping[str, Any], model: str | None, arguments:
 def _heads(model: nn.Module, config: TrainConfig) -> tuple[str, ...]:
     """Names of the modules that may be made new."""
     if asked := config.initial_args.get("head"):
-        names = (str(asked),)
-        if absent := [name for name in names if name not in dict(model.named_modules())]:
-            near = suggest(absent[0], [name for name, _ in model.named_modules()])
-            raise TrainingError(f"--initial-arg head={absent[0]}: {config.model} has no such module.{near}")
-        return names
+        head, modules = str(asked), dict(model.named_modules())
+        if head not in modules:
+            raise TrainingError(
+                f"--initial-arg head={head}: {config.model} has no such module.{suggest(head, modules)}"
+            )
+        return (head,)
     named = (getattr(model, "pretrained_cfg", None) or {}).get("classifier") or ()
     return (named,) if isinstance(named, str) else tuple(named)
 

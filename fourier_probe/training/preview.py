@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -198,16 +198,6 @@ def lay_out(config: TrainConfig, model: nn.Module | None = None) -> SchedulePlan
 
 
 def _planned(layer: ConvLayer, schedule: PRSSchedule) -> PlannedLayer:
-    return PlannedLayer(
-        layer=layer.name,
-        epoch=schedule.get(layer.name),
-        end=schedule.ends.get(layer.name),
-        stage=layer.stage,
-        keys=layer.keys,
-        queries=layer.queries,
-        heads=layer.heads,
-        parameters=layer.parameters,
-        added=layer.added,
-        multiply_adds=layer.multiply_adds,
-        multiply_adds_recast=layer.multiply_adds_recast,
-    )
+    name = layer.name
+    same = {field.name: getattr(layer, field.name) for field in fields(PlannedLayer) if hasattr(layer, field.name)}
+    return PlannedLayer(layer=name, epoch=schedule.get(name), end=schedule.ends.get(name), **same)

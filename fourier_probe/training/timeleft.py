@@ -247,14 +247,16 @@ def _time(session: Session, model: nn.Module | None) -> _Times:
             labels = torch.arange(count, device=ranks.device) % session.splits.classes
             scaler = torch.amp.GradScaler(ranks.device.type, enabled=config.amp == "fp16")
             while len(seconds) <= STEPS and (not seconds or seconds[-1] < SLOW):
-                seconds.append(_seconds(lambda: _step(model, images, labels, optimizer, scaler, config), ranks.device))
+                seconds.append(
+                    seconds_of(lambda: try_step(model, images, labels, optimizer, scaler, config), ranks.device)
+                )
             split = session.val or session.fixed
             size = min(split.batch_size, len(split.images))
             index = torch.arange(size, device=ranks.device) % count
             batch = [(images[index], labels[index])]
             for _ in range(2 if sum(seconds) < SLOW else 1):
                 evaluation = (
-                    _seconds(lambda: evaluate(model, batch, config, Ranks(0, 1, ranks.device)), ranks.device) / size
+                    seconds_of(lambda: evaluate(model, batch, config, Ranks(0, 1, ranks.device)), ranks.device) / size
                 )
     except RuntimeError:  # too large for two of it
         seconds = []
@@ -263,7 +265,7 @@ def _time(session: Session, model: nn.Module | None) -> _Times:
     return _Times(step, evaluation, len(measured))
 
 
-def _step(
+def try_step(
     model: nn.Module,
     images: Tensor,
     labels: Tensor,
@@ -271,13 +273,15 @@ def _step(
     scaler: torch.amp.GradScaler,
     config: TrainConfig,
 ) -> None:
+    """A training step on noise, for its time."""
     try:
         train_step(model, images, labels, optimizer, scaler, config, check=False)
     except Diverged:  # noise may do that; it took its time all the same
         optimizer.zero_grad(set_to_none=True)
 
 
-def _seconds(work: Callable[[], object], device: torch.device) -> float:
+def seconds_of(work: Callable[[], object], device: torch.device) -> float:
+    """How long a call takes, the device done with it."""
     wait(device)
     start = time.perf_counter()
     work()
