@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Meta
 
 from fourier_probe.errors import CheckpointError, printable
-from fourier_probe.io.regular import open_regular
+from fourier_probe.io.regular import read_regular
 
 LARGEST = 65_536
 """The largest whole number that a file may give as an argument of a model; of classes there may be a million."""
@@ -149,12 +149,9 @@ def hub_config(path: Path) -> tuple[HubConfig | None, str]:
     if path.name not in ("model.safetensors", "pytorch_model.bin") or not file.is_file():
         return None, ""
     try:
-        with open_regular(file) as stream:
-            data = stream.read(_HUB_LIMIT + 1)
+        data = read_regular(file, _HUB_LIMIT)
     except OSError as error:
         return None, f"config.json beside it cannot be read: {error.strerror}"
-    if len(data) > _HUB_LIMIT:
-        return None, f"config.json beside it has more than {_HUB_LIMIT} bytes"
     config, reason = decoded(data, HubConfig)
     return config, f"config.json beside it: {reason}" if reason else ""
 

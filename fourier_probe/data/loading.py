@@ -72,10 +72,8 @@ def batches(
     spec: InputSpec,
     *,
     batch_size: int,
-    limit: int | None = None,
     shard: tuple[int, int] = (0, 1),
     workers: int = 0,
-    skip_bad: bool = False,
 ) -> Iterator[Batch]:
     """Stream images through the model's transform, in order, the last batch being what is left.
 
@@ -83,14 +81,12 @@ def batches(
     resized and cropped by `spec.crop_pct` (`transform.fit`).
 
     Args:
-        images: the split; `choose` applies `limit` and `skip_bad` to it first, here as there.
+        images: those to read, as `choose` gives them.
         spec: what the model wants to see.
         batch_size: images per batch.
-        limit: how many images at most; None for all.
         shard: (rank, world): every world-th image from the rank-th on, without padding or duplicates; may be empty.
         workers: processes that decode files, started by spawn; 0 decodes in this process, in a thread of its own. An
             array in memory is always read in this process: there is nothing to decode.
-        skip_bad: leave out images that cannot be read. To learn how many, call `choose` yourself and read `skipped`.
 
     Returns:
         An iterator. Arguments are checked at once; files are read while iterating.
@@ -106,10 +102,9 @@ def batches(
         raise DataError(f"batch size {batch_size}, {workers} workers: expected at least 1 image, and 0 to {WORKERS}.")
     if spec.channels not in (1, 3):
         raise DataError(f"the model takes {spec.channels} channels: images are grey (1) or RGB (3).")
-    chosen = choose(images, limit=limit, skip_bad=skip_bad)
-    positions = np.arange(rank, len(chosen), world, dtype=np.int64)
-    blocks = _Blocks(chosen, positions, spec, batch_size)
-    return _stream(blocks, workers if chosen.reader is not None else 0)
+    positions = np.arange(rank, len(images), world, dtype=np.int64)
+    blocks = _Blocks(images, positions, spec, batch_size)
+    return _stream(blocks, workers if images.reader is not None else 0)
 
 
 def off_scale(images: ImageSet, spec: InputSpec) -> str:

@@ -43,8 +43,8 @@ Kind = Literal["dense", "grouped", "depthwise", "transposed", "attention"]
 
 
 @dataclass(frozen=True)
-class KernelResponse:
-    """The response of one layer.
+class Kernel:
+    """One kernel as it ran.
 
     Attributes:
         name: of the module; a second kernel that runs in it is `name#2`.
@@ -52,10 +52,6 @@ class KernelResponse:
         size: (H, W) of the kernel; of attention the extent of its offsets.
         stride, dilation: (y, x). groups: of channels. inputs, outputs: channels; of attention both are heads.
         radius: (R,) from 0, 1 is Nyquist of an axis.
-        depth: of the step of the stream that the layer belongs to, 0 to 1.
-        log_power, stderr: (R,) nats, see the top of this module; the error is NaN under 20 outputs.
-        tilt, tilt_stderr: log_power at 1 minus that at 0, nats.
-        norm: root of the sum of squared taps per output.
     """
 
     name: str
@@ -67,12 +63,32 @@ class KernelResponse:
     inputs: int
     outputs: int
     radius: Array
+
+
+@dataclass(frozen=True)
+class KernelResponse(Kernel):
+    """The response of one layer.
+
+    Attributes:
+        depth: of the step of the stream that the layer belongs to, 0 to 1.
+        log_power, stderr: (R,) nats, see the top of this module; the error is NaN under 20 outputs.
+        tilt, tilt_stderr: log_power at 1 minus that at 0, nats.
+        norm: root of the sum of squared taps per output.
+    """
+
     depth: float
     log_power: Array
     stderr: Array
     tilt: float
     tilt_stderr: float
     norm: float
+
+
+@dataclass(frozen=True)
+class _Seen(Kernel):
+    """A kernel reduced to its sums by groups of output channels."""
+
+    sums: dict[str, Array]
 
 
 def kernel_responses(model: nn.Module, example: Tensor) -> tuple[list[KernelResponse], dict[str, str]]:
@@ -119,22 +135,6 @@ def kernel_responses(model: nn.Module, example: Tensor) -> tuple[list[KernelResp
             hook.remove()
     depths = heard.depths(bool(points))
     return [_response(seen, depth) for seen, depth in zip(heard.seen, depths, strict=True)], heard.left_out
-
-
-@dataclass(frozen=True)
-class _Seen:
-    """One kernel as it ran, reduced to its sums by groups of output channels."""
-
-    name: str
-    kind: Kind
-    size: tuple[int, int]
-    stride: tuple[int, int]
-    dilation: tuple[int, int]
-    groups: int
-    inputs: int
-    outputs: int
-    radius: Array
-    sums: dict[str, Array]
 
 
 class _Heard(TorchDispatchMode):  # type: ignore[no-untyped-call]

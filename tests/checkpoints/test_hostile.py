@@ -492,7 +492,7 @@ def test_what_foreign_files_say_in_other_types_is_left_out_with_the_reason(tmp_p
         ('{"architecture": "cifar_resnet8"', "config.json beside it: input data was truncated"),
         ('{"architecture": 3}', "config.json beside it: architecture: expected str, got int"),
         ('{"architecture": "cifar_resnet8", "num_classes": "x"}', "num_classes: expected int or null, got str"),
-        (f'{{"architecture": "{"x" * (1 << 20)}"}}', "config.json beside it has more than 1048576 bytes"),
+        (f'{{"architecture": "{"x" * (1 << 20)}"}}', "config.json beside it cannot be read: it has more than 1 MB"),
     ],
 )
 def test_a_hub_config_that_says_nothing(tmp_path: Path, state: State, text: str, reason: str) -> None:

@@ -115,8 +115,10 @@ def test_a_limit_without_labels_takes_the_smallest_hashes_in_order() -> None:
     for limit in (1, 3, 9, 10, 99):
         chosen = choose(images, limit=limit).pixels
         assert chosen is not None and chosen.ravel().tolist() == spread(10, limit).tolist()
+    with pytest.raises(DataError, match="0 images asked for"):
+        choose(images, limit=0)
     spec = InputSpec(1, (1, 1), (0.0,), (1.0,))
-    batch = next(batches(images, spec, batch_size=9, limit=3))
+    batch = next(batches(choose(images, limit=3), spec, batch_size=9))
     assert batch.index.tolist() == [0, 1, 2]
     assert (batch.images.ravel() * 255).round().tolist() == spread(10, 3).tolist()
 
@@ -138,7 +140,6 @@ def test_shards_hold_every_image_once(count: int, world: int) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"limit": 0}, "0 images asked for"),
         ({"shard": (2, 2)}, r"the shard is 2 of 2: expected a rank from 0 to 1"),
         ({"shard": (-1, 2)}, "the shard is -1 of 2"),
         ({"batch_size": 0}, "batch size 0"),
@@ -297,7 +298,7 @@ def test_skip_bad_drops_counts_and_closes_ranks(tmp_path: Path, batch_size: int)
         path.write_bytes(path.read_bytes()[:30])
     chosen = choose(images, skip_bad=True)
     assert (len(chosen), chosen.skipped) == (4, 3)
-    whole = joined(list(batches(images, SPEC, batch_size=batch_size, skip_bad=True)))
+    whole = joined(list(batches(chosen, SPEC, batch_size=batch_size)))
     assert whole.index.tolist() == [0, 1, 2, 3] and whole.labels is not None
     assert whole.labels.tolist() == [1, 0, 0, 1]
     values = (whole.images[:, 0, 0, 0] * SPEC.std[0] + SPEC.mean[0]) * 255

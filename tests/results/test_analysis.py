@@ -14,7 +14,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from fourier_probe.data import batches, open_data
+from fourier_probe.data import batches, choose, open_data
 from fourier_probe.errors import DataError, PointError
 from fourier_probe.models import zoo
 from fourier_probe.models.gpsa.recast import recast_
@@ -99,7 +99,7 @@ def test_any_iterable_is_read_once_and_in_constant_memory() -> None:
 def test_bundled_images_through_our_own_model() -> None:
     torch.manual_seed(0)
     model = zoo.create("cifar_resnet8", num_classes=10, in_chans=1)
-    result = analyze(model, batches(open_data("bundled"), zoo.input_spec(model), batch_size=25, limit=50))
+    result = analyze(model, batches(choose(open_data("bundled"), limit=50), zoo.input_spec(model), batch_size=25))
     assert result.images.n == 50
     assert result.top1 is not None
     assert result.points[0].grid == (32, 32)
@@ -302,7 +302,7 @@ def test_the_published_numbers_come_out_on_real_activations(name: str, size: int
     torch.manual_seed(0)
     model = timm.create_model(name).eval()
     spoil(model)
-    data = batches(open_data("bundled"), zoo.input_spec(model), batch_size=4, limit=4)
+    data = batches(choose(open_data("bundled"), limit=4), zoo.input_spec(model), batch_size=4)
     images = next(iter(data)).images
     result = analyze(model, [images], listen=Listen(branches=False), definition=Definition(axis="paper"))
 
