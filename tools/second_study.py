@@ -119,7 +119,7 @@ def reliance(arms: Arms, *, seeds: bool = False) -> None:
                 for half, values in changes.items() if values
             )  # fmt: skip
             print(f"{arm}, {layer}: {text}")
-        if seeds and arm in ("linear", "reverse"):
+        if seeds and records:
             _layer_by_layer({seed: of[seed] for seed in records}, content, arm)
     if not seeds:
         return
