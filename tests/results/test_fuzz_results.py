@@ -55,7 +55,7 @@ def result() -> Spectra:
     spectra.attention = [
         AttentionRecord(
             name="a", grid=(4, 4), distance=[1.0, 2.0], diversity=0.5, uniform=2.0, frequency=[0.0, 0.5],
-            response=[[1.0, 0.5], [1.0, 0.4]], gate=[0.5, 0.5], images=20, nmi=[0.5, 0.25], depth=0.5,
+            response=[[1.0, 0.5], [1.0, 0.4]], gate=[0.5, 0.5], images=20, nmi=[0.5, 0.25],
             stderr_of=AttentionErrors(distance=[0.1, 0.1], nmi=[0.1, 0.1], diversity=[0.1], mean_nmi=[0.1]),
         )
     ]  # fmt: skip
@@ -168,7 +168,7 @@ def test_a_field_of_another_type_is_named_or_does_not_matter(saved: Path, tmp_pa
 IMPOSSIBLE: tuple[tuple[str, float], ...] = (
     ("attention.0.nmi.0", -1), ("attention.0.nmi.0", 1.5), ("attention.0.distance.0", -3), ("attention.0.gate.0", 2),
     ("attention.0.diversity", -1), ("attention.0.response.0.1", 40), ("attention.0.frequency.1", -0.5),
-    ("attention.0.stderr_of.nmi.0", -1), ("attention.0.stderr_of.diversity.0", -1), ("attention.0.depth", 7),
+    ("attention.0.stderr_of.nmi.0", -1), ("attention.0.stderr_of.diversity.0", -1),
     ("points.0.hfd_share", 1e308), ("points.0.hfd_share_pooled", -0.1), ("points.0.token_cosine", -2),
     ("points.0.variance", -1), ("points.0.slope", 1e30), ("points.0.dead_channels", 1.5),
     ("points.0.dead_channels", -1), ("points.0.hfd_share_white", 3), ("points.0.depth", -0.5),
