@@ -15,8 +15,8 @@ from statistics import mean
 import numpy as np
 
 from fourier_probe.papers.captions import accuracy
-from fourier_probe.papers.planted import ARMS, PRIMARY, Trial, cells, trials
 from fourier_probe.papers.selection import switches
+from fourier_probe.papers.trials import ARMS, PRIMARY, Trial, cells, trials
 from fourier_probe.results.coordinate import _points, common_axes, surface
 from fourier_probe.results.intervals import holm, over_seeds, sign_flip
 from fourier_probe.training.runs import Run, read_runs

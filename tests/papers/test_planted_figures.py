@@ -12,8 +12,9 @@ import msgspec
 import pytest
 
 from fourier_probe.errors import ResultError
-from fourier_probe.papers.planted import AFTER, Trial, planted_reliance, planted_scales, planted_steps, trials
+from fourier_probe.papers.planted import planted_reliance, planted_scales, planted_steps
 from fourier_probe.papers.prs import schedules_figure
+from fourier_probe.papers.trials import AFTER, Trial, trials
 from fourier_probe.results.intervals import bootstrap, holm, sign_flip
 from fourier_probe.training.runs import Run, read_runs
 from fourier_probe.verbs.train import train
